@@ -255,17 +255,17 @@ def from_folder(path: Path, num_classes: int | None = None) -> CueFile:
     for file in files:
         if file.suffix == ".npz":
             arrays = read_npz(file, {"cue": ("iu", 2), "grid": ("iu", 1)})
-            cells[file.stem] = arrays["cue"].astype(np.int64)
+            cells[file.stem] = arrays["cue"]
             grids.add(tuple(arrays["grid"].tolist()))
         else:
             mask = read_mask(file)
             row, column = np.nonzero(mask != IGNORE)
-            cells[file.stem] = np.stack([mask[row, column].astype(np.int64), row, column])
+            cells[file.stem] = np.stack([mask[row, column], row, column]).astype(np.int16)
             grids.add(mask.shape)
         if len(grids) > 1 or len(next(iter(grids))) != 2:
             raise DataError(f"{file} has another grid than the files before it: {sorted(grids)}.")
     (grid,) = grids
-    largest = max(int(cell[0].max(initial=0)) for cell in cells.values() if len(cell) == 3)
+    largest = max(int(cell[:1].max(initial=0)) for cell in cells.values())
     num_classes = num_classes or max(largest + 1, 2)
     return CueFile.collect(
         (
