@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import os
 import re
-import shutil
-import tempfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -326,20 +325,7 @@ def _folder(root: Path) -> Spec:
 
 def _scenes(root: Path) -> Spec:
     if not root.exists():
-        from datalist import scenes
+        from datalist import scenes  # drawing needs more imports than reading
 
-        root.parent.mkdir(parents=True, exist_ok=True)
-        # Drawn beside its place and renamed: what is there is whole, whoever is killed or second.
-        drawn = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
-        try:
-            scenes.draw(drawn)
-            drawn.chmod(0o755)
-            try:
-                os.rename(drawn, root)
-            except OSError:
-                if not root.is_dir():
-                    raise
-        finally:
-            shutil.rmtree(drawn, ignore_errors=True)
-    spec = _folder(root)
-    return Spec(name="scenes", root=root, classes=spec.classes, lists=spec.lists)
+        scenes.draw(root)
+    return dataclasses.replace(_folder(root), name="scenes")

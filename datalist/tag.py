@@ -48,28 +48,39 @@ def read_tags(spec: Spec, ids: Sequence[str]) -> Tags:
     Errors: DataError for an image without a line or annotation, or a class that the data set
     does not have.
     """
-    instances = [path for name in spec.instances if (path := spec.root / name).is_file()]
-    if (path := spec.root / "tags.csv").is_file() or (path := spec.root / "tags.txt").is_file():
-        found, source = from_text(path, spec.classes), str(path)
-    elif (path := spec.root / "tags").is_dir():
-        found, source = from_folders(path, spec.classes), str(path)
+    kind, paths = find(spec)
+    if kind == "xml":
+        return {name: from_xml(spec.annotation_path(name), spec.classes) for name in ids}
+    source = " and ".join(map(str, paths))
+    found: Tags = {}
+    for path in paths:
+        found |= READERS[kind](path, spec.classes)
+    if kind == "folders":
         # A folder per class has no place for images without tags: they are in none of them.
         found = {name: found.get(name, ()) for name in ids}
-    elif instances:
-        found, source = {}, " and ".join(map(str, instances))
-        for path in instances:
-            found |= from_instances(path, spec.classes)
-    elif spec.instances:
-        raise DataError(
-            f"no tags of {spec.name}: {spec.root / spec.instances[0]} or "
-            f"{spec.root / 'tags.csv'} is needed."
-        )
-    else:
-        return {name: from_xml(spec.annotation_path(name), spec.classes) for name in ids}
     lost = [name for name in ids if name not in found]
     if lost:
         raise DataError(f"{source} has no tags of {len(lost)} images, the first is '{lost[0]}'.")
     return {name: found[name] for name in ids}
+
+
+def find(spec: Spec) -> tuple[str, list[Path]]:
+    """Find where the tags of a data set are: "text", "folders", "instances" or "xml", and files.
+
+    Errors: DataError where there is nothing to read.
+    """
+    for name in ("tags.csv", "tags.txt"):
+        if (path := spec.root / name).is_file():
+            return "text", [path]
+    if (path := spec.root / "tags").is_dir():
+        return "folders", [path]
+    instances = [path for name in spec.instances if (path := spec.root / name).is_file()]
+    if instances:
+        return "instances", instances
+    if (path := spec.root / spec.annotation).is_dir() and not spec.instances:
+        return "xml", [path]
+    missing = spec.instances[0] if spec.instances else f"{spec.annotation}/ID.xml"
+    raise DataError(f"no tags of {spec.name}: {spec.root / missing} or tags.csv is needed.")
 
 
 def multi_hot(tags: Iterable[int], num_classes: int) -> np.ndarray:
@@ -232,6 +243,9 @@ def read_instances(path: Path) -> dict:
                 if not isinstance(row, dict) or not isinstance(row.get(key), kind):
                     raise DataError(f"{path}: an entry of '{part}' has no {kind.__name__} '{key}'.")
     return content
+
+
+READERS = {"text": from_text, "folders": from_folders, "instances": from_instances}
 
 
 def write_tags(path: Path, tags: Mapping[str, Iterable[int]], classes: Sequence[str]) -> None:
