@@ -24,7 +24,7 @@ def confusion(truth: NDArray, prediction: NDArray, num_classes: int) -> NDArray[
         ValueError: shapes differ, or an index is out of range.
     """
     if truth.shape != prediction.shape:
-        raise ValueError(f"is {_size(prediction)}, its truth {_size(truth)}")
+        raise ValueError(_differ(prediction.shape, truth.shape))
     counted = truth != IGNORE
     truth, prediction = truth[counted], prediction[counted]
     _check_range("the truth", truth, num_classes)
@@ -59,21 +59,24 @@ def sweep(
     Source: Jo et al., RecurSeed and EdgePredictMix, 2022, evaluate.py (constant threshold).
     """
     if truth.shape != score.shape[1:]:
-        raise ValueError(f"is {_size(score[0])}, its truth {_size(truth)}")
+        raise ValueError(_differ(score.shape[1:], truth.shape))
     counted = truth != IGNORE
     truth = truth[counted].astype(np.intp)
     _check_range("the truth", truth, num_classes)
     _check_range("the keys", keys, num_classes)
-    exceeded = np.zeros(len(truth), np.intp)
     best = np.zeros(len(truth), np.intp)
-    if len(keys):
-        inside = score[:, counted]
-        winner = inside.argmax(0)
-        best = keys[winner]
-        top = np.take_along_axis(inside, winner[None], 0)[0]
-        exceeded = np.searchsorted(thresholds, top, side="left")  # thresholds below the score
+    top = np.zeros(len(truth), score.dtype)
+    place = np.flatnonzero(counted)
+    for key, channel in zip(keys, score.reshape(len(keys), counted.size)):
+        channel = channel[place]
+        better = channel > top  # not >=: of equal classes the first wins, as in argmax
+        best[better] = key
+        np.maximum(top, channel, out=top)
+    exceeded = np.zeros(len(truth), np.uint16)
+    for threshold in thresholds:
+        exceeded += top > threshold
     levels = len(thresholds) + 1
-    index = (exceeded * num_classes + truth) * num_classes + best
+    index = (exceeded.astype(np.intp) * num_classes + truth) * num_classes + best
     count = np.bincount(index, minlength=levels * num_classes**2)
     count = count.reshape(levels, num_classes, num_classes)
     foreground = np.cumsum(count[:0:-1], 0)[::-1]  # at t: pixels that exceed more than t
@@ -85,11 +88,15 @@ def sweep(
 def _check_range(what: str, index: NDArray, num_classes: int) -> None:
     if index.size and (index.max() >= num_classes or index.min() < 0):
         wrong = index.max() if index.max() >= num_classes else index.min()
-        raise ValueError(f"{what} holds the class {wrong}, the data set {num_classes} classes")
+        raise ValueError(
+            f"{what} holds the class index {wrong}, but the data set's go from 0 to "
+            f"{num_classes - 1}."
+        )
 
 
-def _size(array: NDArray) -> str:
-    return " x ".join(str(n) for n in array.shape) + " (height x width)"
+def _differ(prediction: tuple[int, ...], truth: tuple[int, ...]) -> str:
+    sizes = (" x ".join(map(str, shape)) for shape in (prediction, truth))
+    return "the prediction is {}, the truth {} (height x width).".format(*sizes)
 
 
 @dataclass(frozen=True)

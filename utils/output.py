@@ -6,11 +6,8 @@ and a killed run can go on where it stopped (`is_whole`). Nothing here unpickles
 
 import os
 import struct
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +16,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-IGNORE = 255
+from datalist import DataError
+from datalist.archive import read_npz, replacing, write_npz
+from datalist.spec import IGNORE, safe_id
+from datalist.spec import palette as voc_palette
+
 SUFFIX = {"label": ".png", "score": ".npz", "cue": ".npz", "overlay": ".jpg"}
 
 
@@ -36,27 +37,6 @@ class Score(NamedTuple):
     size: tuple[int, int]
 
 
-@contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; rename it to `path` when the block ends well.
-
-    The folder is made if it is not there. When the block raises, the temporary file is removed
-    and whatever stood at `path` stays as it was.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    try:
-        yield Path(name)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)  # mkstemp makes it private to the user
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
 def write_text(path: str | Path, text: str) -> None:
     """Write a UTF-8 text file atomically."""
     with replacing(path) as temporary:
@@ -67,11 +47,9 @@ def output_path(folder: str | Path, kind: str, image_id: str) -> Path:
     """Where the `kind` ("label", "score", "cue", "overlay") file of an image stands.
 
     Raises:
-        ValueError: the id is not a plain file name, so it could leave the folder.
+        DataError: the id is not a plain file name, so it could leave the folder.
     """
-    if not image_id or image_id != Path(image_id).name or "\\" in image_id or "\0" in image_id:
-        raise ValueError(f"The image id {image_id!r} is not a plain file name; mend the list.")
-    return Path(folder) / kind / f"{image_id}{SUFFIX[kind]}"
+    return Path(folder) / kind / (safe_id(image_id) + SUFFIX[kind])
 
 
 def is_whole(path: str | Path) -> bool:
@@ -93,7 +71,7 @@ def is_whole(path: str | Path) -> bool:
         return head == b"\x89PNG\r\n\x1a\n" and tail[4:8] == b"IEND"
     if path.suffix in (".jpg", ".jpeg"):
         return head[:2] == b"\xff\xd8" and tail[-2:] == b"\xff\xd9"
-    raise ValueError(f"{path} is none of the output files ({', '.join(set(SUFFIX.values()))}).")
+    raise DataError(f"{path} is none of the output files ({', '.join(set(SUFFIX.values()))}).")
 
 
 def write_label(path: str | Path, label: ArrayLike, palette: ArrayLike) -> None:
@@ -104,13 +82,13 @@ def write_label(path: str | Path, label: ArrayLike, palette: ArrayLike) -> None:
         palette: RGB colour of each index in [0, 255], (n, 3) with n <= 256.
 
     Raises:
-        ValueError: the label is not two-dimensional or has values outside [0, 255].
+        DataError: the label is not two-dimensional or has values outside [0, 255].
     """
     label = np.asarray(label)
     if label.ndim != 2 or label.size == 0:
-        raise ValueError(f"A label is (H, W), not {label.shape} ({path}).")
+        raise DataError(f"A label is (H, W), not {label.shape} ({path}).")
     if label.min() < 0 or label.max() > 255:
-        raise ValueError(f"A label holds indices from 0 to 255, not {label.max()} ({path}).")
+        raise DataError(f"A label holds indices from 0 to 255, not {label.max()} ({path}).")
     picture = Image.fromarray(np.ascontiguousarray(label, dtype=np.uint8))
     picture.putpalette(np.asarray(palette, dtype=np.uint8).tobytes())
     with replacing(path) as temporary:
@@ -123,7 +101,7 @@ def read_label(path: str | Path) -> NDArray[np.uint8]:
     PIL, for OpenCV turns palette indices into colours.
 
     Raises:
-        ValueError: the file is broken, or holds colours instead of indices.
+        DataError: the file is broken, or holds colours instead of indices.
     """
     try:
         with Image.open(path) as picture:
@@ -133,17 +111,17 @@ def read_label(path: str | Path) -> NDArray[np.uint8]:
     except FileNotFoundError:
         raise
     except (OSError, SyntaxError, ValueError, zlib.error, struct.error) as error:
-        raise ValueError(
+        raise DataError(
             f"{path} is not a whole picture ({error}); delete it and make it again."
         ) from error
     if mode in ("RGB", "RGBA"):
         folder = Path(path).parent
-        raise ValueError(
+        raise DataError(
             f"{path} holds colours (mode {mode}), not class indices; turn its folder into palette "
             f'PNGs once: python -c "from utils.output import index_colours; '
             f"index_colours('{folder}', '{folder}Index')\""
         )
-    raise ValueError(f"{path} has mode {mode}; a label is a palette PNG (mode P) of class indices.")
+    raise DataError(f"{path} has mode {mode}; a label is a palette PNG (mode P) of class indices.")
 
 
 def index_colours(folder: str | Path, target: str | Path, palette: ArrayLike | None = None) -> None:
@@ -155,14 +133,14 @@ def index_colours(folder: str | Path, target: str | Path, palette: ArrayLike | N
         palette: colour of each index, (n, 3); the VOC colour map if None.
 
     Raises:
-        ValueError: the folder holds no PNG, or a picture has a colour that is not in the palette.
+        DataError: the folder holds no PNG, or a picture has a colour that is not in the palette.
     """
-    palette = voc_colours() if palette is None else np.asarray(palette, dtype=np.uint8)
+    palette = voc_palette(256) if palette is None else np.asarray(palette, dtype=np.uint8)
     code = (palette.astype(np.int64) << [16, 8, 0]).sum(1)
     order = np.argsort(code, kind="stable")
     paths = sorted(Path(folder).glob("*.png"))
     if not paths:
-        raise ValueError(f"{folder} holds no PNG.")
+        raise DataError(f"{folder} holds no PNG.")
     for path in paths:
         with Image.open(path) as picture:
             colour = (np.asarray(picture.convert("RGB"), dtype=np.int64) << [16, 8, 0]).sum(2)
@@ -171,27 +149,11 @@ def index_colours(folder: str | Path, target: str | Path, palette: ArrayLike | N
         foreign = code[label] != colour
         if foreign.any():
             row, column = np.argwhere(foreign)[0]
-            raise ValueError(
+            raise DataError(
                 f"{path}: the colour #{colour[row, column]:06x} at row {row}, column {column} is "
                 "not in the palette."
             )
         write_label(Path(target) / path.name, label, palette)
-
-
-def voc_colours() -> NDArray[np.uint8]:
-    """The VOC colour map: RGB of indices 0 to 255, uint8 (256, 3).
-
-    Source: VOC development kit, VOClabelcolormap.m (the bits of the index, dealt to R, G, B from
-    the highest bit down).
-    """
-    index = np.arange(256)
-    colour = np.zeros((256, 3), np.uint8)
-    for place in range(8):
-        for channel in range(3):
-            colour[:, channel] |= ((index >> (3 * place + channel) & 1) << (7 - place)).astype(
-                np.uint8
-            )
-    return colour
 
 
 def write_score(path: str | Path, score: ArrayLike, keys: ArrayLike, size: tuple[int, int]) -> None:
@@ -203,47 +165,52 @@ def write_score(path: str | Path, score: ArrayLike, keys: ArrayLike, size: tuple
         size: (height, width) of the image.
 
     Raises:
-        ValueError: shapes disagree, keys do not rise, or a score is NaN or outside [0, 1].
+        DataError: shapes disagree, keys do not rise, or a score is NaN or outside [0, 1].
     """
     score, keys = np.asarray(score), np.asarray(keys, dtype=np.int64)
     if score.ndim != 3 or keys.shape != score.shape[:1] or 0 in score.shape[1:]:
-        raise ValueError(f"Scores are (k, h, w) with k keys, not {score.shape}, {keys.shape}.")
+        raise DataError(f"Scores are (k, h, w) with k keys, not {score.shape}, {keys.shape}.")
     if (keys < 0).any() or (np.diff(keys) <= 0).any():
-        raise ValueError(f"Class indices of scores rise from 0, unlike {keys.tolist()} ({path}).")
+        raise DataError(f"Class indices of scores rise from 0, unlike {keys.tolist()} ({path}).")
     if score.size and not (score.min() >= -1e-4 and score.max() <= 1 + 1e-4):  # NaN fails, too
-        raise ValueError(f"Scores lie in [0, 1], not [{score.min()}, {score.max()}] ({path}).")
+        raise DataError(f"Scores lie in [0, 1], not [{score.min()}, {score.max()}] ({path}).")
     stored = np.rint(score * 255.0).clip(0, 255).astype(np.uint8)
     kept = stored.any((1, 2))
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(
-            file, score=stored[kept], keys=keys[kept], size=np.asarray(size, dtype=np.int64)
-        )
+    size = np.asarray(size, dtype=np.int64)
+    write_npz(path, {"score": stored[kept], "keys": keys[kept], "size": size})
 
 
 def read_score(path: str | Path) -> Score:
     """Read what `write_score` wrote; `upsample` brings it to the size of the image.
 
     Raises:
-        ValueError: the file is broken, pickled or of another shape.
+        DataError: the file is broken, pickled or of another shape.
     """
-    score, keys, size = _read_arrays(path, "score", "keys", "size")
+    found = read_npz(path, {"score": ("u", 3), "keys": ("iu", 1), "size": ("iu", 1)})
+    score, keys, size = found["score"], found["keys"].astype(np.int64), found["size"]
     if (
-        score.ndim != 3
-        or score.dtype != np.uint8
+        score.dtype != np.uint8
         or 0 in score.shape[1:]
         or keys.shape != score.shape[:1]
         or size.shape != (2,)
-        or not np.issubdtype(keys.dtype, np.integer)
-        or not np.issubdtype(size.dtype, np.integer)
         or (keys < 0).any()
         or (np.diff(keys) <= 0).any()
         or (size < 1).any()
     ):
-        raise ValueError(
+        raise DataError(
             f"{path} is no score file (score uint8 (k, h, w), rising keys (k,), size (2,)); "
             "write it with test.py."
         )
-    return Score(score, keys.astype(np.int64), (int(size[0]), int(size[1])))
+    return Score(score, keys, (int(size[0]), int(size[1])))
+
+
+def read_keys(path: str | Path) -> NDArray[np.int64]:
+    """Read only the class indices of a score file, (k,).
+
+    Raises:
+        DataError: the file is broken or pickled.
+    """
+    return read_npz(path, {"keys": ("iu", 1)})["keys"].astype(np.int64)
 
 
 def upsample(score: NDArray, size: tuple[int, int]) -> NDArray[np.float32]:
@@ -275,63 +242,31 @@ def write_cue(path: str | Path, cue: ArrayLike, grid: tuple[int, int]) -> None:
         grid: (height, width) of the grid of cells.
 
     Raises:
-        ValueError: the shape is another, or a cell lies outside the grid.
+        DataError: the shape is another, or a cell lies outside the grid.
     """
-    cue = np.asarray(cue)
-    _check_cue(path, cue, np.asarray(grid))
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, cue=cue.astype(np.int16), grid=np.asarray(grid, dtype=np.int64))
+    cue, grid = np.asarray(cue), np.asarray(grid, dtype=np.int64)
+    _check_cue(path, cue, grid)
+    write_npz(path, {"cue": cue.astype(np.int16), "grid": grid})
 
 
 def read_cue(path: str | Path) -> tuple[NDArray[np.int16], tuple[int, int]]:
     """Read the cues of one image: rows class, row, column (3, K), and the grid (height, width).
 
     Raises:
-        ValueError: the file is broken, pickled, or a cell lies outside the grid.
+        DataError: the file is broken, pickled, or a cell lies outside the grid.
     """
-    cue, grid = _read_arrays(path, "cue", "grid")
+    found = read_npz(path, {"cue": ("iu", 2), "grid": ("iu", 1)})
+    cue, grid = found["cue"], found["grid"]
     _check_cue(path, cue, grid)
     return cue.astype(np.int16), (int(grid[0]), int(grid[1]))
 
 
 def _check_cue(path: str | Path, cue: NDArray, grid: NDArray) -> None:
-    if (
-        cue.ndim != 2
-        or len(cue) != 3
-        or grid.shape != (2,)
-        or not np.issubdtype(cue.dtype, np.integer)
-        or not np.issubdtype(grid.dtype, np.integer)
-    ):
-        raise ValueError(f"{path}: cues are integers (3, K) on a grid (2,), not {cue.shape}.")
+    if cue.ndim != 2 or len(cue) != 3 or grid.shape != (2,) or cue.dtype.kind not in "iu":
+        raise DataError(f"{path}: cues are integers (3, K) on a grid (2,), not {cue.shape}.")
     limit = np.array([np.iinfo(np.int16).max + 1, *grid])[:, None]
     if ((cue < 0) | (cue >= limit)).any():
-        raise ValueError(f"{path}: a cue lies outside its grid of {grid[0]} x {grid[1]} cells.")
-
-
-def _read_arrays(path: str | Path, *names: str) -> list[NDArray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return [file[name] for name in names]
-    except FileNotFoundError:
-        raise
-    except KeyError as error:
-        raise ValueError(f"{path} lacks the array {error.args[0]!r}; write it again.") from error
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        TypeError,
-        AttributeError,
-        zlib.error,
-        struct.error,
-        zipfile.BadZipFile,
-        NotImplementedError,
-        MemoryError,
-    ) as error:
-        raise ValueError(
-            f"{path} is not a whole .npz file of plain arrays ({error}); delete it and make it "
-            "again."
-        ) from error
+        raise DataError(f"{path}: a cue lies outside its grid of {grid[0]} x {grid[1]} cells.")
 
 
 def write_overlay(
@@ -373,12 +308,12 @@ def blend(
         RGB uint8 (H, W, 3).
 
     Raises:
-        ValueError: image and label differ in size.
+        DataError: image and label differ in size.
     """
     if image.shape[:2] != label.shape:
-        raise ValueError(f"Image {image.shape[:2]} and label {label.shape} differ in size.")
-    table = np.full((256, 3), 255, np.float32)
+        raise DataError(f"Image {image.shape[:2]} and label {label.shape} differ in size.")
     palette = np.asarray(palette, dtype=np.float32)[:IGNORE]
+    table = np.full((IGNORE + 1, 3), 255, np.float32)
     table[: len(palette)] = palette
     weight = np.where(label == 0, 0.0, opacity).astype(np.float32)[..., None]
     mixed = image * (1 - weight) + table[label] * weight
