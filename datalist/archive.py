@@ -1,0 +1,105 @@
+"""Arrays in .npz files: written whole or not at all, read without trust."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from datalist import DataError
+
+FLOOR = 64 << 20
+"""Bytes that any file may unpack to."""
+RATIO = 100
+"""How often its own size a longer file may unpack to; cue files reach 4 to 10."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name in the folder of `path`, which takes its place at the end.
+
+    After an error nothing of the new file is left, and what was at `path` is as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write named arrays as a compressed .npz, whole or not at all."""
+    with replacing(path) as part, open(part, "wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def read_npz(path: Path, wanted: Mapping[str, tuple[str, int]]) -> dict[str, np.ndarray]:
+    """Read named arrays of a .npz, each checked before memory is taken for it.
+
+    Args:
+        path: the file.
+        wanted: name -> (kinds of dtype as in `numpy.dtype.kind`, number of dimensions).
+
+    Returns:
+        The wanted arrays; further ones in the file are not looked at.
+
+    Errors: DataError where the file is no .npz, lacks an array, holds another kind of one, or
+    unpacks to more than max(64 MiB, 100 times its size).
+    """
+    path = Path(path)
+    try:
+        budget = max(FLOOR, RATIO * path.stat().st_size)
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename: info for info in archive.infolist()}
+            lost = [name for name in wanted if f"{name}.npy" not in members]
+            if lost:
+                raise DataError(f"{path} has no array '{lost[0]}': it is not a file of this kind.")
+            if sum(members[f"{name}.npy"].file_size for name in wanted) > budget:
+                raise DataError(f"{path} unpacks to more than {budget >> 20} MiB: not read.")
+            return {
+                name: _read_array(archive, members[f"{name}.npy"], kinds, dimensions)
+                for name, (kinds, dimensions) in wanted.items()
+            }
+    except DataError:
+        raise
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}.") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
+        raise DataError(f"{path} is damaged or not an .npz file: make it again.") from None
+    except (ValueError, TypeError, SyntaxError, OverflowError, MemoryError, KeyError) as error:
+        raise DataError(f"{path} holds a damaged array ({str(error)[:80]}).") from None
+
+
+def _read_array(
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, kinds: str, dimensions: int
+) -> np.ndarray:
+    # numpy's own reader takes memory for the shape that the header states before it has seen the
+    # data, and a header can state anything.
+    with archive.open(info) as file:
+        version = np.lib.format.read_magic(file)
+        if version == (1, 0):
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        elif version == (2, 0):
+            shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
+        else:
+            raise ValueError(f"array format {version} is not known")
+        if dtype.hasobject or dtype.kind not in kinds or len(shape) != dimensions:
+            raise ValueError(f"{info.filename} is {dtype} of shape {shape}")
+        length = dtype.itemsize
+        for side in shape:
+            length *= side
+        if dtype.itemsize == 0 or length < 0 or length > info.file_size:
+            raise ValueError(f"{info.filename} is shorter than its shape {shape}")
+        data = file.read(length + 1)
+        if len(data) != length:
+            raise ValueError(f"{info.filename} is not as long as its shape {shape}")
+    array = np.frombuffer(data, dtype)
+    return array.reshape(shape, order="F" if fortran else "C")

@@ -1,0 +1,150 @@
+"""Pure functions that change an image and what belongs to it; randomness comes as an argument."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+Size = tuple[int, int]
+HUES = 180
+"""Steps of the hue circle in OpenCV's 8-bit HSV."""
+
+
+def warp(image: np.ndarray, size: Size) -> np.ndarray:
+    """Resize an image to a size, its aspect not kept, bilinear.
+
+    Args:
+        image: uint8 (H, W, 3).
+        size: (height, width).
+
+    Returns:
+        uint8 (height, width, 3).
+
+    Source: kolesman/SEC, data layer. Differs: pixels are areas, not points (its `zoom` puts the
+    corner pixels' centres onto each other).
+    """
+    if image.shape[:2] == tuple(size):
+        return image
+    return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+
+
+def warp_mask(mask: np.ndarray, size: Size) -> np.ndarray:
+    """Resize a mask, uint8 (H, W), to a size by taking the nearest value."""
+    if mask.shape == tuple(size):
+        return mask
+    return cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def mirror(array: np.ndarray, axis: int) -> np.ndarray:
+    """Swap left and right; `axis` is the one that counts columns."""
+    return np.ascontiguousarray(np.flip(array, axis))
+
+
+def draw_size(
+    size: Size,
+    rng: np.random.Generator,
+    scale: tuple[float, float] | None = None,
+    long: tuple[int, int] | None = None,
+) -> Size:
+    """Draw the size that an image is brought to before it is cropped, its aspect kept.
+
+    Args:
+        size: (height, width) of the image.
+        rng: source of randomness.
+        scale: range of the factor to its own size.
+        long: range of the longer side in pixels, instead of `scale`.
+
+    Returns:
+        (height, width), at least 1.
+    """
+    if long is not None:
+        factor = rng.integers(long[0], long[1], endpoint=True) / max(size)
+    else:
+        factor = rng.uniform(*scale) if scale is not None else 1.0
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
+def draw_crop(size: Size, crop: Size, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """Draw where a window lies in an image, or, on a side that it exceeds, the image in it.
+
+    Args:
+        size: (height, width) of the image.
+        crop: (height, width) of the window.
+        rng: source of randomness.
+
+    Returns:
+        Row and column of the image's corner in the window (0 or less: so much is cut off), and
+        row and column behind its last pixel in the window.
+    """
+    place = []
+    for length, window in zip(size, crop):
+        slack = window - length
+        start = int(rng.integers(min(slack, 0), max(slack, 0), endpoint=True))
+        place.append((start, min(start + length, window)))
+    (top, bottom), (left, right) = place
+    return top, left, bottom, right
+
+
+def crop(
+    array: np.ndarray,
+    window: Size,
+    place: tuple[int, int, int, int],
+    fill: int | tuple[int, ...],
+) -> np.ndarray:
+    """Cut a window out of an image or mask, filled up where it exceeds it.
+
+    Args:
+        array: (H, W) or (H, W, 3).
+        window: (height, width).
+        place: as `draw_crop` gives it.
+        fill: value of what lies outside, one number or one per channel.
+
+    Returns:
+        (height, width) or (height, width, 3).
+    """
+    top, left, bottom, right = place
+    out = np.empty((*window, *array.shape[2:]), array.dtype)
+    out[...] = fill
+    inside = (slice(max(top, 0), bottom), slice(max(left, 0), right))
+    out[inside] = array[inside[0].start - top : bottom - top, inside[1].start - left : right - left]
+    return out
+
+
+def draw_jitter(
+    rng: np.random.Generator, brightness: float, contrast: float, saturation: float, hue: float
+) -> tuple[float, float, float, float]:
+    """Draw a change of colour: three factors within 1 +- the arguments, and a turn within +- hue.
+
+    Returns:
+        Factors of brightness, contrast and saturation, and the turn of the hue circle
+        (0.5 = half of it).
+    """
+    spread = np.array([brightness, contrast, saturation])
+    factors = rng.uniform(np.maximum(1 - spread, 0), 1 + spread)
+    return *map(float, factors), float(rng.uniform(-hue, hue))
+
+
+def jitter(image: np.ndarray, change: tuple[float, float, float, float]) -> np.ndarray:
+    """Change the colours of an image by what `draw_jitter` gave.
+
+    Brightness multiplies, contrast moves values away from the mean grey, saturation from each
+    pixel's own grey; the hue is turned last.
+
+    Args:
+        image: RGB uint8 (H, W, 3).
+        change: factors of brightness, contrast and saturation, turn of the hue circle.
+
+    Returns:
+        RGB uint8 (H, W, 3).
+    """
+    brightness, contrast, saturation, hue = change
+    image = cv2.convertScaleAbs(image, alpha=brightness)
+    mean = float(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).mean())
+    level = np.clip(np.rint(contrast * (np.arange(256) - mean) + mean), 0, 255).astype(np.uint8)
+    image = cv2.LUT(image, level)
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    image = cv2.addWeighted(image, saturation, grey, 1 - saturation, 0)
+    degrees = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+    turned = (np.arange(256) + round(hue * HUES)) % HUES
+    degrees[..., 0] = turned.astype(np.uint8)[degrees[..., 0]]
+    return cv2.cvtColor(degrees, cv2.COLOR_HSV2RGB)

@@ -1,0 +1,362 @@
+"""Cue files: for each image, the grid cells that surely belong to a class.
+
+A cue is bool (C, h, w): channel 0 is background, several channels may hold a cell, most hold none.
+A cue file packs the cues of many images, keyed by image id, into one .npz of plain arrays:
+`ids` (N,), `grid` (h, w), `num_classes`, `offset` (N + 1,) and `cell`; the cells of image i are
+`cell[offset[i]:offset[i + 1]]`, each class * h * w + row * w + column.
+
+`python -m datalist.cue --help` converts, packs, merges and shows such files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from datalist import DataError
+from datalist.archive import read_npz, write_npz
+from datalist.image import read_mask
+from datalist.pickled import read_arrays
+from datalist.spec import HERE, IGNORE, read_text, safe_id
+
+CELL_LIMIT = 1 << 26
+"""Largest C * h * w: 256 classes on a grid of 512 x 512."""
+SEC_INDEX = HERE / "VOC2012" / "sec_cue_index.txt.gz"
+"""Row numbers of the official SEC cue file: lines "NAME.jpg NUMBER"."""
+
+
+@dataclass(frozen=True, eq=False)
+class CueFile:
+    """The cues of many images.
+
+    Args:
+        ids: image ids.
+        grid: (height, width) in cells.
+        num_classes: classes, background counted.
+        offset: int64 (N + 1,), where the cells of each image begin.
+        cell: int32, class * h * w + row * w + column.
+        source: what the cues came from, for messages.
+
+    Errors: DataError where these do not fit each other.
+    """
+
+    ids: tuple[str, ...]
+    grid: tuple[int, int]
+    num_classes: int
+    offset: np.ndarray
+    cell: np.ndarray
+    source: str = "cues"
+    row: dict[str, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        height, width = self.grid
+        if min(height, width) < 1 or not 2 <= self.num_classes <= IGNORE:
+            raise DataError(f"{self.source}: {self.num_classes} classes on {height} x {width}.")
+        cells = self.num_classes * height * width
+        if cells > CELL_LIMIT:
+            raise DataError(f"{self.source}: a grid of {height} x {width} cells is too large.")
+        offset, cell = self.offset, self.cell
+        if len(offset) != len(self.ids) + 1 or offset[0] != 0 or offset[-1] != len(cell):
+            raise DataError(f"{self.source} is damaged: offsets do not fit ids and cells.")
+        if np.any(offset[1:] < offset[:-1]):
+            raise DataError(f"{self.source} is damaged: offsets do not ascend.")
+        if len(cell) and (cell.min() < 0 or cell.max() >= cells):
+            raise DataError(f"{self.source} is damaged: a cell lies outside its grid.")
+        for name in self.ids:
+            try:
+                safe_id(name)
+            except DataError as error:
+                raise DataError(f"{self.source}: {error}") from None
+        object.__setattr__(self, "row", {name: row for row, name in enumerate(self.ids)})
+        if len(self.row) != len(self.ids):
+            raise DataError(f"{self.source} is damaged: an id comes twice.")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.row
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """Cue of an image, bool (C, h, w); DataError where there is none."""
+        if name not in self.row:
+            raise DataError(f"{self.source} has no cue of image '{name}'.")
+        row = self.row[name]
+        cue = np.zeros(self.num_classes * self.grid[0] * self.grid[1], bool)
+        cue[self.cell[self.offset[row] : self.offset[row + 1]]] = True
+        return cue.reshape(self.num_classes, *self.grid)
+
+    def items(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Id and cue of each image."""
+        return ((name, self[name]) for name in self.ids)
+
+    @classmethod
+    def collect(
+        cls, cues: Iterable[tuple[str, np.ndarray]] | Mapping[str, np.ndarray], source: str = "cues"
+    ) -> CueFile:
+        """Pack pairs of id and cue, bool (C, h, w), all of one shape."""
+        pairs = cues.items() if isinstance(cues, Mapping) else cues
+        ids, cells, shape = [], [], None
+        for name, cue in pairs:
+            cue = np.asarray(cue)
+            if cue.ndim != 3 or cue.dtype != bool:
+                raise DataError(f"{source}: the cue of '{name}' is not a bool array (C, h, w).")
+            if shape not in (None, cue.shape):
+                raise DataError(
+                    f"{source}: the cue of '{name}' has shape {cue.shape}, others have {shape}."
+                )
+            shape = cue.shape
+            ids.append(name)
+            cells.append(np.flatnonzero(cue).astype(np.int32))
+        if shape is None:
+            raise DataError(f"{source} holds no cues.")
+        offset = np.cumsum([0, *map(len, cells)], dtype=np.int64)
+        return cls(tuple(ids), shape[1:], shape[0], offset, np.concatenate(cells), source)
+
+    @classmethod
+    def open(
+        cls, path: str | Path, num_classes: int | None = None, index: str | Path | None = None
+    ) -> CueFile:
+        """Read cues, whatever the file is.
+
+        Args:
+            path: a packed cue file; a released pickle, .gz or not; a folder of one .npz per
+                image, or of one PNG of class indices per image (255 = no cue).
+            num_classes: classes, background counted. A packed file must agree; of others it is
+                the largest class found, where not given.
+            index: of a pickle keyed by number, the list "NAME.jpg NUMBER"; default SEC's own.
+
+        Errors: DataError where the file is missing, damaged or not of these kinds.
+        """
+        path = Path(path)
+        if path.is_dir():
+            return from_folder(path, num_classes)
+        try:
+            with open(path, "rb") as file:
+                head = file.read(4)
+        except OSError as error:
+            raise DataError(f"cannot read cues {path}: {error.strerror}.") from None
+        if head[:2] == b"\x1f\x8b" or head[:1] == b"\x80":
+            return from_pickle(path, num_classes, index)
+        if head[:2] != b"PK":
+            raise DataError(f"{path} is neither a packed cue file nor a pickle of cues.")
+        kinds = {"ids": ("U", 1), "grid": ("iu", 1), "num_classes": ("iu", 0)}
+        arrays = read_npz(path, {**kinds, "offset": ("iu", 1), "cell": ("iu", 1)})
+        grid = tuple(int(side) for side in arrays["grid"])
+        found = int(arrays["num_classes"])
+        if len(grid) != 2:
+            raise DataError(f"{path} is damaged: its grid is {grid}.")
+        if num_classes not in (None, found):
+            raise DataError(
+                f"{path} holds cues of {found} classes, but the data set has {num_classes} "
+                "(background counted)."
+            )
+        ids = tuple(arrays["ids"].tolist())
+        return cls(ids, grid, found, arrays["offset"], arrays["cell"], str(path))
+
+    def write(self, path: str | Path) -> None:
+        """Write a packed cue file, whole or not at all."""
+        arrays = {
+            "ids": np.array(self.ids, dtype=np.str_),
+            "grid": np.array(self.grid, np.int64),
+            "num_classes": np.array(self.num_classes, np.int64),
+            "offset": self.offset.astype(np.int64),
+            "cell": self.cell.astype(np.int32),
+        }
+        write_npz(Path(path), arrays)
+
+
+def write_cues(
+    path: str | Path, cues: Iterable[tuple[str, np.ndarray]] | Mapping[str, np.ndarray]
+) -> CueFile:
+    """Pack pairs of id and cue, bool (C, h, w), into a file, whole or not at all."""
+    packed = CueFile.collect(cues, str(path))
+    packed.write(path)
+    return packed
+
+
+def from_cells(
+    cells: np.ndarray, grid: tuple[int, int], num_classes: int, source: str
+) -> np.ndarray:
+    """Turn a list of cells into a cue.
+
+    Args:
+        cells: int (3, K), rows are class, row and column.
+        grid: (height, width).
+        num_classes: classes, background counted.
+        source: what the cells came from, for messages.
+
+    Returns:
+        bool (C, h, w).
+
+    Errors: DataError for a cell outside.
+    """
+    shape = (num_classes, *grid)
+    if cells.ndim != 2 or len(cells) != 3:
+        raise DataError(f"{source}: cells have shape {cells.shape}, not (3, K).")
+    if np.any(cells < 0) or np.any(cells >= np.array(shape)[:, None]):
+        raise DataError(f"{source}: a cell lies outside {num_classes} classes on {grid}.")
+    if num_classes * grid[0] * grid[1] > CELL_LIMIT:
+        raise DataError(f"{source}: a grid of {grid} cells is too large.")
+    cue = np.zeros(shape, bool)
+    cue[tuple(cells)] = True
+    return cue
+
+
+def from_pickle(
+    path: Path,
+    num_classes: int | None = None,
+    index: str | Path | None = None,
+    grid: tuple[int, int] | None = None,
+) -> CueFile:
+    """Read a released cue pickle: entries "KEY_cues" (3, K), rows class, row and column.
+
+    Args:
+        path: the file, .gz or not.
+        num_classes: classes, background counted; default the largest class found + 1.
+        index: list "NAME.jpg NUMBER" that turns numbers into ids; default SEC's own. A file keyed
+            by names needs none.
+        grid: (height, width); default the smallest square that holds every cell.
+
+    Errors: DataError where the file is damaged or holds anything but integer arrays.
+
+    Source: localization_cues.pickle of kolesman/SEC, also the format of speedinghzl/DSRG.
+    """
+    arrays = read_arrays(path)
+    cues = {key.removesuffix("_cues"): cue for key, cue in arrays.items() if key.endswith("_cues")}
+    if not cues:
+        raise DataError(f"{path} holds no entry that ends in '_cues'.")
+    if all(key.isdecimal() for key in cues):
+        names = _read_index(Path(index or SEC_INDEX))
+        lost = [key for key in cues if int(key) not in names]
+        if lost:
+            raise DataError(
+                f"{path} has cues number {lost[0]}, which {index or SEC_INDEX} does not list."
+            )
+        cues = {names[int(key)]: cue for key, cue in cues.items()}
+    for name, cue in cues.items():
+        if cue.ndim != 2 or len(cue) != 3:
+            raise DataError(f"{path}: the cue of '{name}' has shape {cue.shape}, not (3, K).")
+    largest = np.max([cue.max(axis=1, initial=0) for cue in cues.values()], axis=0)
+    if grid is None:
+        grid = (int(largest[1:].max()) + 1,) * 2
+    num_classes = num_classes or max(int(largest[0]) + 1, 2)
+    pairs = (
+        (name, from_cells(cue, grid, num_classes, f"{path}, image '{name}'"))
+        for name, cue in sorted(cues.items())
+    )
+    return CueFile.collect(pairs, str(path))
+
+
+def from_folder(path: Path, num_classes: int | None = None) -> CueFile:
+    """Read a folder of cues, one file per image.
+
+    Args:
+        path: folder of ID.npz with `cue` (3, K), rows class, row and column, and `grid` (2,); or
+            of ID.png of class indices, where 255 is no cue.
+        num_classes: classes, background counted; default the largest class found + 1.
+    """
+    files = sorted(path.glob("*.npz")) or sorted(path.glob("*.png"))
+    if not files:
+        raise DataError(f"{path} holds no cues: neither .npz nor .png.")
+    cells = {}
+    grids = set()
+    for file in files:
+        if file.suffix == ".npz":
+            arrays = read_npz(file, {"cue": ("iu", 2), "grid": ("iu", 1)})
+            cells[file.stem] = arrays["cue"].astype(np.int64)
+            grids.add(tuple(arrays["grid"].tolist()))
+        else:
+            mask = read_mask(file)
+            row, column = np.nonzero(mask != IGNORE)
+            cells[file.stem] = np.stack([mask[row, column].astype(np.int64), row, column])
+            grids.add(mask.shape)
+        if len(grids) > 1 or len(next(iter(grids))) != 2:
+            raise DataError(f"{file} has another grid than the files before it: {sorted(grids)}.")
+    (grid,) = grids
+    largest = max(int(cell[0].max(initial=0)) for cell in cells.values() if len(cell) == 3)
+    num_classes = num_classes or max(largest + 1, 2)
+    return CueFile.collect(
+        (
+            (name, from_cells(cell, grid, num_classes, str(path / name)))
+            for name, cell in cells.items()
+        ),
+        str(path),
+    )
+
+
+def pack(folder: str | Path, path: str | Path, num_classes: int | None = None) -> CueFile:
+    """Pack a folder of cues, as `from_folder` reads it, into one file."""
+    cues = from_folder(Path(folder), num_classes)
+    cues.write(path)
+    return cues
+
+
+def resolve_conflicts(cue: np.ndarray) -> np.ndarray:
+    """Give each cell that several classes claim to the class with the smaller region.
+
+    Regions are counted before anything is taken away. Between regions of one size the lower class
+    index wins, and any class wins against background.
+
+    Args:
+        cue: bool (C, h, w).
+
+    Returns:
+        bool (C, h, w) with at most one class in a cell.
+
+    Source: Kolesnikov and Lampert, ECCV 2016, on localization cues.
+    """
+    classes, height, width = cue.shape
+    area = cue.reshape(classes, -1).sum(axis=1)
+    order = np.lexsort((np.arange(classes), np.arange(classes) == 0, area))
+    free = np.ones((height, width), bool)
+    resolved = np.zeros_like(cue)
+    for index in order:
+        resolved[index] = cue[index] & free
+        free &= ~cue[index]
+    return resolved
+
+
+def merge(foreground: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """Join the cues of the foreground and the background network, conflicts resolved.
+
+    Args:
+        foreground: bool (K, h, w), one channel per class without background.
+        background: bool (h, w).
+
+    Returns:
+        bool (K + 1, h, w).
+    """
+    return resolve_conflicts(np.concatenate([background[None], foreground]))
+
+
+def resize(cue: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """Bring a cue to another grid: each new cell takes the cell that its centre falls into.
+
+    Args:
+        cue: bool (C, h, w).
+        grid: (height, width) wanted.
+
+    Returns:
+        bool (C, height, width).
+    """
+    _, height, width = cue.shape
+    row = (2 * np.arange(grid[0]) + 1) * height // (2 * grid[0])
+    column = (2 * np.arange(grid[1]) + 1) * width // (2 * grid[1])
+    return cue[:, row[:, None], column]
+
+
+def _read_index(path: Path) -> dict[int, str]:
+    names: dict[int, str] = {}
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        word = line.split()
+        if not word:
+            continue
+        if len(word) != 2 or not word[1].isdecimal() or int(word[1]) in names:
+            raise DataError(f"{path}, line {number}: {line[:80]!r} is not 'NAME.jpg NUMBER'.")
+        stem = word[0][: -len(".jpg")] if word[0].lower().endswith(".jpg") else word[0]
+        names[int(word[1])] = safe_id(stem)
+    return names

@@ -1,0 +1,236 @@
+"""Samples for training and testing: image, tags, cue and mask of one id, changed alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from datalist import DataError, augment
+from datalist.cue import CueFile, resize
+from datalist.image import check_mask, read_image, read_mask
+from datalist.spec import IGNORE, Spec, safe_id
+from datalist.tag import multi_hot, read_tags
+
+CACHE_LIMIT = 1 << 30
+"""Bytes of decoded images that one process keeps at most."""
+
+
+def worker_init(_: int) -> None:
+    """Keep each loader process to one thread: give it to DataLoader as `worker_init_fn`."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+class Images(Dataset):
+    """The images of a split with their tags, and with cues or masks where asked for.
+
+    An item is asked for as `(index, draw)`: all randomness of the sample comes from
+    `(seed, draw)`, so that a resumed run, with any number of workers, sees what an unbroken one
+    sees. A plain `index` draws by its own number.
+
+    Args:
+        spec: the data set.
+        split: name of its list.
+        size: (height, width) of the sample; None keeps each image's own.
+        mode: "warp" resizes to `size`, aspect not kept; "crop" scales, then cuts a window of
+            `size`, filled up where the image is smaller.
+        tag: read the tags; images without them (a test split) can go without.
+        cue: cues to give along; only with mode "warp".
+        grid: (height, width) of the cue given, nearest cells; default the file's own.
+        mask: folder of ID.png to give along: `spec.mask_folder`, or labels of a network.
+        mirror: swap left and right in half of the draws.
+        scale: with "crop", range of the factor to the image's own size.
+        long: with "crop", range of the longer side in pixels, instead of `scale`.
+        fill: with "crop", RGB of what lies outside the image.
+        jitter: spread of brightness, contrast, saturation and hue.
+        seed: seed of all draws.
+        cache: keep decoded images in memory, up to `CACHE_LIMIT` bytes in each process.
+
+    A sample is a dictionary: `id`; `image` uint8 RGB (3, H, W), 0 to 255; `size` int64 (2,),
+    height and width of the file's image; `num_classes`; and as asked for `tag` float32 (K,),
+    `cue` bool (C, h, w), `mask` int64 (H, W), 255 = ignore; with "crop" also `box` int64 (4,):
+    top, left, bottom and right of what is image in the window.
+
+    Errors: DataError, on construction for lists, tags and cues, on access for images and masks.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        split: str,
+        size: tuple[int, int] | None = None,
+        *,
+        mode: Literal["warp", "crop"] = "warp",
+        tag: bool = True,
+        cue: CueFile | None = None,
+        grid: tuple[int, int] | None = None,
+        mask: Path | str | None = None,
+        mirror: bool = False,
+        scale: tuple[float, float] | None = None,
+        long: tuple[int, int] | None = None,
+        fill: tuple[int, int, int] = (0, 0, 0),
+        jitter: tuple[float, float, float, float] | None = None,
+        seed: int = 0,
+        cache: bool = False,
+    ) -> None:
+        if mode not in ("warp", "crop"):
+            raise ValueError(f"mode is 'warp' or 'crop', not {mode!r}")
+        if mode == "crop" and (size is None or cue is not None):
+            raise ValueError("mode 'crop' needs a size, and cues fit whole images only")
+        if mode == "warp" and (scale is not None or long is not None):
+            raise ValueError("scale and long go with mode 'crop'")
+        if mask is not None and not Path(mask).is_dir():
+            raise DataError(f"the folder of masks {mask} does not exist.")
+        self.spec, self.split, self.size, self.mode = spec, split, size, mode
+        self.cue, self.grid, self.mirror, self.seed = cue, grid, mirror, seed
+        self.scale, self.long, self.fill, self.jitter = scale, long, fill, jitter
+        self.mask = Path(mask) if mask is not None else None
+        self.num_classes = spec.num_classes
+        self.ids = spec.ids(split)
+        self.tags = read_tags(spec, self.ids) if tag else None
+        self._cache: dict[int, tuple] | None = {} if cache else None
+        self._cached = 0
+        if cue is not None:
+            if cue.num_classes != self.num_classes:
+                raise DataError(
+                    f"{cue.source} holds cues of {cue.num_classes} classes, {spec.name} has "
+                    f"{self.num_classes} (background counted)."
+                )
+            lost = [name for name in self.ids if name not in cue]
+            if lost:
+                raise DataError(
+                    f"{cue.source} has no cues of {len(lost)} of the {len(self.ids)} images of "
+                    f"{spec.name} {split}, the first is '{lost[0]}'."
+                )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, item: int | tuple[int, int]) -> dict[str, Any]:
+        index, draw = item if isinstance(item, tuple) else (item, item)
+        name = self.ids[index]
+        image, mask, size = self._decoded(index)
+        rng = np.random.default_rng([self.seed, draw])
+        sample: dict[str, Any] = {"id": name, "num_classes": self.num_classes}
+        sample["size"] = torch.tensor(size)
+        # Every number is drawn whether used or not, so that one option does not change another.
+        flipped = rng.random() < 0.5 and self.mirror
+        change = augment.draw_jitter(rng, *(self.jitter or (0, 0, 0, 0)))
+        if self.mode == "crop":
+            scaled = augment.draw_size(size, rng, self.scale, self.long)
+            place = augment.draw_crop(scaled, self.size, rng)
+            image = augment.crop(augment.warp(image, scaled), self.size, place, self.fill)
+            if mask is not None:
+                mask = augment.crop(augment.warp_mask(mask, scaled), self.size, place, IGNORE)
+            top, left, bottom, right = (max(edge, 0) for edge in place)
+            if flipped:
+                left, right = self.size[1] - right, self.size[1] - left
+            sample["box"] = torch.tensor((top, left, bottom, right))
+        if self.jitter is not None:
+            image = augment.jitter(image, change)
+        if flipped:
+            image = augment.mirror(image, 1)
+        sample["image"] = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        if self.tags is not None:
+            sample["tag"] = torch.from_numpy(multi_hot(self.tags[name], self.num_classes))
+        if self.cue is not None:
+            cue = self.cue[name]
+            if self.grid is not None:
+                cue = resize(cue, self.grid)
+            sample["cue"] = torch.from_numpy(augment.mirror(cue, 2) if flipped else cue)
+        if mask is not None:
+            mask = augment.mirror(mask, 1) if flipped else mask
+            sample["mask"] = torch.from_numpy(mask.astype(np.int64))
+        return sample
+
+    def _decoded(self, index: int) -> tuple[np.ndarray, np.ndarray | None, tuple[int, int]]:
+        """Image and mask before anything random, and the size of the image in its file."""
+        if self._cache is not None and index in self._cache:
+            return self._cache[index]
+        name = self.ids[index]
+        path = self.spec.image_path(name)
+        image = read_image(path)
+        size = image.shape[:2]
+        mask = self._read_mask(name, path, size) if self.mask is not None else None
+        if self.mode == "warp" and self.size is not None:
+            image = augment.warp(image, self.size)
+            mask = augment.warp_mask(mask, self.size) if mask is not None else None
+        decoded = (image, mask, size)
+        if self._cache is not None:
+            used = image.nbytes + (mask.nbytes if mask is not None else 0)
+            if self._cached + used <= CACHE_LIMIT:
+                self._cache[index] = decoded
+                self._cached += used
+        return decoded
+
+    def _read_mask(self, name: str, path: Path, size: tuple[int, int]) -> np.ndarray:
+        file = self.mask / f"{name}.png"
+        mask = read_mask(file)
+        check_mask(mask, self.num_classes, file)
+        if mask.shape != size:
+            raise DataError(
+                f"{file} is {mask.shape[0]} x {mask.shape[1]} pixels, but its image {path} is "
+                f"{size[0]} x {size[1]}."
+            )
+        return mask
+
+
+class Photos(Dataset):
+    """Pictures without any data set around them, to predict on.
+
+    Args:
+        paths: image files, and folders of them; ids are the file names without suffix.
+        size: (height, width) of the sample, aspect not kept; None keeps each image's own.
+
+    A sample holds `id`, `image` uint8 RGB (3, H, W) and `size` int64 (2,) as `Images` gives them.
+
+    Errors: DataError for no pictures, or two of one name.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path | str] | Path | str, size: tuple[int, int] | None = None
+    ) -> None:
+        self.size = size
+        files: dict[str, Path] = {}
+        for path in map(Path, [paths] if isinstance(paths, str | Path) else paths):
+            if path.is_dir():
+                inside = [file for file in sorted(path.iterdir()) if _is_picture(file)]
+                if not inside:
+                    raise DataError(f"{path} holds no pictures (.jpg, .png, .bmp or .webp).")
+            else:
+                inside = [path]
+            for file in inside:
+                if file.stem in files:
+                    raise DataError(
+                        f"{files[file.stem]} and {file} have one name, so their results would "
+                        "overwrite each other: rename one."
+                    )
+                files[safe_id(file.stem)] = file
+        if not files:
+            raise DataError("no pictures were given.")
+        lost = [file for file in files.values() if not file.is_file()]
+        if lost:
+            raise DataError(f"{lost[0]} does not exist.")
+        self.ids, self.paths = list(files), list(files.values())
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        image = read_image(self.paths[index])
+        size = torch.tensor(image.shape[:2])
+        if self.size is not None:
+            image = augment.warp(image, self.size)
+        pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        return {"id": self.ids[index], "image": pixels, "size": size}
+
+
+def _is_picture(path: Path) -> bool:
+    known = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+    return path.suffix.lower() in known and not path.name.startswith(".")

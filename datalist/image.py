@@ -1,0 +1,155 @@
+"""Reading images and masks from files, and writing masks, with the mistakes that files have."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from datalist import DataError
+from datalist.archive import replacing
+from datalist.spec import IGNORE, palette
+
+PIXEL_LIMIT = 1 << 27
+"""Pixels of one image (400 MB decoded): more is taken for an attack or a mistake."""
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
+ORIENTATION = 0x0112
+"""EXIF tag of how the camera was held."""
+TURNS = {
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.swapaxes(0, 1),
+    6: lambda image: image[::-1].swapaxes(0, 1),
+    7: lambda image: image[::-1, ::-1].swapaxes(0, 1),
+    8: lambda image: image.swapaxes(0, 1)[::-1],
+}
+"""EXIF orientation -> what shows the stored pixels upright."""
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(height, width) of an image as it is seen, from the head of its file.
+
+    Errors: DataError where it is no image.
+    """
+    with _opened(path) as image:
+        width, height = image.size
+        turned = _orientation(image) >= 5
+    return (width, height) if turned else (height, width)
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Decode an image.
+
+    Grey images get three equal channels, transparency is dropped, 16 bits become 8. A camera's
+    orientation mark (EXIF) is obeyed, so that height and width are those that a person sees.
+
+    Returns:
+        RGB uint8 (H, W, 3).
+
+    Errors: DataError where the file is missing, no image, cut off, or too large.
+    """
+    with _opened(path) as image:
+        kind, orientation = image.format, _orientation(image)
+    data = np.fromfile(path, np.uint8)
+    # The decoders fill up what is missing with grey and only print a line.
+    content = data.tobytes()
+    if kind in ("JPEG", "MPO"):
+        # The end mark must follow the last scan: a thumbnail in the head has both marks too.
+        whole = content.rfind(b"\xff\xd9") > content.rfind(b"\xff\xda")
+    else:
+        whole = kind != "PNG" or b"IEND" in content
+    if not whole:
+        raise DataError(f"{path} is cut off: copy or download it again.")
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:
+        image = None
+    if image is None or image.ndim != 3 or image.dtype != np.uint8:
+        raise DataError(f"{path} is not a readable image.")
+    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    turn = TURNS.get(orientation)
+    return np.ascontiguousarray(turn(image)) if turn else image
+
+
+def read_mask(path: Path, num_classes: int | None = None) -> np.ndarray:
+    """Decode a mask: a PNG of palette or grey values that are class indices.
+
+    Args:
+        path: the file.
+        num_classes: where given, values must be below it, or 255.
+
+    Returns:
+        uint8 (H, W), 255 = ignore.
+
+    Errors: DataError where the file is missing, cut off, a colour picture, or out of range.
+    """
+    with _opened(path) as image:
+        if image.mode not in ("P", "L", "1"):
+            raise DataError(
+                f"{path} is a picture of mode {image.mode}: a mask is a palette or grey PNG "
+                "whose values are class indices."
+            )
+        try:
+            # Mode 1 has only the values 0 and 1, which Pillow would stretch to 255.
+            mask = np.array(image).astype(np.uint8)
+        except (OSError, SyntaxError, ValueError, EOFError, MemoryError):
+            raise DataError(f"{path} is cut off or damaged: copy or make it again.") from None
+    if num_classes is not None:
+        check_mask(mask, num_classes, path)
+    return mask
+
+
+def check_mask(mask: np.ndarray, num_classes: int, path: Path) -> None:
+    """Raise DataError where a mask has values from num_classes to 254."""
+    wrong = mask[(mask >= num_classes) & (mask != IGNORE)]
+    if wrong.size:
+        raise DataError(
+            f"{path} holds the value {wrong[0]}, but classes go from 0 to {num_classes - 1} "
+            f"({IGNORE} = ignore)."
+        )
+
+
+def write_mask(path: Path, mask: np.ndarray) -> None:
+    """Write class indices as a palette PNG in VOC colours, whole or not at all.
+
+    Args:
+        path: the file.
+        mask: uint8 (H, W), 255 = ignore.
+    """
+    picture = Image.fromarray(np.ascontiguousarray(mask, np.uint8), "L")
+    picture.putpalette(palette(256).tobytes())
+    with replacing(path) as part:
+        picture.save(part, "PNG")
+
+
+def _opened(path: Path) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Pillow on large images: the limit below decides
+            image = Image.open(path, formats=FORMATS)
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist.") from None
+    except Image.DecompressionBombError:
+        raise DataError(f"{path} has more pixels than {PIXEL_LIMIT}: not read.") from None
+    except Exception as error:
+        # Damaged heads raise a dozen types in Pillow's plugins, struct.error among them.
+        if isinstance(error, OSError) and error.errno:
+            raise DataError(f"cannot read {path}: {os.strerror(error.errno)}.") from None
+        raise DataError(f"{path} is not a readable image.") from None
+    if image.width * image.height > PIXEL_LIMIT:
+        image.close()
+        raise DataError(f"{path} has more pixels than {PIXEL_LIMIT}: not read.")
+    return image
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(ORIENTATION, 1)
+    except Exception:
+        return 1  # a damaged EXIF block does not hinder the pixels
+    return value if value in TURNS else 1

@@ -1,0 +1,223 @@
+"""Reader of released cue files: pickles of a dictionary of integer arrays, and of nothing else.
+
+A pickle is a program, and the usual reader runs it. This one interprets the few instructions that
+write a dictionary of arrays down; it calls nothing that the file names, so there is nothing in a
+file that could be run. Python 2 pickles (text as latin-1) and protocols 2 to 5 are read.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import pickletools
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from datalist import DataError
+from datalist.archive import FLOOR, RATIO
+
+RECONSTRUCT = "reconstruct"
+FROMBUFFER = "frombuffer"
+ENCODE = "encode"
+DTYPE = "dtype"
+NDARRAY = "ndarray"
+GLOBALS = {
+    "numpy ndarray": NDARRAY,
+    "numpy dtype": DTYPE,
+    "numpy.core.multiarray _reconstruct": RECONSTRUCT,
+    "numpy._core.multiarray _reconstruct": RECONSTRUCT,
+    "numpy.core.numeric _frombuffer": FROMBUFFER,
+    "numpy._core.numeric _frombuffer": FROMBUFFER,
+    "_codecs encode": ENCODE,
+}
+"""Names that a pickled array writes down; each stands for itself and is never looked up."""
+
+PUSH = {
+    *("NONE", "NEWTRUE", "NEWFALSE", "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1"),
+    *("LONG4", "BINSTRING", "SHORT_BINSTRING", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+}
+"""Instructions that put down a constant."""
+CONSTANT = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+
+
+class _Global(str):
+    """A name from `GLOBALS`, so that a string in the file cannot pass for one."""
+
+
+class _Type:
+    """A dtype as the file describes it."""
+
+    def __init__(self, code: object) -> None:
+        if not isinstance(code, str) or code.lstrip("<>|=") not in {
+            f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)
+        }:
+            raise DataError(f"it holds an array of type {str(code)[:20]!r}, not of integers")
+        self.dtype = np.dtype(code)
+
+    def build(self, state: object) -> None:
+        order = state[1] if isinstance(state, tuple) and len(state) > 1 else None
+        if order not in ("<", ">", "|", "="):
+            raise ValueError("dtype without byte order")
+        self.dtype = self.dtype.newbyteorder(order)
+
+
+class _Array:
+    """An array as the file describes it."""
+
+    value: np.ndarray | None = None
+
+    def build(self, state: object) -> None:
+        if not isinstance(state, tuple) or len(state) != 5:
+            raise ValueError("array without state")
+        _, shape, kind, fortran, data = state
+        self.fill(data, kind, shape, "F" if fortran else "C")
+
+    def fill(self, data: object, kind: object, shape: object, order: object) -> None:
+        data = data.encode("latin-1") if isinstance(data, str) else data
+        sides = isinstance(shape, tuple) and len(shape) <= 2
+        if not sides or not all(isinstance(side, int) and side >= 0 for side in shape):
+            raise ValueError("array without shape")
+        if not isinstance(kind, _Type) or not isinstance(data, bytes | bytearray):
+            raise ValueError("array without data")
+        value = np.frombuffer(bytes(data), kind.dtype)
+        value = value.reshape(shape, order="F" if order == "F" else "C")
+        # Classes and grid positions are small: eight bytes each would be four times too much.
+        info = np.iinfo(np.int16)
+        small = not value.size or (info.min <= value.min() and value.max() <= info.max)
+        self.value = value.astype(np.int16) if small else value
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read a pickle (gzip or not) of a dictionary from text to integer arrays.
+
+    Returns:
+        The dictionary; arrays have 0 to 2 dimensions and any integer type.
+
+    Errors: DataError where the file is anything else, names anything but numpy arrays, or
+    unpacks to more than max(64 MiB, 100 times its size).
+    """
+    data = _unpack(Path(path))
+    try:
+        return _interpret(data)
+    except DataError as error:
+        raise DataError(f"{path} is refused: {error}.") from None
+    except (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError) as error:
+        raise DataError(f"{path} is not a readable cue pickle ({str(error)[:80]}).") from None
+    except (MemoryError, RecursionError):
+        raise DataError(f"{path} is not a readable cue pickle.") from None
+
+
+def _unpack(path: Path) -> bytes:
+    try:
+        limit = max(FLOOR, RATIO * path.stat().st_size)
+        with open(path, "rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            with gzip.open(file) if packed else file as stream:
+                data = stream.read(limit + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or "damaged gzip file"
+        raise DataError(f"cannot read {path}: {reason}.") from None
+    if len(data) > limit:
+        raise DataError(f"{path} unpacks to more than {limit >> 20} MiB: not read.")
+    return data
+
+
+def _interpret(data: bytes) -> dict[str, np.ndarray]:
+    stack: list = []
+    marks: list[int] = []
+    memo: dict[int, object] = {}
+
+    def cut(start: int) -> list:
+        if not 0 <= start <= len(stack):
+            raise ValueError("stack underflow")
+        items = stack[start:]
+        del stack[start:]
+        return items
+
+    for opcode, argument, _ in pickletools.genops(io.BytesIO(data)):
+        name = opcode.name
+        if name in PUSH:
+            stack.append(CONSTANT.get(name, argument))
+        elif name in ("BINPUT", "LONG_BINPUT", "PUT"):
+            memo[argument] = stack[-1]
+        elif name == "MEMOIZE":
+            memo[len(memo)] = stack[-1]
+        elif name in ("BINGET", "LONG_BINGET", "GET"):
+            stack.append(memo[argument])
+        elif name == "MARK":
+            marks.append(len(stack))
+        elif name in TUPLES:
+            stack.append(tuple(cut(len(stack) - TUPLES[name])))
+        elif name == "TUPLE":
+            stack.append(tuple(cut(marks.pop())))
+        elif name == "EMPTY_DICT":
+            stack.append({})
+        elif name in ("SETITEM", "SETITEMS"):
+            items = cut(marks.pop() if name == "SETITEMS" else len(stack) - 2)
+            _set_items(stack[-1], items)
+        elif name == "GLOBAL":
+            stack.append(_global(argument))
+        elif name == "STACK_GLOBAL":
+            module, attribute = cut(len(stack) - 2)
+            stack.append(_global(f"{module} {attribute}"))
+        elif name == "REDUCE":
+            called, arguments = cut(len(stack) - 2)
+            stack.append(_construct(called, arguments))
+        elif name == "BUILD":
+            (state,) = cut(len(stack) - 1)
+            if not isinstance(stack[-1], _Array | _Type):
+                raise DataError("it gives a state to something that is no array")
+            stack[-1].build(state)
+        elif name == "STOP":
+            break
+        elif name not in ("PROTO", "FRAME"):
+            raise DataError(
+                f"its instruction {name} is not needed for a dictionary of integer arrays"
+            )
+    (result,) = stack
+    if not isinstance(result, dict):
+        raise DataError("it holds no dictionary")
+    arrays = {}
+    for key, item in result.items():
+        if not isinstance(item, _Array) or item.value is None:
+            raise DataError(f"its entry {key[:40]!r} is no array")
+        arrays[key] = item.value
+    return arrays
+
+
+def _global(name: str) -> _Global:
+    if name not in GLOBALS:
+        raise DataError(
+            f"it names '{name.replace(' ', '.')[:80]}', and a cue file holds integer arrays only"
+        )
+    return _Global(GLOBALS[name])
+
+
+def _set_items(target: object, items: list) -> None:
+    if not isinstance(target, dict) or len(items) % 2:
+        raise ValueError("items without dictionary")
+    for key, value in zip(items[::2], items[1::2]):
+        if not isinstance(key, str):
+            raise DataError("a key of its dictionary is no text")
+        target[key] = value
+
+
+def _construct(called: object, arguments: object) -> object:
+    if not isinstance(called, _Global) or not isinstance(arguments, tuple):
+        raise ValueError("call of something that is no name")
+    if called == RECONSTRUCT:
+        return _Array()
+    if called == FROMBUFFER and len(arguments) == 4:
+        array = _Array()
+        array.fill(*arguments)
+        return array
+    if called == DTYPE and arguments:
+        return _Type(arguments[0])
+    if called == ENCODE and arguments and isinstance(arguments[0], str):
+        return arguments[0].encode("latin-1")
+    raise ValueError(f"call of {called}")

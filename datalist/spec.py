@@ -1,0 +1,331 @@
+"""The one place for class names, colours, folders and id lists of every data set."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import os
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from datalist import DataError
+
+IGNORE = 255
+"""Mask value of pixels that belong to no class."""
+
+VOC_NAMES = """
+    background, aeroplane, bicycle, bird, boat, bottle, bus, car, cat, chair, cow, diningtable, dog,
+    horse, motorbike, person, pottedplant, sheep, sofa, train, tvmonitor
+"""
+COCO_NAMES = """
+    background, person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light,
+    fire hydrant, stop sign, parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant,
+    bear, zebra, giraffe, backpack, umbrella, handbag, tie, suitcase, frisbee, skis, snowboard,
+    sports ball, kite, baseball bat, baseball glove, skateboard, surfboard, tennis racket, bottle,
+    wine glass, cup, fork, knife, spoon, bowl, banana, apple, sandwich, orange, broccoli, carrot,
+    hot dog, pizza, donut, cake, chair, couch, potted plant, bed, dining table, toilet, tv, laptop,
+    mouse, remote, keyboard, cell phone, microwave, oven, toaster, sink, refrigerator, book, clock,
+    vase, scissors, teddy bear, hair drier, toothbrush
+"""
+VOC = tuple(name.strip() for name in VOC_NAMES.split(","))
+COCO = tuple(name.strip() for name in COCO_NAMES.split(","))
+SUFFIXES = (".jpg", ".jpeg", ".png")
+"""File names of images; the first that exists is taken, upper case too."""
+
+HERE = Path(__file__).resolve().parent
+LIST_LIMIT = 64 << 20
+"""Bytes of text that an id list may hold; COCO's longest is 2.4 MB."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Where a data set keeps things.
+
+    Args:
+        name: "voc", "coco", "scenes", or the name of the folder.
+        root: folder that everything below is relative to.
+        classes: class names, background first.
+        lists: file of ids of each split.
+        image: folders of images.
+        mask: folder of palette PNGs, `IGNORE` = no class.
+        annotation: folder of VOC XML files, one per image.
+        instances: COCO json files that tags and masks can be made from.
+    """
+
+    name: str
+    root: Path
+    classes: tuple[str, ...]
+    lists: Mapping[str, Path]
+    image: tuple[str, ...] = ("JPEGImages",)
+    mask: str = "SegmentationClass"
+    annotation: str = "Annotations"
+    instances: tuple[str, ...] = ()
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, background counted."""
+        return len(self.classes)
+
+    @property
+    def mask_folder(self) -> Path:
+        """Folder of the true masks, where the data set has them."""
+        return self.root / self.mask
+
+    def ids(self, split: str) -> list[str]:
+        """Read the image ids of a split, in the order of its list.
+
+        Errors: DataError for an unknown split, an unreadable list, or an id that is not a plain
+        file name.
+        """
+        if split not in self.lists:
+            known = ", ".join(sorted(self.lists)) or "none"
+            raise DataError(f"{self.name} has no split '{split}'; its splits are: {known}.")
+        return read_ids(self.lists[split], folders=self.image)
+
+    def image_path(self, name: str) -> Path:
+        """File of an image.
+
+        Errors: DataError where no file of that id exists.
+        """
+        safe_id(name)
+        for folder in self.image:
+            for suffix in SUFFIXES:
+                for spelled in (suffix, suffix.upper()):
+                    path = self.root / folder / (name + spelled)
+                    if path.is_file():
+                        return path
+        places = " or ".join(str(self.root / folder) for folder in self.image)
+        raise DataError(f"image '{name}' is in a list but no .jpg or .png of it is in {places}.")
+
+    def mask_path(self, name: str) -> Path:
+        """File of a true mask, whether it exists or not."""
+        return self.mask_folder / (safe_id(name) + ".png")
+
+    def annotation_path(self, name: str) -> Path:
+        """File of a VOC annotation, whether it exists or not."""
+        return self.root / self.annotation / (safe_id(name) + ".xml")
+
+
+def safe_id(name: str) -> str:
+    """Return an image id as it came, if it is a plain file name that cannot leave its folder.
+
+    Errors: DataError for separators, drive letters, "..", a leading dot, control characters or
+    more than 200 characters.
+    """
+    if (
+        not name
+        or len(name) > 200
+        or name.startswith(".")
+        or any(character in '/\\:*?"<>|' or not character.isprintable() for character in name)
+        or name != name.strip()
+    ):
+        raise DataError(
+            f"{name[:80]!r} is not an image id: an id is a plain file name, without folder."
+        )
+    return name
+
+
+def read_text(path: Path, limit: int = LIST_LIMIT) -> str:
+    """Read a UTF-8 text file, plain or gzip (by its first bytes), of at most `limit` bytes.
+
+    Errors: DataError where it cannot be read, is too long, or is not text.
+    """
+    try:
+        with open(path, "rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            with gzip.open(file) if packed else file as stream:
+                data = stream.read(limit + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or "damaged gzip file"
+        raise DataError(f"cannot read {path}: {reason}.") from None
+    if len(data) > limit:
+        raise DataError(f"{path} is longer than {limit} bytes: not a list of this kind.")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not a UTF-8 text file.") from None
+
+
+def read_ids(path: Path, folders: tuple[str, ...] = ("JPEGImages",)) -> list[str]:
+    """Read a list of image ids: one a line, plain or gzip.
+
+    A line may also be "JPEGImages/ID.jpg SegmentationClass/ID.png", "ID.jpg 7" or "ID -1", as
+    found in released lists: the first column counts.
+
+    Errors: DataError naming file and line for an id that is not a plain file name, an id that
+    comes twice, or an empty list.
+    """
+    path = Path(path)
+    seen: dict[str, int] = {}
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", read_text(path)), 1):
+        column = line.split()
+        if not column:
+            continue
+        where = f"{path}, line {number}"
+        extra = [word for word in column[1:] if not re.fullmatch(r"-?\d+|\S+\.png", word)]
+        if extra or len(column) > 2:
+            raise DataError(f"{where}: {line.strip()[:80]!r} is not an id; ids hold no spaces.")
+        name = column[0]
+        for folder in folders:
+            name = name.removeprefix("/").removeprefix(folder + "/")
+        stem, suffix = os.path.splitext(name)
+        name = stem if suffix.lower() in SUFFIXES else name
+        try:
+            safe_id(name)
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from None
+        if name in seen:
+            raise DataError(f"{where}: id '{name}' was already on line {seen[name]}.")
+        seen[name] = number
+    if not seen:
+        raise DataError(f"{path} holds no ids: write one image id a line.")
+    return list(seen)
+
+
+def read_classes(path: Path) -> tuple[str, ...]:
+    """Read classes.txt: one name a line, background first.
+
+    Errors: DataError for fewer than two names, more than 255, a repeated name, or another first.
+    """
+    names = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
+    if not 2 <= len(names) <= IGNORE:
+        raise DataError(f"{path} holds {len(names)} names: needed are background and 1 to 254.")
+    if names[0].casefold() != "background":
+        raise DataError(f"{path} must begin with 'background', not {names[0][:80]!r}.")
+    for name in names:
+        if not name.isprintable() or len(name) > 100 or "," in name or ";" in name:
+            raise DataError(f"{path}: {name[:80]!r} is not a class name.")
+    keys = [plain(name) for name in names]
+    for index, key in enumerate(keys):
+        if key in keys[:index]:
+            raise DataError(f"{path} holds the class {names[index]!r} twice.")
+    return names
+
+
+def plain(name: str) -> str:
+    """Spell a class name so that case, spaces and underscores make no difference."""
+    return re.sub(r"[\s_]+", " ", name).strip().casefold()
+
+
+def palette(count: int) -> np.ndarray:
+    """Colours of the VOC colour map.
+
+    Args:
+        count: number of colours, 1 to 256.
+
+    Returns:
+        RGB of each class index, uint8 (count, 3).
+
+    Source: the PASCAL VOC development kit: bit j of red, green and blue, from the highest down,
+    is bit 3j, 3j + 1 and 3j + 2 of the index.
+    """
+    if not 1 <= count <= 256:
+        raise ValueError(f"a palette holds 1 to 256 colours, not {count}")
+    index = np.arange(count)[:, None]
+    channel = np.arange(3)[None]
+    bits = [((index >> (3 * j + channel)) & 1) << (7 - j) for j in range(8)]
+    return np.sum(bits, axis=0).astype(np.uint8)
+
+
+def resolve(dataset: str, root: str | Path | None = None) -> Spec:
+    """Turn the value of `--dataset` into a data set.
+
+    Args:
+        dataset: "voc", "coco", "scenes", or the path of a folder in VOC layout.
+        root: folder of the first three; default data/VOC2012, data/COCO2014, data/scenes.
+
+    Errors: DataError that says what is not where.
+    """
+    if dataset == "voc":
+        return _voc(Path(root or "data/VOC2012"))
+    if dataset == "coco":
+        return _coco(Path(root or "data/COCO2014"))
+    if dataset == "scenes":
+        return _scenes(Path(root or "data/scenes"))
+    if not Path(dataset).is_dir():
+        raise DataError(
+            f"'{dataset}' is no data set: give voc, coco, scenes or the path of a folder that "
+            "holds JPEGImages, classes.txt and ImageSets/Segmentation."
+        )
+    if root is not None:
+        raise DataError(f"'{dataset}' is a folder already: a root goes with voc, coco or scenes.")
+    return _folder(Path(dataset))
+
+
+def _voc(root: Path) -> Spec:
+    # The archive unpacks to VOCdevkit/VOC2012: any of the three levels will do.
+    inner = [root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"]
+    found = [path for path in inner if (path / "JPEGImages").is_dir()]
+    if not found:
+        raise DataError(
+            f"no VOC2012 at {root}: the folder that holds JPEGImages and Annotations is needed."
+        )
+    folder = HERE / "VOC2012"
+    augmented = (found[0] / "SegmentationClassAug").is_dir()
+    return Spec(
+        name="voc",
+        root=found[0],
+        classes=VOC,
+        # "train" is what this field trains on; the challenge's own 1464 images are "train_voc".
+        lists={
+            "train": folder / "train_aug.txt",
+            "train_aug": folder / "train_aug.txt",
+            "train_voc": folder / "train.txt",
+            "val": folder / "val.txt",
+            "test": folder / "test.txt",
+        },
+        mask="SegmentationClassAug" if augmented else "SegmentationClass",
+    )
+
+
+def _coco(root: Path) -> Spec:
+    places = [("train2014", "val2014"), ("images/train2014", "images/val2014")]
+    found = [pair for pair in places if any((root / folder).is_dir() for folder in pair)]
+    if not found:
+        raise DataError(f"no COCO 2014 at {root}: folders train2014 and val2014 are needed.")
+    folder = HERE / "COCO2014"
+    return Spec(
+        name="coco",
+        root=root,
+        classes=COCO,
+        lists={"train": folder / "train.txt.gz", "val": folder / "val.txt.gz"},
+        image=found[0],
+        instances=(
+            "annotations/instances_train2014.json",
+            "annotations/instances_val2014.json",
+        ),
+    )
+
+
+def _folder(root: Path) -> Spec:
+    if not (root / "JPEGImages").is_dir():
+        raise DataError(f"{root} has no folder JPEGImages: put the images there as ID.jpg.")
+    if not (root / "classes.txt").is_file():
+        raise DataError(
+            f"{root} has no classes.txt: write one class name a line, background first."
+        )
+    lists = {path.stem: path for path in sorted((root / "ImageSets/Segmentation").glob("*.txt"))}
+    if not lists:
+        raise DataError(
+            f"{root} has no ImageSets/Segmentation/train.txt: write one image id a line."
+        )
+    return Spec(
+        name=root.resolve().name,
+        root=root,
+        classes=read_classes(root / "classes.txt"),
+        lists=lists,
+    )
+
+
+def _scenes(root: Path) -> Spec:
+    if not root.exists():
+        from datalist import scenes  # drawing needs more imports than reading
+
+        scenes.draw(root)
+    return dataclasses.replace(_folder(root), name="scenes")

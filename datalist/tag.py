@@ -1,0 +1,294 @@
+"""Image-level tags: from VOC annotations, a text file, folders, or COCO json; never from masks.
+
+What is read, first found first, in the folder of the data set:
+
+- `tags.csv`: `ID,TAG,TAG,...`, one image a line (a first line `id,...` is a heading);
+- `tags.txt`: `ID TAG TAG ...`, spaces inside a class name written as `_`;
+- `tags/CLASS/ID.*`: one folder per class, only the files' names count (copies or links);
+- COCO instances json (data set `coco`);
+- `Annotations/ID.xml`: the names of all objects, as VOC writes them.
+
+A line or annotation without any tag is an image of pure background. Objects marked "difficult"
+or "crowd" count: a tag says that a class is somewhere in the image, however small.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+from xml.parsers import expat
+
+import numpy as np
+import tyro
+
+from datalist import DataError
+from datalist.archive import replacing
+from datalist.spec import Spec, plain, read_text, resolve, safe_id
+
+Tags = dict[str, tuple[int, ...]]
+XML_LIMIT = 1 << 20
+"""Bytes of one annotation; VOC's longest is 15 kB."""
+
+
+def read_tags(spec: Spec, ids: Sequence[str]) -> Tags:
+    """Read the tags of images.
+
+    Args:
+        spec: the data set.
+        ids: image ids.
+
+    Returns:
+        Class indices of each id, ascending, 1 to num_classes - 1.
+
+    Errors: DataError for an image without a line or annotation, or a class that the data set
+    does not have.
+    """
+    instances = [path for name in spec.instances if (path := spec.root / name).is_file()]
+    if (path := spec.root / "tags.csv").is_file() or (path := spec.root / "tags.txt").is_file():
+        found, source = from_text(path, spec.classes), str(path)
+    elif (path := spec.root / "tags").is_dir():
+        found, source = from_folders(path, spec.classes), str(path)
+        # A folder per class has no place for images without tags: they are in none of them.
+        found = {name: found.get(name, ()) for name in ids}
+    elif instances:
+        found, source = {}, " and ".join(map(str, instances))
+        for path in instances:
+            found |= from_instances(path, spec.classes)
+    elif spec.instances:
+        raise DataError(
+            f"no tags of {spec.name}: {spec.root / spec.instances[0]} or "
+            f"{spec.root / 'tags.csv'} is needed."
+        )
+    else:
+        return {name: from_xml(spec.annotation_path(name), spec.classes) for name in ids}
+    lost = [name for name in ids if name not in found]
+    if lost:
+        raise DataError(f"{source} has no tags of {len(lost)} images, the first is '{lost[0]}'.")
+    return {name: found[name] for name in ids}
+
+
+def multi_hot(tags: Iterable[int], num_classes: int) -> np.ndarray:
+    """Write class indices as a vector without background.
+
+    Args:
+        tags: class indices, 1 to num_classes - 1.
+        num_classes: classes, background counted.
+
+    Returns:
+        float32 (num_classes - 1,), element k - 1 is 1 where class k is a tag.
+    """
+    vector = np.zeros(num_classes - 1, np.float32)
+    for tag in tags:
+        if not 1 <= tag < num_classes:
+            raise DataError(f"tag {tag} is not a class index from 1 to {num_classes - 1}.")
+        vector[tag - 1] = 1
+    return vector
+
+
+def from_xml(path: Path, classes: Sequence[str]) -> tuple[int, ...]:
+    """Read the classes of the objects in a VOC annotation.
+
+    Errors: DataError where the file is missing, too long, no XML, carries a document type or
+    entities (they can swell without bound or name other files), or names an unknown class.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read(XML_LIMIT + 1)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}.") from None
+    if len(data) > XML_LIMIT:
+        raise DataError(f"{path} is longer than {XML_LIMIT} bytes: not a VOC annotation.")
+    open_elements: list[str] = []
+    names: list[str] = []
+
+    def start(element: str, _: object) -> None:
+        open_elements.append(element)
+        # Parts of an object (head, hand) have a name too, one level further down.
+        if open_elements == ["annotation", "object", "name"]:
+            names.append("")
+
+    def text(characters: str) -> None:
+        if open_elements == ["annotation", "object", "name"]:
+            names[-1] += characters
+
+    def end(_: str) -> None:
+        open_elements.pop()
+
+    def refuse(*_: object) -> None:
+        raise DataError(f"{path} declares a document type or entities, which tags do not need.")
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.CharacterDataHandler = text
+    parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = refuse
+    try:
+        parser.Parse(data, True)
+    except (expat.ExpatError, ValueError, LookupError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path} is not readable XML: {error}.") from None
+    return _indices(names, classes, str(path))
+
+
+def from_text(path: Path, classes: Sequence[str]) -> Tags:
+    """Read `tags.csv` (`ID,TAG,TAG`) or `tags.txt` (`ID TAG TAG`).
+
+    In the CSV file a field may also hold several tags, with semicolons or spaces between them.
+
+    Errors: DataError naming the line of an id that is no plain file name or comes twice, or of
+    an unknown class.
+    """
+    found: Tags = {}
+    known = {plain(name) for name in classes}
+    lines = read_text(path).splitlines()
+    try:
+        rows = list(csv.reader(lines)) if path.suffix == ".csv" else [x.split() for x in lines]
+    except csv.Error as error:
+        raise DataError(f"{path} is not a readable CSV file: {error}.") from None
+    for number, row in enumerate(rows, 1):
+        if not row or not row[0].strip() or row[0].startswith("#"):
+            continue
+        if not found and row[0].strip().casefold() in {"id", "image", "filename"}:
+            continue
+        where = f"{path}, line {number}"
+        try:
+            name = safe_id(_stem(row[0].strip()))
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from None
+        if name in found:
+            raise DataError(f"{where}: image '{name}' has a line already.")
+        words: list[str] = []
+        for field in row[1:]:
+            for part in field.split(";"):
+                words += [part] if plain(part) in known else part.split()
+        found[name] = _indices(words, classes, where)
+    if not found:
+        raise DataError(f"{path} holds no tags: write ID,TAG,TAG one image a line.")
+    return found
+
+
+def from_folders(path: Path, classes: Sequence[str]) -> Tags:
+    """Read `tags/CLASS/ID.*`: the names of the files in one folder per class.
+
+    Errors: DataError for a folder that is no class of the data set.
+    """
+    found: dict[str, set[int]] = {}
+    for folder in sorted(path.iterdir()):
+        if folder.is_dir() and not folder.name.startswith("."):
+            index = _indices([folder.name], classes, str(folder))
+            for file in folder.iterdir():
+                if not file.name.startswith("."):
+                    found.setdefault(safe_id(_stem(file.name)), set()).update(index)
+    return {name: tuple(sorted(indices)) for name, indices in found.items()}
+
+
+def from_instances(path: Path, classes: Sequence[str]) -> Tags:
+    """Read the tags of all annotated images of a COCO instances json.
+
+    Errors: DataError where the file is no such json, or names an unknown class.
+    """
+    content = read_instances(path)
+    names = {}
+    for category in content["categories"]:
+        names[category["id"]] = _indices([str(category["name"])], classes, str(path))
+    stems = {image["id"]: safe_id(_stem(str(image["file_name"]))) for image in content["images"]}
+    found: dict[str, set[int]] = {stem: set() for stem in stems.values()}
+    for annotation in content["annotations"]:
+        image, category = annotation["image_id"], annotation["category_id"]
+        if image not in stems or category not in names:
+            raise DataError(f"{path}: an annotation names image {image!r}, class {category!r}.")
+        found[stems[image]].update(names[category])
+    return {name: tuple(sorted(indices)) for name, indices in found.items()}
+
+
+def read_instances(path: Path) -> dict:
+    """Read a COCO instances json and check the fields that are used here.
+
+    Errors: DataError where it is no such json.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}.") from None
+    except (ValueError, RecursionError):
+        raise DataError(f"{path} is not a readable json file: download it again.") from None
+    fields = {
+        "images": {"id": int, "file_name": str},
+        "annotations": {"image_id": int, "category_id": int},
+        "categories": {"id": int, "name": str},
+    }
+    for part, needed in fields.items():
+        rows = content.get(part) if isinstance(content, dict) else None
+        if not isinstance(rows, list):
+            raise DataError(f"{path} has no list '{part}': it is not a COCO instances file.")
+        for row in rows:
+            for key, kind in needed.items():
+                if not isinstance(row, dict) or not isinstance(row.get(key), kind):
+                    raise DataError(f"{path}: an entry of '{part}' has no {kind.__name__} '{key}'.")
+    return content
+
+
+def write_tags(path: Path, tags: Mapping[str, Iterable[int]], classes: Sequence[str]) -> None:
+    """Write `tags.csv`, whole or not at all."""
+    with replacing(path) as part, open(part, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["id", "tags"])
+        writer.writerows([name, *(classes[k] for k in row)] for name, row in tags.items())
+
+
+def _stem(name: str) -> str:
+    stem, dot, suffix = name.rpartition(".")
+    return stem if dot and suffix.casefold() in {"jpg", "jpeg", "png", "xml", "txt"} else name
+
+
+def _indices(names: Iterable[str], classes: Sequence[str], where: str) -> tuple[int, ...]:
+    index = {plain(name): number for number, name in enumerate(classes)}
+    found = set()
+    for name in names:
+        number = index.get(plain(name))
+        if number is None:
+            known = ", ".join(classes[1:9]) + (", ..." if len(classes) > 9 else "")
+            raise DataError(f"{where}: '{name[:80]}' is not one of the classes ({known}).")
+        if number:
+            found.add(number)
+    return tuple(sorted(found))
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Write the tags of a data set into one tags.csv, which is quicker to read than json or XML."""
+
+    dataset: Annotated[str, tyro.conf.Positional]
+    """voc, coco, scenes or the path of a folder in VOC layout."""
+    root: str | None = None
+    """Folder of voc, coco or scenes."""
+    out: Path = Path("tags.csv")
+    """File to write; put it into the folder of the data set to have it used."""
+
+
+def main(arguments: Arguments) -> None:
+    """Collect the tags of every split that has some."""
+    spec = resolve(arguments.dataset, arguments.root)
+    found: Tags = {}
+    for split in spec.lists:
+        try:
+            found |= read_tags(spec, spec.ids(split))
+        except DataError as error:
+            print(f"{split}: left out: {error}", file=sys.stderr)
+    if not found:
+        raise DataError(f"{spec.name} has no tags in any split.")
+    write_tags(arguments.out, found, spec.classes)
+    print(f"{arguments.out}: tags of {len(found)} images")
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Arguments, description=Arguments.__doc__))
+    except DataError as error:
+        sys.exit(f"error: {error}")
