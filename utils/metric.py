@@ -25,14 +25,15 @@ def confusion(truth: NDArray, prediction: NDArray, num_classes: int) -> NDArray[
     """
     if truth.shape != prediction.shape:
         raise ValueError(_differ(prediction.shape, truth.shape))
-    counted = truth != IGNORE
-    truth, prediction = truth[counted], prediction[counted]
-    _check_range("the truth", truth, num_classes)
-    _check_range("the prediction", prediction, num_classes)
-    pair = truth.astype(np.intp)
-    pair *= num_classes
-    pair += prediction
-    return np.bincount(pair, minlength=num_classes**2).reshape(num_classes, num_classes)
+    # Both indices in one 16-bit number: no mask, no copy, and what is out of range shows itself.
+    pair = _byte("the truth", truth, num_classes).astype(np.uint16)
+    pair <<= 8
+    pair |= _byte("the prediction", prediction, num_classes)
+    count = np.bincount(pair.ravel(), minlength=1 << 16).reshape(256, 256)
+    count[IGNORE] = 0
+    _check_range("the truth", np.flatnonzero(count.any(1)), num_classes)
+    _check_range("the prediction", np.flatnonzero(count.any(0)), num_classes)
+    return count[:num_classes, :num_classes]
 
 
 def sweep(
@@ -83,6 +84,14 @@ def sweep(
     result = foreground.copy()
     result[:, :, 0] += count.sum((0, 2)) - foreground.sum(2)
     return result
+
+
+def _byte(what: str, index: NDArray, num_classes: int) -> NDArray[np.uint8]:
+    if index.dtype != np.uint8:
+        if index.size and (index.min() < 0 or index.max() > IGNORE):
+            _check_range(what, index, num_classes)
+        index = index.astype(np.uint8)
+    return index
 
 
 def _check_range(what: str, index: NDArray, num_classes: int) -> None:
