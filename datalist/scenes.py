@@ -1,0 +1,338 @@
+"""The embedded data set: a small procedural world, drawn to disk in VOC layout.
+
+A scene is a cluttered textured ground, a few distractors, one to three objects of very different
+sizes that may hide each other, uneven light and sensor noise. A class is a pair of a shape and a
+texture; every shape and every texture serves two classes, so neither tells a class alone, and
+colours tell nothing. Each object carries a badge, its most telling part: a classifier needs
+little else, so its activation maps cover too little of large objects and too much of small ones,
+as on photographs.
+
+Two worlds are drawn from the same ground and light: `target`, and `external` with other shapes,
+other textures and other badges.
+"""
+
+import argparse
+import colorsys
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy import ndarray
+from PIL import Image
+
+from datalist.spec import palette
+
+Field = Callable[[ndarray, ndarray], ndarray]
+ROOM = 2  # drawn at twice the size, then averaged down: smooth contours
+
+
+# Shapes: how deep inside the shape a point of [-1, 1]^2 lies; positive is inside.
+def ellipse(u: ndarray, v: ndarray) -> ndarray:
+    return 1 - u**2 - (v / 0.62) ** 2
+
+
+def box(u: ndarray, v: ndarray) -> ndarray:
+    return 1 - np.maximum(np.abs(u / 0.85), np.abs(v / 0.62))
+
+
+def star(u: ndarray, v: ndarray) -> ndarray:
+    return 0.72 + 0.28 * np.cos(5 * np.arctan2(u, -v)) - np.hypot(u, v)
+
+
+def ring(u: ndarray, v: ndarray) -> ndarray:
+    return 0.32 - np.abs(np.hypot(u, v) - 0.66)
+
+
+def cross(u: ndarray, v: ndarray) -> ndarray:
+    arm = np.minimum(np.abs(u), np.abs(v))
+    return np.minimum(0.36 - arm, 0.95 - np.maximum(np.abs(u), np.abs(v)))
+
+
+def arrow(u: ndarray, v: ndarray) -> ndarray:
+    head = np.minimum(0.9 - u - np.abs(v) * 1.1, u + 0.1)
+    shaft = np.minimum(0.34 - np.abs(v), np.minimum(u + 0.95, 0.2 - u))
+    return np.maximum(head, shaft)
+
+
+# Textures: lightness in [0, 1] at a point of the object's own frame.
+def stripe(u: ndarray, v: ndarray) -> ndarray:
+    return (np.sin(17 * u) > 0).astype(np.float32)
+
+
+def dot(u: ndarray, v: ndarray) -> ndarray:
+    return (np.hypot((u * 3.2) % 1 - 0.5, (v * 3.2) % 1 - 0.5) < 0.3).astype(np.float32)
+
+
+def check(u: ndarray, v: ndarray) -> ndarray:
+    return ((np.floor(u * 3.6) + np.floor(v * 3.6)) % 2).astype(np.float32)
+
+
+def zigzag(u: ndarray, v: ndarray) -> ndarray:
+    return (np.sin(12 * (v + 0.25 * np.abs((u * 4) % 2 - 1))) > 0.2).astype(np.float32)
+
+
+def spiral(u: ndarray, v: ndarray) -> ndarray:
+    return (np.sin(10 * np.hypot(u, v) + 2 * np.arctan2(v, u)) > 0).astype(np.float32)
+
+
+def speckle(u: ndarray, v: ndarray) -> ndarray:
+    return (np.sin(23 * u + 9 * np.sin(7 * v)) > 0.35).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A class of objects: its name, shape, texture, and where its badge sits (u, v)."""
+
+    name: str
+    shape: Field
+    texture: Field
+    badge: tuple[float, float]
+
+
+WORLD = {
+    "target": (
+        Kind("melon", ellipse, stripe, (0.5, 0.0)),
+        Kind("beetle", ellipse, dot, (-0.5, 0.0)),
+        Kind("crate", box, stripe, (-0.4, -0.15)),
+        Kind("quilt", box, check, (0.4, 0.15)),
+        Kind("flower", star, check, (0.0, 0.0)),
+        Kind("starfish", star, dot, (0.0, -0.4)),
+    ),
+    "external": (
+        Kind("tyre", ring, zigzag, (0.66, 0.0)),
+        Kind("wreath", ring, speckle, (-0.66, 0.0)),
+        Kind("kite", cross, zigzag, (0.0, 0.0)),
+        Kind("windmill", cross, spiral, (0.0, -0.6)),
+        Kind("rocket", arrow, speckle, (0.3, 0.0)),
+        Kind("dart", arrow, spiral, (-0.6, 0.0)),
+    ),
+}
+
+
+def badge(index: int, u: ndarray, v: ndarray) -> tuple[ndarray, ndarray]:
+    """Badge number `index` in its own frame: where it is, and which of its two inks shows."""
+    radius, angle = np.hypot(u, v), np.arctan2(v, u)
+    ink = (
+        radius < 0.45,
+        np.abs(u) < 0.3,
+        np.cos(2 * angle) > 0,
+        u + v > 0,
+        np.minimum(np.abs(u), np.abs(v)) < 0.22,
+        np.cos(3 * angle) > 0,
+    )[index]
+    return radius < 1, ink
+
+
+def colour(rng: np.random.Generator, low: float = 50, high: float = 215) -> ndarray:
+    """A random RGB colour, float32 (3,)."""
+    return rng.uniform(low, high, 3).astype(np.float32)
+
+
+def cloud(rng: np.random.Generator, size: tuple[int, int], octaves: tuple[int, ...]) -> ndarray:
+    """Smooth noise in about [-1, 1], (height, width): random grids of growing fineness, added."""
+    height, width = size
+    field = np.zeros(size, np.float32)
+    for octave in octaves:
+        coarse = rng.normal(size=(octave + 1, octave + 1)).astype(np.float32)
+        field += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    return field / float(len(octaves) ** 0.5)
+
+
+def ground(rng: np.random.Generator, size: tuple[int, int]) -> ndarray:
+    """A background of two to four textured regions, float32 RGB (height, width, 3)."""
+    height, width = size
+    y, x = np.mgrid[:height, :width].astype(np.float32) / min(size)
+    canvas = np.empty((height, width, 3), np.float32)
+    canvas[:] = colour(rng)
+    for _ in range(rng.integers(1, 4)):
+        region = cloud(rng, size, (1, 3)) > rng.uniform(-0.3, 0.6)
+        canvas[region] = colour(rng)
+    angle, wavelength = rng.uniform(0, np.pi), rng.uniform(0.03, 0.12)
+    phase = 2 * np.pi / wavelength
+    ripple = np.sin(x * float(phase * np.cos(angle)) + y * float(phase * np.sin(angle)))
+    grain = rng.uniform(0, 14) * ripple * (cloud(rng, size, (2,)) > 0)
+    canvas += (grain + rng.uniform(6, 20) * cloud(rng, size, (6, 14, 30)))[..., None]
+    return canvas
+
+
+def distract(rng: np.random.Generator, canvas: ndarray) -> None:
+    """Draw lines, discs and bars that belong to no class, in place."""
+    height, width = canvas.shape[:2]
+    for _ in range(rng.integers(2, 7)):
+        x, y = int(rng.integers(width)), int(rng.integers(height))
+        reach = int(min(height, width) * rng.uniform(0.03, 0.12))
+        paint = colour(rng).tolist()
+        kind = rng.integers(3)
+        if kind == 0:
+            end = (x + int(rng.normal() * 4 * reach), y + int(rng.normal() * 4 * reach))
+            cv2.line(canvas, (x, y), end, paint, int(rng.integers(1, 4)) * ROOM, cv2.LINE_AA)
+        elif kind == 1:
+            cv2.circle(canvas, (x, y), reach, paint, -1, cv2.LINE_AA)
+        else:
+            spread = ((x, y), (2.0 * reach, 0.7 * reach), float(rng.uniform(0, 180)))
+            cv2.fillPoly(canvas, [cv2.boxPoints(spread).astype(np.int32)], paint, cv2.LINE_AA)
+
+
+def place(
+    rng: np.random.Generator, canvas: ndarray, mask: ndarray, kinds: tuple[Kind, ...], index: int
+) -> None:
+    """Draw one object of class `index` (0-based) into `canvas` and `mask`, in place."""
+    kind = kinds[index]
+    height, width = mask.shape
+    radius = float(min(height, width) * np.exp(rng.uniform(np.log(0.14), np.log(0.46))))
+    cy = rng.uniform(0.35 * radius, height - 0.35 * radius)
+    cx = rng.uniform(0.35 * radius, width - 0.35 * radius)
+    angle = rng.uniform(-0.5, 0.5)
+    squeeze = rng.uniform(0.85, 1.15)
+    flip = int(rng.choice((-1, 1)))
+    # Work on the object's own box alone; no shape reaches beyond 1.25 of its radius.
+    top, bottom = max(0, int(cy - 1.25 * radius)), min(height, int(cy + 1.25 * radius) + 1)
+    left, right = max(0, int(cx - 1.25 * radius)), min(width, int(cx + 1.25 * radius) + 1)
+    y, x = np.mgrid[top:bottom, left:right].astype(np.float32)
+    y, x = (y - cy) / radius, (x - cx) / radius
+    cos, sin = float(np.cos(angle)), float(np.sin(angle))
+    u = flip * (x * cos + y * sin) / squeeze
+    v = (y * cos - x * sin) * squeeze
+    depth = kind.shape(u, v)
+    inside = depth > 0
+
+    base = colour(rng, 60, 200)
+    contrast = rng.uniform(0.25, 0.45)
+    light = 1 + rng.uniform(0.05, 0.2) * (rng.uniform(-1, 1) * x - y)
+    # Larger objects are nearer: their pattern grows, though less than they do.
+    fine = (radius / (0.25 * min(height, width))) ** 0.6
+    lightness = 1 - contrast + 2 * contrast * kind.texture(u * fine, v * fine)
+    body = base * (lightness * light)[..., None]
+    body[depth < 0.07] *= 0.75
+    side = 0.3
+    on, ink = badge(index, (u - kind.badge[0]) / side, (v - kind.badge[1]) / side)
+    # Six hues, one a class, within ten degrees: distractors come in the same ones.
+    hue = (60 * index + rng.uniform(-10, 10)) / 360 % 1
+    paint = 255 * np.float32(colorsys.hsv_to_rgb(hue, rng.uniform(0.7, 1), rng.uniform(0.7, 1)))
+    plain = colour(rng, 215, 255) if rng.random() < 0.5 else colour(rng, 0, 40)
+    body[on] = np.where(ink[on][:, None], paint, plain)
+    canvas[top:bottom, left:right][inside] = body[inside]
+    mask[top:bottom, left:right][inside] = index + 1
+
+
+def scene(
+    rng: np.random.Generator, kinds: tuple[Kind, ...]
+) -> tuple[ndarray, ndarray, tuple[int, ...]]:
+    """Draw one scene.
+
+    Returns:
+        RGB uint8 image (H, W, 3); class indices uint8 (H, W), 0 background, 255 along contours;
+        the 1-based classes that can be seen, in rising order.
+    """
+    height, width = (int(n) for n in rng.integers(88, 129, 2))
+    size = (height * ROOM, width * ROOM)
+    while True:
+        canvas = ground(rng, size)
+        distract(rng, canvas)
+        mask = np.zeros(size, np.uint8)
+        chosen = rng.choice(len(kinds), rng.choice((1, 2, 3), p=(0.35, 0.4, 0.25)))
+        for index in chosen:
+            place(rng, canvas, mask, kinds, int(index))
+        count = np.bincount(mask.ravel(), minlength=len(kinds) + 1)
+        # A tag is what a person would name: nothing that is all but hidden.
+        if all(count[index + 1] > 0.008 * mask.size for index in chosen):
+            break
+    canvas *= (1 + 0.18 * cloud(rng, size, (1,)))[..., None]
+    image = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
+    image += rng.normal(0, rng.uniform(2, 7), image.shape).astype(np.float32)
+    small = mask[::ROOM, ::ROOM]
+    # Where the four samples of a pixel disagree the class is not defined, as on VOC contours.
+    mixed = np.zeros(small.shape, bool)
+    for dy in range(ROOM):
+        for dx in range(ROOM):
+            mixed |= mask[dy::ROOM, dx::ROOM] != small
+    label = np.where(mixed, 255, small).astype(np.uint8)
+    seen = tuple(sorted({int(index) + 1 for index in chosen}))
+    return image.clip(0, 255).round().astype(np.uint8), label, seen
+
+
+def annotation(name: str, size: tuple[int, int], tags: list[str]) -> str:
+    """VOC annotation that names the classes of an image."""
+    objects = "".join(f"<object><name>{tag}</name></object>" for tag in tags)
+    return (
+        f"<annotation><filename>{name}.jpg</filename><size><width>{size[1]}</width>"
+        f"<height>{size[0]}</height><depth>3</depth></size>{objects}</annotation>\n"
+    )
+
+
+def save_scene(job: tuple[Path, str, str, list[int]]) -> None:
+    """Draw one scene from its own seed and write its three files: (folder, id, world, seed)."""
+    root, key, world, seed = job
+    cv2.setNumThreads(1)
+    kinds = WORLD[world]
+    image, mask, seen = scene(np.random.default_rng(seed), kinds)
+    Image.fromarray(image).save(root / "JPEGImages" / f"{key}.jpg", quality=92)
+    png = Image.fromarray(mask)
+    png.putpalette(palette(256).tobytes())
+    png.save(root / "SegmentationClass" / f"{key}.png")
+    xml = annotation(key, mask.shape, [kinds[index - 1].name for index in seen])
+    (root / "Annotations" / f"{key}.xml").write_text(xml)
+
+
+def draw(
+    root: Path | str, seed: int = 0, train: int = 1200, val: int = 240, world: str = "target"
+) -> Path:
+    """Draw a data set; nothing appears at `root` before all of it is there.
+
+    Args:
+        root: folder to make; left alone where it already exists.
+        seed: seed of the world; the same seed gives the same pixels.
+        train, val: numbers of images.
+        world: "target" or "external", a key of `WORLD`.
+
+    Returns:
+        `root` as a path.
+    """
+    root = Path(root)
+    if root.exists():
+        return root
+    root.parent.mkdir(parents=True, exist_ok=True)
+    kinds = WORLD[world]
+    draft = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
+    try:
+        for folder in ("JPEGImages", "Annotations", "SegmentationClass", "ImageSets/Segmentation"):
+            (draft / folder).mkdir(parents=True)
+        (draft / "classes.txt").write_text("\n".join(["background", *(k.name for k in kinds)]) + "\n")
+        for split, (name, count) in enumerate((("train", train), ("val", val))):
+            ids = [f"{name}_{number:05d}" for number in range(count)]
+            stream = [seed, list(WORLD).index(world), split]
+            jobs = [(draft, key, world, [*stream, number]) for number, key in enumerate(ids)]
+            with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+                list(pool.map(save_scene, jobs, chunksize=32))
+            lists = draft / "ImageSets/Segmentation" / f"{name}.txt"
+            lists.write_text("\n".join(ids) + "\n")
+        draft.chmod(0o755)
+        os.replace(draft, root)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    return root
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Draw the embedded data set in VOC layout.")
+    parser.add_argument("root", type=Path, help="folder to make")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the world")
+    parser.add_argument("--train", type=int, default=1200, help="training images")
+    parser.add_argument("--val", type=int, default=240, help="validation images")
+    parser.add_argument("--world", choices=list(WORLD), default="target")
+    args = parser.parse_args()
+    if args.root.exists():
+        parser.error(f"{args.root} exists already; name a new folder or remove it")
+    draw(args.root, args.seed, args.train, args.val, args.world)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""Constrain to boundary: the scores must agree with what the CRF makes of them."""
+
+import torch
+from torch import Tensor
+
+
+def constrain_loss(score: Tensor, marginal: Tensor, floor: float = 1e-4) -> Tensor:
+    """Kullback-Leibler divergence from CRF marginals to scores, mean over positions.
+
+    Args:
+        score: class probabilities in (0, 1], (N, C, H, W).
+        marginal: CRF marginals in [0, 1], a constant target, (N, C, H, W).
+        floor: smallest marginal; marginals are raised to it and normalised again (0: as given).
+
+    Returns:
+        Scalar >= 0 up to rounding. No gradient flows into `marginal`.
+
+    Source: Kolesnikov and Lampert, ECCV 2016, L_constrain, with the marginals constant as in
+    the released code (the paper differentiates through the CRF).
+    """
+    target = marginal.detach().to(score.dtype).clamp_min(floor)
+    target = target / target.sum(dim=1, keepdim=True)
+    log = torch.log(score.clamp_min(torch.finfo(score.dtype).eps))
+    return (torch.special.xlogy(target, target) - target * log).sum(dim=1).mean()

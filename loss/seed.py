@@ -1,0 +1,24 @@
+"""Seeding: the network must give each cue position its cue's class."""
+
+import torch
+from torch import Tensor
+
+
+def seed_loss(score: Tensor, cue: Tensor) -> Tensor:
+    """Cross entropy averaged over an image's cue positions, then over images.
+
+    Args:
+        score: class probabilities in (0, 1], (N, C, H, W).
+        cue: true where a class is known to be, (N, C, H, W), bool or 0 / 1.
+
+    Returns:
+        Scalar. An image without any cue contributes 0.
+
+    Source: Kolesnikov and Lampert, ECCV 2016, L_seed; background and foreground cues share
+    one normaliser. Differs: the guard for images without cues.
+    """
+    cue = cue.to(score.dtype)
+    log = torch.log(score.clamp_min(torch.finfo(score.dtype).eps))
+    hits = (cue * log).sum(dim=(1, 2, 3))
+    count = cue.sum(dim=(1, 2, 3)).clamp_min(1)
+    return -(hits / count).mean()

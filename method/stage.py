@@ -1,0 +1,147 @@
+"""The contract between a method and what runs it.
+
+A training loop, a predictor or a test knows a stage by the members of `Stage` alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from datalist.spec import Spec
+from method.recipe import Recipe
+
+
+class Stage:
+    """One network with its recipe, data, losses and predictions.
+
+    A subclass sets `recipes` and builds `self.network`; it overrides `dataset`, `losses` and
+    `scores`, and whatever else it does differently.
+
+    Args:
+        recipe: hyper-parameters.
+        spec: data set; its classes decide the number of outputs.
+    """
+
+    recipes: ClassVar[dict[str, Recipe]] = {}
+    """Named recipes: "paper" as published, "small" for a laptop and no pretrained weights,
+    "smoke" to see every line run."""
+
+    background = True
+    """Whether the first channel of `scores` is the background."""
+
+    fit = "warp"
+    """How an image becomes input: "warp" to `recipe.size`, or at its "native" size."""
+
+    network: nn.Module
+
+    def __init__(self, recipe: Recipe, spec: Spec):
+        self.recipe = recipe
+        self.spec = spec
+        self.num_classes = spec.num_classes
+        self.device = torch.device("cpu")
+        self.replica: Callable | None = None
+        self.half = False
+
+    # -- set by whoever runs the stage ------------------------------------------------------
+
+    def to(self, device: torch.device) -> Stage:
+        """Move the network to a device; channels last, which convolutions prefer."""
+        self.device = torch.device(device)
+        self.network.to(self.device, memory_format=torch.channels_last)
+        return self
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Run the network (or its replica on several devices), in bfloat16 where asked; float32 out."""
+        image = image.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            output = (self.replica or self.network)(image)
+        return output.float()
+
+    # -- training ---------------------------------------------------------------------------
+
+    def dataset(self):
+        """Training samples: a map-style data set of dicts that takes (index, draw)."""
+        raise NotImplementedError
+
+    def groups(self) -> list[dict]:
+        """Parameter groups; each trainable parameter stands in exactly one.
+
+        Weights of new layers (`self.heads()`) learn `head_factor` times as fast and biases twice
+        as fast as weights, as the Caffe solvers of this family have it.
+        """
+        heads = {id(p) for module in self.heads() for p in module.parameters()}
+        factor = self.head_factor()
+        double = 2.0 if self.recipe.optimizer == "sgd" else 1.0
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for parameter in self.network.parameters():
+            if not parameter.requires_grad:
+                continue
+            scale = factor if id(parameter) in heads else 1.0
+            decay = self.recipe.weight_decay
+            if parameter.ndim == 1:  # biases and normalisation layers
+                scale, decay = scale * double, 0.0
+            groups.setdefault((scale, decay), []).append(parameter)
+        return [
+            {"params": members, "lr": self.recipe.lr * scale, "weight_decay": decay}
+            for (scale, decay), members in groups.items()
+        ]
+
+    def heads(self) -> list[nn.Module]:
+        """Modules that start from random weights whatever `weights` says."""
+        return []
+
+    def head_factor(self) -> float:
+        """Learning-rate multiplier of the heads."""
+        return 10.0 if self.recipe.optimizer == "sgd" else 1.0
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The recipe's optimiser over `groups`."""
+        if self.recipe.optimizer == "adamw":
+            return torch.optim.AdamW(self.groups(), lr=self.recipe.lr)
+        return torch.optim.SGD(self.groups(), lr=self.recipe.lr, momentum=self.recipe.momentum)
+
+    def schedule(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+        """The recipe's learning-rate policy, stepped once an optimiser step."""
+        recipe = self.recipe
+
+        def factor(step: int) -> float:
+            if step < recipe.warmup:
+                return (step + 1) / recipe.warmup
+            left = max(0.0, 1 - step / recipe.steps)
+            if recipe.policy == "poly":
+                return left**0.9
+            if recipe.policy == "cosine":
+                return 0.5 - 0.5 * math.cos(math.pi * left)
+            return recipe.decay_factor ** (step // recipe.decay_every)
+
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+    def losses(self, batch: dict, step: int) -> dict[str, Tensor]:
+        """Named scalars of a batch on the stage's device; the objective is their sum."""
+        raise NotImplementedError
+
+    def after_step(self, step: int) -> None:
+        """Called after each optimiser step (moving averages and the like)."""
+
+    def panels(self, batch: dict) -> dict[str, Tensor]:
+        """Class maps (N, h, w) to show beside the images of a batch, by title."""
+        return {}
+
+    # -- prediction -------------------------------------------------------------------------
+
+    def scores(self, image: Tensor, tag: Tensor | None = None) -> Tensor:
+        """Scores in [0, 1], (N, channels, h, w), of RGB images 0..255, (N, 3, H, W).
+
+        With `background` the channels are all classes; without, the foreground classes alone.
+        Stages that need the tags (N, K) take them; the others pass them over.
+        """
+        raise NotImplementedError
+
+    def cues(self, image: Tensor, tag: Tensor) -> Tensor:
+        """Localization cues, bool (N, C, h, w); only cue stages have them."""
+        raise NotImplementedError(f"{type(self).__name__} makes no cues")

@@ -1,0 +1,33 @@
+"""The ceiling: the same network trained on the true masks."""
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor, nn
+
+from datalist.dataset import Images
+from method.sec import SEC, SecRecipe
+from method.vgg import grid_size
+
+
+@dataclass(frozen=True)
+class SupervisedRecipe(SecRecipe):
+    """SEC's network and schedule; the cue file and the loss weights play no part."""
+
+
+class Supervised(SEC):
+    """Cross entropy on true masks at the network's own resolution."""
+
+    recipes = {name: SupervisedRecipe(**vars(recipe)) for name, recipe in SEC.recipes.items()}
+
+    def dataset(self) -> Images:
+        recipe = self.recipe
+        return Images(
+            self.spec, recipe.split, size=recipe.size, mask=self.spec.mask_folder,
+            mirror=recipe.mirror, seed=recipe.seed,
+        )
+
+    def losses(self, batch: dict, step: int) -> dict[str, Tensor]:
+        logit = self.forward(batch["image"])
+        mask = nn.functional.interpolate(batch["mask"][:, None].float(), size=logit.shape[-2:])
+        loss = nn.functional.cross_entropy(logit, mask[:, 0].long(), ignore_index=255)
+        return {"segment": loss}

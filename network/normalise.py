@@ -1,0 +1,33 @@
+"""Colour convention of a network's weights, kept with the network."""
+
+import torch
+from torch import Tensor, nn
+
+# name -> (mean, std, channel order), all on the 0..255 range.
+CONVENTION = {
+    "torchvision": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), "RGB"),
+    # deploy.prototxt of the Caffe VGG16: mean subtracted, nothing divided, channels B, G, R.
+    "caffe": ((104.0, 117.0, 123.0), (1.0, 1.0, 1.0), "BGR"),
+}
+
+
+class Normalise(nn.Module):
+    """Turn RGB images of 0..255 into what the first convolution was trained on.
+
+    Args:
+        convention: "torchvision" or "caffe", a key of `CONVENTION`.
+    """
+
+    def __init__(self, convention: str = "torchvision"):
+        super().__init__()
+        self.convention = convention
+        mean, std, self.order = CONVENTION[convention]
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Normalise `image`, RGB 0..255 uint8 or float, (N, 3, H, W); same shape out, float32."""
+        image = image.float()
+        if self.order == "BGR":
+            image = image.flip(1)
+        return (image - self.mean) / self.std

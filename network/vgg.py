@@ -1,0 +1,227 @@
+"""VGG16 in the shapes of this line of work: DeepLab-LargeFOV and the two cue networks.
+
+Layers carry their Caffe names (conv1_1 ... conv5_3, fc6, fc7), so a converted Caffe state dict
+loads as it is. Sizes are arguments: the same classes make the published networks and a narrow
+one that trains from scratch on a laptop.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from network.normalise import Normalise
+
+DEPTH = (2, 2, 3, 3, 3)
+FULL = (64, 128, 256, 512, 512)
+
+
+class Trunk(nn.Module):
+    """The five convolution blocks, each followed by a max pool of stride 2, 1, or none (0).
+
+    Args:
+        width: output channels of each block.
+        pool: stride of the pool after each block; 0 leaves the pool out.
+        window: side of the pools: 3 (padded by 1, DeepLab) or 2 (unpadded, plain VGG16).
+        dilation: dilation of the convolutions of each block.
+        norm: batch normalisation after each convolution; for training from scratch.
+        convention: colour convention of the weights, see `Normalise`.
+    """
+
+    def __init__(
+        self,
+        width: Sequence[int] = FULL,
+        pool: Sequence[int] = (2, 2, 2, 1, 1),
+        window: int = 3,
+        dilation: Sequence[int] = (1, 1, 1, 1, 2),
+        norm: bool = False,
+        convention: str = "torchvision",
+    ):
+        super().__init__()
+        self.normalise = Normalise(convention)
+        self.width = tuple(width)
+        self.pool = tuple(pool)
+        self.window = window
+        self.layers: list[list[str]] = []
+        channels = 3
+        for block, (out, depth, rate) in enumerate(zip(width, DEPTH, dilation), start=1):
+            names = []
+            for layer in range(1, depth + 1):
+                name = f"conv{block}_{layer}"
+                self.add_module(name, nn.Conv2d(channels, out, 3, padding=rate, dilation=rate))
+                if norm:
+                    self.add_module(f"norm{block}_{layer}", nn.BatchNorm2d(out))
+                names.append(name)
+                channels = out
+            self.layers.append(names)
+        self.norm = norm
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                nn.init.zeros_(module.bias)
+
+    def layer(self, name: str, x: Tensor) -> Tensor:
+        """One convolution with its normalisation and ReLU."""
+        x = self.get_submodule(name)(x)
+        if self.norm:
+            x = self.get_submodule(name.replace("conv", "norm"))(x)
+        return torch.relu(x)
+
+    def steps(self) -> list[str]:
+        """Names of the layers in order, pools as "pool1" ... "pool5"."""
+        order = []
+        for block, names in enumerate(self.layers, start=1):
+            order += names
+            if self.pool[block - 1]:
+                order.append(f"pool{block}")
+        return order
+
+    def forward(self, x: Tensor, first: str | None = None, last: str | None = None) -> Tensor:
+        """Run the layers after `first` (or from the image) up to and including `last`.
+
+        Args:
+            x: RGB image 0..255, (N, 3, H, W), or the output of layer `first`.
+            first: layer whose output `x` is; None: `x` is the image, normalised here.
+            last: layer to stop after; None: the end.
+
+        Returns:
+            Features, (N, channels, h, w).
+        """
+        order = self.steps()
+        begin = 0 if first is None else order.index(first) + 1
+        end = len(order) if last is None else order.index(last) + 1
+        if first is None:
+            x = self.normalise(x)
+        for name in order[begin:end]:
+            if name.startswith("conv"):
+                x = self.layer(name, x)
+            else:
+                stride = self.pool[int(name[4:]) - 1]
+                # Window 3 is padded by 1, window 2 rounds up: both give ceil(size / stride).
+                pad = 1 if self.window == 3 else 0
+                x = nn.functional.max_pool2d(x, self.window, stride, pad, ceil_mode=pad == 0)
+        return x
+
+
+def caffe_fc(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> nn.Conv2d:
+    """A new fully connected layer as a convolution: weights N(0, 0.01), bias 0."""
+    layer = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2 * dilation, dilation=dilation)
+    nn.init.normal_(layer.weight, std=0.01)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def hidden_fc(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> nn.Conv2d:
+    """fc6 / fc7: He-initialised, since without pretrained weights N(0, 0.01) starves what follows."""
+    layer = caffe_fc(inputs, outputs, kernel, dilation)
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    return layer
+
+
+class LargeFOV(nn.Module):
+    """DeepLab-LargeFOV: trunk, pool5a, fc6 (3x3, dilated), fc7, fc8.
+
+    Args:
+        num_classes: classes with background.
+        hidden: channels of fc6 and fc7.
+        rate: dilation of fc6; 12 at stride 8.
+        dropout: probability of dropping single elements after fc6 and fc7.
+        trunk: arguments of `Trunk`.
+
+    Source: train.prototxt of the released SEC code.
+    """
+
+    def __init__(self, num_classes: int, hidden: int = 1024, rate: int = 12, dropout: float = 0.5, **trunk):
+        super().__init__()
+        self.trunk = Trunk(**trunk)
+        self.fc6 = hidden_fc(self.trunk.width[-1], hidden, 3, rate)
+        self.fc7 = hidden_fc(hidden, hidden, 1)
+        self.fc8 = caffe_fc(hidden, num_classes, 1)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits (N, num_classes, h, w) of RGB images 0..255, (N, 3, H, W)."""
+        x = self.trunk(image)
+        # Caffe's average pool counts the padding in its window, as torch does by default.
+        x = nn.functional.avg_pool2d(x, 3, 1, 1)
+        x = self.dropout(torch.relu(self.fc6(x)))
+        x = self.dropout(torch.relu(self.fc7(x)))
+        return self.fc8(x)
+
+
+class ForegroundCueVGG(nn.Module):
+    """Classifier whose class activation maps are the foreground cues.
+
+    Pools 4 and 5 are left out (stride 8), fc6 and fc7 are 3 x 3 convolutions, then the global
+    average and a linear layer without bias, so that the weights applied before the average
+    give one map per class.
+
+    Args:
+        num_tags: foreground classes.
+        hidden, dropout, trunk: as in `LargeFOV`.
+
+    Source: weak-localization/foreground of the released SEC code.
+    """
+
+    def __init__(self, num_tags: int, hidden: int = 1024, dropout: float = 0.5, **trunk):
+        super().__init__()
+        self.trunk = Trunk(**trunk)
+        self.fc6 = hidden_fc(self.trunk.width[-1], hidden, 3)
+        self.fc7 = hidden_fc(hidden, hidden, 3)
+        self.score = nn.Linear(hidden, num_tags, bias=False)
+        nn.init.normal_(self.score.weight, std=0.01)
+        self.dropout = nn.Dropout(dropout)
+
+    def feature(self, image: Tensor) -> Tensor:
+        x = self.dropout(torch.relu(self.fc6(self.trunk(image))))
+        return self.dropout(torch.relu(self.fc7(x)))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Class logits (N, num_tags) of RGB images 0..255, (N, 3, H, W)."""
+        return self.score(self.feature(image).mean(dim=(2, 3)))
+
+    def cam(self, image: Tensor) -> Tensor:
+        """Class activation maps before any cut, (N, num_tags, h, w); any real numbers."""
+        return torch.einsum("kc,nchw->nkhw", self.score.weight, self.feature(image))
+
+
+class BackgroundCueVGG(nn.Module):
+    """Plain VGG16 classifier whose gradient at conv4_1 is a saliency map.
+
+    Args:
+        num_tags: foreground classes.
+        size: (height, width) of its input; the fully connected layers depend on it.
+        hidden, dropout, trunk: as in `LargeFOV`.
+
+    Source: weak-localization/background of the released SEC code.
+    """
+
+    def __init__(self, num_tags: int, size: tuple[int, int], hidden: int = 1024, dropout: float = 0.5, **trunk):
+        super().__init__()
+        self.trunk = Trunk(**trunk)
+        with torch.no_grad():
+            self.trunk.eval()
+            flat = self.trunk(torch.zeros(1, 3, *size)).numel()
+            self.trunk.train()
+        self.fc6 = nn.Linear(flat, hidden)
+        self.fc7 = nn.Linear(hidden, hidden)
+        self.score = nn.Linear(hidden, num_tags)
+        nn.init.normal_(self.score.weight, std=0.01)
+        nn.init.zeros_(self.score.bias)
+        self.dropout = nn.Dropout(dropout)
+
+    def classify(self, feature: Tensor) -> Tensor:
+        x = self.trunk(feature, first="conv4_1").flatten(1)
+        x = self.dropout(torch.relu(self.fc6(x)))
+        return self.score(self.dropout(torch.relu(self.fc7(x))))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Class logits (N, num_tags) of RGB images 0..255, (N, 3, H, W)."""
+        return self.classify(self.trunk(image, last="conv4_1"))
+
+    def saliency(self, image: Tensor) -> Tensor:
+        """Largest absolute gradient of the summed logits over conv4_1's channels, (N, h, w)."""
+        with torch.enable_grad():
+            feature = self.trunk(image, last="conv4_1").detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(self.classify(feature).sum(), feature)
+        return gradient.abs().amax(dim=1)
