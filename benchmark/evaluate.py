@@ -21,7 +21,7 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from datalist.spec import VOC, Spec, palette
+from datalist.spec import VOC, Spec
 from utils import measure, metric
 from utils.output import output_path, read_label, write_label
 
@@ -62,7 +62,7 @@ def make(folder: Path, flags: Flags) -> tuple[Spec, list[str]]:
         paths = (spec.mask_path(name), output_path(folder / "out", "label", name))
         if n < flags.drawn:
             for path, label in zip(paths, draw(n)):
-                write_label(path, label, palette(256))
+                write_label(path, label)
         else:
             source = ids[n % flags.drawn]
             paths[0].hardlink_to(spec.mask_path(source))

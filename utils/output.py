@@ -5,9 +5,7 @@ and a killed run can go on where it stopped (`is_whole`). Nothing here unpickles
 """
 
 import os
-import struct
 import zipfile
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,8 +16,8 @@ from PIL import Image
 
 from datalist import DataError
 from datalist.archive import read_npz, replacing, write_npz
-from datalist.spec import IGNORE, safe_id
-from datalist.spec import palette as voc_palette
+from datalist.image import read_image, read_mask, write_mask
+from datalist.spec import IGNORE, palette, safe_id
 
 SUFFIX = {"label": ".png", "score": ".npz", "cue": ".npz", "overlay": ".jpg"}
 
@@ -74,12 +72,11 @@ def is_whole(path: str | Path) -> bool:
     raise DataError(f"{path} is none of the output files ({', '.join(set(SUFFIX.values()))}).")
 
 
-def write_label(path: str | Path, label: ArrayLike, palette: ArrayLike) -> None:
-    """Write class indices as a palette PNG.
+def write_label(path: str | Path, label: ArrayLike) -> None:
+    """Write class indices as a palette PNG in VOC colours.
 
     Args:
         label: class indices in [0, 255], (H, W).
-        palette: RGB colour of each index in [0, 255], (n, 3) with n <= 256.
 
     Raises:
         DataError: the label is not two-dimensional or has values outside [0, 255].
@@ -87,63 +84,54 @@ def write_label(path: str | Path, label: ArrayLike, palette: ArrayLike) -> None:
     label = np.asarray(label)
     if label.ndim != 2 or label.size == 0:
         raise DataError(f"A label is (H, W), not {label.shape} ({path}).")
-    if label.min() < 0 or label.max() > 255:
+    if label.min() < 0 or label.max() > IGNORE:
         raise DataError(f"A label holds indices from 0 to 255, not {label.max()} ({path}).")
-    picture = Image.fromarray(np.ascontiguousarray(label, dtype=np.uint8))
-    picture.putpalette(np.asarray(palette, dtype=np.uint8).tobytes())
-    with replacing(path) as temporary:
-        picture.save(temporary, format="PNG")
+    write_mask(Path(path), label.astype(np.uint8))
 
 
 def read_label(path: str | Path) -> NDArray[np.uint8]:
     """Read class indices, uint8 (H, W), from a palette (or 8-bit grey) PNG.
 
-    PIL, for OpenCV turns palette indices into colours.
-
     Raises:
-        DataError: the file is broken, or holds colours instead of indices.
+        DataError: the file is broken, or holds colours instead of indices; says how to mend it.
     """
     try:
-        with Image.open(path) as picture:
-            if picture.mode in ("P", "L"):
-                return np.asarray(picture)
-            mode = picture.mode
-    except FileNotFoundError:
-        raise
-    except (OSError, SyntaxError, ValueError, zlib.error, struct.error) as error:
-        raise DataError(
-            f"{path} is not a whole picture ({error}); delete it and make it again."
-        ) from error
-    if mode in ("RGB", "RGBA"):
+        return read_mask(Path(path))
+    except DataError as error:
+        if not _has_colours(path):
+            raise
         folder = Path(path).parent
         raise DataError(
-            f"{path} holds colours (mode {mode}), not class indices; turn its folder into palette "
-            f'PNGs once: python -c "from utils.output import index_colours; '
-            f"index_colours('{folder}', '{folder}Index')\""
-        )
-    raise DataError(f"{path} has mode {mode}; a label is a palette PNG (mode P) of class indices.")
+            f'{error} Turn VOC colours into indices: python -c "from utils.output import '
+            f"index_colours; index_colours('{folder}', '{folder}Index')\""
+        ) from None
 
 
-def index_colours(folder: str | Path, target: str | Path, palette: ArrayLike | None = None) -> None:
+def _has_colours(path: str | Path) -> bool:
+    try:
+        with Image.open(path) as picture:
+            return picture.mode in ("RGB", "RGBA")
+    except Exception:  # whatever is wrong with the file has been said already
+        return False
+
+
+def index_colours(folder: str | Path, target: str | Path) -> None:
     """Turn a folder of RGB label pictures into palette PNGs of class indices.
 
     Args:
-        folder: PNGs coloured with exactly the colours of the palette.
+        folder: PNGs that hold only colours of the VOC colour map.
         target: folder for the palette PNGs, of the same names.
-        palette: colour of each index, (n, 3); the VOC colour map if None.
 
     Raises:
-        DataError: the folder holds no PNG, or a picture has a colour that is not in the palette.
+        DataError: the folder holds no PNG, or a picture has a colour that no class has.
     """
-    palette = voc_palette(256) if palette is None else np.asarray(palette, dtype=np.uint8)
-    code = (palette.astype(np.int64) << [16, 8, 0]).sum(1)
-    order = np.argsort(code, kind="stable")
+    code = (palette(256).astype(np.int64) << [16, 8, 0]).sum(1)
+    order = np.argsort(code)
     paths = sorted(Path(folder).glob("*.png"))
     if not paths:
         raise DataError(f"{folder} holds no PNG.")
     for path in paths:
-        with Image.open(path) as picture:
-            colour = (np.asarray(picture.convert("RGB"), dtype=np.int64) << [16, 8, 0]).sum(2)
+        colour = (read_image(path).astype(np.int64) << [16, 8, 0]).sum(2)
         place = np.searchsorted(code, colour, sorter=order).clip(max=len(code) - 1)
         label = order[place]
         foreign = code[label] != colour
@@ -151,9 +139,9 @@ def index_colours(folder: str | Path, target: str | Path, palette: ArrayLike | N
             row, column = np.argwhere(foreign)[0]
             raise DataError(
                 f"{path}: the colour #{colour[row, column]:06x} at row {row}, column {column} is "
-                "not in the palette."
+                "none of the VOC colour map's."
             )
-        write_label(Path(target) / path.name, label, palette)
+        write_label(Path(target) / path.name, label)
 
 
 def write_score(path: str | Path, score: ArrayLike, keys: ArrayLike, size: tuple[int, int]) -> None:
@@ -273,7 +261,6 @@ def write_overlay(
     path: str | Path,
     image: NDArray[np.uint8],
     label: NDArray,
-    palette: ArrayLike,
     truth: NDArray | None = None,
 ) -> None:
     """Write a strip image | prediction | truth, labels laid over the image half transparent.
@@ -281,27 +268,23 @@ def write_overlay(
     Args:
         image: RGB in [0, 255], (H, W, 3).
         label: predicted class indices, (H, W).
-        palette: RGB colour of each index, (n, 3).
         truth: true class indices, (H, W), 255 = ignore; left away if None.
     """
-    panels = [image, blend(image, label, palette)]
+    panels = [image, blend(image, label)]
     if truth is not None:
-        panels.append(blend(image, truth, palette))
+        panels.append(blend(image, truth))
     gap = np.full((image.shape[0], max(2, image.shape[1] // 100), 3), 255, np.uint8)
     strip = [part for panel in panels for part in (gap, panel)][1:]
     with replacing(path) as temporary:
         Image.fromarray(np.concatenate(strip, 1)).save(temporary, format="JPEG", quality=90)
 
 
-def blend(
-    image: NDArray[np.uint8], label: NDArray, palette: ArrayLike, opacity: float = 0.6
-) -> NDArray[np.uint8]:
-    """Lay the colours of a label over an image; background (0) stays clear, ignore turns white.
+def blend(image: NDArray[np.uint8], label: NDArray, opacity: float = 0.6) -> NDArray[np.uint8]:
+    """Lay VOC colours over an image; background (0) stays clear, ignore (255) turns white.
 
     Args:
         image: RGB in [0, 255], (H, W, 3).
         label: class indices, (H, W).
-        palette: RGB colour of each index, (n, 3).
         opacity: weight of the label's colour in [0, 1].
 
     Returns:
@@ -312,9 +295,8 @@ def blend(
     """
     if image.shape[:2] != label.shape:
         raise DataError(f"Image {image.shape[:2]} and label {label.shape} differ in size.")
-    palette = np.asarray(palette, dtype=np.float32)[:IGNORE]
-    table = np.full((IGNORE + 1, 3), 255, np.float32)
-    table[: len(palette)] = palette
+    colour = palette(256).astype(np.float32)
+    colour[IGNORE] = 255
     weight = np.where(label == 0, 0.0, opacity).astype(np.float32)[..., None]
-    mixed = image * (1 - weight) + table[label] * weight
+    mixed = image * (1 - weight) + colour[label] * weight
     return np.rint(mixed).astype(np.uint8)
