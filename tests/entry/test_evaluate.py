@@ -1,0 +1,201 @@
+"""evaluate.py as a user runs it: a folder in, a table, score.json and one last line out."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datalist.spec import palette
+from utils.output import output_path, write_label, write_score
+
+ROOT = Path(__file__).resolve().parents[2]
+CLASSES = ["background", "cat", "dog", "an-uncommonly-long-class-name-that-fits-no-column", "eel"]
+COLOURS = palette(256)
+
+
+def run(*arguments, code=0):
+    command = [sys.executable, str(ROOT / "evaluate.py"), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == code, done.stderr
+    if code:
+        assert "Traceback" not in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+    return done
+
+
+@pytest.fixture
+def world(tmp_path):
+    """Four images of unlike sizes; class 3 is only predicted, class 4 nowhere."""
+    root, out = tmp_path / "set", tmp_path / "out"
+    rng = np.random.default_rng(0)
+    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (root / folder).mkdir(parents=True)
+    (root / "classes.txt").write_text("\n".join(CLASSES))
+    ids = [f"image_{n}" for n in range(4)]
+    (root / "ImageSets/Segmentation/val.txt").write_text("\n".join(ids))
+    (root / "tags.txt").write_text("".join(f"{i} cat dog\n" for i in ids[:3]) + f"{ids[3]}\n")
+    truths, predictions = [], []
+    for n, name in enumerate(ids):
+        shape = (20 + 3 * n, 33 - n)
+        truth = rng.integers(0, 3, shape).astype(np.uint8) * (n != 3)
+        truth[:2] = 255
+        prediction = np.where(rng.random(shape) < 0.7, truth % 255, rng.integers(0, 4, shape))
+        Image.fromarray(rng.integers(0, 255, (*shape, 3)).astype(np.uint8)).save(
+            root / "JPEGImages" / f"{name}.jpg"
+        )
+        write_label(root / "SegmentationClass" / f"{name}.png", truth)
+        write_label(output_path(out, "label", name), prediction)
+        truths.append(truth)
+        predictions.append(prediction)
+    return root, out, truths, predictions
+
+
+def iou(truths, predictions):
+    found = []
+    for c in range(len(CLASSES)):
+        hit = sum(((t == c) & (p == c)).sum() for t, p in zip(truths, predictions))
+        union = sum(((t == c) | (p == c))[t != 255].sum() for t, p in zip(truths, predictions))
+        found.append(100 * hit / union if union else None)
+    return found
+
+
+def mean(values):
+    return np.mean([v for v in values if v is not None])
+
+
+def test_labels(world):
+    root, out, truths, predictions = world
+    done = run(out, "--dataset", root, "--detail")
+    score = json.loads((out / "score.json").read_text())
+    expected = iou(truths, predictions)
+    for name, value in zip(CLASSES, expected):
+        assert score["iou"][name] == (None if value is None else pytest.approx(value, abs=0.006))
+    assert score["iou"][CLASSES[3]] == 0  # predicted, never true: counts 0
+    assert score["absent"] == ["eel"]
+    assert score["miou"] == pytest.approx(mean(expected), abs=0.006)
+    lines = done.stdout.splitlines()
+    assert lines[-1] == f"miou {score['miou']:.2f}"
+    assert max(map(len, lines)) <= 80
+    assert "absent from truth and prediction: eel" in done.stdout
+    assert "images/s" in done.stderr
+    assert run(out, "--dataset", root, "--quiet").stderr == ""
+
+
+def test_one_worker_and_many_agree_and_out_is_obeyed(world, tmp_path):
+    root, out, *_ = world
+    for workers in (1, 5):
+        run(out / "label", "--dataset", root, "-j", workers, "--out", tmp_path / str(workers))
+    texts = [(tmp_path / str(n) / "score.json").read_text() for n in (1, 5)]
+    assert texts[0] == texts[1]
+    assert not (out / "score.json").exists()
+
+
+def test_scores_without_background_are_swept(world):
+    root, out, truths, _ = world
+    rng = np.random.default_rng(1)
+    folder, maps = out.parent / "cam", []
+    for n, truth in enumerate(truths):
+        score = np.rint(255 * (0.6 * (truth == np.array([1, 2, 3])[:, None, None]))) / 255
+        score = np.rint(255 * (score + 0.4 * rng.random(score.shape))) / 255
+        write_score(output_path(folder, "score", f"image_{n}"), score, [1, 2, 3], truth.shape)
+        maps.append(score)
+    run(folder, "--dataset", root)
+    score = json.loads((folder / "score.json").read_text())
+    expected = {}
+    for t in (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8):
+        labels = [np.where(m.max(0) > t, m.argmax(0) + 1, 0) for m in maps]
+        expected[t] = mean(iou(truths, labels))
+    assert [p["threshold"] for p in score["curve"]] == list(expected)
+    assert [p["miou"] for p in score["curve"]] == pytest.approx(list(expected.values()), abs=0.006)
+    best = max(expected, key=expected.get)
+    assert score["threshold"] == best
+    assert score["miou"] == pytest.approx(expected[best], abs=0.006)
+    run(folder, "--dataset", root, "--threshold", 0.7, 0.7, 0.1)
+    assert json.loads((folder / "score.json").read_text())["miou"] == pytest.approx(
+        expected[0.7], abs=0.006
+    )
+
+
+def test_scores_with_background_are_decided_by_argmax(world):
+    root, out, truths, _ = world
+    rng = np.random.default_rng(2)
+    folder, labels = out.parent / "probability", []
+    for n, truth in enumerate(truths):
+        score = rng.dirichlet([1] * 4, truth.shape).transpose(2, 0, 1)
+        # The last image has no background at all, so its channel 0 is left out of the file.
+        score[0] *= n != 3
+        score = np.rint(255 * score) / 255
+        write_score(output_path(folder, "score", f"image_{n}"), score, range(4), truth.shape)
+        labels.append(score.argmax(0))
+    run(folder, "--dataset", root)
+    score = json.loads((folder / "score.json").read_text())
+    assert score["miou"] == pytest.approx(mean(iou(truths, labels)), abs=0.006)
+    assert score["curve"] == [] and score["threshold"] is None
+
+
+def test_restricted_to_tags(world):
+    root, out, truths, predictions = world
+    run(out, "--dataset", root, "--restrict-to-tags")
+    score = json.loads((out / "score.json").read_text())
+    known = [np.where(p <= 2, p, 0) for p in predictions[:3]] + [np.zeros_like(predictions[3])]
+    assert score["miou"] == pytest.approx(mean(iou(truths, known)), abs=0.006)
+    assert score["absent"] == CLASSES[3:]
+
+
+def test_comparison(world):
+    root, out, truths, predictions = world
+    other = out.parent / "other"
+    for n, truth in enumerate(truths):
+        write_label(output_path(other, "label", f"image_{n}"), truth % 255)
+    done = run(out, other, "--dataset", root)
+    assert done.stdout.splitlines()[-1] == f"miou {mean(iou(truths, predictions)):.2f} 100.00"
+
+
+def test_missing_extra_and_partial(world):
+    root, out, truths, predictions = world
+    output_path(out, "label", "image_2").unlink()
+    done = run(out, "--dataset", root, code=1)
+    assert "1 of 4 images in split 'val' have no prediction" in done.stderr
+    assert "image_2" in done.stderr and not (out / "score.json").exists()
+    write_label(output_path(out, "label", "stranger"), truths[0] % 255)
+    run(out, "--dataset", root, "--partial")
+    score = json.loads((out / "score.json").read_text())
+    assert score["images"] == 3
+    del truths[2], predictions[2]
+    assert score["miou"] == pytest.approx(mean(iou(truths, predictions)), abs=0.006)
+    write_label(output_path(out, "label", "image_2"), truths[0] % 255)
+    assert "stranger" in run(out, "--dataset", root, code=1).stderr
+
+
+def test_bad_input_is_one_sentence_and_leaves_nothing(world, tmp_path):
+    root, out, truths, _ = world
+    path = output_path(out, "label", "image_1")
+    (tmp_path / "empty").mkdir()
+
+    def refused(*arguments):
+        message = run(*arguments, "--dataset", root, "--quiet", code=1).stderr
+        assert not (out / "score.json").exists()
+        return message
+
+    assert "holds no predictions" in refused(tmp_path / "empty")
+    assert "is not a folder" in refused(tmp_path / "nowhere")
+    assert "no split 'test'" in refused(out, "--split", "test")
+    assert "one folder" in refused(out, out, out)
+    assert "--threshold" in refused(out, "--threshold", 0.5, 0.1, 0.1)
+    write_label(path, np.zeros((5, 6)))
+    assert "prediction is 5 x 6, the truth 23 x 32" in refused(out)
+    write_label(path, np.full(truths[1].shape, 5))
+    assert "image_1.png" in (message := refused(out)) and "class index 5" in message
+    Image.fromarray(COLOURS[truths[1] % 255]).save(path)
+    assert "Turn VOC colours into indices" in refused(out)
+    write_label(path, truths[1] % 255)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: -len(whole) // 6])
+    assert "image_1.png is cut off" in refused(out)
+    path.write_bytes(whole)
+    (root / "SegmentationClass/image_1.png").unlink()
+    assert "1 of 4 images have no true mask" in refused(out)

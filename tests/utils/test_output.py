@@ -1,0 +1,193 @@
+"""Files come back as they were written, are whole or not there, and lie about nothing."""
+
+import pickle
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from datalist import DataError
+from datalist.spec import palette
+from utils import output
+
+COLOURS = palette(256)
+
+
+@given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9)))
+def test_label_round_trip(tmp_path_factory, label):
+    path = tmp_path_factory.getbasetemp() / "label" / "a.png"
+    output.write_label(path, label)
+    assert (output.read_label(path) == label).all()
+    with Image.open(path) as picture:
+        assert picture.mode == "P"
+        assert (np.asarray(picture.convert("RGB")) == COLOURS[label]).all()
+    assert output.is_whole(path)
+
+
+@given(
+    hnp.arrays(np.float32, (3, 4, 5), elements=st.floats(0, 1, width=32)),
+    st.tuples(st.integers(1, 30), st.integers(1, 30)),
+)
+def test_score_round_trip(tmp_path_factory, score, size):
+    path = tmp_path_factory.getbasetemp() / "score" / "a.npz"
+    output.write_score(path, score, [0, 2, 7], size)
+    found = output.read_score(path)
+    kept = np.rint(score * 255).any((1, 2))
+    assert found.size == size
+    assert found.keys.tolist() == np.array([0, 2, 7])[kept].tolist()
+    assert output.read_keys(path).tolist() == found.keys.tolist()
+    assert np.abs(found.score / 255 - score[kept]).max(initial=0) <= 0.5 / 255 + 1e-6
+    assert output.upsample(found.score, size).shape == (kept.sum(), *size)
+
+
+def test_upsampling_is_bilinear_between_pixel_centres():
+    ramp = np.array([[[0, 100]]], np.uint8)
+    assert output.upsample(ramp, (1, 4))[0, 0] == pytest.approx([0, 25, 75, 100])
+    same = output.upsample(ramp, (1, 2))
+    assert same.dtype == np.float32 and (same == ramp).all()
+
+
+def test_cue_round_trip(tmp_path):
+    cue = np.array([[0, 3, 3], [0, 1, 4], [6, 5, 2]])
+    output.write_cue(tmp_path / "a.npz", cue, (5, 7))
+    found, grid = output.read_cue(tmp_path / "a.npz")
+    assert grid == (5, 7) and found.dtype == np.int16 and (found == cue).all()
+    output.write_cue(tmp_path / "none.npz", np.zeros((3, 0), int), (5, 7))
+    assert output.read_cue(tmp_path / "none.npz")[0].shape == (3, 0)
+    with pytest.raises(DataError, match="outside its grid of 5 x 6"):
+        output.write_cue(tmp_path / "b.npz", cue, (5, 6))
+    assert not (tmp_path / "b.npz").exists()
+
+
+def test_overlay_shows_image_prediction_truth(tmp_path):
+    image = np.full((40, 30, 3), 90, np.uint8)
+    label = np.zeros((40, 30), np.uint8)
+    label[:20] = 15
+    truth = np.full((40, 30), 255, np.uint8)
+    output.write_overlay(tmp_path / "a.jpg", image, label, truth)
+    assert output.is_whole(tmp_path / "a.jpg")
+    with Image.open(tmp_path / "a.jpg") as picture:
+        strip = np.asarray(picture).astype(int)
+    gap = (strip.shape[1] - 90) // 2
+    assert np.abs(strip[10, 10] - 90).max() < 12
+    expected = 0.4 * 90 + 0.6 * COLOURS[15]
+    assert np.abs(strip[10, 30 + gap + 15] - expected).max() < 12
+    assert np.abs(strip[30, 30 + gap + 15] - 90).max() < 12  # background stays clear
+    assert strip[30, 60 + 2 * gap + 15].min() > 170  # ignore turns white
+
+
+def test_blend_refuses_another_size():
+    with pytest.raises(DataError, match="differ in size"):
+        output.blend(np.zeros((4, 5, 3), np.uint8), np.zeros((5, 4), np.uint8))
+
+
+def test_whole_means_to_the_last_byte(tmp_path):
+    label, score, overlay = (
+        output.output_path(tmp_path, kind, "a") for kind in ("label", "score", "overlay")
+    )
+    output.write_label(label, np.zeros((50, 50)))
+    output.write_score(score, np.ones((1, 9, 9)), [1], (9, 9))
+    output.write_overlay(overlay, np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9), int))
+    for path in (label, score, overlay):
+        assert output.is_whole(path)
+        data = path.read_bytes()
+        for length in (0, 5, len(data) // 2, len(data) - 1):
+            path.write_bytes(data[:length])
+            assert not output.is_whole(path)
+        path.unlink()
+        assert not output.is_whole(path)
+
+
+def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.png"
+    output.write_label(path, np.ones((3, 3)))
+    for bad in (np.full((3, 3), 256), np.full((3, 3), -1), np.zeros((3, 3, 3)), np.zeros((0, 3))):
+        with pytest.raises(DataError):
+            output.write_label(path, bad)
+    for score, keys in (
+        (np.full((1, 2, 2), np.nan), [1]),
+        (np.full((1, 2, 2), 1.5), [1]),
+        (np.ones((2, 2, 2)), [2, 1]),
+        (np.ones((2, 2, 2)), [1]),
+        (np.ones((1, 2, 2)), [-1]),
+    ):
+        with pytest.raises(DataError):
+            output.write_score(tmp_path / "a.npz", score, keys, (2, 2))
+    assert (output.read_label(path) == 1).all()
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_readers_never_see_half_a_file(tmp_path):
+    path = tmp_path / "a.png"
+    output.write_label(path, np.zeros((200, 200)))
+    done = threading.Event()
+
+    def write():
+        for value in range(60):
+            output.write_label(path, np.full((200, 200), value))
+        done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    while not done.is_set():
+        assert len(np.unique(output.read_label(path))) == 1
+    writer.join()
+
+
+@pytest.mark.parametrize("name", ["../a", "a/b", "/etc/a", "", "..", "a\\b", "a\0"])
+def test_ids_do_not_leave_their_folder(tmp_path, name):
+    with pytest.raises(DataError):
+        output.output_path(tmp_path, "label", name)
+
+
+def test_colours_are_refused_with_a_way_out_that_works(tmp_path):
+    folder, target = tmp_path / "rgb", tmp_path / "index"
+    folder.mkdir()
+    label = np.array([[0, 1, 20], [255, 7, 1]])
+    Image.fromarray(COLOURS[label]).save(folder / "a.png")
+    with pytest.raises(DataError, match="index_colours"):
+        output.read_label(folder / "a.png")
+    output.index_colours(folder, target)
+    assert (output.read_label(target / "a.png") == label).all()
+    Image.fromarray(np.full((2, 2, 3), 17, np.uint8)).save(folder / "b.png")
+    with pytest.raises(DataError, match=r"b\.png: the colour #111111"):
+        output.index_colours(folder, target)
+
+
+def test_grey_labels_are_read_and_16_bit_ones_refused(tmp_path):
+    label = np.array([[0, 5], [255, 3]], np.uint8)
+    Image.fromarray(label).save(tmp_path / "a.png")
+    assert (output.read_label(tmp_path / "a.png") == label).all()
+    Image.fromarray(label.astype(np.uint16)).save(tmp_path / "b.png")
+    with pytest.raises(DataError, match="mode"):
+        output.read_label(tmp_path / "b.png")
+
+
+def test_damaged_and_hostile_files_are_refused_in_a_sentence(tmp_path):
+    png, npz = tmp_path / "a.png", tmp_path / "a.npz"
+    output.write_label(png, np.random.default_rng(0).integers(0, 9, (60, 60)))
+    png.write_bytes(png.read_bytes()[:1200])
+    with pytest.raises(DataError, match=r"a\.png is cut off"):
+        output.read_label(png)
+    for data in (b"", b"PK\3\4 nonsense", pickle.dumps([1])):
+        npz.write_bytes(data)
+        with pytest.raises(DataError, match=r"a\.npz"):
+            output.read_score(npz)
+    np.savez(npz, score=np.array([object()]), keys=np.array([1]), size=np.array([1, 1]))
+    with pytest.raises(DataError, match=r"a\.npz"):
+        output.read_score(npz)
+    good = {"score": np.ones((1, 2, 2), np.uint8), "keys": np.array([1]), "size": np.array([2, 2])}
+    for name, bad in (
+        ("score", np.ones((1, 2, 2), np.uint16)),
+        ("score", np.ones((2, 2, 2), np.uint8)),
+        ("keys", np.array([-1])),
+        ("size", np.array([0, 2])),
+        ("size", np.array([2, 2, 2])),
+    ):
+        np.savez(npz, **(good | {name: bad}))
+        with pytest.raises(DataError, match="no score file"):
+            output.read_score(npz)

@@ -1,0 +1,235 @@
+"""Score a folder of predictions against the masks of a data set, several images at a time."""
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from datalist import DataError
+from datalist.spec import IGNORE, Spec
+from utils import metric
+from utils.output import SUFFIX, read_keys, read_label, read_score, upsample
+
+Kind = Literal["label", "score"]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Prediction files of one folder, and how to turn each into class indices.
+
+    folder: as the user gave it.
+    kind: "label" (palette PNG) or "score" (.npz).
+    files: file of each image id.
+    background: whether the scores have a background channel, so that argmax decides.
+    tags: class indices that may occur in each image, beside background; None = all.
+    """
+
+    folder: Path
+    kind: Kind
+    files: dict[str, Path]
+    background: bool
+    tags: Mapping[str, Iterable[int]] | None = None
+
+    def score(self, image_id: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Scores (k, H, W) in 0..255 at the image's size, and their class indices (k,)."""
+        stored = read_score(self.files[image_id])
+        score, keys = stored.score, stored.keys
+        if self.tags is not None:
+            kept = np.isin(keys, [0, *self.tags[image_id]])
+            score, keys = score[kept], keys[kept]
+        return upsample(score, stored.size), keys
+
+    def label(self, image_id: str, threshold: float = 0.0) -> NDArray[np.uint8]:
+        """Class indices of one image, (H, W).
+
+        Args:
+            image_id: an id of `files`.
+            threshold: constant background score in [0, 1]; used only for scores without one.
+        """
+        if self.kind == "label":
+            label = read_label(self.files[image_id])
+            if self.tags is None:
+                return label
+            allowed = np.zeros(256, bool)
+            allowed[[0, *self.tags[image_id]]] = True
+            return np.where(allowed[label], label, 0).astype(np.uint8)
+        score, keys = self.score(image_id)
+        constant = 0.0 if self.background else threshold * 255
+        # First in the row, so that background wins a tie.
+        rival = np.full((1, *score.shape[1:]), constant, np.float32)
+        index = np.concatenate([rival, score]).argmax(0)
+        return np.concatenate([[0], keys])[index].astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What `measure` found.
+
+    ids: measured images, (N,). matrix: pixel counts (C, C), rows are true classes.
+    image_iou: IoU of each class in each image, (N, C), NaN = absent from it.
+    thresholds, curve: constant background scores tried and their mIoU in [0, 1]; empty if none.
+    threshold: the best of them; all the rest of this object is at that threshold.
+    """
+
+    ids: list[str]
+    matrix: NDArray[np.int64]
+    image_iou: NDArray[np.float32]
+    thresholds: list[float]
+    curve: list[float]
+    threshold: float | None
+    scores: metric.Scores
+
+    @property
+    def image_miou(self) -> NDArray[np.float32]:
+        """Mean over the classes of each image, (N,); NaN for an image that is all ignored."""
+        found = ~np.isnan(self.image_iou)
+        total = np.where(found, self.image_iou, 0).sum(1)
+        return np.where(found.any(1), total / found.sum(1).clip(min=1), np.nan)
+
+
+def find(folder: str | Path, kind: Kind | None = None) -> Predictions:
+    """Find prediction files: in `folder`/label, `folder`/score, or in `folder` itself.
+
+    Raises:
+        DataError: there is no such folder, or nothing to evaluate in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder; give the one that test.py wrote into.")
+    kinds: list[Kind] = [kind] if kind else ["label", "score"]
+    for chosen in kinds:
+        for place in (folder / chosen, folder):
+            files = {p.stem: p for p in sorted(place.glob("[!.]*" + SUFFIX[chosen]))}
+            if files:
+                background = chosen == "score" and any(0 in read_keys(p) for p in files.values())
+                return Predictions(folder, chosen, files, background)
+    wanted = " or ".join(f"{k}/*{SUFFIX[k]}" for k in kinds)
+    raise DataError(f"{folder} holds no predictions ({wanted}); run test.py first.")
+
+
+def choose_ids(spec: Spec, split: str, predictions: Predictions, partial: bool) -> list[str]:
+    """Ids to evaluate, in the order of the list.
+
+    Args:
+        partial: permit images without a prediction and predictions outside the split.
+
+    Raises:
+        DataError: a prediction is missing or extra, or a true mask is missing.
+    """
+    ids = spec.ids(split)
+    found = [i for i in ids if i in predictions.files]
+    if not partial:
+        _refuse(
+            set(ids) - set(found),
+            f"of {len(ids)} images in split '{split}' have no prediction in {predictions.folder}",
+            "finish test.py, or give --partial to evaluate the rest",
+        )
+        _refuse(
+            set(predictions.files) - set(ids),
+            f"of {len(predictions.files)} predictions in {predictions.folder} are not in split "
+            f"'{split}'",
+            "give the right --split, or --partial to leave them out",
+        )
+    if not found:
+        raise DataError(
+            f"{predictions.folder} holds no prediction of split '{split}' of {spec.name}; give "
+            "the right --dataset and --split."
+        )
+    _refuse(
+        {i for i in found if not spec.mask_path(i).is_file()},
+        f"of {len(found)} images have no true mask in {spec.mask_path(found[0]).parent}",
+        f"evaluation needs them, and a split that has them ({', '.join(spec.lists)})",
+    )
+    return found
+
+
+def _refuse(wrong: set[str], what: str, advice: str) -> None:
+    if wrong:
+        first = ", ".join(sorted(wrong)[:3]) + (", ..." if len(wrong) > 3 else "")
+        raise DataError(f"{len(wrong)} {what} ({first}); {advice}.")
+
+
+def thresholds(start: float, stop: float, step: float) -> list[float]:
+    """Constant background scores from start to stop (included) in [0, 1].
+
+    Raises:
+        DataError: not a rising range in [0, 1].
+    """
+    if not (0 <= start <= stop <= 1 and step > 0):
+        raise DataError(
+            f"--threshold {start} {stop} {step}: needs 0 <= from <= to <= 1 and a step above 0."
+        )
+    count = int(np.floor((stop - start) / step + 1e-6)) + 1
+    return [round(start + step * n, 6) for n in range(count)]
+
+
+def measure(
+    spec: Spec,
+    ids: list[str],
+    predictions: Predictions,
+    tried: list[float],
+    workers: int = 2,
+    quiet: bool = False,
+) -> Measured:
+    """Compare every prediction with its true mask.
+
+    Args:
+        ids: images to evaluate, each with a prediction and a mask.
+        tried: constant background scores in [0, 1], rising; used for scores without background.
+        workers: threads; decoding and counting run outside of Python's lock.
+        quiet: no progress bar.
+
+    Raises:
+        DataError: a file is broken, mis-sized or holds a class that the data set has not.
+    """
+    sweeping = predictions.kind == "score" and not predictions.background
+    level = np.array(tried if sweeping else [0.0]) * 255
+
+    def one(image_id: str) -> NDArray[np.int64]:
+        truth = read_truth(spec, image_id)
+        try:
+            if sweeping:
+                score, keys = predictions.score(image_id)
+                return metric.sweep(truth, score, keys, level, spec.num_classes)
+            label = predictions.label(image_id)
+            return metric.confusion(truth, label, spec.num_classes)[None]
+        except DataError:
+            raise
+        except ValueError as error:
+            raise DataError(
+                f"{predictions.files[image_id]} against {spec.mask_path(image_id)}: {error}"
+            ) from error
+
+    matrix = np.zeros((len(level), spec.num_classes, spec.num_classes), np.int64)
+    image_iou = np.empty((len(ids), len(level), spec.num_classes), np.float16)
+    cv2.setNumThreads(1)  # the workers are the threads
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        found = pool.map(one, ids)
+        bar = tqdm(found, "evaluate", len(ids), unit=" images", disable=quiet, dynamic_ncols=True)
+        for row, matrices in enumerate(bar):
+            matrix += matrices
+            image_iou[row] = [metric.image_iou(m) for m in matrices]
+    curve = [metric.scores(m).miou for m in matrix] if sweeping else []
+    if not matrix.any():
+        raise DataError(f"every pixel of the {len(ids)} true masks is {IGNORE} (ignored).")
+    best = int(np.argmax(curve)) if sweeping else 0
+    return Measured(
+        ids=ids,
+        matrix=matrix[best],
+        image_iou=image_iou[:, best].astype(np.float32),
+        thresholds=list(tried) if sweeping else [],
+        curve=curve,
+        threshold=tried[best] if sweeping else None,
+        scores=metric.scores(matrix[best]),
+    )
+
+
+def read_truth(spec: Spec, image_id: str) -> NDArray[np.uint8]:
+    """True class indices of an image, (H, W), 255 = ignore."""
+    return read_label(spec.mask_path(image_id))

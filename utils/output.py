@@ -1,0 +1,302 @@
+"""The files that test.py leaves for every image: label, score, cue and overlay.
+
+Every file is written under a temporary name and then renamed, so a file that is there is whole,
+and a killed run can go on where it stopped (`is_whole`). Nothing here unpickles.
+"""
+
+import os
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from datalist import DataError
+from datalist.archive import read_npz, replacing, write_npz
+from datalist.image import read_image, read_mask, write_mask
+from datalist.spec import IGNORE, palette, safe_id
+
+SUFFIX = {"label": ".png", "score": ".npz", "cue": ".npz", "overlay": ".jpg"}
+
+
+class Score(NamedTuple):
+    """Scores of one image, as `write_score` stores them.
+
+    score: uint8 (k, h, w), round(255 * probability or normalised CAM).
+    keys: int64 (k,), the class index of each channel, rising; 0 is background.
+    size: (height, width) of the image; h and w may be smaller.
+    """
+
+    score: NDArray[np.uint8]
+    keys: NDArray[np.int64]
+    size: tuple[int, int]
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a UTF-8 text file atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def output_path(folder: str | Path, kind: str, image_id: str) -> Path:
+    """Where the `kind` ("label", "score", "cue", "overlay") file of an image stands.
+
+    Raises:
+        DataError: the id is not a plain file name, so it could leave the folder.
+    """
+    return Path(folder) / kind / (safe_id(image_id) + SUFFIX[kind])
+
+
+def is_whole(path: str | Path) -> bool:
+    """Say whether an output file is there from its first byte to its last.
+
+    Looks at both ends of the file only, so that it costs the same for any size.
+    """
+    path = Path(path)
+    try:
+        if path.suffix == ".npz":
+            return zipfile.is_zipfile(path)
+        with open(path, "rb") as file:
+            head = file.read(8)
+            file.seek(-min(12, os.fstat(file.fileno()).st_size), os.SEEK_END)
+            tail = file.read()
+    except OSError:
+        return False
+    if path.suffix == ".png":
+        return head == b"\x89PNG\r\n\x1a\n" and tail[4:8] == b"IEND"
+    if path.suffix in (".jpg", ".jpeg"):
+        return head[:2] == b"\xff\xd8" and tail[-2:] == b"\xff\xd9"
+    raise DataError(f"{path} is none of the output files ({', '.join(set(SUFFIX.values()))}).")
+
+
+def write_label(path: str | Path, label: ArrayLike) -> None:
+    """Write class indices as a palette PNG in VOC colours.
+
+    Args:
+        label: class indices in [0, 255], (H, W).
+
+    Raises:
+        DataError: the label is not two-dimensional or has values outside [0, 255].
+    """
+    label = np.asarray(label)
+    if label.ndim != 2 or label.size == 0:
+        raise DataError(f"A label is (H, W), not {label.shape} ({path}).")
+    if label.min() < 0 or label.max() > IGNORE:
+        raise DataError(f"A label holds indices from 0 to 255, not {label.max()} ({path}).")
+    write_mask(Path(path), label.astype(np.uint8))
+
+
+def read_label(path: str | Path) -> NDArray[np.uint8]:
+    """Read class indices, uint8 (H, W), from a palette (or 8-bit grey) PNG.
+
+    Raises:
+        DataError: the file is broken, or holds colours instead of indices; says how to mend it.
+    """
+    try:
+        return read_mask(Path(path))
+    except DataError as error:
+        if not _has_colours(path):
+            raise
+        folder = Path(path).parent
+        raise DataError(
+            f'{error} Turn VOC colours into indices: python -c "from utils.output import '
+            f"index_colours; index_colours('{folder}', '{folder}Index')\""
+        ) from None
+
+
+def _has_colours(path: str | Path) -> bool:
+    try:
+        with Image.open(path) as picture:
+            return picture.mode in ("RGB", "RGBA")
+    except Exception:  # whatever is wrong with the file has been said already
+        return False
+
+
+def index_colours(folder: str | Path, target: str | Path) -> None:
+    """Turn a folder of RGB label pictures into palette PNGs of class indices.
+
+    Args:
+        folder: PNGs that hold only colours of the VOC colour map.
+        target: folder for the palette PNGs, of the same names.
+
+    Raises:
+        DataError: the folder holds no PNG, or a picture has a colour that no class has.
+    """
+    code = (palette(256).astype(np.int64) << [16, 8, 0]).sum(1)
+    order = np.argsort(code)
+    paths = sorted(Path(folder).glob("*.png"))
+    if not paths:
+        raise DataError(f"{folder} holds no PNG.")
+    for path in paths:
+        colour = (read_image(path).astype(np.int64) << [16, 8, 0]).sum(2)
+        place = np.searchsorted(code, colour, sorter=order).clip(max=len(code) - 1)
+        label = order[place]
+        foreign = code[label] != colour
+        if foreign.any():
+            row, column = np.argwhere(foreign)[0]
+            raise DataError(
+                f"{path}: the colour #{colour[row, column]:06x} at row {row}, column {column} is "
+                "none of the VOC colour map's."
+            )
+        write_label(Path(target) / path.name, label)
+
+
+def write_score(path: str | Path, score: ArrayLike, keys: ArrayLike, size: tuple[int, int]) -> None:
+    """Write scores compactly: 8 bits a value, channels that round to zero left out.
+
+    Args:
+        score: probabilities or normalised CAMs in [0, 1], (k, h, w).
+        keys: class index of each channel, rising, (k,); 0 is background.
+        size: (height, width) of the image.
+
+    Raises:
+        DataError: shapes disagree, keys do not rise, or a score is NaN or outside [0, 1].
+    """
+    score, keys = np.asarray(score), np.asarray(keys, dtype=np.int64)
+    if score.ndim != 3 or keys.shape != score.shape[:1] or 0 in score.shape[1:]:
+        raise DataError(f"Scores are (k, h, w) with k keys, not {score.shape}, {keys.shape}.")
+    if (keys < 0).any() or (np.diff(keys) <= 0).any():
+        raise DataError(f"Class indices of scores rise from 0, unlike {keys.tolist()} ({path}).")
+    if score.size and not (score.min() >= -1e-4 and score.max() <= 1 + 1e-4):  # NaN fails, too
+        raise DataError(f"Scores lie in [0, 1], not [{score.min()}, {score.max()}] ({path}).")
+    stored = np.rint(score * 255.0).clip(0, 255).astype(np.uint8)
+    kept = stored.any((1, 2))
+    size = np.asarray(size, dtype=np.int64)
+    write_npz(path, {"score": stored[kept], "keys": keys[kept], "size": size})
+
+
+def read_score(path: str | Path) -> Score:
+    """Read what `write_score` wrote; `upsample` brings it to the size of the image.
+
+    Raises:
+        DataError: the file is broken, pickled or of another shape.
+    """
+    found = read_npz(path, {"score": ("u", 3), "keys": ("iu", 1), "size": ("iu", 1)})
+    score, keys, size = found["score"], found["keys"].astype(np.int64), found["size"]
+    if (
+        score.dtype != np.uint8
+        or 0 in score.shape[1:]
+        or keys.shape != score.shape[:1]
+        or size.shape != (2,)
+        or (keys < 0).any()
+        or (np.diff(keys) <= 0).any()
+        or (size < 1).any()
+    ):
+        raise DataError(
+            f"{path} is no score file (score uint8 (k, h, w), rising keys (k,), size (2,)); "
+            "write it with test.py."
+        )
+    return Score(score, keys, (int(size[0]), int(size[1])))
+
+
+def read_keys(path: str | Path) -> NDArray[np.int64]:
+    """Read only the class indices of a score file, (k,).
+
+    Raises:
+        DataError: the file is broken or pickled.
+    """
+    return read_npz(path, {"keys": ("iu", 1)})["keys"].astype(np.int64)
+
+
+def upsample(score: NDArray, size: tuple[int, int]) -> NDArray[np.float32]:
+    """Bring score maps to (height, width) bilinearly; the range stays as it is.
+
+    Args:
+        score: (k, h, w).
+
+    Returns:
+        float32 (k, height, width).
+    """
+    height, width = size
+    if score.shape[1:] == (height, width):
+        return score.astype(np.float32)
+    return np.array(
+        [
+            cv2.resize(channel.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+            for channel in score
+        ],
+        dtype=np.float32,
+    ).reshape(len(score), height, width)
+
+
+def write_cue(path: str | Path, cue: ArrayLike, grid: tuple[int, int]) -> None:
+    """Write the cues of one image.
+
+    Args:
+        cue: class, row and column of each cue cell, (3, K).
+        grid: (height, width) of the grid of cells.
+
+    Raises:
+        DataError: the shape is another, or a cell lies outside the grid.
+    """
+    cue, grid = np.asarray(cue), np.asarray(grid, dtype=np.int64)
+    _check_cue(path, cue, grid)
+    write_npz(path, {"cue": cue.astype(np.int16), "grid": grid})
+
+
+def read_cue(path: str | Path) -> tuple[NDArray[np.int16], tuple[int, int]]:
+    """Read the cues of one image: rows class, row, column (3, K), and the grid (height, width).
+
+    Raises:
+        DataError: the file is broken, pickled, or a cell lies outside the grid.
+    """
+    found = read_npz(path, {"cue": ("iu", 2), "grid": ("iu", 1)})
+    cue, grid = found["cue"], found["grid"]
+    _check_cue(path, cue, grid)
+    return cue.astype(np.int16), (int(grid[0]), int(grid[1]))
+
+
+def _check_cue(path: str | Path, cue: NDArray, grid: NDArray) -> None:
+    if cue.ndim != 2 or len(cue) != 3 or grid.shape != (2,) or cue.dtype.kind not in "iu":
+        raise DataError(f"{path}: cues are integers (3, K) on a grid (2,), not {cue.shape}.")
+    limit = np.array([np.iinfo(np.int16).max + 1, *grid])[:, None]
+    if ((cue < 0) | (cue >= limit)).any():
+        raise DataError(f"{path}: a cue lies outside its grid of {grid[0]} x {grid[1]} cells.")
+
+
+def write_overlay(
+    path: str | Path,
+    image: NDArray[np.uint8],
+    label: NDArray,
+    truth: NDArray | None = None,
+) -> None:
+    """Write a strip image | prediction | truth, labels laid over the image half transparent.
+
+    Args:
+        image: RGB in [0, 255], (H, W, 3).
+        label: predicted class indices, (H, W).
+        truth: true class indices, (H, W), 255 = ignore; left away if None.
+    """
+    panels = [image, blend(image, label)]
+    if truth is not None:
+        panels.append(blend(image, truth))
+    gap = np.full((image.shape[0], max(2, image.shape[1] // 100), 3), 255, np.uint8)
+    strip = [part for panel in panels for part in (gap, panel)][1:]
+    with replacing(path) as temporary:
+        Image.fromarray(np.concatenate(strip, 1)).save(temporary, format="JPEG", quality=90)
+
+
+def blend(image: NDArray[np.uint8], label: NDArray, opacity: float = 0.6) -> NDArray[np.uint8]:
+    """Lay VOC colours over an image; background (0) stays clear, ignore (255) turns white.
+
+    Args:
+        image: RGB in [0, 255], (H, W, 3).
+        label: class indices, (H, W).
+        opacity: weight of the label's colour in [0, 1].
+
+    Returns:
+        RGB uint8 (H, W, 3).
+
+    Raises:
+        DataError: image and label differ in size.
+    """
+    if image.shape[:2] != label.shape:
+        raise DataError(f"Image {image.shape[:2]} and label {label.shape} differ in size.")
+    colour = palette(256).astype(np.float32)
+    colour[IGNORE] = 255
+    weight = np.where(label == 0, 0.0, opacity).astype(np.float32)[..., None]
+    mixed = image * (1 - weight) + colour[label] * weight
+    return np.rint(mixed).astype(np.uint8)
