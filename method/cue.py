@@ -65,7 +65,7 @@ class ForegroundCue(Classifier):
     recipes = {
         "paper": CueRecipe(pool=(2, 2, 2, 0, 0), dilation=(1, 1, 1, 1, 1)),
         "small": CueRecipe(
-            **{**SMALL, "weights": "none", "pool": (2, 2, 2, 0, 0), "dilation": (1,) * 5, "steps": 500}
+            **{**SMALL, "weights": "none", "pool": (2, 2, 2, 0, 0), "dilation": (1,) * 5, "steps": 400}
         ),
         "smoke": CueRecipe(
             **{**SMALL, "weights": "none", "pool": (2, 2, 2, 0, 0), "dilation": (1,) * 5, "steps": 4,

@@ -72,9 +72,9 @@ class VGGRecipe(Recipe):
 
 
 SMALL = {
-    "steps": 600,
+    "steps": 500,
     "batch": 16,
-    "size": (96, 96),
+    "size": (80, 80),
     "mirror": True,
     "optimizer": "adamw",
     "lr": 3e-3,

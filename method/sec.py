@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import densecrf
 import torch
-from densecrf import torch as crf_torch
 from torch import Tensor, nn
 
 from datalist import DataError
@@ -109,8 +108,8 @@ class SEC(Stage):
             image.float(), size=logit.shape[-2:], mode="bilinear", align_corners=True
         )
         small = small.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-        return crf_torch.mean_field(
-            -logit.detach(), small, self.preset.kernels, self.recipe.crf_steps
+        return torch.from_numpy(
+            densecrf.mean_field(-logit.detach(), small, self.preset.kernels, self.recipe.crf_steps)
         )
 
     def losses(self, batch: dict, step: int) -> dict[str, Tensor]:
