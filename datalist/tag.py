@@ -143,7 +143,7 @@ def from_xml(path: Path, classes: Sequence[str]) -> tuple[int, ...]:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path} is not readable XML: {error}.") from None
-    return _indices(names, classes, str(path))
+    return indices(names, classes, str(path))
 
 
 def from_text(path: Path, classes: Sequence[str]) -> Tags:
@@ -168,7 +168,7 @@ def from_text(path: Path, classes: Sequence[str]) -> Tags:
             continue
         where = f"{path}, line {number}"
         try:
-            name = safe_id(_stem(row[0].strip()))
+            name = safe_id(stem(row[0].strip()))
         except DataError as error:
             raise DataError(f"{where}: {error}") from None
         if name in found:
@@ -177,7 +177,7 @@ def from_text(path: Path, classes: Sequence[str]) -> Tags:
         for field in row[1:]:
             for part in field.split(";"):
                 words += [part] if plain(part) in known else part.split()
-        found[name] = _indices(words, classes, where)
+        found[name] = indices(words, classes, where)
     if not found:
         raise DataError(f"{path} holds no tags: write ID,TAG,TAG one image a line.")
     return found
@@ -191,10 +191,10 @@ def from_folders(path: Path, classes: Sequence[str]) -> Tags:
     found: dict[str, set[int]] = {}
     for folder in sorted(path.iterdir()):
         if folder.is_dir() and not folder.name.startswith("."):
-            index = _indices([folder.name], classes, str(folder))
+            index = indices([folder.name], classes, str(folder))
             for file in folder.iterdir():
                 if not file.name.startswith("."):
-                    found.setdefault(safe_id(_stem(file.name)), set()).update(index)
+                    found.setdefault(safe_id(stem(file.name)), set()).update(index)
     return {name: tuple(sorted(indices)) for name, indices in found.items()}
 
 
@@ -206,8 +206,8 @@ def from_instances(path: Path, classes: Sequence[str]) -> Tags:
     content = read_instances(path)
     names = {}
     for category in content["categories"]:
-        names[category["id"]] = _indices([str(category["name"])], classes, str(path))
-    stems = {image["id"]: safe_id(_stem(str(image["file_name"]))) for image in content["images"]}
+        names[category["id"]] = indices([str(category["name"])], classes, str(path))
+    stems = {image["id"]: safe_id(stem(str(image["file_name"]))) for image in content["images"]}
     found: dict[str, set[int]] = {stem: set() for stem in stems.values()}
     for annotation in content["annotations"]:
         image, category = annotation["image_id"], annotation["category_id"]
@@ -256,19 +256,24 @@ def write_tags(path: Path, tags: Mapping[str, Iterable[int]], classes: Sequence[
         writer.writerows([name, *(classes[k] for k in row)] for name, row in tags.items())
 
 
-def _stem(name: str) -> str:
-    stem, dot, suffix = name.rpartition(".")
-    return stem if dot and suffix.casefold() in {"jpg", "jpeg", "png", "xml", "txt"} else name
+def stem(name: str) -> str:
+    """Name of a file without the suffix of an image or a text; other dots stay."""
+    front, dot, suffix = name.rpartition(".")
+    return front if dot and suffix.casefold() in {"jpg", "jpeg", "png", "xml", "txt"} else name
 
 
-def _indices(names: Iterable[str], classes: Sequence[str], where: str) -> tuple[int, ...]:
-    index = {plain(name): number for number, name in enumerate(classes)}
+def indices(names: Iterable[str], classes: Sequence[str], where: str) -> tuple[int, ...]:
+    """Indices of class names, ascending, each once, without background.
+
+    Errors: DataError, beginning with `where`, for a name that is none of the classes.
+    """
+    known = {plain(name): number for number, name in enumerate(classes)}
     found = set()
     for name in names:
-        number = index.get(plain(name))
+        number = known.get(plain(name))
         if number is None:
-            known = ", ".join(classes[1:9]) + (", ..." if len(classes) > 9 else "")
-            raise DataError(f"{where}: '{name[:80]}' is not one of the classes ({known}).")
+            some = ", ".join(classes[1:9]) + (", ..." if len(classes) > 9 else "")
+            raise DataError(f"{where}: '{name[:80]}' is not one of the classes ({some}).")
         if number:
             found.add(number)
     return tuple(sorted(found))

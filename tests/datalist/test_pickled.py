@@ -6,7 +6,7 @@ import pickletools
 import numpy as np
 import pytest
 from damage import damaged
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from datalist import DataError
@@ -204,7 +204,6 @@ def test_small_file_that_swells(tmp_path):
 OPCODES = st.sampled_from([opcode.code.encode("latin-1") for opcode in pickletools.opcodes])
 
 
-@settings(max_examples=300)
 @given(
     data=damaged(pickle.dumps(CUES, 2))
     | damaged(pickle.dumps(CUES, 5))
