@@ -6,6 +6,7 @@ python evaluate.py out/sec out/dsrg --report     compare two
 
 import json
 import os
+import shlex
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ import tyro
 from datalist import DataError
 from datalist.spec import Spec, resolve
 from datalist.tag import read_tags
-from utils import measure, metric
+from utils import measure, metric, report
 from utils.output import write_text
 
 
@@ -41,9 +42,13 @@ class Flags:
     detail: bool = False
     """Show false positives and negatives of each class, as shares of its union."""
     out: Path | None = None
-    """Folder for score.json; default: the folder evaluated."""
+    """Folder for score.json (of two: comparison.json); default: the (second) folder given."""
     workers: Annotated[int, tyro.conf.arg(aliases=["-j"])] = os.cpu_count() or 1
     """Threads."""
+    report: bool = False
+    """Write report.html beside score.json: one file, opens without a network."""
+    run: Path | None = None
+    """Folder with log.jsonl and recipe.json for the report; default: found beside."""
     quiet: bool = False
     """No progress bar."""
 
@@ -51,24 +56,38 @@ class Flags:
 def main(flags: Flags) -> None:
     if not 1 <= len(flags.folder) <= 2:
         raise DataError("Give one folder to evaluate, or two to compare.")
-    spec = resolve(flags.dataset, flags.root)
-    found = [evaluate(flags, spec, folder) for folder in flags.folder]
-    if len(found) == 1:
-        single(flags, spec, found[0])
-    else:
-        compare(flags, spec, found)
-
-
-def evaluate(flags: Flags, spec: Spec, folder: Path) -> measure.Measured:
-    predictions = measure.find(folder, flags.kind)
-    ids = measure.choose_ids(spec, flags.split, predictions, flags.partial)
-    if flags.restrict_to_tags:
-        predictions = replace(predictions, tags=read_tags(spec, ids))
+    if flags.run and len(flags.folder) == 2:
+        raise DataError("--run goes with one folder, not with a comparison of two.")
     tried = measure.thresholds(*flags.threshold)
-    return measure.measure(spec, ids, predictions, tried, flags.workers, flags.quiet)
+    spec = resolve(flags.dataset, flags.root)
+    found = [measure.find(folder, flags.kind) for folder in flags.folder]
+    lists = [measure.choose_ids(spec, flags.split, p, flags.partial) for p in found]
+    ids = [i for i in lists[0] if i in set(lists[-1])]
+    if not ids:
+        raise DataError("The two folders have no image in common; evaluate each by itself.")
+    if flags.restrict_to_tags:
+        found = [replace(p, tags=read_tags(spec, ids)) for p in found]
+    runs = []
+    for predictions in found:
+        measured = measure.measure(spec, ids, predictions, tried, flags.workers, flags.quiet)
+        name = predictions.folder.resolve().name
+        training = report.find_training(flags.run or predictions.folder)
+        runs.append(report.Run(name, predictions, measured, training))
+    numbers = [single, compare][len(runs) - 1](flags, spec, runs)
+    stem = ["score", "comparison"][len(runs) - 1]
+    out = flags.out or flags.folder[-1]
+    write_text(out / f"{stem}.json", json.dumps(numbers, indent=1) + "\n")
+    if flags.report:
+        page = out / ("report.html" if stem == "score" else "comparison.html")
+        command = shlex.join(["python", *sys.argv])
+        size = report.write(page, spec, flags.split, runs, command, flags.workers, flags.quiet)
+        print(f"{page} ({size / 1e6:.1f} MB)")
+    print("miou", *(f"{100 * run.measured.scores.miou:.2f}" for run in runs))
 
 
-def single(flags: Flags, spec: Spec, found: measure.Measured) -> None:
+def single(flags: Flags, spec: Spec, runs: list[report.Run]) -> dict:
+    """Print the table of one folder; return what score.json holds."""
+    found = runs[0].measured
     numbers = metric.as_percent(found.scores, spec.classes)
     columns = ["iou", "precision", "recall"]
     columns += ["false_positive", "false_negative"] if flags.detail else []
@@ -83,12 +102,7 @@ def single(flags: Flags, spec: Spec, found: measure.Measured) -> None:
     if numbers["absent"]:
         print("left out of the mean, absent from truth and prediction: ", end="")
         print(", ".join(numbers["absent"]))
-    write_score(flags.out or flags.folder[0], flags, found, numbers)
-    print(f"miou {numbers['miou']:.2f}")
-
-
-def write_score(out: Path, flags: Flags, found: measure.Measured, numbers: dict) -> None:
-    numbers = numbers | {
+    return numbers | {
         "images": len(found.ids),
         "dataset": flags.dataset,
         "split": flags.split,
@@ -99,23 +113,24 @@ def write_score(out: Path, flags: Flags, found: measure.Measured, numbers: dict)
         ],
         "restrict_to_tags": flags.restrict_to_tags,
     }
-    write_text(out / "score.json", json.dumps(numbers, indent=1) + "\n")
 
 
-def compare(flags: Flags, spec: Spec, found: list[measure.Measured]) -> None:
-    first, second = (metric.as_percent(f.scores, spec.classes) for f in found)
-    rows = [
-        [name, first["iou"][name], second["iou"][name], _difference(first, second, name)]
-        for name in spec.classes
-    ]
+def compare(flags: Flags, spec: Spec, runs: list[report.Run]) -> dict:
+    """Print the table of two folders; return what comparison.json holds."""
+    pair = [metric.as_percent(run.measured.scores, spec.classes) for run in runs]
+    gain = {name: _difference(*(p["iou"][name] for p in pair)) for name in spec.classes}
+    rows = [[name, *(p["iou"][name] for p in pair), gain[name]] for name in spec.classes]
     print(metric.table(rows, ["class", "A", "B", "B - A"]))
     print(f"\nA {flags.folder[0]}\nB {flags.folder[1]}")
-    print(f"miou {first['miou']:.2f} {second['miou']:.2f}")
+    return {
+        "a": {"folder": str(flags.folder[0]), **pair[0]},
+        "b": {"folder": str(flags.folder[1]), **pair[1]},
+        "difference": {"miou": _difference(pair[0]["miou"], pair[1]["miou"]), "iou": gain},
+    }
 
 
-def _difference(first: dict, second: dict, name: str) -> float | None:
-    pair = (first["iou"][name], second["iou"][name])
-    return None if None in pair else round(pair[1] - pair[0], 2)
+def _difference(first: float | None, second: float | None) -> float | None:
+    return None if None in (first, second) else round(second - first, 2)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,248 @@
+"""One HTML file that shows a result: numbers, confusion, curves, and the images behind them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import jinja2
+import numpy as np
+from tqdm import tqdm
+
+from datalist.spec import Spec, palette
+from utils import chart, gallery, metric
+from utils.measure import Measured, Predictions
+from utils.output import write_text
+
+
+@dataclass(frozen=True)
+class Run:
+    """One evaluated folder. training: folder with log.jsonl and recipe.json, where there is one."""
+
+    name: str
+    predictions: Predictions
+    measured: Measured
+    training: Path | None = None
+
+
+def find_training(folder: Path) -> Path | None:
+    """Look for the log or recipe of a training run in a folder and in the one above it."""
+    for place in (folder, folder.absolute().parent):
+        if (place / "log.jsonl").is_file() or (place / "recipe.json").is_file():
+            return place
+    return None
+
+
+def write(
+    path: Path,
+    spec: Spec,
+    split: str,
+    runs: Sequence[Run],
+    command: str,
+    workers: int = 2,
+    quiet: bool = False,
+) -> int:
+    """Write the report of one run, or of two to be compared.
+
+    Args:
+        path: the HTML file; it needs no other file and no network.
+        runs: one or two, over the same images.
+        command: what made the result, as typed.
+        workers: threads. quiet: no progress bar.
+
+    Returns:
+        Size of the file in bytes.
+
+    Raises:
+        DataError: an image or prediction cannot be read.
+    """
+    classes = spec.classes
+    colours = ["#{:02x}{:02x}{:02x}".format(*rgb) for rgb in palette(len(classes)).tolist()]
+    items, count = _gallery(spec, runs, workers, quiet)
+    page = (
+        _environment()
+        .get_template("report.html")
+        .render(
+            title=" against ".join(run.name for run in runs),
+            dataset=spec.name,
+            split=split,
+            runs=[_summary(run, spec) for run in runs],
+            rows=_rows(spec, runs, colours),
+            heats=[chart.heat(run.measured.matrix, classes) for run in runs],
+            figures=[_figures(run) for run in runs],
+            command=command,
+            date=datetime.now().strftime("%Y-%m-%d %H:%M"),
+            shown=len(items),
+            total=count,
+            data={
+                "classes": list(classes),
+                "colours": colours,
+                "runs": [run.name for run in runs],
+                "items": items,
+            },
+        )
+    )
+    write_text(path, page)
+    return len(page.encode())
+
+
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "template"),
+        autoescape=True,  # names of classes and images are other people's text
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+
+
+def _summary(run: Run, spec: Spec) -> dict:
+    numbers = metric.as_percent(run.measured.scores, spec.classes)
+    return numbers | {
+        "name": run.name,
+        "folder": str(run.predictions.folder),
+        "kind": run.predictions.kind,
+        "images": len(run.measured.ids),
+        "threshold": run.measured.threshold,
+        "restricted": run.predictions.tags is not None,
+        "recipe": _recipe(run.training),
+        "training": str(run.training) if run.training else None,
+    }
+
+
+def _rows(spec: Spec, runs: Sequence[Run], colours: Sequence[str]) -> list[dict]:
+    """Classes sorted by IoU (of two runs: by difference), classes without one last."""
+    found = [metric.as_percent(run.measured.scores, spec.classes) for run in runs]
+    rows = []
+    for index, name in enumerate(spec.classes):
+        iou = [f["iou"][name] for f in found]
+        key = iou[0]
+        if len(iou) == 2:
+            key = None if None in iou else iou[1] - iou[0]
+        rows.append(
+            {
+                "index": index,
+                "name": name,
+                "colour": colours[index],
+                "iou": iou,
+                "key": key,
+                **{
+                    k: found[0][k][name]
+                    for k in ("precision", "recall", "false_positive", "false_negative")
+                },
+            }
+        )
+    return sorted(rows, key=lambda r: (r["key"] is None, -(r["key"] or 0)))
+
+
+def _gallery(spec: Spec, runs: Sequence[Run], workers: int, quiet: bool) -> tuple[list[dict], int]:
+    ids = runs[0].measured.ids
+    miou = np.stack([run.measured.image_miou for run in runs])
+    iou = np.stack([run.measured.image_iou for run in runs])
+    disagree = None
+    if len(runs) == 2:
+        pairs = [(run.predictions, run.measured) for run in runs]
+        disagree = gallery.disagreement(spec, ids, pairs, workers, quiet)
+    items, spent = [], 0
+    chosen = gallery.choose(iou[-1], miou[-1], disagree)
+    for row in tqdm(chosen, "report", unit=" images", disable=quiet, dynamic_ncols=True):
+        labels = [r.predictions.label(ids[row], r.measured.threshold or 0) for r in runs]
+        item = gallery.pictures(spec, ids[row], labels)
+        spent += sum(len(text) for value in item.values() for text in value)
+        if spent > gallery.BUDGET and items:
+            break
+        item["id"] = ids[row]
+        item["miou"] = [_percent(v) for v in miou[:, row]]
+        item["iou"] = {
+            str(c): [_percent(v) for v in iou[:, row, c]]
+            for c in range(spec.num_classes)
+            if not np.isnan(iou[:, row, c]).all()
+        }
+        item["differ"] = None if disagree is None else _percent(disagree[row])
+        items.append(item)
+    return items, len(ids)
+
+
+def _percent(value: float) -> float | None:
+    return None if np.isnan(value) else round(100 * float(value), 1)
+
+
+def _figures(run: Run) -> list[dict]:
+    """Threshold sweep and training curves of a run, those that there are."""
+    measured, figures = run.measured, []
+    if measured.curve:
+        figures.append(
+            {
+                "title": "mIoU over the background threshold",
+                "note": f"best at {measured.threshold:.2f}",
+                "names": [],
+                "svg": chart.lines(
+                    measured.thresholds,
+                    {"mIoU %": [100 * v for v in measured.curve]},
+                    "mIoU over the constant background score",
+                    x_label="threshold",
+                    mark=measured.threshold,
+                    floor_at_zero=False,
+                ),
+            }
+        )
+    log = read_log(run.training / "log.jsonl") if run.training else {}
+    if len(log.get("step", ())) < 2:
+        return figures
+    steps = log.pop("step")
+    rate = {name: log.pop(name) for name in list(log) if name == "lr" or name.startswith("lr_")}
+    losses = {"loss": log.pop("loss")} if "loss" in log else {}
+    # Rates of work (images a second and the like) are no losses, whatever a stage calls them.
+    losses |= {k: v for k, v in log.items() if not k.endswith(("_per_second", "second", "seconds"))}
+    for title, series in (("Losses", losses), ("Learning rate", rate)):
+        if series:
+            x, y = chart.thin(steps, series)
+            note = f"{int(steps[-1]):,} steps".replace(",", " ")
+            svg = chart.lines(x, y, title)
+            figures.append({"title": title, "note": note, "names": list(series), "svg": svg})
+    return figures
+
+
+def read_log(path: Path) -> dict[str, np.ndarray]:
+    """Read the numbers of a log.jsonl as columns, (n,), NaN where a line lacks one.
+
+    A last line cut off by a kill, and steps taken again after a resume, are dropped.
+    """
+    lines: dict[float, dict] = {}
+    if not path.is_file():
+        return {}
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict) and isinstance(line.get("step"), int | float):
+            lines[line["step"]] = line
+    rows = [lines[step] for step in sorted(lines)]
+    names = dict.fromkeys(
+        k for row in rows for k, v in row.items() if isinstance(v, int | float) and k != "epoch"
+    )
+    return {
+        name: np.array(
+            [v if isinstance(v := row.get(name), int | float) else np.nan for row in rows], float
+        )
+        for name in names
+    }
+
+
+def _recipe(folder: Path | None) -> dict[str, str]:
+    path = folder / "recipe.json" if folder else None
+    if path is None or not path.is_file():
+        return {}
+    try:
+        recipe = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return {str(k): _plain(v) for k, v in recipe.items()} if isinstance(recipe, dict) else {}
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list) and all(isinstance(v, int | float | str) for v in value):
+        return ", ".join(map(str, value))
+    return value if isinstance(value, str) else json.dumps(value)

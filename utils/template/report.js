@@ -1,0 +1,237 @@
+"use strict";
+const data = JSON.parse(document.getElementById("data").textContent);
+const byId = (id) => document.getElementById(id);
+const two = data.runs.length === 2;
+const PAGE = 12;
+
+function make(tag, properties = {}, ...children) {
+  const node = Object.assign(document.createElement(tag), properties);
+  node.append(...children);
+  return node;
+}
+const swatch = (index) => {
+  const node = make("i", { className: "swatch" });
+  node.style.background = data.colours[index];
+  return node;
+};
+const show = (value) => (value === null || value === undefined ? "–" : value.toFixed(1));
+
+// Light and dark: the reader's system decides until the button does.
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const setTheme = (value) => (document.documentElement.dataset.theme = value);
+const systemTheme = () => setTheme(dark.matches ? "dark" : "light");
+systemTheme();
+dark.addEventListener("change", systemTheme);
+byId("theme").onclick = () =>
+  setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
+
+// Gallery.
+const layers = [
+  { name: "truth", of: (item) => item.truth },
+  ...data.runs.map((run, n) => ({
+    name: two ? "AB"[n] + " " + run : "prediction",
+    of: (item) => item.prediction[n],
+  })),
+  { name: two ? "difference" : "error", of: (item) => item.error, error: true },
+];
+const state = { chosen: null, count: PAGE, list: [], at: 0, layer: two ? 3 : 1 };
+const iouOf = (item, n) =>
+  state.chosen === null ? item.miou[n] : (item.iou[state.chosen] || [])[n] ?? null;
+const gain = (item) => iouOf(item, 1) - iouOf(item, 0);
+const orders = {
+  worst: (item) => iouOf(item, two ? 1 : 0) ?? Infinity,
+  best: (item) => -(iouOf(item, 0) ?? -Infinity),
+  differ: (item) => -item.differ,
+  gain: (item) => -gain(item),
+  loss: (item) => gain(item),
+};
+
+function panel(item, name, source, error) {
+  const frame = make("span", { className: "frame" }, photo(item));
+  if (source) {
+    frame.append(make("img", { className: "over-photo", src: source, alt: name, loading: "lazy" }));
+  }
+  const node = make("span", { className: error ? "panel error" : "panel" }, frame);
+  node.append(make("small", { textContent: name }));
+  return node;
+}
+const photo = (item) => make("img", { src: item.photo, alt: item.id, loading: "lazy" });
+
+function classesOf(item) {
+  const entries = Object.entries(item.iou);
+  entries.sort((a, b) => (a[1][0] ?? 0) - (b[1][0] ?? 0));
+  return entries.map(([index, value]) =>
+    make("span", {}, swatch(index), data.classes[index] + " " + value.map(show).join(" | ")));
+}
+
+function tile(item, position) {
+  const value = item.miou.map(show).join(" | ");
+  const head = make("span", { className: "item-head" });
+  head.append(make("strong", { textContent: value }), make("span", { textContent: item.id }));
+  if (two) head.append(make("span", { textContent: show(item.differ) + " % differ" }));
+  head.append(make("span", { className: "classes-of" }, ...classesOf(item).slice(0, 6)));
+  const panels = make("span", { className: "panels" }, panel(item, "image"));
+  for (const layer of layers) panels.append(panel(item, layer.name, layer.of(item), layer.error));
+  const node = make("button", { className: "item", type: "button" }, head, panels);
+  node.setAttribute("aria-label", item.id + ", IoU " + value);
+  node.onclick = () => open(position);
+  return node;
+}
+
+function draw() {
+  const key = orders[byId("order").value];
+  state.list = data.items.filter((item) => state.chosen === null || state.chosen in item.iou);
+  state.list = state.list.map((item) => [key(item), item]).sort((a, b) => a[0] - b[0]);
+  state.list = state.list.map((pair) => pair[1]);
+  byId("items").replaceChildren(...state.list.slice(0, state.count).map(tile));
+  byId("empty").hidden = state.list.length > 0;
+  byId("more").hidden = state.list.length <= state.count;
+  byId("more").textContent = "Show more (" + (state.list.length - state.count) + ")";
+  for (const node of document.querySelectorAll("[data-class]")) {
+    node.setAttribute("aria-pressed", String(node.dataset.class === String(state.chosen ?? "")));
+  }
+}
+
+function choose(index) {
+  state.chosen = index === "" || index === String(state.chosen) ? null : Number(index);
+  state.count = PAGE;
+  draw();
+}
+const all = make("button", { type: "button", textContent: "all" });
+all.dataset.class = "";
+byId("filter").append(all);
+data.classes.forEach((name, index) => {
+  const chip = make("button", { type: "button" }, swatch(index), name);
+  chip.dataset.class = index;
+  byId("filter").append(chip);
+});
+byId("filter").onclick = (event) => {
+  const chip = event.target.closest("[data-class]");
+  if (chip) choose(chip.dataset.class);
+};
+for (const node of document.querySelectorAll(".pick")) {
+  node.onclick = () => {
+    choose(node.dataset.class);
+    if (state.chosen !== null) byId("gallery").scrollIntoView();
+  };
+}
+byId("order").onchange = () => { state.count = PAGE; draw(); };
+byId("more").onclick = () => { state.count += PAGE; draw(); };
+byId("opacity").oninput = (event) =>
+  byId("items").style.setProperty("--opacity", event.target.value / 100);
+byId("items").style.setProperty("--panels", layers.length + 1);
+
+// Viewer: one image, a slider between it and a layer over it.
+const viewer = byId("viewer");
+layers.forEach((layer, n) => {
+  const button = make("button", { type: "button", textContent: layer.name });
+  button.onclick = () => { state.layer = n; refresh(); };
+  byId("layers").append(button);
+});
+const wipe = (value) => {
+  byId("wipe").value = Math.max(0, Math.min(100, value));
+  byId("stage").style.setProperty("--wipe", byId("wipe").value + "%");
+};
+function fit() {
+  const image = byId("stage-photo");
+  if (!image.naturalWidth) return;
+  const room = [Math.min(868, innerWidth - 52), Math.max(200, innerHeight - 270)];
+  const scale = Math.min(room[0] / image.naturalWidth, room[1] / image.naturalHeight);
+  image.style.width = Math.floor(image.naturalWidth * scale) + "px";
+}
+byId("stage-photo").onload = fit;
+addEventListener("resize", fit);
+function refresh() {
+  const item = state.list[state.at];
+  const layer = layers[state.layer];
+  byId("stage-photo").src = item.photo;
+  byId("stage-layer").src = layer.of(item);
+  byId("stage").className = layer.error ? "error" : "";
+  byId("viewer-id").textContent = item.id;
+  byId("viewer-note").textContent =
+    "IoU " + item.miou.map(show).join(" | ") + " · " + (state.at + 1) + " / " + state.list.length;
+  byId("viewer-classes").replaceChildren(...classesOf(item));
+  [...byId("layers").children].forEach((node, n) =>
+    node.setAttribute("aria-pressed", String(n === state.layer)));
+}
+function open(position) {
+  state.at = position;
+  refresh();
+  wipe(50);
+  viewer.showModal();
+}
+function step(by) {
+  state.at = (state.at + by + state.list.length) % state.list.length;
+  refresh();
+}
+byId("wipe").oninput = (event) => wipe(Number(event.target.value));
+byId("previous").onclick = () => step(-1);
+byId("next").onclick = () => step(1);
+byId("close").onclick = () => viewer.close();
+viewer.onclick = (event) => { if (event.target === viewer) viewer.close(); };
+const drag = (event) => {
+  const box = byId("stage").getBoundingClientRect();
+  wipe((100 * (event.clientX - box.left)) / box.width);
+};
+byId("stage").onpointerdown = (event) => {
+  event.preventDefault();
+  byId("stage").setPointerCapture(event.pointerId);
+  drag(event);
+};
+byId("stage").onpointermove = (event) => { if (event.buttons) drag(event); };
+
+addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "t") byId("theme").click();
+  if (!viewer.open) return;
+  const onSlider = document.activeElement === byId("wipe");
+  if (event.key === "ArrowLeft" && !onSlider) step(-1);
+  else if (event.key === "ArrowRight" && !onSlider) step(1);
+  else if (event.key === "[") wipe(Number(byId("wipe").value) - 5);
+  else if (event.key === "]") wipe(Number(byId("wipe").value) + 5);
+  else if (Number(event.key) >= 1 && Number(event.key) <= layers.length) {
+    state.layer = Number(event.key) - 1;
+    refresh();
+  }
+});
+
+// Read-outs under the pointer.
+const tip = byId("tip");
+function tell(text, event) {
+  tip.hidden = !text;
+  if (!text) return;
+  tip.textContent = text;
+  const left = Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8);
+  const above = event.clientY + 16 + tip.offsetHeight > innerHeight;
+  tip.style.left = Math.max(8, left) + "px";
+  tip.style.top = (above ? event.clientY - tip.offsetHeight - 10 : event.clientY + 16) + "px";
+}
+document.addEventListener("pointermove", (event) => {
+  const chart = event.target.closest?.("svg.lines");
+  if (chart) return readOut(chart, event);
+  for (const hair of document.querySelectorAll(".hair")) hair.remove();
+  tell(event.target.closest?.("[data-tip]")?.dataset.tip, event);
+});
+function readOut(chart, event) {
+  const read = (chart.readout ??= JSON.parse(chart.dataset.readout));
+  const [left, right, top, bottom, width] = read.frame;
+  const box = chart.getBoundingClientRect();
+  const share = (((event.clientX - box.left) / box.width) * width - left) / (right - left);
+  const from = read.x[0], to = read.x[read.x.length - 1];
+  const wanted = from + share * (to - from);
+  let near = 0;
+  read.x.forEach((x, n) => { if (Math.abs(x - wanted) < Math.abs(read.x[near] - wanted)) near = n; });
+  const at = left + ((read.x[near] - from) / (to - from || 1)) * (right - left);
+  let hair = chart.querySelector(".hair");
+  if (!hair) chart.append((hair = document.createElementNS("http://www.w3.org/2000/svg", "path")));
+  hair.setAttribute("class", "hair");
+  hair.setAttribute("d", `M${at} ${top}V${bottom}`);
+  const rows = Object.entries(read.y).map(([name, values]) => `${name}: ${values[near] ?? "–"}`);
+  tell([`${read.name} ${read.x[near]}`, ...rows].join("\n"), event);
+}
+
+byId("copy").onclick = () => {
+  navigator.clipboard?.writeText(byId("command").textContent);
+  byId("copy").textContent = "copied";
+};
+draw();
