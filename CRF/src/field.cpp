@@ -34,12 +34,14 @@ bool is_self(const Term& term) {
 // The tables of one inference: per term the blurred values and one sum per thread.
 struct Field::Buffer {
     std::vector<const Term*> term;
-    std::vector<std::vector<float>> value;             // [term]
-    std::vector<std::vector<std::vector<float>>> sum;  // [term][member]
+    std::vector<Aligned> value;             // [term]
+    std::vector<std::vector<Aligned>> sum;  // [term][member]
+    std::vector<Aligned> scratch;           // [member]
     float self = 0;
     Barrier barrier;
 
     Buffer(const std::vector<Term>& terms, int row, int members, bool shortcut) : barrier(members) {
+        for (int m = 0; m < members; ++m) scratch.emplace_back(row);
         for (const Term& t : terms) {
             if (shortcut && is_self(t)) {
                 self += t.compatibility.weight;
@@ -48,7 +50,8 @@ struct Field::Buffer {
             const size_t size = (size_t)t.filter->vertices * row;
             term.push_back(&t);
             value.emplace_back(size);
-            sum.emplace_back(members, std::vector<float>(size));
+            sum.emplace_back();
+            for (int m = 0; m < members; ++m) sum.back().emplace_back(size);
         }
     }
 
@@ -71,7 +74,7 @@ Field::Field(int64_t pixels, int labels)
 void Field::add(Term term) { term_.push_back(std::move(term)); }
 
 void Field::set_energy(const float* energy, int threads) {
-    logit_.resize((size_t)pixels_ * row_);
+    logit_ = Aligned((size_t)pixels_ * row_, false);
     std::vector<Flaw> flaw(threads, kFine);
     run_team(threads, [&](int member) {
         int64_t begin, end;
@@ -134,11 +137,12 @@ void Field::blur(Buffer& buffer, int member, int members) const {
 void Field::infer(int steps, int threads, float* marginal) {
     if (logit_.empty()) throw std::invalid_argument("no unary energy was set");
     Buffer buffer(term_, row_, threads, true);
-    std::vector<float> rows(buffer.self != 0 ? logit_.size() : 0);
+    Aligned rows(buffer.self != 0 ? logit_.size() : 0, false);
     std::vector<std::vector<TermView>> views;
     for (int member = 0; member < threads; ++member) views.push_back(buffer.views(member));
     run_team(threads, [&](int member) {
         PixelPass pass{};
+        pass.scratch = buffer.scratch[member].data();
         share(pixels_, member, threads, &pass.begin, &pass.end);
         pass.labels = labels_;
         pass.row = row_;
@@ -147,6 +151,7 @@ void Field::infer(int steps, int threads, float* marginal) {
         pass.logit = logit_.data();
         pass.marginal_in = pass.marginal_out = rows.empty() ? nullptr : rows.data();
         pass.self = buffer.self;
+        pass.softmax = true;
         pass.plane = pixels_;
         for (int s = 0; s <= steps; ++s) {
             pass.slice = s > 0;
@@ -170,11 +175,12 @@ void Field::load(const float* marginal, float* rows, int64_t begin, int64_t end)
 void Field::step(const float* from, float* marginal, int threads) {
     if (logit_.empty()) throw std::invalid_argument("no unary energy was set");
     Buffer buffer(term_, row_, threads, true);
-    std::vector<float> rows(logit_.size());
+    Aligned rows(logit_.size(), false);
     std::vector<std::vector<TermView>> views;
     for (int member = 0; member < threads; ++member) views.push_back(buffer.views(member));
     run_team(threads, [&](int member) {
         PixelPass pass{};
+        pass.scratch = buffer.scratch[member].data();
         share(pixels_, member, threads, &pass.begin, &pass.end);
         load(from, rows.data(), pass.begin, pass.end);
         pass.labels = labels_;
@@ -188,7 +194,7 @@ void Field::step(const float* from, float* marginal, int threads) {
         blur(buffer, member, threads);
         pass.logit = logit_.data();
         pass.self = buffer.self;
-        pass.slice = true;
+        pass.slice = pass.softmax = true;
         pass.splat = false;
         pass.plane_out = marginal;
         pass.plane = pixels_;
@@ -199,12 +205,13 @@ void Field::step(const float* from, float* marginal, int threads) {
 double Field::divergence(const float* marginal, int threads) {
     if (logit_.empty()) throw std::invalid_argument("no unary energy was set");
     Buffer buffer(term_, row_, threads, false);
-    std::vector<float> rows(logit_.size()), message(logit_.size());
+    Aligned rows(logit_.size(), false), message(logit_.size(), false);
     std::vector<double> sum(threads, 0.0);
     std::vector<std::vector<TermView>> views;
     for (int member = 0; member < threads; ++member) views.push_back(buffer.views(member));
     run_team(threads, [&](int member) {
         PixelPass pass{};
+        pass.scratch = buffer.scratch[member].data();
         share(pixels_, member, threads, &pass.begin, &pass.end);
         load(marginal, rows.data(), pass.begin, pass.end);
         pass.labels = labels_;
@@ -217,7 +224,7 @@ double Field::divergence(const float* marginal, int threads) {
         buffer.barrier.wait();
         blur(buffer, member, threads);
         pass.logit = logit_.data();
-        pass.slice = pass.raw = true;
+        pass.slice = true;
         pass.splat = false;
         pass.marginal_in = nullptr;
         pass.marginal_out = message.data();

@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "buffer.h"
 #include "lattice.h"
 
 namespace densecrf {
@@ -46,7 +47,7 @@ private:
 
     int64_t pixels_;
     int labels_, row_;
-    std::vector<float> logit_;
+    Aligned logit_;
     std::vector<Term> term_;
 };
 

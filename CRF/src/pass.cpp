@@ -20,96 +20,115 @@ int row_for(int labels) {
     return (labels + width - 1) / width * width;
 }
 
-// V vectors of W floats; V = 0 stands for a number known only at run time.
+// A row of V vectors of W floats, in registers if V is known and small.
+template <int W, int V>
+struct Row {
+    Vec<W> v[V];
+    explicit Row(const PixelPass&) {}
+    static DENSECRF_INLINE int vectors() { return V; }
+    DENSECRF_INLINE Vec<W> get(int b) const { return v[b]; }
+    DENSECRF_INLINE void put(int b, Vec<W> x) { v[b] = x; }
+};
+template <int W>
+struct Row<W, 0> {
+    float* v;
+    int n;
+    explicit Row(const PixelPass& a) : v(a.scratch), n(a.row / W) {}
+    DENSECRF_INLINE int vectors() const { return n; }
+    DENSECRF_INLINE Vec<W> get(int b) const { return Vec<W>::load(v + b * W); }
+    DENSECRF_INLINE void put(int b, Vec<W> x) { x.store(v + b * W); }
+};
+
+template <int W, int V>
+DENSECRF_INLINE void add_row(Row<W, V>& q, const float* from, float weight) {
+    const Vec<W> w = Vec<W>::all(weight);
+    for (int b = 0; b < q.vectors(); ++b) q.put(b, q.get(b) + w * Vec<W>::load(from + b * W));
+}
+
+template <int W, int V>
+DENSECRF_INLINE void store_row(const Row<W, V>& q, float* to) {
+    for (int b = 0; b < q.vectors(); ++b) q.get(b).store(to + b * W);
+}
+
+// Corners = 0 stands for a number known only at run time.
+template <int W, int V, int Corners>
+DENSECRF_INLINE void slice_row(Row<W, V>& q, const TermView& t, int64_t p) {
+    const int corners = Corners > 0 ? Corners : t.corners;
+    const int row = q.vectors() * W;
+    const int32_t* corner = t.corner + (int64_t)t.simplex[p] * corners;
+    const float* weight = t.out_weight + p * corners;
+    for (int v = 0; v < corners; ++v)
+        add_row(q, t.value + (int64_t)corner[v] * row, weight[v] * t.scale);
+}
+
+template <int W, int V, int Corners>
+DENSECRF_INLINE void splat_row(const Row<W, V>& q, const TermView& t, int64_t p) {
+    const int corners = Corners > 0 ? Corners : t.corners;
+    const int row = q.vectors() * W;
+    const int32_t* corner = t.corner + (int64_t)t.simplex[p] * corners;
+    const float* weight = t.in_weight + p * corners;
+    for (int v = 0; v < corners; ++v) {
+        float* to = t.sum + (int64_t)corner[v] * row;
+        const Vec<W> w = Vec<W>::all(weight[v]);
+        for (int b = 0; b < q.vectors(); ++b)
+            (Vec<W>::load(to + b * W) + w * q.get(b)).store(to + b * W);
+    }
+}
+
+template <int W, int V>
+DENSECRF_INLINE void softmax_row(Row<W, V>& q) {
+    Vec<W> top = q.get(0);
+    for (int b = 1; b < q.vectors(); ++b) top = max(top, q.get(b));
+    top = largest(top);
+    Vec<W> sum = Vec<W>::all(0.0f);
+    for (int b = 0; b < q.vectors(); ++b) {
+        const Vec<W> e = exp_nonpositive(q.get(b) - top);
+        q.put(b, e);
+        sum = sum + e;
+    }
+    const Vec<W> factor = Vec<W>::all(1.0f) / total(sum);
+    for (int b = 0; b < q.vectors(); ++b) q.put(b, q.get(b) * factor);
+}
+
 template <int W, int V>
 void pixel_pass(const PixelPass& a) {
-    typedef Vec<W> F;
-    constexpr int kStack = V > 0 ? V : 64;
-    const int vectors = V > 0 ? V : a.row / W;
-    const int row = V > 0 ? V * W : a.row;
-    F small[kStack];
-    alignas(64) float staged[V > 0 ? kBlock * V * W : 1];
-    (void)staged;
-    F* q = small;
-    float* heap = nullptr;
-    if (V == 0 && vectors > kStack) {
-        heap = new float[(size_t)row + W];
-        q = nullptr;
-    }
-    auto get = [&](int b) { return V == 0 && !q ? F::load(heap + b * W) : q[b]; };
-    auto put = [&](int b, F x) {
-        if (V == 0 && !q) x.store(heap + b * W);
-        else q[b] = x;
-    };
+    constexpr int kStage = V > 0 ? 16 : 1;  // pixels whose results wait to be written plane by plane
+    alignas(64) float stage[kStage * (V > 0 ? V * W : 1)];
+    Row<W, V> q(a);
+    const int row = q.vectors() * W;
     for (int64_t p = a.begin; p < a.end; ++p) {
-        if (a.logit) {
-            for (int b = 0; b < vectors; ++b) put(b, F::load(a.logit + p * row + b * W));
-            if (a.slice) {
-                if (a.self != 0.0f) {
-                    const F weight = F::all(a.self);
-                    for (int b = 0; b < vectors; ++b)
-                        put(b, get(b) + weight * F::load(a.marginal_in + p * row + b * W));
-                }
-                for (int k = 0; k < a.terms; ++k) {
-                    const TermView& t = a.term[k];
-                    const int32_t* corner = t.corner + (int64_t)t.simplex[p] * t.corners;
-                    const float* weight = t.out_weight + p * t.corners;
-                    for (int v = 0; v < t.corners; ++v) {
-                        const float* from = t.value + (int64_t)corner[v] * row;
-                        const F w = F::all(weight[v] * t.scale);
-                        for (int b = 0; b < vectors; ++b) put(b, get(b) + w * F::load(from + b * W));
-                    }
-                }
+        const float* first = (a.logit ? a.logit : a.marginal_in) + p * row;
+        for (int b = 0; b < q.vectors(); ++b) q.put(b, Vec<W>::load(first + b * W));
+        if (a.slice) {
+            if (a.self != 0.0f) add_row(q, a.marginal_in + p * row, a.self);
+            for (int k = 0; k < a.terms; ++k) {
+                const TermView& t = a.term[k];
+                if (t.corners == 3) slice_row<W, V, 3>(q, t, p);
+                else if (t.corners == 6) slice_row<W, V, 6>(q, t, p);
+                else slice_row<W, V, 0>(q, t, p);
             }
-            if (!a.raw) {
-                F top = get(0);
-                for (int b = 1; b < vectors; ++b) top = max(top, get(b));
-                const F shift = F::all(largest(top));
-                F sum = F::all(0.0f);
-                for (int b = 0; b < vectors; ++b) {
-                    put(b, exp_nonpositive(get(b) - shift));
-                    sum = sum + get(b);
-                }
-                const F factor = F::all(1.0f / total(sum));
-                for (int b = 0; b < vectors; ++b) put(b, get(b) * factor);
-            }
-        } else {
-            for (int b = 0; b < vectors; ++b) put(b, F::load(a.marginal_in + p * row + b * W));
         }
+        if (a.softmax) softmax_row(q);
         if (a.splat) {
             for (int k = 0; k < a.terms; ++k) {
                 const TermView& t = a.term[k];
-                const int32_t* corner = t.corner + (int64_t)t.simplex[p] * t.corners;
-                const float* weight = t.in_weight + p * t.corners;
-                for (int v = 0; v < t.corners; ++v) {
-                    float* to = t.sum + (int64_t)corner[v] * row;
-                    const F w = F::all(weight[v]);
-                    for (int b = 0; b < vectors; ++b) (F::load(to + b * W) + w * get(b)).store(to + b * W);
-                }
+                if (t.corners == 3) splat_row<W, V, 3>(q, t, p);
+                else if (t.corners == 6) splat_row<W, V, 6>(q, t, p);
+                else splat_row<W, V, 0>(q, t, p);
             }
         }
-        if (a.marginal_out)
-            for (int b = 0; b < vectors; ++b) get(b).store(a.marginal_out + p * row + b * W);
+        if (a.marginal_out) store_row(q, a.marginal_out + p * row);
         if (a.plane_out) {
-            if (V > 0) {
-                const int slot = (int)((p - a.begin) % kBlock);
-                for (int b = 0; b < vectors; ++b) get(b).store(staged + slot * row + b * W);
-                if (slot == kBlock - 1 || p + 1 == a.end) {
-                    float* out = a.plane_out + p - slot;
-                    for (int c = 0; c < a.labels; ++c)
-                        for (int i = 0; i <= slot; ++i) out[c * a.plane + i] = staged[i * row + c];
-                }
-            } else {
-                for (int b = 0; b < vectors; ++b) {
-                    float lane[W];
-                    get(b).store(lane);
-                    for (int i = 0; i < W && b * W + i < a.labels; ++i)
-                        a.plane_out[(int64_t)(b * W + i) * a.plane + p] = lane[i];
-                }
+            const int slot = (int)((p - a.begin) % kStage);
+            if (V > 0) store_row(q, stage + slot * row);
+            if (slot == kStage - 1 || p + 1 == a.end) {
+                const float* from = V > 0 ? stage : a.scratch;
+                float* out = a.plane_out + p - slot;
+                for (int c = 0; c < a.labels; ++c)
+                    for (int i = 0; i <= slot; ++i) out[c * a.plane + i] = from[i * row + c];
             }
         }
     }
-    delete[] heap;
 }
 
 template <int W>

@@ -24,14 +24,14 @@ struct PixelPass {
     int labels, row;          // labels, and floats per row (labels padded to whole vectors)
     int terms;
     const TermView* term;
-    const float* logit;       // (pixels, row) negative energies; null: `marginal_in` is splatted as it is
+    const float* logit;       // (pixels, row) negative energies; null: start from marginal_in
     const float* marginal_in; // (pixels, row) marginals of the step before; null where `self` is 0
     float self;               // weight of the pixel's own marginal (terms that are the identity)
-    bool slice, splat;
+    bool slice, softmax, splat;
+    float* scratch;           // (row), for rows too long for registers
     float* marginal_out;      // (pixels, row) or null; may equal marginal_in
     float* plane_out;         // (labels, plane) or null
     int64_t plane;
-    bool raw;                 // hand out the message instead of the softmax
 };
 
 enum Flaw { kFine = 0, kNotFinite = 1, kNoLabel = 2 };

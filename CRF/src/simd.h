@@ -59,6 +59,8 @@ DENSECRF_INLINE Vec<W> operator-(Vec<W> a, Vec<W> b) { return {a.v - b.v}; }
 template <int W>
 DENSECRF_INLINE Vec<W> operator*(Vec<W> a, Vec<W> b) { return {a.v * b.v}; }
 template <int W>
+DENSECRF_INLINE Vec<W> operator/(Vec<W> a, Vec<W> b) { return {a.v / b.v}; }
+template <int W>
 DENSECRF_INLINE Vec<W> max(Vec<W> a, Vec<W> b) { return {a.v > b.v ? a.v : b.v}; }
 
 template <int W>
@@ -82,6 +84,33 @@ DENSECRF_INLINE Vec<W> exp_nonpositive(Vec<W> x) {
     const I scaled = (I)p + ((I)t << 23);
     return {(F)(scaled & alive)};
 }
+
+// Folding by shuffles leaves the result in every lane.
+template <int W, int Half = W / 2>
+struct Fold {
+    typedef typename Native<W>::I I;
+    static DENSECRF_INLINE I turned() {
+        I index;
+        for (int i = 0; i < W; ++i) index[i] = i ^ Half;
+        return index;
+    }
+    static DENSECRF_INLINE Vec<W> swap(Vec<W> a) {
+#if defined(__clang__)
+        Vec<W> r;
+        for (int i = 0; i < W; ++i) r.v[i] = a.v[i ^ Half];
+        return r;
+#else
+        return {__builtin_shuffle(a.v, turned())};
+#endif
+    }
+    static DENSECRF_INLINE Vec<W> largest(Vec<W> a) { return Fold<W, Half / 2>::largest(max(a, swap(a))); }
+    static DENSECRF_INLINE Vec<W> total(Vec<W> a) { return Fold<W, Half / 2>::total(a + swap(a)); }
+};
+template <int W>
+struct Fold<W, 0> {
+    static DENSECRF_INLINE Vec<W> largest(Vec<W> a) { return a; }
+    static DENSECRF_INLINE Vec<W> total(Vec<W> a) { return a; }
+};
 
 #else
 
@@ -118,6 +147,11 @@ DENSECRF_INLINE Vec<W> operator*(Vec<W> a, Vec<W> b) {
     return a;
 }
 template <int W>
+DENSECRF_INLINE Vec<W> operator/(Vec<W> a, Vec<W> b) {
+    for (int i = 0; i < W; ++i) a.v[i] /= b.v[i];
+    return a;
+}
+template <int W>
 DENSECRF_INLINE Vec<W> max(Vec<W> a, Vec<W> b) {
     for (int i = 0; i < W; ++i) a.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i];
     return a;
@@ -147,24 +181,25 @@ DENSECRF_INLINE Vec<W> exp_nonpositive(Vec<W> x) {
     return x;
 }
 
+template <int W, int Half = W / 2>
+struct Fold {
+    static DENSECRF_INLINE Vec<W> largest(Vec<W> a) {
+        float x = a.v[0];
+        for (int i = 1; i < W; ++i) x = x > a.v[i] ? x : a.v[i];
+        return Vec<W>::all(x);
+    }
+    static DENSECRF_INLINE Vec<W> total(Vec<W> a) {
+        float x = a.v[0];
+        for (int i = 1; i < W; ++i) x += a.v[i];
+        return Vec<W>::all(x);
+    }
+};
+
 #endif
 
 template <int W>
-DENSECRF_INLINE float largest(Vec<W> a) {
-    float lane[W];
-    a.store(lane);
-    for (int half = W / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; ++i) lane[i] = lane[i] > lane[i + half] ? lane[i] : lane[i + half];
-    return lane[0];
-}
-
+DENSECRF_INLINE Vec<W> largest(Vec<W> a) { return Fold<W>::largest(a); }
 template <int W>
-DENSECRF_INLINE float total(Vec<W> a) {
-    float lane[W];
-    a.store(lane);
-    for (int half = W / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
-    return lane[0];
-}
+DENSECRF_INLINE Vec<W> total(Vec<W> a) { return Fold<W>::total(a); }
 
 }  // namespace
