@@ -10,6 +10,8 @@ A cue file packs the cues of many images, keyed by image id, into one .npz of pl
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +21,8 @@ import numpy as np
 from datalist import DataError
 from datalist.archive import read_npz, write_npz
 from datalist.image import read_mask
-from datalist.pickled import read_arrays
-from datalist.spec import HERE, IGNORE, read_text, safe_id
+from datalist.pickled import read_cues
+from datalist.spec import HERE, IGNORE, safe_id
 
 CELL_LIMIT = 1 << 26
 """Largest C * h * w: 256 classes on a grid of 512 x 512."""
@@ -225,21 +227,7 @@ def from_pickle(
 
     Source: localization_cues.pickle of kolesman/SEC, also the format of speedinghzl/DSRG.
     """
-    arrays = read_arrays(path)
-    cues = {key.removesuffix("_cues"): cue for key, cue in arrays.items() if key.endswith("_cues")}
-    if not cues:
-        raise DataError(f"{path} holds no entry that ends in '_cues'.")
-    if all(key.isdecimal() for key in cues):
-        names = _read_index(Path(index or SEC_INDEX))
-        lost = [key for key in cues if int(key) not in names]
-        if lost:
-            raise DataError(
-                f"{path} has cues number {lost[0]}, which {index or SEC_INDEX} does not list."
-            )
-        cues = {names[int(key)]: cue for key, cue in cues.items()}
-    for name, cue in cues.items():
-        if cue.ndim != 2 or len(cue) != 3:
-            raise DataError(f"{path}: the cue of '{name}' has shape {cue.shape}, not (3, K).")
+    cues = read_cues(path, Path(index or SEC_INDEX))
     largest = np.max([cue.max(axis=1, initial=0) for cue in cues.values()], axis=0)
     if grid is None:
         grid = (int(largest[1:].max()) + 1,) * 2
@@ -267,17 +255,17 @@ def from_folder(path: Path, num_classes: int | None = None) -> CueFile:
     for file in files:
         if file.suffix == ".npz":
             arrays = read_npz(file, {"cue": ("iu", 2), "grid": ("iu", 1)})
-            cells[file.stem] = arrays["cue"].astype(np.int64)
+            cells[file.stem] = arrays["cue"]
             grids.add(tuple(arrays["grid"].tolist()))
         else:
             mask = read_mask(file)
             row, column = np.nonzero(mask != IGNORE)
-            cells[file.stem] = np.stack([mask[row, column].astype(np.int64), row, column])
+            cells[file.stem] = np.stack([mask[row, column], row, column]).astype(np.int16)
             grids.add(mask.shape)
         if len(grids) > 1 or len(next(iter(grids))) != 2:
             raise DataError(f"{file} has another grid than the files before it: {sorted(grids)}.")
     (grid,) = grids
-    largest = max(int(cell[0].max(initial=0)) for cell in cells.values() if len(cell) == 3)
+    largest = max(int(cell[:1].max(initial=0)) for cell in cells.values())
     num_classes = num_classes or max(largest + 1, 2)
     return CueFile.collect(
         (
@@ -333,6 +321,25 @@ def merge(foreground: np.ndarray, background: np.ndarray) -> np.ndarray:
     return resolve_conflicts(np.concatenate([background[None], foreground]))
 
 
+def merge_files(first: CueFile, second: CueFile) -> CueFile:
+    """Join the cues of two files of one grid and one set of classes, conflicts resolved.
+
+    An image that only one file has keeps its cues.
+    """
+    if first.grid != second.grid or first.num_classes != second.num_classes:
+        raise DataError(
+            f"{first.source} ({first.num_classes} classes, grid {first.grid}) and {second.source} "
+            f"({second.num_classes} classes, grid {second.grid}) do not fit each other."
+        )
+    return CueFile.collect(
+        (
+            (name, resolve_conflicts(np.any([f[name] for f in (first, second) if name in f], 0)))
+            for name in sorted({*first.ids, *second.ids})
+        ),
+        f"{first.source} and {second.source}",
+    )
+
+
 def resize(cue: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     """Bring a cue to another grid: each new cell takes the cell that its centre falls into.
 
@@ -349,14 +356,52 @@ def resize(cue: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     return cue[:, row[:, None], column]
 
 
-def _read_index(path: Path) -> dict[int, str]:
-    names: dict[int, str] = {}
-    for number, line in enumerate(read_text(path).splitlines(), 1):
-        word = line.split()
-        if not word:
-            continue
-        if len(word) != 2 or not word[1].isdecimal() or int(word[1]) in names:
-            raise DataError(f"{path}, line {number}: {line[:80]!r} is not 'NAME.jpg NUMBER'.")
-        stem = word[0][: -len(".jpg")] if word[0].lower().endswith(".jpg") else word[0]
-        names[int(word[1])] = safe_id(stem)
-    return names
+def _show(cues: CueFile) -> str:
+    height, width = cues.grid
+    background, claimed, twice = 0.0, 0.0, 0
+    for _, cue in cues.items():
+        count = cue.sum(axis=0)
+        background += cue[0].mean()
+        claimed += (cue[1:].any(axis=0)).mean()
+        twice += int((count > 1).sum())
+    empty = int((np.diff(cues.offset) == 0).sum())
+    return (
+        f"{len(cues)} images, {cues.num_classes} classes, grid {height} x {width}\n"
+        f"background cues cover {100 * background / len(cues):.1f} % of the grid, "
+        f"foreground cues {100 * claimed / len(cues):.1f} %\n"
+        f"{twice} cells have several classes, {empty} images have no cue"
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Convert, pack, merge and show cue files."""
+    parser = argparse.ArgumentParser(prog="python -m datalist.cue", description=main.__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, line in {
+        "convert": "turn a released pickle or a folder of .npz or .png cues into one cue file",
+        "merge": "join two cue files; a cell of several classes goes to the smaller region",
+        "show": "print how many cues a file holds",
+    }.items():
+        alias = ["pack"] if name == "convert" else []
+        command = commands.add_parser(name, help=line, description=line, aliases=alias)
+        command.add_argument("cues", nargs=2 if name == "merge" else 1, type=Path)
+        if name != "show":
+            command.add_argument("out", type=Path, help="cue file to write (.npz)")
+        command.add_argument("--num-classes", type=int, help="classes, background counted")
+        command.add_argument("--index", type=Path, help="list 'NAME.jpg NUMBER' of a pickle")
+    flags = parser.parse_args(arguments)
+    try:
+        files = [CueFile.open(path, flags.num_classes, flags.index) for path in flags.cues]
+        cues = files[0]
+        if flags.command == "merge":
+            cues = merge_files(*files)
+        if flags.command != "show":
+            cues.write(flags.out)
+            print(flags.out)
+        print(_show(cues))
+    except DataError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

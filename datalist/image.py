@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+import zlib
 from pathlib import Path
 
 import cv2
@@ -57,14 +58,7 @@ def read_image(path: Path) -> np.ndarray:
         kind, orientation = image.format, _orientation(image)
     data = np.fromfile(path, np.uint8)
     # The decoders fill up what is missing with grey and only print a line.
-    content = data.tobytes()
-    if kind in ("JPEG", "MPO"):
-        # The end mark must follow the last scan: a thumbnail in the head has both marks too.
-        whole = content.rfind(b"\xff\xd9") > content.rfind(b"\xff\xda")
-    else:
-        whole = kind != "PNG" or b"IEND" in content
-    if not whole:
-        raise DataError(f"{path} is cut off: copy or download it again.")
+    _check_whole(data.tobytes(), kind, path)
     try:
         image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:
@@ -94,6 +88,7 @@ def read_mask(path: Path, num_classes: int | None = None) -> np.ndarray:
                 f"{path} is a picture of mode {image.mode}: a mask is a palette or grey PNG "
                 "whose values are class indices."
             )
+        _check_whole(Path(path).read_bytes(), image.format, path)
         try:
             # Mode 1 has only the values 0 and 1, which Pillow would stretch to 255.
             mask = np.array(image).astype(np.uint8)
@@ -145,6 +140,25 @@ def _opened(path: Path) -> Image.Image:
         image.close()
         raise DataError(f"{path} has more pixels than {PIXEL_LIMIT}: not read.")
     return image
+
+
+def _check_whole(content: bytes, kind: str | None, path: Path) -> None:
+    if kind in ("JPEG", "MPO"):
+        # The end mark must follow the last scan: a thumbnail in the head has both marks too.
+        if content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):
+            raise DataError(f"{path} is cut off: copy or download it again.")
+    elif kind == "PNG":
+        place, name = len(b"\x89PNG\r\n\x1a\n"), b""
+        while name != b"IEND":
+            length = int.from_bytes(content[place : place + 4], "big")
+            name, end = content[place + 4 : place + 8], place + 8 + length
+            if end + 4 > len(content):
+                raise DataError(f"{path} is cut off: copy or download it again.")
+            if zlib.crc32(content[place + 4 : end]) != int.from_bytes(
+                content[end : end + 4], "big"
+            ):
+                raise DataError(f"{path} is damaged: copy or download it again.")
+            place = end + 4
 
 
 def _orientation(image: Image.Image) -> int:

@@ -17,6 +17,7 @@ import numpy as np
 
 from datalist import DataError
 from datalist.archive import FLOOR, RATIO
+from datalist.spec import read_text, safe_id
 
 RECONSTRUCT = "reconstruct"
 FROMBUFFER = "frombuffer"
@@ -109,6 +110,47 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise DataError(f"{path} is not a readable cue pickle ({str(error)[:80]}).") from None
     except (MemoryError, RecursionError):
         raise DataError(f"{path} is not a readable cue pickle.") from None
+
+
+def read_cues(path: Path, index: Path) -> dict[str, np.ndarray]:
+    """Read the entries "KEY_cues" of a cue pickle.
+
+    Args:
+        path: the file, .gz or not.
+        index: list "NAME.jpg NUMBER"; only looked at where the keys are numbers.
+
+    Returns:
+        Cells of each image id, integers (3, K), rows class, row and column.
+
+    Errors: DataError where there are no such entries, or the list lacks one.
+    """
+    arrays = read_arrays(path)
+    cues = {key.removesuffix("_cues"): cue for key, cue in arrays.items() if key.endswith("_cues")}
+    if not cues:
+        raise DataError(f"{path} holds no entry that ends in '_cues'.")
+    for key, cue in cues.items():
+        if cue.ndim != 2 or len(cue) != 3:
+            raise DataError(f"{path}: the cue of '{key[:40]}' is {cue.shape}, not (3, K).")
+    if not all(key.isdecimal() for key in cues):
+        return cues
+    names = read_index(index)
+    lost = [key for key in cues if key not in names]
+    if lost:
+        raise DataError(f"{path} has cues number {lost[0][:40]}, which {index} does not list.")
+    return {names[key]: cue for key, cue in cues.items()}
+
+
+def read_index(path: Path) -> dict[str, str]:
+    """Read a list "NAME.jpg NUMBER", plain or gzip: number -> image id."""
+    names: dict[str, str] = {}
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        word = line.split()
+        if not word:
+            continue
+        if len(word) != 2 or not word[1].isdecimal() or word[1] in names:
+            raise DataError(f"{path}, line {number}: {line[:80]!r} is not 'NAME.jpg NUMBER'.")
+        names[word[1]] = safe_id(word[0].removesuffix(".jpg"))
+    return names
 
 
 def _unpack(path: Path) -> bytes:

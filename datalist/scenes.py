@@ -130,9 +130,12 @@ def badge(index: int, u: ndarray, v: ndarray) -> tuple[ndarray, ndarray]:
     return radius < 1, ink
 
 
-def colour(rng: np.random.Generator, low: float = 50, high: float = 215) -> ndarray:
-    """A random RGB colour, float32 (3,)."""
-    return rng.uniform(low, high, 3).astype(np.float32)
+def colour(
+    rng: np.random.Generator, low: float = 40, high: float = 215, muted: float = 0.55
+) -> ndarray:
+    """A random RGB colour, float32 (3,), moved towards grey by the share `muted`."""
+    rgb = rng.uniform(low, high, 3).astype(np.float32)
+    return rgb + float(muted) * (rgb.mean() - rgb)
 
 
 def cloud(rng: np.random.Generator, size: tuple[int, int], octaves: tuple[int, ...]) -> ndarray:
@@ -168,7 +171,8 @@ def distract(rng: np.random.Generator, canvas: ndarray) -> None:
     for _ in range(rng.integers(2, 7)):
         x, y = int(rng.integers(width)), int(rng.integers(height))
         reach = int(min(height, width) * rng.uniform(0.03, 0.12))
-        paint = colour(rng).tolist()
+        # Some distractors are as vivid as a badge: a hue alone must not be enough.
+        paint = colour(rng, 20, 240, rng.choice((0.0, 0.6), p=(0.3, 0.7))).tolist()
         kind = rng.integers(3)
         if kind == 0:
             end = (x + int(rng.normal() * 4 * reach), y + int(rng.normal() * 4 * reach))
@@ -211,11 +215,11 @@ def place(
     lightness = 1 - contrast + 2 * contrast * kind.texture(u * fine, v * fine)
     body = base * (lightness * light)[..., None]
     body[depth < 0.07] *= 0.75
-    side = 0.3
+    side = 0.33
     on, ink = badge(index, (u - kind.badge[0]) / side, (v - kind.badge[1]) / side)
     # Six hues, one a class, within ten degrees: distractors come in the same ones.
     hue = (60 * index + rng.uniform(-10, 10)) / 360 % 1
-    paint = 255 * np.float32(colorsys.hsv_to_rgb(hue, rng.uniform(0.7, 1), rng.uniform(0.7, 1)))
+    paint = 255 * np.float32(colorsys.hsv_to_rgb(hue, rng.uniform(0.8, 1), rng.uniform(0.75, 1)))
     plain = colour(rng, 215, 255) if rng.random() < 0.5 else colour(rng, 0, 40)
     body[on] = np.where(ink[on][:, None], paint, plain)
     canvas[top:bottom, left:right][inside] = body[inside]

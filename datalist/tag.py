@@ -48,28 +48,39 @@ def read_tags(spec: Spec, ids: Sequence[str]) -> Tags:
     Errors: DataError for an image without a line or annotation, or a class that the data set
     does not have.
     """
-    instances = [path for name in spec.instances if (path := spec.root / name).is_file()]
-    if (path := spec.root / "tags.csv").is_file() or (path := spec.root / "tags.txt").is_file():
-        found, source = from_text(path, spec.classes), str(path)
-    elif (path := spec.root / "tags").is_dir():
-        found, source = from_folders(path, spec.classes), str(path)
+    kind, paths = find(spec)
+    if kind == "xml":
+        return {name: from_xml(spec.annotation_path(name), spec.classes) for name in ids}
+    source = " and ".join(map(str, paths))
+    found: Tags = {}
+    for path in paths:
+        found |= READERS[kind](path, spec.classes)
+    if kind == "folders":
         # A folder per class has no place for images without tags: they are in none of them.
         found = {name: found.get(name, ()) for name in ids}
-    elif instances:
-        found, source = {}, " and ".join(map(str, instances))
-        for path in instances:
-            found |= from_instances(path, spec.classes)
-    elif spec.instances:
-        raise DataError(
-            f"no tags of {spec.name}: {spec.root / spec.instances[0]} or "
-            f"{spec.root / 'tags.csv'} is needed."
-        )
-    else:
-        return {name: from_xml(spec.annotation_path(name), spec.classes) for name in ids}
     lost = [name for name in ids if name not in found]
     if lost:
         raise DataError(f"{source} has no tags of {len(lost)} images, the first is '{lost[0]}'.")
     return {name: found[name] for name in ids}
+
+
+def find(spec: Spec) -> tuple[str, list[Path]]:
+    """Find where the tags of a data set are: "text", "folders", "instances" or "xml", and files.
+
+    Errors: DataError where there is nothing to read.
+    """
+    for name in ("tags.csv", "tags.txt"):
+        if (path := spec.root / name).is_file():
+            return "text", [path]
+    if (path := spec.root / "tags").is_dir():
+        return "folders", [path]
+    instances = [path for name in spec.instances if (path := spec.root / name).is_file()]
+    if instances:
+        return "instances", instances
+    if (path := spec.root / spec.annotation).is_dir() and not spec.instances:
+        return "xml", [path]
+    missing = spec.instances[0] if spec.instances else f"{spec.annotation}/ID.xml"
+    raise DataError(f"no tags of {spec.name}: {spec.root / missing} or tags.csv is needed.")
 
 
 def multi_hot(tags: Iterable[int], num_classes: int) -> np.ndarray:
@@ -132,7 +143,7 @@ def from_xml(path: Path, classes: Sequence[str]) -> tuple[int, ...]:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path} is not readable XML: {error}.") from None
-    return _indices(names, classes, str(path))
+    return indices(names, classes, str(path))
 
 
 def from_text(path: Path, classes: Sequence[str]) -> Tags:
@@ -157,7 +168,7 @@ def from_text(path: Path, classes: Sequence[str]) -> Tags:
             continue
         where = f"{path}, line {number}"
         try:
-            name = safe_id(_stem(row[0].strip()))
+            name = safe_id(stem(row[0].strip()))
         except DataError as error:
             raise DataError(f"{where}: {error}") from None
         if name in found:
@@ -166,7 +177,7 @@ def from_text(path: Path, classes: Sequence[str]) -> Tags:
         for field in row[1:]:
             for part in field.split(";"):
                 words += [part] if plain(part) in known else part.split()
-        found[name] = _indices(words, classes, where)
+        found[name] = indices(words, classes, where)
     if not found:
         raise DataError(f"{path} holds no tags: write ID,TAG,TAG one image a line.")
     return found
@@ -180,10 +191,10 @@ def from_folders(path: Path, classes: Sequence[str]) -> Tags:
     found: dict[str, set[int]] = {}
     for folder in sorted(path.iterdir()):
         if folder.is_dir() and not folder.name.startswith("."):
-            index = _indices([folder.name], classes, str(folder))
+            index = indices([folder.name], classes, str(folder))
             for file in folder.iterdir():
                 if not file.name.startswith("."):
-                    found.setdefault(safe_id(_stem(file.name)), set()).update(index)
+                    found.setdefault(safe_id(stem(file.name)), set()).update(index)
     return {name: tuple(sorted(indices)) for name, indices in found.items()}
 
 
@@ -195,8 +206,8 @@ def from_instances(path: Path, classes: Sequence[str]) -> Tags:
     content = read_instances(path)
     names = {}
     for category in content["categories"]:
-        names[category["id"]] = _indices([str(category["name"])], classes, str(path))
-    stems = {image["id"]: safe_id(_stem(str(image["file_name"]))) for image in content["images"]}
+        names[category["id"]] = indices([str(category["name"])], classes, str(path))
+    stems = {image["id"]: safe_id(stem(str(image["file_name"]))) for image in content["images"]}
     found: dict[str, set[int]] = {stem: set() for stem in stems.values()}
     for annotation in content["annotations"]:
         image, category = annotation["image_id"], annotation["category_id"]
@@ -234,6 +245,9 @@ def read_instances(path: Path) -> dict:
     return content
 
 
+READERS = {"text": from_text, "folders": from_folders, "instances": from_instances}
+
+
 def write_tags(path: Path, tags: Mapping[str, Iterable[int]], classes: Sequence[str]) -> None:
     """Write `tags.csv`, whole or not at all."""
     with replacing(path) as part, open(part, "w", encoding="utf-8", newline="") as file:
@@ -242,19 +256,24 @@ def write_tags(path: Path, tags: Mapping[str, Iterable[int]], classes: Sequence[
         writer.writerows([name, *(classes[k] for k in row)] for name, row in tags.items())
 
 
-def _stem(name: str) -> str:
-    stem, dot, suffix = name.rpartition(".")
-    return stem if dot and suffix.casefold() in {"jpg", "jpeg", "png", "xml", "txt"} else name
+def stem(name: str) -> str:
+    """Name of a file without the suffix of an image or a text; other dots stay."""
+    front, dot, suffix = name.rpartition(".")
+    return front if dot and suffix.casefold() in {"jpg", "jpeg", "png", "xml", "txt"} else name
 
 
-def _indices(names: Iterable[str], classes: Sequence[str], where: str) -> tuple[int, ...]:
-    index = {plain(name): number for number, name in enumerate(classes)}
+def indices(names: Iterable[str], classes: Sequence[str], where: str) -> tuple[int, ...]:
+    """Indices of class names, ascending, each once, without background.
+
+    Errors: DataError, beginning with `where`, for a name that is none of the classes.
+    """
+    known = {plain(name): number for number, name in enumerate(classes)}
     found = set()
     for name in names:
-        number = index.get(plain(name))
+        number = known.get(plain(name))
         if number is None:
-            known = ", ".join(classes[1:9]) + (", ..." if len(classes) > 9 else "")
-            raise DataError(f"{where}: '{name[:80]}' is not one of the classes ({known}).")
+            some = ", ".join(classes[1:9]) + (", ..." if len(classes) > 9 else "")
+            raise DataError(f"{where}: '{name[:80]}' is not one of the classes ({some}).")
         if number:
             found.add(number)
     return tuple(sorted(found))

@@ -44,3 +44,46 @@ class Recipe:
     """What a cut multiplies the learning rate by."""
     warmup: int = 0
     """Steps over which the learning rate rises linearly from 0 (ours, for AdamW)."""
+
+
+@dataclass(frozen=True)
+class VGGRecipe(Recipe):
+    """Shape of a VGG16 network; the defaults are the published one."""
+
+    width: tuple[int, ...] = (64, 128, 256, 512, 512)
+    """Channels of the five blocks (train.prototxt of SEC)."""
+    hidden: int = 1024
+    """Channels of fc6 and fc7 (train.prototxt of SEC)."""
+    pool: tuple[int, ...] = (2, 2, 2, 1, 1)
+    """Stride of the pool after each block; 0: no pool."""
+    window: int = 3
+    """Side of the pools, 3 or 2 pixels."""
+    dilation: tuple[int, ...] = (1, 1, 1, 1, 2)
+    """Dilation of each block's convolutions."""
+    dropout: float = 0.5
+    """Probability of dropping single elements after fc6 and fc7 (train.prototxt of SEC)."""
+    norm: bool = False
+    """Batch normalisation, for training from scratch (ours; the published networks have none)."""
+
+    def trunk(self) -> dict:
+        """Arguments of `network.vgg.Trunk`."""
+        names = ("width", "pool", "window", "dilation", "norm", "convention")
+        return {name: getattr(self, name) for name in names}
+
+
+SMALL = {
+    "steps": 500,
+    "batch": 16,
+    "size": (80, 80),
+    "mirror": True,
+    "optimizer": "adamw",
+    "lr": 3e-3,
+    "weight_decay": 1e-2,
+    "policy": "poly",
+    "warmup": 20,
+    "width": (16, 32, 48, 64, 64),
+    "hidden": 96,
+    "norm": True,
+    "dropout": 0.2,
+}
+"""What all small recipes share (ours): a narrow network that learns from scratch on a laptop."""

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from typing import ClassVar
 
+import densecrf
 import torch
 from torch import Tensor, nn
 
@@ -141,6 +142,24 @@ class Stage:
         Stages that need the tags (N, K) take them; the others pass them over.
         """
         raise NotImplementedError
+
+    def merge(self, scores: list[Tensor]) -> Tensor:
+        """Join scores of several scales and mirrorings, each (N, channels, h, w), to one.
+
+        The mean, at the size of the largest.
+        """
+        size = max(tuple(score.shape[-2:]) for score in scores)
+        enlarged = [
+            score
+            if tuple(score.shape[-2:]) == size
+            else nn.functional.interpolate(score, size, mode="bilinear", align_corners=False)
+            for score in scores
+        ]
+        return torch.stack(enlarged).mean(0)
+
+    def test_crf(self) -> densecrf.Preset:
+        """CRF of the test, widths in pixels of the image."""
+        return densecrf.preset(self.recipe.crf, scale=self.recipe.test_crf_scale)
 
     def cues(self, image: Tensor, tag: Tensor) -> Tensor:
         """Localization cues, bool (N, C, h, w); only cue stages have them."""

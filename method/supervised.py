@@ -5,12 +5,11 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 
 from datalist.dataset import Images
-from method.sec import SEC, SecRecipe
-from method.vgg import grid_size
+from method.sec import SEC, SECRecipe
 
 
 @dataclass(frozen=True)
-class SupervisedRecipe(SecRecipe):
+class SupervisedRecipe(SECRecipe):
     """SEC's network and schedule; the cue file and the loss weights play no part."""
 
 

@@ -103,19 +103,26 @@ class Trunk(nn.Module):
         return x
 
 
-def caffe_fc(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> nn.Conv2d:
-    """A new fully connected layer as a convolution: weights N(0, 0.01), bias 0."""
+def fully_connected(
+    inputs: int, outputs: int, kernel: int, dilation: int = 1, std: float | None = None
+) -> nn.Conv2d:
+    """A fully connected layer as a convolution of the same output size, bias 0.
+
+    Weights are N(0, std), or by He et al. without `std`: N(0, 0.01), Caffe's choice for new
+    layers, starves a trunk that has to learn from scratch of gradient for hundreds of steps.
+    """
     layer = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2 * dilation, dilation=dilation)
-    nn.init.normal_(layer.weight, std=0.01)
+    if std is None:
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    else:
+        nn.init.normal_(layer.weight, std=std)
     nn.init.zeros_(layer.bias)
     return layer
 
 
-def hidden_fc(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> nn.Conv2d:
-    """fc6 / fc7: He-initialised, since without pretrained weights N(0, 0.01) starves what follows."""
-    layer = caffe_fc(inputs, outputs, kernel, dilation)
-    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-    return layer
+def new_layer_std(norm: bool) -> float | None:
+    """Start of a new last layer: N(0, 0.01) on pretrained trunks, He on those from scratch."""
+    return None if norm else 0.01
 
 
 class LargeFOV(nn.Module):
@@ -134,9 +141,11 @@ class LargeFOV(nn.Module):
     def __init__(self, num_classes: int, hidden: int = 1024, rate: int = 12, dropout: float = 0.5, **trunk):
         super().__init__()
         self.trunk = Trunk(**trunk)
-        self.fc6 = hidden_fc(self.trunk.width[-1], hidden, 3, rate)
-        self.fc7 = hidden_fc(hidden, hidden, 1)
-        self.fc8 = caffe_fc(hidden, num_classes, 1)
+        self.fc6 = fully_connected(self.trunk.width[-1], hidden, 3, rate)
+        self.fc7 = fully_connected(hidden, hidden, 1)
+        self.fc8 = fully_connected(
+            hidden, num_classes, 1, std=new_layer_std(self.trunk.norm)
+        )
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -166,10 +175,10 @@ class ForegroundCueVGG(nn.Module):
     def __init__(self, num_tags: int, hidden: int = 1024, dropout: float = 0.5, **trunk):
         super().__init__()
         self.trunk = Trunk(**trunk)
-        self.fc6 = hidden_fc(self.trunk.width[-1], hidden, 3)
-        self.fc7 = hidden_fc(hidden, hidden, 3)
-        self.score = nn.Linear(hidden, num_tags, bias=False)
-        nn.init.normal_(self.score.weight, std=0.01)
+        self.fc6 = fully_connected(self.trunk.width[-1], hidden, 3)
+        self.fc7 = fully_connected(hidden, hidden, 3)
+        self.score = fully_connected(hidden, num_tags, 1, std=new_layer_std(self.trunk.norm))
+        self.score.bias = None
         self.dropout = nn.Dropout(dropout)
 
     def feature(self, image: Tensor) -> Tensor:
@@ -178,11 +187,11 @@ class ForegroundCueVGG(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Class logits (N, num_tags) of RGB images 0..255, (N, 3, H, W)."""
-        return self.score(self.feature(image).mean(dim=(2, 3)))
+        return self.score(self.feature(image).mean(dim=(2, 3), keepdim=True)).flatten(1)
 
     def cam(self, image: Tensor) -> Tensor:
         """Class activation maps before any cut, (N, num_tags, h, w); any real numbers."""
-        return torch.einsum("kc,nchw->nkhw", self.score.weight, self.feature(image))
+        return self.score(self.feature(image))
 
 
 class BackgroundCueVGG(nn.Module):
@@ -206,8 +215,9 @@ class BackgroundCueVGG(nn.Module):
         self.fc6 = nn.Linear(flat, hidden)
         self.fc7 = nn.Linear(hidden, hidden)
         self.score = nn.Linear(hidden, num_tags)
-        nn.init.normal_(self.score.weight, std=0.01)
-        nn.init.zeros_(self.score.bias)
+        if not self.trunk.norm:
+            nn.init.normal_(self.score.weight, std=0.01)
+            nn.init.zeros_(self.score.bias)
         self.dropout = nn.Dropout(dropout)
 
     def classify(self, feature: Tensor) -> Tensor:

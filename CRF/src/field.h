@@ -1,0 +1,54 @@
+// Mean field inference (Kraehenbuehl and Koltun 2011) of one image.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "buffer.h"
+#include "lattice.h"
+
+namespace densecrf {
+
+// How a term lets labels talk: energy[a] = sum over b of mu(a, b) (K Q)[b].
+struct Compatibility {
+    enum Kind { kPotts, kDiagonal, kMatrix } kind = kPotts;
+    float weight = 0;           // Potts: mu = -weight * identity
+    std::vector<float> entry;   // diagonal (labels) or symmetric matrix (labels, labels)
+};
+
+struct Term {
+    std::shared_ptr<const Filter> filter;
+    Compatibility compatibility;
+};
+
+class Field {
+public:
+    Field(int64_t pixels, int labels);
+
+    // energy: (labels, pixels). Throws std::invalid_argument on NaN, -inf, or a pixel without any
+    // possible label.
+    void set_energy(const float* energy, int threads);
+    void add(Term term);
+
+    // marginal: (labels, pixels), written.
+    void infer(int steps, int threads, float* marginal);
+    // One step from given marginals (labels, pixels); may be written in place.
+    void step(const float* from, float* marginal, int threads);
+    // Divergence of the marginals from the model's distribution, up to the model's constant.
+    double divergence(const float* marginal, int threads);
+
+    int64_t pixels() const { return pixels_; }
+    int labels() const { return labels_; }
+
+private:
+    struct Buffer;
+    void blur(Buffer& buffer, int member, int members) const;
+    void load(const float* marginal, float* rows, int64_t begin, int64_t end) const;
+
+    int64_t pixels_;
+    int labels_, row_;
+    Aligned logit_;
+    std::vector<Term> term_;
+};
+
+}  // namespace densecrf

@@ -1,0 +1,52 @@
+// The permutohedral lattice of one set of points (Adams, Baek and Davis 2010).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "pass.h"
+
+namespace densecrf {
+
+enum class Normalization { kNone, kBefore, kAfter, kSymmetric };
+
+// Points in feature space, already divided by the kernel's widths.
+class Points {
+public:
+    virtual ~Points() = default;
+    int dim = 0;
+    int64_t count = 0;
+    std::vector<double> low, high;  // bounds of each feature
+    // feature[dim][kBlock] of points first .. first + n - 1.
+    virtual void fill(int64_t first, int n, float* feature) const = 0;
+    virtual void fill(int64_t first, int n, double* feature) const = 0;
+};
+
+// x / sx, y / sy and, where an image is given, its channels / width.
+std::unique_ptr<Points> image_points(int height, int width, double sx, double sy,
+                                     const uint8_t* image, const double* srgb);
+// feature: (dim, count), rows `stride` apart. Throws std::invalid_argument if one is not finite.
+std::unique_ptr<Points> feature_points(int dim, int64_t count, const float* feature);
+
+// A pairwise kernel: the lattice of its points and the weights, normalisation included.
+struct Filter {
+    int corners = 0;
+    int64_t pixels = 0;
+    int64_t vertices = 0;
+    float gain = 1;  // what blurring along all axes must be multiplied by
+    std::vector<int32_t> simplex;     // (pixels)
+    std::vector<int32_t> corner;      // (simplices, corners)
+    std::vector<float> in_weight;     // (pixels, corners)
+    std::vector<float> out_weight;    // empty where it equals in_weight
+    std::vector<std::vector<int32_t>> order;  // one per axis, see Passes::blur
+    // True where the normalised kernel matrix is diagonal and symmetric, so that it is the identity.
+    bool identity = false;
+
+    const float* slicing() const { return (out_weight.empty() ? in_weight : out_weight).data(); }
+};
+
+std::shared_ptr<const Filter> build_filter(const Points& points, Normalization normalization,
+                                           int threads);
+
+}  // namespace densecrf

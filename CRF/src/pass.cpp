@@ -1,0 +1,326 @@
+// Compiled once per instruction set with DENSECRF_TABLE and DENSECRF_WIDTH set. No standard-library
+// template may be used here: the linker could share its code with files for older processors.
+#include "pass.h"
+
+#include "simd.h"
+
+namespace densecrf {
+namespace {
+
+constexpr float kImpossible = -1e30f;
+
+int width_for(int labels) {
+    int width = 4;
+    while (width < DENSECRF_WIDTH && width < labels) width *= 2;
+    return width;
+}
+
+int row_for(int labels) {
+    const int width = width_for(labels);
+    return (labels + width - 1) / width * width;
+}
+
+// A row of V vectors of W floats, in registers if V is known and small.
+template <int W, int V>
+struct Row {
+    Vec<W> v[V];
+    explicit Row(const PixelPass&) {}
+    static DENSECRF_INLINE int vectors() { return V; }
+    DENSECRF_INLINE Vec<W> get(int b) const { return v[b]; }
+    DENSECRF_INLINE void put(int b, Vec<W> x) { v[b] = x; }
+};
+template <int W>
+struct Row<W, 0> {
+    float* v;
+    int n;
+    explicit Row(const PixelPass& a) : v(a.scratch), n(a.row / W) {}
+    DENSECRF_INLINE int vectors() const { return n; }
+    DENSECRF_INLINE Vec<W> get(int b) const { return Vec<W>::load(v + b * W); }
+    DENSECRF_INLINE void put(int b, Vec<W> x) { x.store(v + b * W); }
+};
+
+template <int W, int V>
+DENSECRF_INLINE void add_row(Row<W, V>& q, const float* from, float weight) {
+    const Vec<W> w = Vec<W>::all(weight);
+    for (int b = 0; b < q.vectors(); ++b) q.put(b, q.get(b) + w * Vec<W>::load(from + b * W));
+}
+
+template <int W, int V>
+DENSECRF_INLINE void store_row(const Row<W, V>& q, float* to) {
+    for (int b = 0; b < q.vectors(); ++b) q.get(b).store(to + b * W);
+}
+
+// Corners = 0 stands for a number known only at run time.
+template <int W, int V, int Corners>
+DENSECRF_INLINE void slice_row(Row<W, V>& q, const TermView& t, int64_t p) {
+    const int corners = Corners > 0 ? Corners : t.corners;
+    const int row = q.vectors() * W;
+    const int32_t* corner = t.corner + (int64_t)t.simplex[p] * corners;
+    const float* weight = t.out_weight + p * corners;
+    for (int v = 0; v < corners; ++v)
+        add_row(q, t.value + (int64_t)corner[v] * row, weight[v] * t.scale);
+}
+
+template <int W, int V, int Corners>
+DENSECRF_INLINE void splat_row(const Row<W, V>& q, const TermView& t, int64_t p) {
+    const int corners = Corners > 0 ? Corners : t.corners;
+    const int row = q.vectors() * W;
+    const int32_t* corner = t.corner + (int64_t)t.simplex[p] * corners;
+    const float* weight = t.in_weight + p * corners;
+    for (int v = 0; v < corners; ++v) {
+        float* to = t.sum + (int64_t)corner[v] * row;
+        const Vec<W> w = Vec<W>::all(weight[v]);
+        for (int b = 0; b < q.vectors(); ++b)
+            (Vec<W>::load(to + b * W) + w * q.get(b)).store(to + b * W);
+    }
+}
+
+template <int W, int V>
+DENSECRF_INLINE void softmax_row(Row<W, V>& q) {
+    Vec<W> top = q.get(0);
+    for (int b = 1; b < q.vectors(); ++b) top = max(top, q.get(b));
+    top = largest(top);
+    Vec<W> sum = Vec<W>::all(0.0f);
+    for (int b = 0; b < q.vectors(); ++b) {
+        const Vec<W> e = exp_nonpositive(q.get(b) - top);
+        q.put(b, e);
+        sum = sum + e;
+    }
+    const Vec<W> factor = Vec<W>::all(1.0f) / total(sum);
+    for (int b = 0; b < q.vectors(); ++b) q.put(b, q.get(b) * factor);
+}
+
+template <int W, int V>
+void pixel_pass(const PixelPass& a) {
+    constexpr int kStage = V > 0 ? 16 : 1;  // pixels whose results wait to be written plane by plane
+    alignas(64) float stage[kStage * (V > 0 ? V * W : 1)];
+    Row<W, V> q(a);
+    const int row = q.vectors() * W;
+    for (int64_t p = a.begin; p < a.end; ++p) {
+        const float* first = (a.logit ? a.logit : a.marginal_in) + p * row;
+        for (int b = 0; b < q.vectors(); ++b) q.put(b, Vec<W>::load(first + b * W));
+        if (a.slice) {
+            if (a.self != 0.0f) add_row(q, a.marginal_in + p * row, a.self);
+            for (int k = 0; k < a.terms; ++k) {
+                const TermView& t = a.term[k];
+                if (t.corners == 3) slice_row<W, V, 3>(q, t, p);
+                else if (t.corners == 6) slice_row<W, V, 6>(q, t, p);
+                else slice_row<W, V, 0>(q, t, p);
+            }
+        }
+        if (a.softmax) softmax_row(q);
+        if (a.splat) {
+            for (int k = 0; k < a.terms; ++k) {
+                const TermView& t = a.term[k];
+                if (t.corners == 3) splat_row<W, V, 3>(q, t, p);
+                else if (t.corners == 6) splat_row<W, V, 6>(q, t, p);
+                else splat_row<W, V, 0>(q, t, p);
+            }
+        }
+        if (a.marginal_out) store_row(q, a.marginal_out + p * row);
+        if (a.plane_out) {
+            const int slot = (int)((p - a.begin) % kStage);
+            if (V > 0) store_row(q, stage + slot * row);
+            if (slot == kStage - 1 || p + 1 == a.end) {
+                const float* from = V > 0 ? stage : a.scratch;
+                float* out = a.plane_out + p - slot;
+                for (int c = 0; c < a.labels; ++c)
+                    for (int i = 0; i <= slot; ++i) out[c * a.plane + i] = from[i * row + c];
+            }
+        }
+    }
+}
+
+template <int W>
+void pixel_width(const PixelPass& a) {
+    switch (a.row / W) {
+        case 1: return pixel_pass<W, 1>(a);
+        case 2: return pixel_pass<W, 2>(a);
+        case 3: return pixel_pass<W, 3>(a);
+        case 4: return pixel_pass<W, 4>(a);
+        default: return pixel_pass<W, 0>(a);
+    }
+}
+
+void pixel(const PixelPass& a) {
+    switch (width_for(a.labels)) {
+        case 4: return pixel_width<4>(a);
+#if DENSECRF_WIDTH >= 8
+        case 8: return pixel_width<8>(a);
+#endif
+#if DENSECRF_WIDTH >= 16
+        case 16: return pixel_width<16>(a);
+#endif
+        default: return;
+    }
+}
+
+// Walks each chain of neighbours once, in place: out = in + (previous + next) / 2.
+template <int W, int V>
+void blur_chains(float* table, int row, const int32_t* order, int64_t begin, int64_t end) {
+    typedef Vec<W> F;
+    const F half = F::all(0.5f);
+    F before[V], here[V], after[V];
+    int64_t i = begin;
+    while (i < end) {
+        float* at = table + (int64_t)order[i] * row;  // a chain has two vertices or more
+        for (int b = 0; b < V; ++b) {
+            before[b] = F::all(0.0f);
+            here[b] = F::load(at + b * W);
+        }
+        for (bool last = false; !last;) {
+            int32_t next = order[++i];
+            last = next < 0;
+            next = last ? ~next : next;
+            float* to = table + (int64_t)next * row;
+            for (int b = 0; b < V; ++b) {
+                after[b] = F::load(to + b * W);
+                (here[b] + half * (before[b] + after[b])).store(at + b * W);
+                before[b] = here[b];
+                here[b] = after[b];
+            }
+            at = to;
+        }
+        for (int b = 0; b < V; ++b) (here[b] + half * before[b]).store(at + b * W);
+        ++i;
+    }
+}
+
+template <int W>
+void blur_width(float* table, int row, const int32_t* order, int64_t begin, int64_t end) {
+    int b = row / W;
+    for (; b > 4; b -= 4, table += 4 * W) blur_chains<W, 4>(table, row, order, begin, end);
+    switch (b) {
+        case 1: return blur_chains<W, 1>(table, row, order, begin, end);
+        case 2: return blur_chains<W, 2>(table, row, order, begin, end);
+        case 3: return blur_chains<W, 3>(table, row, order, begin, end);
+        default: return blur_chains<W, 4>(table, row, order, begin, end);
+    }
+}
+
+void blur(float* table, int row, const int32_t* order, int64_t begin, int64_t end) {
+#if DENSECRF_WIDTH >= 16
+    if (row % 16 == 0) return blur_width<16>(table, row, order, begin, end);
+#endif
+#if DENSECRF_WIDTH >= 8
+    if (row % 8 == 0) return blur_width<8>(table, row, order, begin, end);
+#endif
+    blur_width<4>(table, row, order, begin, end);
+}
+
+Flaw logits(const float* energy, int64_t plane, int labels, int row, int64_t begin, int64_t end,
+            float* logit) {
+    float best[kBlock];
+    bool number = true, possible = true;
+    for (int64_t first = begin; first < end; first += kBlock) {
+        const int n = (int)(end - first < kBlock ? end - first : kBlock);
+        for (int i = 0; i < n; ++i) best[i] = kImpossible;
+        for (int c = 0; c < labels; ++c) {
+            const float* from = energy + c * plane + first;
+            float* to = logit + first * row + c;
+            for (int i = 0; i < n; ++i) {
+                const float x = -from[i];
+                number &= x <= 3.4028235e38f;  // false for NaN and for an energy of -inf
+                const float y = x > kImpossible ? (x < -kImpossible ? x : -kImpossible) : kImpossible;
+                best[i] = best[i] > y ? best[i] : y;
+                to[(int64_t)i * row] = y;
+            }
+        }
+        for (int i = 0; i < n; ++i) {
+            possible &= best[i] > kImpossible;
+            for (int c = labels; c < row; ++c) logit[(first + i) * row + c] = 2.0f * kImpossible;
+        }
+    }
+    return !number ? kNotFinite : !possible ? kNoLabel : kFine;
+}
+
+void merge(float* target, float* const* table, int tables, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+        target[i] = table[0][i];
+        table[0][i] = 0.0f;
+    }
+    for (int k = 1; k < tables; ++k) {
+        float* DENSECRF_RESTRICT more = table[k];
+        for (int64_t i = begin; i < end; ++i) {
+            target[i] += more[i];
+            more[i] = 0.0f;
+        }
+    }
+}
+
+// Where points lie in the lattice A*_d (Adams et al. 2010, section 4).
+template <typename T, int D>
+void embed_points(int dim, int n, const T* feature, int32_t* base, int32_t* rank, float* weight) {
+    constexpr int kStackDims = D > 0 ? D + 1 : 256;
+    const int d = D > 0 ? D : dim;
+    T lifted[kStackDims][kBlock];
+    T sum[kBlock];
+    int32_t excess[kBlock];
+    const T deviation = (T)(0.81649658092772603273 * (d + 1));  // sqrt(2/3) (d + 1)
+    for (int i = 0; i < kBlock; ++i) sum[i] = 0;
+    for (int j = d; j > 0; --j) {
+        const T scale = deviation / (T)__builtin_sqrt((double)j * (j + 1));
+        for (int i = 0; i < kBlock; ++i) {
+            const T x = feature[(j - 1) * kBlock + i] * scale;
+            lifted[j][i] = sum[i] - (T)j * x;
+            sum[i] += x;
+        }
+    }
+    for (int i = 0; i < kBlock; ++i) {
+        lifted[0][i] = sum[i];
+        excess[i] = 0;
+    }
+    // Nearest point whose coordinates are multiples of d + 1; lifted becomes the offset from it.
+    const T down = (T)1 / (T)(d + 1);
+    for (int j = 0; j <= d; ++j)
+        for (int i = 0; i < kBlock; ++i) {
+            const T x = lifted[j][i] * down;
+            int32_t r = (int32_t)(x + (T)0.5);
+            r -= (T)r > x + (T)0.5;  // floor, also below zero
+            base[j * kBlock + i] = r;
+            rank[j * kBlock + i] = 0;
+            excess[i] += r;
+            lifted[j][i] = x - (T)r;
+        }
+    for (int j = 0; j < d; ++j)
+        for (int k = j + 1; k <= d; ++k)
+            for (int i = 0; i < kBlock; ++i) {
+                const int32_t less = lifted[j][i] < lifted[k][i];
+                rank[j * kBlock + i] += less;
+                rank[k * kBlock + i] += 1 - less;
+            }
+    // Rounding may leave the plane of zero sum: the coordinates with most rounding step back.
+    for (int j = 0; j <= d; ++j)
+        for (int i = 0; i < kBlock; ++i) {
+            int32_t r = rank[j * kBlock + i] + excess[i];
+            const int32_t turn = (r < 0) - (r > d);
+            r += turn * (d + 1);
+            rank[j * kBlock + i] = r;
+            base[j * kBlock + i] += turn;
+            lifted[j][i] -= (T)turn;
+        }
+    for (int i = 0; i < n; ++i) {
+        T sorted[kStackDims];
+        float* w = weight + (int64_t)i * (d + 1);
+        for (int j = 0; j <= d; ++j) sorted[rank[j * kBlock + i]] = lifted[j][i];
+        w[0] = (float)((T)1 + sorted[d] - sorted[0]);
+        for (int r = 1; r <= d; ++r) w[r] = (float)(sorted[d - r] - sorted[d - r + 1]);
+    }
+}
+
+template <typename T>
+void embed_any(int dim, int n, const T* feature, int32_t* base, int32_t* rank, float* weight) {
+    switch (dim) {
+        case 2: return embed_points<T, 2>(dim, n, feature, base, rank, weight);
+        case 5: return embed_points<T, 5>(dim, n, feature, base, rank, weight);
+        default: return embed_points<T, 0>(dim, n, feature, base, rank, weight);
+    }
+}
+
+}  // namespace
+
+extern const Passes DENSECRF_TABLE;
+const Passes DENSECRF_TABLE = {
+    DENSECRF_NAME, row_for, pixel, blur, logits, merge, embed_any<float>, embed_any<double>};
+
+}  // namespace densecrf

@@ -1,0 +1,67 @@
+// The loops that take the time, behind a table of function pointers: one table per instruction set.
+#pragma once
+
+#include <cstdint>
+
+namespace densecrf {
+
+constexpr int kBlock = 64;  // pixels handled together where data changes layout
+
+// One pairwise term as the pixel pass sees it. Tables hold one row of `row` floats per vertex.
+struct TermView {
+    int corners;             // vertices of a simplex, feature dimension + 1
+    const int32_t* simplex;  // (pixels) index of the simplex of each pixel
+    const int32_t* corner;   // (simplices, corners) vertex index
+    const float* in_weight;  // (pixels, corners) weights that splat
+    const float* out_weight; // (pixels, corners) weights that slice
+    const float* value;      // blurred table, read by slicing
+    float* sum;              // table that splatting adds to
+    float scale;             // factor of the sliced message
+};
+
+struct PixelPass {
+    int64_t begin, end;       // pixels
+    int labels, row;          // labels, and floats per row (labels padded to whole vectors)
+    int terms;
+    const TermView* term;
+    const float* logit;       // (pixels, row) negative energies; null: start from marginal_in
+    const float* marginal_in; // (pixels, row) marginals of the step before; null where `self` is 0
+    float self;               // weight of the pixel's own marginal (terms that are the identity)
+    bool slice, softmax, splat;
+    float* scratch;           // (row), for rows too long for registers
+    float* marginal_out;      // (pixels, row) or null; may equal marginal_in
+    float* plane_out;         // (labels, plane) or null
+    int64_t plane;
+};
+
+enum Flaw { kFine = 0, kNotFinite = 1, kNoLabel = 2 };
+
+struct Passes {
+    const char* name;
+    // Floats per row for so many labels.
+    int (*row)(int labels);
+    void (*pixel)(const PixelPass&);
+    // order: vertex ids chain after chain, the last of each chain as its complement (~id).
+    void (*blur)(float* table, int row, const int32_t* order, int64_t begin, int64_t end);
+    // rows of `logit` = -energy; padding and impossible labels become very negative.
+    Flaw (*logits)(const float* energy, int64_t plane, int labels, int row, int64_t begin, int64_t end,
+                   float* logit);
+    // target[i] = sum over tables of table[i]; tables are cleared.
+    void (*merge)(float* target, float* const* table, int tables, int64_t begin, int64_t end);
+    // Embeds n <= kBlock points, feature[dimension][kBlock] -> base[dim + 1][kBlock] (multiples of
+    // dim + 1, divided by it), rank[dim + 1][kBlock], weight[n][dim + 1].
+    void (*embed)(int dim, int n, const float* feature, int32_t* base, int32_t* rank, float* weight);
+    void (*embed_precise)(int dim, int n, const double* feature, int32_t* base, int32_t* rank,
+                          float* weight);
+};
+
+extern const Passes kPassesBaseline;
+#if defined(DENSECRF_X86)
+extern const Passes kPassesAvx2;
+extern const Passes kPassesAvx512;
+#endif
+
+// The fastest table this machine can run; DENSECRF_ISA=baseline|avx2|avx512 lowers the choice.
+const Passes& passes();
+
+}  // namespace densecrf

@@ -1,0 +1,205 @@
+// A vector of W floats with the few operations the passes need. GCC and Clang compile their vector
+// extension to whatever the target has; other compilers get plain loops.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__GNUC__) || defined(__clang__)
+#define DENSECRF_INLINE inline __attribute__((always_inline))
+#define DENSECRF_RESTRICT __restrict__
+#else
+#define DENSECRF_INLINE __forceinline
+#define DENSECRF_RESTRICT __restrict
+#endif
+
+// Everything here has internal linkage: each instruction set compiles its own copy, and the linker
+// must never hand the AVX-512 copy of an inline function to a machine without it.
+namespace {
+
+#if (defined(__GNUC__) || defined(__clang__)) && !defined(DENSECRF_PLAIN_LOOPS)
+
+template <int W>
+struct Native;
+template <>
+struct Native<4> {
+    typedef float F __attribute__((vector_size(16)));
+    typedef int32_t I __attribute__((vector_size(16)));
+};
+template <>
+struct Native<8> {
+    typedef float F __attribute__((vector_size(32)));
+    typedef int32_t I __attribute__((vector_size(32)));
+};
+template <>
+struct Native<16> {
+    typedef float F __attribute__((vector_size(64)));
+    typedef int32_t I __attribute__((vector_size(64)));
+};
+
+template <int W>
+struct Vec {
+    typedef typename Native<W>::F F;
+    typedef typename Native<W>::I I;
+    F v;
+
+    static DENSECRF_INLINE Vec all(float x) { return {F{} + x}; }
+    static DENSECRF_INLINE Vec load(const float* p) {
+        Vec r;
+        std::memcpy(&r.v, p, sizeof(F));
+        return r;
+    }
+    DENSECRF_INLINE void store(float* p) const { std::memcpy(p, &v, sizeof(F)); }
+};
+
+template <int W>
+DENSECRF_INLINE Vec<W> operator+(Vec<W> a, Vec<W> b) { return {a.v + b.v}; }
+template <int W>
+DENSECRF_INLINE Vec<W> operator-(Vec<W> a, Vec<W> b) { return {a.v - b.v}; }
+template <int W>
+DENSECRF_INLINE Vec<W> operator*(Vec<W> a, Vec<W> b) { return {a.v * b.v}; }
+template <int W>
+DENSECRF_INLINE Vec<W> operator/(Vec<W> a, Vec<W> b) { return {a.v / b.v}; }
+template <int W>
+DENSECRF_INLINE Vec<W> max(Vec<W> a, Vec<W> b) { return {a.v > b.v ? a.v : b.v}; }
+
+template <int W>
+DENSECRF_INLINE Vec<W> exp_nonpositive(Vec<W> x) {
+    typedef typename Vec<W>::F F;
+    typedef typename Vec<W>::I I;
+    // Adding 1.5 * 2^23 rounds to an integer that stands in the low mantissa bits.
+    const F magic = F{} + 12582912.0f;
+    const I alive = x.v > -86.0f;
+    const F y = alive ? x.v : F{} - 86.0f;
+    const F t = y * 1.44269504f + magic;
+    const F n = t - magic;
+    const F r = (y - n * 0.693359375f) + n * 2.12194440e-4f;
+    F p = F{} + 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + (r + 1.0f);
+    const I scaled = (I)p + ((I)t << 23);
+    return {(F)(scaled & alive)};
+}
+
+// Folding by shuffles leaves the result in every lane.
+template <int W, int Half = W / 2>
+struct Fold {
+    typedef typename Native<W>::I I;
+    static DENSECRF_INLINE I turned() {
+        I index;
+        for (int i = 0; i < W; ++i) index[i] = i ^ Half;
+        return index;
+    }
+    static DENSECRF_INLINE Vec<W> swap(Vec<W> a) {
+#if defined(__clang__)
+        Vec<W> r;
+        for (int i = 0; i < W; ++i) r.v[i] = a.v[i ^ Half];
+        return r;
+#else
+        return {__builtin_shuffle(a.v, turned())};
+#endif
+    }
+    static DENSECRF_INLINE Vec<W> largest(Vec<W> a) { return Fold<W, Half / 2>::largest(max(a, swap(a))); }
+    static DENSECRF_INLINE Vec<W> total(Vec<W> a) { return Fold<W, Half / 2>::total(a + swap(a)); }
+};
+template <int W>
+struct Fold<W, 0> {
+    static DENSECRF_INLINE Vec<W> largest(Vec<W> a) { return a; }
+    static DENSECRF_INLINE Vec<W> total(Vec<W> a) { return a; }
+};
+
+#else
+
+template <int W>
+struct Vec {
+    float v[W];
+
+    static DENSECRF_INLINE Vec all(float x) {
+        Vec r;
+        for (int i = 0; i < W; ++i) r.v[i] = x;
+        return r;
+    }
+    static DENSECRF_INLINE Vec load(const float* p) {
+        Vec r;
+        std::memcpy(r.v, p, sizeof(r.v));
+        return r;
+    }
+    DENSECRF_INLINE void store(float* p) const { std::memcpy(p, v, sizeof(v)); }
+};
+
+template <int W>
+DENSECRF_INLINE Vec<W> operator+(Vec<W> a, Vec<W> b) {
+    for (int i = 0; i < W; ++i) a.v[i] += b.v[i];
+    return a;
+}
+template <int W>
+DENSECRF_INLINE Vec<W> operator-(Vec<W> a, Vec<W> b) {
+    for (int i = 0; i < W; ++i) a.v[i] -= b.v[i];
+    return a;
+}
+template <int W>
+DENSECRF_INLINE Vec<W> operator*(Vec<W> a, Vec<W> b) {
+    for (int i = 0; i < W; ++i) a.v[i] *= b.v[i];
+    return a;
+}
+template <int W>
+DENSECRF_INLINE Vec<W> operator/(Vec<W> a, Vec<W> b) {
+    for (int i = 0; i < W; ++i) a.v[i] /= b.v[i];
+    return a;
+}
+template <int W>
+DENSECRF_INLINE Vec<W> max(Vec<W> a, Vec<W> b) {
+    for (int i = 0; i < W; ++i) a.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i];
+    return a;
+}
+
+template <int W>
+DENSECRF_INLINE Vec<W> exp_nonpositive(Vec<W> x) {
+    for (int i = 0; i < W; ++i) {
+        const float y = x.v[i] > -86.0f ? x.v[i] : -86.0f;
+        const float t = y * 1.44269504f + 12582912.0f;
+        const float n = t - 12582912.0f;
+        const float r = (y - n * 0.693359375f) + n * 2.12194440e-4f;
+        float p = 1.9875691500e-4f;
+        p = p * r + 1.3981999507e-3f;
+        p = p * r + 8.3334519073e-3f;
+        p = p * r + 4.1665795894e-2f;
+        p = p * r + 1.6666665459e-1f;
+        p = p * r + 5.0000001201e-1f;
+        p = p * (r * r) + (r + 1.0f);
+        uint32_t bits, shift;
+        std::memcpy(&bits, &p, 4);
+        std::memcpy(&shift, &t, 4);
+        bits += shift << 23;
+        std::memcpy(&p, &bits, 4);
+        x.v[i] = x.v[i] > -86.0f ? p : 0.0f;
+    }
+    return x;
+}
+
+template <int W, int Half = W / 2>
+struct Fold {
+    static DENSECRF_INLINE Vec<W> largest(Vec<W> a) {
+        float x = a.v[0];
+        for (int i = 1; i < W; ++i) x = x > a.v[i] ? x : a.v[i];
+        return Vec<W>::all(x);
+    }
+    static DENSECRF_INLINE Vec<W> total(Vec<W> a) {
+        float x = a.v[0];
+        for (int i = 1; i < W; ++i) x += a.v[i];
+        return Vec<W>::all(x);
+    }
+};
+
+#endif
+
+template <int W>
+DENSECRF_INLINE Vec<W> largest(Vec<W> a) { return Fold<W>::largest(a); }
+template <int W>
+DENSECRF_INLINE Vec<W> total(Vec<W> a) { return Fold<W>::total(a); }
+
+}  // namespace

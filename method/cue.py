@@ -1,0 +1,152 @@
+"""SEC's two cue networks: where a tagged class shows (foreground), and where nothing is (background).
+
+Both are VGG16 classifiers trained from tags. The foreground network's class activation maps,
+cut at a share of their maximum, are the cues of the tagged classes. The background network's
+gradient at conv4_1 tells how much a place matters to any class; where it matters least is background.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor, nn
+
+from datalist.dataset import Images
+from method.recipe import SMALL, VGGRecipe
+from method.stage import Stage
+from network.vgg import BackgroundCueVGG, ForegroundCueVGG
+from network.weight import load_vgg
+
+
+@dataclass(frozen=True)
+class CueRecipe(VGGRecipe):
+    """Solver of weak-localization: SEC's own with a longer first plateau."""
+
+    weights: str = "torchvision"
+    """Start from: none, torchvision, or the path of a state dict."""
+    decay_every: int = 4000
+    """Steps between two cuts of the learning rate (the author, SEC issue 8)."""
+    threshold: float = 0.2
+    """Foreground: cells above this share of the map's maximum. Background: see its recipe."""
+
+
+class Classifier(Stage):
+    """A network trained to name the tags of an image."""
+
+    background = False
+
+    def load(self):
+        """Start from the recipe's weights; returns the report of keys."""
+        return load_vgg(self.network, self.recipe.weights)
+
+    def heads(self) -> list[nn.Module]:
+        return [self.network.score]
+
+    def dataset(self) -> Images:
+        recipe = self.recipe
+        return Images(
+            self.spec, recipe.split, size=recipe.size, mirror=recipe.mirror, seed=recipe.seed,
+            cache=True,
+        )  # fmt: skip
+
+    def losses(self, batch: dict, step: int) -> dict[str, Tensor]:
+        logit = self.forward(batch["image"])
+        # The Caffe layer sums over classes; a mean would only scale the learning rate.
+        loss = nn.functional.binary_cross_entropy_with_logits(logit, batch["tag"], reduction="sum")
+        return {"classify": loss / len(logit)}
+
+
+class ForegroundCue(Classifier):
+    """Cues of the tagged classes, from class activation maps."""
+
+    recipes = {
+        "paper": CueRecipe(pool=(2, 2, 2, 0, 0), dilation=(1, 1, 1, 1, 1)),
+        "small": CueRecipe(
+            **{**SMALL, "weights": "none", "pool": (2, 2, 2, 0, 0), "dilation": (1,) * 5, "steps": 400}
+        ),
+        "smoke": CueRecipe(
+            **{**SMALL, "weights": "none", "pool": (2, 2, 2, 0, 0), "dilation": (1,) * 5, "steps": 4,
+               "batch": 2, "width": (4,) * 5, "hidden": 8, "size": (32, 32)}
+        ),
+    }  # fmt: skip
+
+    def __init__(self, recipe, spec):
+        super().__init__(recipe, spec)
+        self.network = ForegroundCueVGG(
+            spec.num_classes - 1, recipe.hidden, recipe.dropout, **recipe.trunk()
+        )
+
+    @torch.no_grad()
+    def maps(self, image: Tensor, tag: Tensor | None) -> Tensor:
+        """Class activation maps over their maximum, at most 1, zero for untagged classes."""
+        cam = self.network.cam(image).float()
+        peak = cam.amax(dim=(2, 3), keepdim=True)
+        # A map without a positive value has no place that speaks for its class.
+        cam = torch.where(peak > 0, cam / peak.clamp_min(1e-12), torch.zeros_like(cam))
+        return cam if tag is None else cam * tag[:, :, None, None].to(cam)
+
+    def scores(self, image: Tensor, tag: Tensor | None = None) -> Tensor:
+        return self.maps(image, tag).clamp_min(0)
+
+    def cues(self, image: Tensor, tag: Tensor) -> Tensor:
+        cue = self.maps(image, tag) > self.recipe.threshold
+        return torch.cat((torch.zeros_like(cue[:, :1]), cue), dim=1)
+
+
+@dataclass(frozen=True)
+class BackgroundCueRecipe(CueRecipe):
+    """Plain VGG16 with 2 x 2 pools."""
+
+    pool: tuple[int, ...] = (2, 2, 2, 2, 2)
+    """Stride of the pool after each block."""
+    window: int = 2
+    """Side of the pools, pixels."""
+    dilation: tuple[int, ...] = (1, 1, 1, 1, 1)
+    """Dilation of each block's convolutions."""
+    threshold: float = 0.1
+    """Share of the grid, least salient first, that is background."""
+    median: int = 3
+    """Side of the median filter on the saliency, cells."""
+
+
+class BackgroundCue(Classifier):
+    """Cues of the background, from gradient saliency."""
+
+    recipes = {
+        "paper": BackgroundCueRecipe(),
+        "small": BackgroundCueRecipe(**{**SMALL, "weights": "none", "pool": (2, 2, 2, 2, 2), "steps": 400}),
+        "smoke": BackgroundCueRecipe(
+            **{**SMALL, "weights": "none", "steps": 4, "batch": 2, "width": (4,) * 5, "hidden": 8,
+               "size": (32, 32)}
+        ),
+    }  # fmt: skip
+
+    def __init__(self, recipe, spec):
+        super().__init__(recipe, spec)
+        self.network = BackgroundCueVGG(
+            spec.num_classes - 1, recipe.size, recipe.hidden, recipe.dropout, **recipe.trunk()
+        )
+
+    def scores(self, image: Tensor, tag: Tensor | None = None) -> Tensor:
+        """Saliency over its maximum, the same for every class, (N, K, h, w)."""
+        saliency = self.saliency(image)
+        saliency = saliency / saliency.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
+        return saliency[:, None].expand(-1, self.num_classes - 1, -1, -1)
+
+    def saliency(self, image: Tensor) -> Tensor:
+        """Median-filtered gradient saliency, (N, h, w), >= 0."""
+        raw = self.network.saliency(image).float().cpu().numpy()
+        side = self.recipe.median
+        return torch.from_numpy(np.stack([ndimage.median_filter(m, side) for m in raw]))
+
+    def cues(self, image: Tensor, tag: Tensor) -> Tensor:
+        saliency = self.saliency(image)
+        flat = saliency.flatten(1)
+        rank = int(self.recipe.threshold * flat.shape[1])
+        cut = flat.sort(dim=1).values[:, rank, None, None]
+        cue = torch.zeros(len(saliency), self.num_classes, *saliency.shape[1:], dtype=torch.bool)
+        cue[:, 0] = saliency < cut
+        return cue

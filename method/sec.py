@@ -1,0 +1,156 @@
+"""SEC: seed, expand and constrain (Kolesnikov and Lampert, ECCV 2016).
+
+A DeepLab-LargeFOV network learns from localization cues. Three losses share the work: the seeding
+loss trusts the cues, the expansion loss asks each tagged class for a plausible share of the image
+and absent classes for none, the constrain-to-boundary loss pulls the scores to what a dense CRF
+makes of them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import densecrf
+import torch
+from torch import Tensor, nn
+
+from datalist import DataError
+from datalist.cue import CueFile
+from datalist.dataset import Images
+from loss import constrain_loss, decay_for, expand_loss, floor_softmax, seed_loss
+from method.recipe import SMALL, VGGRecipe
+from method.stage import Stage
+from network.vgg import LargeFOV
+from network.weight import load_vgg
+
+
+@dataclass(frozen=True)
+class SECRecipe(VGGRecipe):
+    """The released solver and network; sources in methods order, "ours" where not published."""
+
+    cue: str = ""
+    """Cue file (.npz, or the official localization_cues.pickle.gz)."""
+    weights: str = "torchvision"
+    """Start from: none, torchvision, or a state dict (the paper: vgg16_20M, Caffe)."""
+    rate: int = 12
+    """Dilation of fc6 (train.prototxt)."""
+    floor: float = 1e-4
+    """Added to each probability before the losses (min_prob of the released layers)."""
+    decay_foreground: float = 0.996
+    """Rank-pooling decay of tagged classes (paper), on a grid of `decay_grid`."""
+    decay_background: float = 0.999
+    """Rank-pooling decay of the background (paper), on a grid of `decay_grid`."""
+    decay_grid: tuple[int, int] = (41, 41)
+    """Grid of the two decays; on other grids the share of pixels with half the weight is kept."""
+    crf: str = "sec-test"
+    """CRF preset, widths in pixels of a full-size image (krahenbuhl2013 wrapper)."""
+    crf_scale: float = 12.0
+    """Divides the CRF's widths at training (the released layer; the grid is about 1 / 8)."""
+    crf_steps: int = 10
+    """Mean-field iterations at training."""
+    test_crf_scale: float = 1.0
+    """Divides the CRF's widths at test (deploy/demo.py)."""
+    seed_weight: float = 1.0
+    """Weight of the seeding loss (paper); 0 leaves it out."""
+    expand_weight: float = 1.0
+    """Weight of the expansion loss (paper); 0 leaves it out."""
+    constrain_weight: float = 1.0
+    """Weight of the constrain-to-boundary loss (paper); 0 leaves it out."""
+
+
+SMALL_SEC = {
+    **SMALL,
+    "weights": "none",
+    "pool": (2, 2, 1, 1, 1),
+    "rate": 6,
+    "crf_scale": 12.0,
+    "test_crf_scale": 4.0,
+}
+
+
+class SEC(Stage):
+    """DeepLab-LargeFOV under the three losses."""
+
+    recipes = {
+        "paper": SECRecipe(),
+        "small": SECRecipe(**SMALL_SEC),
+        "smoke": SECRecipe(**{**SMALL_SEC, "steps": 4, "batch": 2, "width": (4, 4, 4, 4, 4), "hidden": 8, "size": (32, 32)}),
+    }
+
+    def __init__(self, recipe, spec):
+        super().__init__(recipe, spec)
+        self.network = LargeFOV(
+            spec.num_classes, recipe.hidden, recipe.rate, recipe.dropout, **recipe.trunk()
+        )
+        self.preset = densecrf.preset(recipe.crf, scale=recipe.crf_scale)
+
+    def load(self):
+        """Start from the recipe's weights; returns the report of keys."""
+        return load_vgg(self.network, self.recipe.weights)
+
+    def heads(self) -> list[nn.Module]:
+        return [self.network.fc8]
+
+    def dataset(self) -> Images:
+        recipe = self.recipe
+        if not recipe.cue:
+            raise DataError("SEC learns from cues: give --cue FILE (script/sec.sh makes one)")
+        return Images(
+            self.spec, recipe.split, size=recipe.size, cue=CueFile.open(recipe.cue),
+            grid=grid_size(recipe.size, recipe.pool), mirror=recipe.mirror, seed=recipe.seed,
+            cache=True,
+        )  # fmt: skip
+
+    def marginals(self, image: Tensor, logit: Tensor) -> Tensor:
+        """CRF marginals of logits on the network's grid, (N, C, h, w), without gradient."""
+        small = nn.functional.interpolate(
+            image.float(), size=logit.shape[-2:], mode="bilinear", align_corners=True
+        )
+        small = small.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+        return torch.from_numpy(
+            densecrf.mean_field(-logit.detach(), small, self.preset.kernels, self.recipe.crf_steps)
+        )
+
+    def losses(self, batch: dict, step: int) -> dict[str, Tensor]:
+        recipe = self.recipe
+        logit = self.forward(batch["image"])
+        score = floor_softmax(logit, recipe.floor)
+        positions = logit.shape[-2] * logit.shape[-1]
+        reference = math.prod(recipe.decay_grid)
+        terms = {}
+        if recipe.seed_weight:
+            terms["seed"] = recipe.seed_weight * seed_loss(score, batch["cue"])
+        if recipe.expand_weight:
+            terms["expand"] = recipe.expand_weight * expand_loss(
+                score,
+                batch["tag"],
+                decay_for(recipe.decay_foreground, reference, positions),
+                decay_for(recipe.decay_background, reference, positions),
+            )
+        if recipe.constrain_weight:
+            marginal = self.marginals(batch["image"], logit)
+            terms["constrain"] = recipe.constrain_weight * constrain_loss(
+                score, marginal, recipe.floor
+            )
+        return terms
+
+    @torch.no_grad()
+    def panels(self, batch: dict) -> dict[str, Tensor]:
+        shown = {"prediction": self.scores(batch["image"]).argmax(1)}
+        if "cue" in batch:
+            cue = batch["cue"]
+            shown["cue"] = torch.where(cue.any(1), cue.float().argmax(1), 255)
+        return shown
+
+    def scores(self, image: Tensor, tag: Tensor | None = None) -> Tensor:
+        return torch.softmax(self.forward(image), dim=1)
+
+
+def grid_size(size: tuple[int, int], pool: tuple[int, ...]) -> tuple[int, int]:
+    """Output grid of a VGG trunk: each pool of stride s rounds size / s up."""
+    height, width = size
+    for stride in pool:
+        if stride:
+            height, width = -(-height // stride), -(-width // stride)
+    return height, width

@@ -1,0 +1,157 @@
+"""Start a network from published weights, key by key, with a report of what went where."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+# Position of each convolution in torchvision's vgg16().features.
+VGG_FEATURE = {
+    "conv1_1": 0, "conv1_2": 2, "conv2_1": 5, "conv2_2": 7, "conv3_1": 10, "conv3_2": 12,
+    "conv3_3": 14, "conv4_1": 17, "conv4_2": 19, "conv4_3": 21, "conv5_1": 24, "conv5_2": 26,
+    "conv5_3": 28,
+}  # fmt: skip
+PREFIXES = ("module.", "trunk.", "features.", "network.")
+
+
+class WeightError(ValueError):
+    """A weight file that cannot be used; the message says which and why."""
+
+
+@dataclass
+class Report:
+    """What became of the keys of a state dict and of a network's parameters."""
+
+    source: str
+    used: list[str] = field(default_factory=list)
+    reshaped: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        parts = [f"weights from {self.source}: {len(self.used)} used"]
+        for name in ("reshaped", "missing", "unused"):
+            keys = getattr(self, name)
+            if keys:
+                parts.append(f"{len(keys)} {name} ({', '.join(keys)})")
+        return "; ".join(parts)
+
+
+def read_state(path: str | Path) -> dict[str, Tensor]:
+    """Read a state dict, from a .pt / .pth file (tensors only, nothing is executed) or safetensors.
+
+    Errors: WeightError where the file is missing, damaged or holds anything but tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightError(f"{path}: no such weight file; give torchvision, none, or a path")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0][:200]
+        raise WeightError(f"{path}: not a state dict of tensors ({reason})") from error
+    for key in ("state_dict", "network", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise WeightError(f"{path}: holds no state dict (a mapping of names to tensors)")
+    return state
+
+
+def subsample(weight: Tensor, shape: torch.Size) -> Tensor:
+    """Thin out a fully connected layer's weights evenly to a smaller convolution's shape.
+
+    Args:
+        weight: (outputs, inputs) or (outputs, channels, h, w).
+        shape: target, (outputs', channels', h', w'), no dimension larger than the source's.
+
+    Source: the reduction that makes vgg16_20M from VGG16 (fc6 7 x 7 x 4096 -> 3 x 3 x 1024).
+    """
+    if weight.ndim == 2 and len(shape) == 4:
+        side = next(n for n in (7, 1) if weight.shape[1] % (n * n) == 0 and (n == 1) == (shape[2] == 1))
+        weight = weight.reshape(weight.shape[0], -1, side, side)
+    for axis, size in enumerate(shape):
+        have = weight.shape[axis]
+        if have < size:
+            raise WeightError(f"cannot make {tuple(shape)} from {tuple(weight.shape)}")
+        keep = torch.linspace(0, have - 1, size).round().long() if axis >= 2 else torch.arange(size) * (have // size)
+        weight = weight.index_select(axis, keep)
+    return weight
+
+
+def torchvision_vgg() -> dict[str, Tensor]:
+    """ImageNet weights of torchvision's VGG16 under Caffe names (downloaded on first use)."""
+    try:
+        state = models.vgg16(weights=models.VGG16_Weights.IMAGENET1K_V1).state_dict()
+    except OSError as error:
+        raise WeightError(
+            f"torchvision's VGG16 weights could not be downloaded ({error}); "
+            "give the path of a downloaded file, or none"
+        ) from error
+    return rename_torchvision(state)
+
+
+def rename_torchvision(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Give the keys of torchvision's vgg16 their Caffe names; other state dicts pass unchanged."""
+    if "features.0.weight" not in state:
+        return state
+    table = {f"features.{index}": name for name, index in VGG_FEATURE.items()}
+    table |= {"classifier.0": "fc6", "classifier.3": "fc7", "classifier.6": "fc8"}
+    return {
+        f"{table[key.rpartition('.')[0]]}.{key.rpartition('.')[2]}": value
+        for key, value in state.items()
+        if key.rpartition(".")[0] in table
+    }
+
+
+def load_vgg(network: nn.Module, source: str, skip: tuple[str, ...] = ("fc8", "score")) -> Report:
+    """Copy VGG16 weights into a network whose layers carry Caffe names.
+
+    Args:
+        network: holds conv1_1 ... conv5_3 (in `trunk`), and maybe fc6 and fc7.
+        source: "none", "torchvision" or the path of a state dict (Caffe or torchvision names).
+        skip: layers that keep their random start.
+
+    Returns:
+        Which keys were used, reshaped, missing in the file, unused.
+
+    Errors: WeightError for an unusable file, or one that holds no convolution of the network.
+    """
+    report = Report(source)
+    if source == "none":
+        return report
+    state = torchvision_vgg() if source == "torchvision" else rename_torchvision(read_state(source))
+    plain = {}
+    for key, value in state.items():
+        for prefix in PREFIXES:
+            key = key.removeprefix(prefix)
+        plain[key] = value
+    with torch.no_grad():
+        for key, parameter in network.named_parameters():
+            short = key.removeprefix("trunk.")
+            if short.partition(".")[0] in skip:
+                continue
+            value = plain.pop(short, None)
+            if value is None:
+                report.missing.append(short)
+                continue
+            if value.shape != parameter.shape:
+                if not short.startswith("fc"):
+                    raise WeightError(
+                        f"{source}: {short} is {tuple(value.shape)}, the network needs "
+                        f"{tuple(parameter.shape)}; choose a recipe of the same width"
+                    )
+                value = subsample(value, parameter.shape)
+                report.reshaped.append(short)
+            parameter.copy_(value)
+            report.used.append(short)
+    report.unused = sorted(plain)
+    if not any(key.startswith("conv") for key in report.used):
+        raise WeightError(f"{source}: none of its keys is a VGG16 layer (conv1_1.weight, ...)")
+    return report

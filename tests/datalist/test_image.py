@@ -1,0 +1,202 @@
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from damage import damaged
+from hypothesis import given
+from PIL import Image, ImageOps
+
+from datalist import DataError
+from datalist.image import check_mask, image_size, read_image, read_mask, write_mask
+from datalist.spec import palette
+
+WIDE = np.random.default_rng(2).integers(0, 9, (60, 70), dtype=np.uint8)
+
+
+def photograph(size=(12, 17)):
+    rng = np.random.default_rng(1)
+    low = rng.integers(0, 255, (3, 4, 3), dtype=np.uint8)
+    return cv2.resize(low, size[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def encoded(suffix, image=None):
+    return cv2.imencode(suffix, photograph() if image is None else image)[1].tobytes()
+
+
+def test_channel_order(tmp_path):
+    red = np.zeros((4, 5, 3), np.uint8)
+    red[..., 0] = 255
+    Image.fromarray(red).save(tmp_path / "red.png")
+    assert np.array_equal(read_image(tmp_path / "red.png"), red)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp"])
+def test_as_pillow_reads_it(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(encoded(suffix))
+    expected = np.array(Image.open(path).convert("RGB")).astype(int)
+    image = read_image(path)
+    assert image.dtype == np.uint8 and image.flags.c_contiguous
+    assert image_size(path) == image.shape[:2] == (12, 17)
+    assert np.abs(image - expected).max() <= (4 if suffix in (".jpg", ".webp") else 0)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "I;16", "CMYK"])
+def test_odd_modes(tmp_path, mode):
+    path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
+    if mode == "I;16":
+        image = Image.fromarray(photograph()[..., 0].astype(np.uint16) * 257)
+    else:
+        image = Image.fromarray(photograph()).convert(mode)
+    image.save(path)
+    image = read_image(path)
+    assert image.shape == (12, 17, 3) and image.dtype == np.uint8
+    if mode in ("L", "LA", "1", "I;16"):
+        assert (image[..., 0] == image[..., 1]).all() and (image[..., 1] == image[..., 2]).all()
+
+
+def test_one_pixel(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(".png", np.full((1, 1, 3), 7, np.uint8)))
+    assert read_image(path).tolist() == [[[7, 7, 7]]]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_obeyed(tmp_path, orientation):
+    path = tmp_path / "a.png"
+    image = Image.fromarray(photograph())
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    image.save(path, exif=exif)
+    upright = np.array(ImageOps.exif_transpose(Image.open(path)))
+    assert np.array_equal(read_image(path), upright)
+    assert image_size(path) == upright.shape[:2]
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+def test_cut_off(tmp_path, suffix, share):
+    data = encoded(suffix, photograph((90, 120)))
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(DataError, match=rf"a\{suffix} is (cut off|not a readable image)"):
+        read_image(path)
+
+
+def test_cut_off_behind_a_thumbnail(tmp_path):
+    # The thumbnail in the head has an end mark of its own.
+    thumbnail = encoded(".jpg")
+    data = encoded(".jpg", photograph((90, 120)))
+    head = b"\xff\xd8\xff\xe5" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
+    path = tmp_path / "a.jpg"
+    path.write_bytes(head + data[2:])
+    assert read_image(path).shape == (90, 120, 3)
+    path.write_bytes(head + data[2:-200])
+    with pytest.raises(DataError, match="is cut off"):
+        read_image(path)
+
+
+def test_trailing_bytes_do_no_harm(tmp_path):
+    for suffix in (".jpg", ".png"):
+        path = tmp_path / f"a{suffix}"
+        path.write_bytes(encoded(suffix) + bytes(100))
+        assert read_image(path).shape == (12, 17, 3)
+
+
+def test_no_image(tmp_path):
+    path = tmp_path / "a.jpg"
+    with pytest.raises(DataError, match=r"a\.jpg does not exist"):
+        read_image(path)
+    for data in (b"", b"hello", b"\xff\xd8\xff"):
+        path.write_bytes(data)
+        with pytest.raises(DataError, match=r"a\.jpg is (not a readable image|cut off)"):
+            read_image(path)
+
+
+def chunk(kind, data):
+    content = kind + data
+    return len(data).to_bytes(4, "big") + content + zlib.crc32(content).to_bytes(4, "big")
+
+
+def test_small_file_of_a_huge_image(tmp_path):
+    side = (1 << 16).to_bytes(4, "big")
+    head = chunk(b"IHDR", side + side + b"\x08\x00\x00\x00\x00")
+    body = chunk(b"IDAT", zlib.compress(bytes(1 << 20))) + chunk(b"IEND", b"")
+    path = tmp_path / "a.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + body)
+    for read in (read_image, read_mask, image_size):
+        with pytest.raises(DataError, match="more pixels"):
+            read(path)
+
+
+def test_mask_round_trip(tmp_path):
+    mask = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    write_mask(tmp_path / "a.png", mask)
+    assert np.array_equal(read_mask(tmp_path / "a.png"), mask)
+    image = Image.open(tmp_path / "a.png")
+    assert image.mode == "P"
+    assert np.array_equal(np.array(image.convert("RGB")).reshape(-1, 3), palette(256))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("mode", ["L", "1"])
+def test_grey_masks(tmp_path, mode):
+    mask = np.array([[0, 1], [1, 0]], np.uint8)
+    image = Image.fromarray(mask) if mode == "L" else Image.fromarray(mask * 255).convert("1")
+    image.save(tmp_path / "a.png")
+    assert np.array_equal(read_mask(tmp_path / "a.png"), mask)
+
+
+def test_mask_out_of_range(tmp_path):
+    write_mask(tmp_path / "a.png", np.array([[0, 3, 255]], np.uint8))
+    assert read_mask(tmp_path / "a.png", 4).tolist() == [[0, 3, 255]]
+    with pytest.raises(DataError, match=r"a\.png holds the value 3, but classes go from 0 to 2"):
+        read_mask(tmp_path / "a.png", 3)
+    check_mask(np.array([[255]], np.uint8), 2, tmp_path)
+
+
+def test_mask_that_is_a_picture(tmp_path):
+    (tmp_path / "a.png").write_bytes(encoded(".png"))
+    with pytest.raises(DataError, match=r"a\.png is a picture of mode RGB"):
+        read_mask(tmp_path / "a.png")
+
+
+def test_mask_cut_off(tmp_path):
+    rng = np.random.default_rng(0)
+    write_mask(tmp_path / "a.png", rng.integers(0, 9, (50, 50), dtype=np.uint8))
+    data = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(data[: len(data) - 400])
+    with pytest.raises(DataError, match="is cut off"):
+        read_mask(tmp_path / "a.png")
+
+
+@given(data=damaged(encoded(".png")) | damaged(encoded(".jpg")) | damaged(encoded(".webp")))
+def test_any_image(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("image") / "a"
+    path.write_bytes(data)
+    try:
+        image = read_image(path)
+    except DataError:
+        pass
+    else:
+        assert image.dtype == np.uint8 and image.shape == (*image_size(path), 3)
+    try:
+        mask = read_mask(path)
+    except DataError:
+        return
+    assert mask.dtype == np.uint8 and mask.ndim == 2
+
+
+@pytest.mark.parametrize("share", [0.5, 0.7, 0.9])
+def test_png_with_one_bit_changed(tmp_path, share):
+    path = tmp_path / "a.png"
+    for make in (lambda: path.write_bytes(encoded(".png")), lambda: write_mask(path, WIDE)):
+        make()
+        data = bytearray(path.read_bytes())
+        data[int(share * len(data))] ^= 1
+        path.write_bytes(data)
+        with pytest.raises(DataError, match=r"a\.png is (damaged|cut off)"):
+            read_image(path)
+    with pytest.raises(DataError, match=r"a\.png is (damaged|cut off)"):
+        read_mask(path)

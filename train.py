@@ -1,0 +1,109 @@
+"""Train one stage: python train.py STAGE [flags]; python train.py STAGE --help lists them."""
+
+import signal
+import sys
+from dataclasses import asdict, replace
+
+import tyro
+
+from datalist import DataError
+from datalist.spec import resolve
+from method import STAGES, stage_class
+
+USAGE = f"""usage: train.py STAGE [--recipe NAME] [flags]
+
+stages: {", ".join(STAGES)}
+recipes: paper (as published), small (a laptop, no pretrained weights), smoke (seconds);
+         default: paper for --dataset voc and coco, else small
+
+train.py STAGE --help shows the flags of a stage with their defaults, units and sources."""
+
+
+def option(arguments: list[str], name: str, default: str) -> str:
+    """Value of `--name VALUE` or `--name=VALUE`, looked up before the flags are known."""
+    for place, word in enumerate(arguments):
+        if word == f"--{name}" and place + 1 < len(arguments):
+            return arguments[place + 1]
+        if word.startswith(f"--{name}="):
+            return word.partition("=")[2]
+    return default
+
+
+def choose_recipe(kind: type, arguments: list[str]):
+    """The named recipe, or the one that suits the data set; flags then change single fields.
+
+    Returns the recipe and the arguments without `--recipe NAME`.
+    """
+    published = option(arguments, "dataset", "scenes") in ("voc", "coco")
+    name = option(arguments, "recipe", "paper" if published else "small")
+    if name not in kind.recipes:
+        raise DataError(f"--recipe {name}: this stage has {', '.join(kind.recipes)}")
+    rest, skip = [], False
+    for word in arguments:
+        if skip:
+            skip = False
+        elif word == "--recipe":
+            skip = True
+        elif not word.startswith("--recipe="):
+            rest.append(word)
+    return kind.recipes[name], rest
+
+
+def main(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0
+    name = arguments[0]
+    if name not in STAGES:
+        raise DataError(f"'{name}' is no stage; stages are {', '.join(STAGES)}")
+    kind = stage_class(name)
+    recipe, rest = choose_recipe(kind, arguments[1:])
+
+    # After the quick refusals: these take a second to import.
+    from utils.loop import Interrupted, Run, train
+
+    def parse(recipe: tyro.conf.OmitArgPrefixes[type(recipe)], run: tyro.conf.OmitArgPrefixes[Run]):
+        return recipe, run
+
+    default = replace(recipe)
+    recipe, run = tyro.cli(
+        parse_with_default(parse, default),
+        prog=f"train.py {name}",
+        description=kind.__doc__,
+        args=rest,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    spec = resolve(recipe.dataset, recipe.root or None)
+    print("\n".join(f"{key:20} {value}" for key, value in asdict(recipe).items()))
+    import torch
+
+    torch.manual_seed(recipe.seed)
+    stage = kind(recipe, spec)
+    print(stage.load())
+    try:
+        if not train(stage, name, run):
+            print(f"{run.out}: finished before, {recipe.steps} steps")
+    except Interrupted as stop:
+        number = signal.Signals(stop.args[0])
+        print(f"stopped by {number.name}; the same command goes on from {run.out}", file=sys.stderr)
+        return 128 + number
+    return 0
+
+
+def parse_with_default(parse, default):
+    """Give the recipe parameter of `parse` its default, for tyro to show and to change."""
+    parse.__defaults__ = None
+    signature = parse.__annotations__
+
+    def run(recipe=default, *, run):
+        return parse(recipe, run)
+
+    run.__annotations__ = signature
+    return run
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (DataError, FloatingPointError, OSError, ValueError) as error:
+        sys.exit(f"train.py: {error}")

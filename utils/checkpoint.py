@@ -1,0 +1,92 @@
+"""Checkpoints: written whole or not at all, read without running anything, refused by name."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from datalist import DataError
+
+FORMAT = "seedseg-1"
+KEYS = ("stage", "recipe", "classes", "network", "step")
+
+
+def save(path: Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint beside its place, then rename; the one before stays as previous.pt.
+
+    Errors: DataError where it cannot be written; the last good one is untouched.
+    """
+    handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            torch.save({"format": FORMAT, **content}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            os.replace(path, path.with_name("previous.pt"))
+        os.replace(draft, path)
+    except (OSError, RuntimeError) as error:
+        # torch reports a full disk as a RuntimeError of its zip writer.
+        raise DataError(
+            f"{path}: the checkpoint could not be written ({error}); the last one is kept, "
+            "free space and start again to go on from it"
+        ) from error
+    finally:
+        Path(draft).unlink(missing_ok=True)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a checkpoint; only tensors and plain values are accepted.
+
+    Errors: DataError for a missing, damaged or foreign file.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such checkpoint")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        previous = path.with_name("previous.pt")
+        hint = f"; remove it to go on from {previous}" if previous.is_file() else ""
+        raise DataError(f"{path}: damaged, or no checkpoint of tensors{hint}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise DataError(f"{path}: not a checkpoint of train.py (its mark {FORMAT!r} is missing)")
+    missing = [key for key in KEYS if key not in content]
+    if missing:
+        raise DataError(f"{path}: the checkpoint lacks {', '.join(missing)}")
+    return content
+
+
+def newest(folder: Path) -> Path | None:
+    """The checkpoint to go on from: last.pt, else previous.pt, else None."""
+    for name in ("last.pt", "previous.pt"):
+        if (folder / name).is_file():
+            return folder / name
+    return None
+
+
+def restore_recipe(path: Path, content: dict[str, Any], kind: type) -> Any:
+    """Rebuild the recipe dataclass of type `kind` from a checkpoint.
+
+    Errors: DataError where its fields are not those of `kind`.
+    """
+    stored = content["recipe"]
+    known = {field.name for field in fields(kind)}
+    if not isinstance(stored, dict) or set(stored) != known:
+        odd = ", ".join(sorted(known ^ set(stored))) if isinstance(stored, dict) else "no recipe"
+        raise DataError(f"{path}: its recipe does not fit this version ({odd})")
+    return kind(**stored)
+
+
+def differences(recipe: Any, stored: dict[str, Any]) -> list[str]:
+    """Fields in which a recipe and a stored one differ, as "name: stored -> now"."""
+    now = asdict(recipe)
+    return [
+        f"{name}: {stored.get(name)!r} -> {now.get(name)!r}"
+        for name in sorted(now.keys() | stored.keys())
+        if now.get(name) != stored.get(name)
+    ]

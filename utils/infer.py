@@ -1,0 +1,221 @@
+"""Prediction: decode, network, CRF and files of many images, overlapped.
+
+The network runs on the main thread; what follows it (enlarging, CRF, writing) runs on a pool of
+threads, since OpenCV, the CRF and zlib all let go of the interpreter.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import densecrf
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+from tqdm import tqdm
+
+from datalist import DataError
+from datalist.dataset import Images, worker_init
+from datalist.image import read_mask
+from utils.output import (
+    is_whole,
+    output_path,
+    upsample,
+    write_cue,
+    write_label,
+    write_overlay,
+    write_score,
+)
+
+Kind = Literal["label", "score", "overlay", "cue"]
+
+
+@dataclass(frozen=True)
+class Predict:
+    """What to predict, how, and what to leave behind."""
+
+    out: Path
+    """Folder for label/, score/, overlay/ and cue/; images whose files are whole are skipped."""
+    split: str = "val"
+    """List of images."""
+    save: tuple[Kind, ...] = ("label",)
+    """label: palette PNGs; score: class scores; overlay: image | prediction | truth; cue."""
+    scales: tuple[float, ...] = (1.0,)
+    """Sizes relative to the recipe's (or to the image's own); scores are averaged."""
+    mirror: bool = False
+    """Average with the prediction on the mirrored image."""
+    crf: bool = False
+    """Refine with the dense CRF at the image's own size."""
+    restrict_to_tags: bool = False
+    """Let only the image's tags (and background) occur."""
+    batch: int = 8
+    """Images a network pass."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    processes: int = 0
+    """Processes; 0: one for each CUDA device, else one."""
+    threads: int = 0
+    """Threads after the network, over all processes; 0: all cores."""
+    quiet: bool = False
+    """No progress bar."""
+
+
+def missing(ids: Sequence[str], predict: Predict) -> list[str]:
+    """Ids of which some asked-for file is not there whole."""
+    return [
+        name
+        for name in ids
+        if not all(is_whole(output_path(predict.out, kind, name)) for kind in predict.save)
+    ]
+
+
+def predict_split(
+    stage: Any, predict: Predict, device: torch.device, threads: int, share: tuple[int, int] = (0, 1)
+) -> None:
+    """Predict the images of a split that are not there yet.
+
+    Args:
+        stage: an object that keeps the stage contract.
+        predict: what to do.
+        device: where the network runs.
+        threads: threads after the network.
+        share: (k, n) takes every n-th image from the k-th on.
+
+    Errors: DataError for a stage that cannot do what is asked, or unreadable images.
+    """
+    check(stage, predict)
+    stage.to(device)
+    stage.network.eval()
+    need_tag = predict.restrict_to_tags or not stage.background or "cue" in predict.save
+    data = Images(stage.spec, predict.split, tag=need_tag)
+    wanted = set(missing(data.ids, predict))
+    places = [place for place, name in enumerate(data.ids) if name in wanted][share[0] :: share[1]]
+    loader = DataLoader(
+        Subset(data, places),
+        batch_size=predict.batch,
+        collate_fn=list,
+        num_workers=2 if device.type == "cuda" else 0,
+        worker_init_fn=worker_init,
+    )
+    bar = tqdm(total=len(places), unit="image", desc="predict", disable=predict.quiet or share[0] > 0)
+    pending: deque[Future] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for samples in loader:
+            for group in alike(stage, samples):
+                for item in run_network(stage, predict, group):
+                    pending.append(pool.submit(finish, stage, predict, *item))
+            while len(pending) > 4 * max(threads, predict.batch):
+                pending.popleft().result()
+                bar.update()
+        while pending:
+            pending.popleft().result()
+            bar.update()
+    bar.close()
+
+
+def check(stage: Any, predict: Predict) -> None:
+    """Refuse what a stage cannot do, before any work."""
+    if predict.crf and not stage.background:
+        raise DataError("--crf needs a background channel, which this stage's scores lack")
+    if "label" in predict.save and not stage.background:
+        raise DataError(
+            "this stage scores no background, so it has no labels: give --save score and let "
+            "evaluate.py find the threshold"
+        )
+    if not predict.scales or min(predict.scales) <= 0:
+        raise DataError("--scales needs numbers above 0")
+
+
+def alike(stage: Any, samples: list[dict]) -> Iterator[list[dict]]:
+    """Split samples into groups that become inputs of one size."""
+    if stage.fit == "warp":
+        yield samples
+    else:
+        yield from ([sample] for sample in samples)
+
+
+@torch.inference_mode()
+def run_network(stage: Any, predict: Predict, samples: list[dict]) -> list[tuple]:
+    """Scores and cues of images that become inputs of one size.
+
+    Returns:
+        For each image: its sample, scores float32 (channels, h, w), cues bool (C, h, w) or None.
+    """
+    tag = torch.stack([s["tag"] for s in samples]).to(stage.device) if "tag" in samples[0] else None
+    base = stage.recipe.size if stage.fit == "warp" else samples[0]["image"].shape[-2:]
+    found = []
+    cue = None
+    for scale in predict.scales:
+        size = tuple(max(1, round(side * scale)) for side in base)
+        image = torch.stack([torch.from_numpy(resize(s["image"], size)) for s in samples])
+        image = image.to(stage.device, non_blocking=True)
+        if "cue" in predict.save and cue is None:
+            cue = stage.cues(image, tag).cpu().numpy()
+        if set(predict.save) == {"cue"}:
+            break
+        found.append(stage.scores(image, tag))
+        if predict.mirror:
+            found.append(stage.scores(image.flip(3), tag).flip(3))
+    score = stage.merge(found).float().cpu().numpy() if found else [None] * len(samples)
+    return [(s, score[k], None if cue is None else cue[k]) for k, s in enumerate(samples)]
+
+
+def resize(image: Tensor, size: tuple[int, int]) -> np.ndarray:
+    """Resize an RGB uint8 image (3, H, W) to (3, *size), bilinear."""
+    pixels = image.permute(1, 2, 0).numpy()
+    if pixels.shape[:2] != size:
+        pixels = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_LINEAR)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def finish(stage: Any, predict: Predict, sample: dict, score: Any, cue: Any) -> None:
+    """Everything after the network for one image; files are written last."""
+    name = sample["id"]
+    if cue is not None:
+        cells = np.stack(np.nonzero(cue)).astype(np.int16)
+        write_cue(output_path(predict.out, "cue", name), cells, cue.shape[1:])
+    if score is None:
+        return
+    image = sample["image"].permute(1, 2, 0).contiguous().numpy()
+    keys = np.arange(0 if stage.background else 1, stage.num_classes)
+    if predict.restrict_to_tags:
+        allowed = np.concatenate(([True], sample["tag"].numpy() > 0))
+        score = score[allowed[keys]]
+        keys = keys[allowed[keys]]
+    if predict.crf or "label" in predict.save or "overlay" in predict.save:
+        score = upsample(score, image.shape[:2])
+    if predict.crf and len(keys) > 1:
+        score = refine(score, image, stage.test_crf())
+    if "score" in predict.save:
+        byte = np.rint(score * 255).clip(0, 255).astype(np.uint8)
+        write_score(output_path(predict.out, "score", name), byte, keys, image.shape[:2])
+    if "label" in predict.save or "overlay" in predict.save:
+        label = keys[score.argmax(0)].astype(np.uint8)
+        if "overlay" in predict.save:
+            truth = stage.spec.mask_path(name)
+            mask = read_mask(truth) if truth.is_file() else None
+            write_overlay(output_path(predict.out, "overlay", name), image, label, mask)
+        if "label" in predict.save:
+            write_label(output_path(predict.out, "label", name), label)
+
+
+def refine(score: np.ndarray, image: np.ndarray, preset: densecrf.Preset) -> np.ndarray:
+    """CRF marginals of scores, both (C, H, W), for an RGB uint8 image (H, W, 3).
+
+    Source: deploy/demo.py of SEC: probabilities clipped at 1e-5, energies their negative log.
+    """
+    energy = -np.log(np.maximum(score, 1e-5))
+    return densecrf.mean_field(energy, image, preset.kernels, preset.steps, threads=1)
+
+
+def cores() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
