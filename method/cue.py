@@ -8,6 +8,7 @@ gradient at conv4_1 tells how much a place matters to any class; where it matter
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -65,7 +66,8 @@ class ForegroundCue(Classifier):
     recipes = {
         "paper": CueRecipe(pool=(2, 2, 2, 0, 0), dilation=(1, 1, 1, 1, 1)),
         "small": CueRecipe(
-            **{**SMALL, "weights": "none", "pool": (2, 2, 1, 0, 0), "dilation": (1,) * 5, "steps": 400}
+            **{**SMALL, "weights": "none", "pool": (2, 2, 1, 0, 0), "dilation": (1,) * 5, "steps": 400,
+               "threshold": 0.5}
         ),
         "smoke": CueRecipe(
             **{**SMALL, "weights": "none", "pool": (2, 2, 2, 0, 0), "dilation": (1,) * 5, "steps": 4,
@@ -108,8 +110,24 @@ class BackgroundCueRecipe(CueRecipe):
     """Dilation of each block's convolutions."""
     threshold: float = 0.1
     """Share of the grid, least salient first, that is background."""
+    head: Literal["dense", "average"] = "dense"
+    """Fully connected layers (as released), or 3 x 3 convolutions and the global average (ours)."""
+    layer: str = "conv4_1"
+    """Layer whose gradient is the saliency (generate_bg_cues); its grid is the cues' grid."""
     median: int = 3
     """Side of the median filter on the saliency, cells."""
+
+
+# From scratch the dense head learns nothing in some hundred steps. With the average, the lowest
+# tenth at conv3_1 is background with precision 0.99 on `scenes`, at conv4_1 0.88.
+SMALL_BACKGROUND = {
+    **SMALL,
+    "weights": "none",
+    "pool": (2, 2, 1, 0, 0),
+    "steps": 300,
+    "head": "average",
+    "layer": "conv3_1",
+}
 
 
 class BackgroundCue(Classifier):
@@ -117,17 +135,22 @@ class BackgroundCue(Classifier):
 
     recipes = {
         "paper": BackgroundCueRecipe(),
-        "small": BackgroundCueRecipe(**{**SMALL, "weights": "none", "pool": (2, 2, 1, 2, 2), "steps": 300}),
+        "small": BackgroundCueRecipe(**SMALL_BACKGROUND),
         "smoke": BackgroundCueRecipe(
-            **{**SMALL, "weights": "none", "steps": 4, "batch": 2, "width": (4,) * 5, "hidden": 8,
-               "size": (32, 32)}
+            **{**SMALL_BACKGROUND, "steps": 4, "batch": 2, "width": (4,) * 5, "hidden": 8, "size": (32, 32)}
         ),
-    }  # fmt: skip
+    }
 
     def __init__(self, recipe, spec):
         super().__init__(recipe, spec)
         self.network = BackgroundCueVGG(
-            spec.num_classes - 1, recipe.size, recipe.hidden, recipe.dropout, **recipe.trunk()
+            spec.num_classes - 1,
+            recipe.size,
+            recipe.hidden,
+            recipe.dropout,
+            recipe.head,
+            recipe.layer,
+            **recipe.trunk(),
         )
 
     def scores(self, image: Tensor, tag: Tensor | None = None) -> Tensor:
