@@ -140,14 +140,17 @@ class LargeFOV(nn.Module):
     Source: train.prototxt of the released SEC code.
     """
 
-    def __init__(self, num_classes: int, hidden: int = 1024, rate: int = 12, dropout: float = 0.5, **trunk):
+    new = ("fc8",)
+    """Layers that no published weights exist for; they start at random and learn faster."""
+
+    def __init__(
+        self, num_classes: int, hidden: int = 1024, rate: int = 12, dropout: float = 0.5, **trunk
+    ):
         super().__init__()
         self.trunk = Trunk(**trunk)
         self.fc6 = fully_connected(self.trunk.width[-1], hidden, 3, rate)
         self.fc7 = fully_connected(hidden, hidden, 1)
-        self.fc8 = fully_connected(
-            hidden, num_classes, 1, std=new_layer_std(self.trunk.norm)
-        )
+        self.fc8 = fully_connected(hidden, num_classes, 1, std=new_layer_std(self.trunk.norm))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -174,9 +177,12 @@ class ForegroundCueVGG(nn.Module):
     Source: weak-localization/foreground of the released SEC code.
     """
 
+    new = ("score",)
+    make_trunk = Trunk
+
     def __init__(self, num_tags: int, hidden: int = 1024, dropout: float = 0.5, **trunk):
         super().__init__()
-        self.trunk = Trunk(**trunk)
+        self.trunk = self.make_trunk(**trunk)
         self.fc6 = fully_connected(self.trunk.width[-1], hidden, 3)
         self.fc7 = fully_connected(hidden, hidden, 3)
         self.score = fully_connected(hidden, num_tags, 1, std=new_layer_std(self.trunk.norm))
@@ -210,6 +216,9 @@ class BackgroundCueVGG(nn.Module):
     Source: weak-localization/background of the released SEC code (dense, conv4_1).
     """
 
+    new = ("score",)
+    make_trunk = Trunk
+
     def __init__(
         self,
         num_tags: int,
@@ -221,11 +230,11 @@ class BackgroundCueVGG(nn.Module):
         **trunk,
     ):
         super().__init__()
-        self.trunk = Trunk(**trunk)
+        self.trunk = self.make_trunk(**trunk)
         self.layer = layer
         self.dense = head == "dense"
         kernel = 3
-        inputs = self.trunk.width[-1]
+        inputs = self.inputs = self.channels()
         if self.dense:
             height, width = (-(-side // prod(max(1, s) for s in self.trunk.pool)) for side in size)
             inputs, kernel = inputs * height * width, 1
@@ -234,9 +243,17 @@ class BackgroundCueVGG(nn.Module):
         self.score = fully_connected(hidden, num_tags, 1, std=new_layer_std(self.trunk.norm))
         self.dropout = nn.Dropout(dropout)
 
+    def channels(self) -> int:
+        """Channels of what enters the head."""
+        return self.trunk.width[-1]
+
+    def reduce(self, feature: Tensor) -> Tensor:
+        """Bring the trunk's output to that many channels."""
+        return feature
+
     def classify(self, feature: Tensor) -> Tensor:
         """Class logits (N, num_tags) of the output of `layer`."""
-        x = self.trunk(feature, first=self.layer)
+        x = self.reduce(self.trunk(feature, first=self.layer))
         if self.dense:
             x = x.flatten(1)[:, :, None, None]
         x = self.dropout(torch.relu(self.fc6(x)))
