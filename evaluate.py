@@ -72,6 +72,8 @@ def main(flags: Flags) -> None:
         measured = measure.measure(spec, ids, predictions, tried, flags.workers, flags.quiet)
         name = predictions.folder.resolve().name
         training = report.find_training(flags.run or predictions.folder)
+        if flags.run and training is None:
+            raise DataError(f"--run {flags.run} holds neither log.jsonl nor recipe.json.")
         runs.append(report.Run(name, predictions, measured, training))
     numbers = [single, compare][len(runs) - 1](flags, spec, runs)
     stem = ["score", "comparison"][len(runs) - 1]
