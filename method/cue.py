@@ -65,7 +65,7 @@ class ForegroundCue(Classifier):
     recipes = {
         "paper": CueRecipe(pool=(2, 2, 2, 0, 0), dilation=(1, 1, 1, 1, 1)),
         "small": CueRecipe(
-            **{**SMALL, "weights": "none", "pool": (2, 2, 2, 0, 0), "dilation": (1,) * 5, "steps": 400}
+            **{**SMALL, "weights": "none", "pool": (2, 2, 1, 0, 0), "dilation": (1,) * 5, "steps": 400}
         ),
         "smoke": CueRecipe(
             **{**SMALL, "weights": "none", "pool": (2, 2, 2, 0, 0), "dilation": (1,) * 5, "steps": 4,
@@ -117,7 +117,7 @@ class BackgroundCue(Classifier):
 
     recipes = {
         "paper": BackgroundCueRecipe(),
-        "small": BackgroundCueRecipe(**{**SMALL, "weights": "none", "pool": (2, 2, 2, 2, 2), "steps": 400}),
+        "small": BackgroundCueRecipe(**{**SMALL, "weights": "none", "pool": (2, 2, 1, 2, 2), "steps": 300}),
         "smoke": BackgroundCueRecipe(
             **{**SMALL, "weights": "none", "steps": 4, "batch": 2, "width": (4,) * 5, "hidden": 8,
                "size": (32, 32)}

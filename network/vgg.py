@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from network.normalise import Normalise
 
-DEPTH = (2, 2, 3, 3, 3)
 FULL = (64, 128, 256, 512, 512)
 
 
@@ -24,6 +23,7 @@ class Trunk(nn.Module):
         pool: stride of the pool after each block; 0 leaves the pool out.
         window: side of the pools: 3 (padded by 1, DeepLab) or 2 (unpadded, plain VGG16).
         dilation: dilation of the convolutions of each block.
+        depth: number of convolutions of each block.
         norm: batch normalisation after each convolution; for training from scratch.
         convention: colour convention of the weights, see `Normalise`.
     """
@@ -34,6 +34,7 @@ class Trunk(nn.Module):
         pool: Sequence[int] = (2, 2, 2, 1, 1),
         window: int = 3,
         dilation: Sequence[int] = (1, 1, 1, 1, 2),
+        depth: Sequence[int] = (2, 2, 3, 3, 3),
         norm: bool = False,
         convention: str = "torchvision",
     ):
@@ -44,9 +45,9 @@ class Trunk(nn.Module):
         self.window = window
         self.layers: list[list[str]] = []
         channels = 3
-        for block, (out, depth, rate) in enumerate(zip(width, DEPTH, dilation), start=1):
+        for block, (out, count, rate) in enumerate(zip(width, depth, dilation), start=1):
             names = []
-            for layer in range(1, depth + 1):
+            for layer in range(1, count + 1):
                 name = f"conv{block}_{layer}"
                 self.add_module(name, nn.Conv2d(channels, out, 3, padding=rate, dilation=rate))
                 if norm:
