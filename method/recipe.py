@@ -90,3 +90,6 @@ SMALL = {
     "dropout": 0.1,
 }
 """What all small recipes share (ours): a narrow network that learns from scratch on a laptop."""
+
+SMOKE = {"steps": 4, "batch": 2, "width": (4, 4, 4, 4, 4), "hidden": 8, "size": (32, 32)}
+"""What all smoke recipes change of the small ones: seconds, to see every line run."""

@@ -140,14 +140,14 @@ class LargeFOV(nn.Module):
     Source: train.prototxt of the released SEC code.
     """
 
-    def __init__(self, num_classes: int, hidden: int = 1024, rate: int = 12, dropout: float = 0.5, **trunk):
+    def __init__(
+        self, num_classes: int, hidden: int = 1024, rate: int = 12, dropout: float = 0.5, **trunk
+    ):
         super().__init__()
         self.trunk = Trunk(**trunk)
         self.fc6 = fully_connected(self.trunk.width[-1], hidden, 3, rate)
         self.fc7 = fully_connected(hidden, hidden, 1)
-        self.fc8 = fully_connected(
-            hidden, num_classes, 1, std=new_layer_std(self.trunk.norm)
-        )
+        self.fc8 = fully_connected(hidden, num_classes, 1, std=new_layer_std(self.trunk.norm))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, image: Tensor) -> Tensor:
