@@ -33,7 +33,19 @@ class CueRecipe(VGGRecipe):
     decay_every: int = 4000
     """Steps between two cuts of the learning rate (the author, SEC issue 8)."""
     threshold: float = 0.2
-    """Foreground: cells above this share of the map's maximum. Background: see its recipe."""
+    """Cells above this share of their map's maximum are cues (weak-localization)."""
+
+
+# Maps of a network from scratch are broad: on `scenes` a cut at 0.2 is right in 72 of 100 cells,
+# at 0.5 in 88, and SEC lives on sure cues.
+SMALL_FOREGROUND = {
+    **SMALL,
+    "weights": "none",
+    "pool": (2, 2, 1, 0, 0),
+    "dilation": (1, 1, 1, 1, 1),
+    "steps": 400,
+    "threshold": 0.5,
+}
 
 
 class Classifier(Stage):
@@ -60,16 +72,6 @@ class Classifier(Stage):
         # The Caffe layer sums over classes; a mean would only scale the learning rate.
         loss = nn.functional.binary_cross_entropy_with_logits(logit, batch["tag"], reduction="sum")
         return {"classify": loss / len(logit)}
-
-
-SMALL_FOREGROUND = {
-    **SMALL,
-    "weights": "none",
-    "pool": (2, 2, 1, 0, 0),
-    "dilation": (1,) * 5,
-    "steps": 400,
-    "threshold": 0.5,
-}
 
 
 class ForegroundCue(Classifier):

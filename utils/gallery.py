@@ -86,8 +86,9 @@ def pictures(spec: Spec, image_id: str, labels: list[NDArray[np.uint8]]) -> dict
         labels: class indices (H, W) of one or two runs.
 
     Returns:
-        "size" (width, height), "photo", "truth", "prediction" (one for each run), "error": for one run where it missed,
-        invented or swapped a class; for two where they differ and which of them is right.
+        "size" (width, height), "photo", "truth", "prediction" (one for each run), and "error":
+        for one run where it missed, invented or swapped a class; for two where they differ and
+        which of them is right.
     """
     truth = read_truth(spec, image_id)
     height, width = truth.shape

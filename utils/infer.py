@@ -203,8 +203,7 @@ def finish(stage: Any, predict: Predict, sample: dict, score: Any, cue: Any) -> 
     if predict.crf and len(keys) > 1:
         score = refine(score, image, stage.test_crf())
     if "score" in predict.save:
-        byte = np.rint(score * 255).clip(0, 255).astype(np.uint8)
-        write_score(output_path(predict.out, "score", name), byte, keys, image.shape[:2])
+        write_score(output_path(predict.out, "score", name), score, keys, image.shape[:2])
     if "label" in predict.save or "overlay" in predict.save:
         label = keys[score.argmax(0)].astype(np.uint8)
         if "overlay" in predict.save:

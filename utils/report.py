@@ -27,8 +27,9 @@ class Run:
 
 
 def find_training(folder: Path) -> Path | None:
-    """Look for the log or recipe of a training run in a folder and in the one above it."""
-    for place in (folder, folder.absolute().parent):
+    """Look for the log or recipe of a training run: in a folder, above it, in `train` beside."""
+    above = folder.absolute().parent
+    for place in (folder, folder / "train", above, above / "train"):
         if (place / "log.jsonl").is_file() or (place / "recipe.json").is_file():
             return place
     return None
