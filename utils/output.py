@@ -226,19 +226,21 @@ def upsample(score: NDArray, size: tuple[int, int]) -> NDArray[np.float32]:
     ).reshape(len(score), height, width)
 
 
-def write_cue(path: str | Path, cue: ArrayLike, grid: tuple[int, int]) -> None:
+def write_cue(path: str | Path, cue: ArrayLike, grid: tuple[int, int], num_classes: int) -> None:
     """Write the cues of one image.
 
     Args:
         cue: class, row and column of each cue cell, (3, K).
         grid: (height, width) of the grid of cells.
+        num_classes: classes of the data set, background counted.
 
     Raises:
         DataError: the shape is another, or a cell lies outside the grid.
     """
     cue, grid = np.asarray(cue), np.asarray(grid, dtype=np.int64)
     _check_cue(path, cue, grid)
-    write_npz(path, {"cue": cue.astype(np.int16), "grid": grid})
+    count = np.asarray(num_classes, dtype=np.int64)
+    write_npz(path, {"cue": cue.astype(np.int16), "grid": grid, "num_classes": count})
 
 
 def read_cue(path: str | Path) -> tuple[NDArray[np.int16], tuple[int, int]]:

@@ -60,13 +60,13 @@ def test_upsampling_is_bilinear_between_pixel_centres():
 
 def test_cue_round_trip(tmp_path):
     cue = np.array([[0, 3, 3], [0, 1, 4], [6, 5, 2]])
-    output.write_cue(tmp_path / "a.npz", cue, (5, 7))
+    output.write_cue(tmp_path / "a.npz", cue, (5, 7), 9)
     found, grid = output.read_cue(tmp_path / "a.npz")
     assert grid == (5, 7) and found.dtype == np.int16 and (found == cue).all()
-    output.write_cue(tmp_path / "none.npz", np.zeros((3, 0), int), (5, 7))
+    output.write_cue(tmp_path / "none.npz", np.zeros((3, 0), int), (5, 7), 9)
     assert output.read_cue(tmp_path / "none.npz")[0].shape == (3, 0)
     with pytest.raises(DataError, match="outside its grid of 5 x 6"):
-        output.write_cue(tmp_path / "b.npz", cue, (5, 6))
+        output.write_cue(tmp_path / "b.npz", cue, (5, 6), 9)
     assert not (tmp_path / "b.npz").exists()
 
 
