@@ -1,7 +1,7 @@
 """Score predictions against the true masks: class table, mIoU, score.json, HTML report.
 
-python evaluate.py out/sec --dataset voc --split val
-python evaluate.py out/sec out/dsrg --report     compare two
+One folder is scored. Two are compared: class by class and, in the report, by the images on which
+they disagree most.
 """
 
 import json
@@ -23,7 +23,10 @@ from utils.output import write_text
 
 @dataclass(frozen=True)
 class Flags:
-    folder: tyro.conf.Positional[tuple[Path, ...]]
+    folder: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]],
+        tyro.conf.arg(metavar="DIR [DIR]", help_behavior_hint=""),
+    ]
     """Folder that test.py wrote into; a second one to compare with."""
     dataset: str = "scenes"
     """scenes, voc, coco, or a folder in VOC layout."""
