@@ -308,7 +308,9 @@ def draw(
     try:
         for folder in ("JPEGImages", "Annotations", "SegmentationClass", "ImageSets/Segmentation"):
             (draft / folder).mkdir(parents=True)
-        (draft / "classes.txt").write_text("\n".join(["background", *(k.name for k in kinds)]) + "\n")
+        (draft / "classes.txt").write_text(
+            "\n".join(["background", *(k.name for k in kinds)]) + "\n"
+        )
         for split, (name, count) in enumerate((("train", train), ("val", val))):
             ids = [f"{name}_{number:05d}" for number in range(count)]
             stream = [seed, list(WORLD).index(world), split]

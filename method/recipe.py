@@ -74,7 +74,7 @@ class VGGRecipe(Recipe):
 
 
 SMALL = {
-    "steps": 500,
+    "steps": 400,
     "batch": 16,
     "size": (80, 80),
     "mirror": True,
@@ -90,3 +90,6 @@ SMALL = {
     "dropout": 0.1,
 }
 """What all small recipes share (ours): a narrow network that learns from scratch on a laptop."""
+
+SMOKE = {"steps": 4, "batch": 2, "width": (4, 4, 4, 4, 4), "hidden": 8, "size": (32, 32)}
+"""What all smoke recipes change of the small ones: seconds, to see every line run."""

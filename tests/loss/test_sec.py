@@ -1,4 +1,4 @@
-"""The three losses of SEC: against the formulas in plain Python, the released port, and bad input."""
+"""The three losses of SEC: against slow formulas, the released port, and hostile values."""
 
 from math import log
 from pathlib import Path
