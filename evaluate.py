@@ -10,6 +10,7 @@ import shlex
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import fill
 from typing import Annotated, Literal
 
 import tyro
@@ -75,7 +76,7 @@ def main(flags: Flags) -> None:
     runs = []
     for predictions in found:
         measured = measure.measure(spec, ids, predictions, tried, flags.workers, flags.quiet)
-        name = predictions.folder.resolve().name
+        name = report.run_name(predictions.folder, flags.split)
         training = report.find_training(flags.run or predictions.folder)
         runs.append(report.Run(name, predictions, measured, training))
     numbers = [single, compare][len(runs) - 1](flags, spec, runs)
@@ -98,6 +99,7 @@ def single(flags: Flags, spec: Spec, runs: list[report.Run]) -> dict:
     columns += ["false_positive", "false_negative"] if flags.detail else []
     heads = ["class", "IoU", "precision", "recall", "false pos", "false neg"]
     rows = [[name, *(numbers[c][name] for c in columns)] for name in spec.classes]
+    print(f"{len(found.ids)} {runs[0].predictions.kind}s of {spec.name} {flags.split}\n")
     print(metric.table(rows, heads[: 1 + len(columns)]))
     print()
     for name in ("pixel_accuracy", "mean_accuracy", "frequency_weighted_iou"):
@@ -105,8 +107,8 @@ def single(flags: Flags, spec: Spec, runs: list[report.Run]) -> dict:
     if found.curve:
         print(f"{'background threshold':24}{found.threshold:6.2f}  (best of {len(found.curve)})")
     if numbers["absent"]:
-        print("left out of the mean, absent from truth and prediction: ", end="")
-        print(", ".join(numbers["absent"]))
+        names = ", ".join(numbers["absent"])
+        print(fill(f"left out of the mean, absent from truth and prediction: {names}", 80))
     return numbers | {
         "images": len(found.ids),
         "dataset": flags.dataset,
