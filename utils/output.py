@@ -16,7 +16,7 @@ from PIL import Image
 
 from datalist import DataError
 from datalist.archive import read_npz, replacing, write_npz
-from datalist.image import read_image, read_mask, write_mask
+from datalist.image import PIXEL_LIMIT, read_image, read_mask, write_mask
 from datalist.spec import IGNORE, palette, safe_id
 
 SUFFIX = {"label": ".png", "score": ".npz", "cue": ".npz", "overlay": ".jpg"}
@@ -185,9 +185,10 @@ def read_score(path: str | Path) -> Score:
         or 0 in score.shape[1:]
         or keys.shape != score.shape[:1]
         or size.shape != (2,)
-        or (keys < 0).any()
+        or ((keys < 0) | (keys >= IGNORE)).any()
         or (np.diff(keys) <= 0).any()
         or (size < 1).any()
+        or float(size[0]) * float(size[1]) > PIXEL_LIMIT
     ):
         raise DataError(
             f"{path} is no score file (score uint8 (k, h, w), rising keys (k,), size (2,)); "
