@@ -45,9 +45,9 @@ def trained(scenes_root, tmp_path_factory):
 
 def test_cues(trained, scenes_root):
     cues = CueFile.open(trained / "cue.npz")
-    assert len(cues) == 12
-    for _, cue in cues.items():
-        assert cue.sum(0).max() <= 1 and cue[0].any()
+    assert len(cues) == 12 and cues.num_classes == 7
+    found = np.stack([cue for _, cue in cues.items()])
+    assert found.sum(1).max() == 1 and found[:, 0].any() and found[:, 1:].any()
 
 
 def test_from_tags_to_miou(trained, scenes_root, tmp_path):
