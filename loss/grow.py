@@ -36,16 +36,24 @@ def region_map(
     Source: Huang et al., CVPR 2018 (DSRG), similarity criterion with two thresholds.
     """
     check_shapes(score, seed, tag)
-    seed = seed.bool()
-    classes = torch.arange(seed.shape[1], device=seed.device).view(1, -1, 1, 1)
-    painted = torch.where(seed, classes, UNSET).amax(dim=1)
-    allowed = candidates(tag)[:, :, None, None]
-    best, index = score.masked_fill(~allowed, -1).max(dim=1)
+    number = torch.arange(1, seed.shape[1] + 1, dtype=torch.int16, device=seed.device)
+    painted = (seed.bool() * number.view(1, -1, 1, 1)).amax(dim=1).long() + UNSET
+    # Only the classes an image may hold are compared: few of many. The list of an image with
+    # fewer than others is filled up with its background, which then loses every tie to itself.
+    allowed = candidates(tag)
+    most = int(allowed.sum(dim=1).max())
+    listed = allowed.logical_not().sort(dim=1, stable=True).indices[:, :most]
+    listed = listed * allowed.gather(1, listed)
+    image = torch.arange(len(score), device=score.device)[:, None]
+    best, place = score[image, listed].max(dim=1)
+    index = (
+        listed[:, :, None, None].expand(-1, -1, *place.shape[1:]).gather(1, place[:, None])[:, 0]
+    )
     sure = torch.where(index == 0, best > threshold_background, best > threshold_foreground)
     return torch.where(sure, index, painted)
 
 
-def grow(
+def grow_seeds(
     score: Tensor,
     seed: Tensor,
     tag: Tensor,
@@ -76,7 +84,7 @@ def grow(
     mask = region[image] == label[:, None, None]
     start = seed[image, label] & mask
     touched = (flood_cpu if mask.device.type == "cpu" else flood)(mask, start)
-    held = (seed.sum(dim=1) == 1)[image]
+    held = (seed.sum(dim=1, dtype=torch.int16) == 1)[image]
     grown = seed.clone()
     grown[image, label] |= touched & ~held
     return grown
@@ -119,7 +127,7 @@ def flood_cpu(mask: Tensor, start: Tensor) -> Tensor:
     keep = np.zeros(total, bool)
     keep[part[start.numpy()]] = True
     keep[0] = False
-    return torch.from_numpy(keep[part])
+    return torch.from_numpy(keep.take(part))
 
 
 def candidates(tag: Tensor) -> Tensor:

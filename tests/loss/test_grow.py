@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from loss.grow import UNSET, flood, flood_cpu, grow, region_map
+from loss.grow import UNSET, flood, flood_cpu, grow_seeds, region_map
 
 REFERENCE = Path(__file__).resolve().parents[3] / "shared/data/reference/dsrg.npz"
 THRESHOLD = (0.6, 0.8)
@@ -64,21 +64,21 @@ def tensors(problem):
 @settings(deadline=None, max_examples=150)
 def test_grow_equals_walk(problem):
     expected = np.stack([walk(*image, *THRESHOLD) for image in zip(*problem)])
-    assert np.array_equal(grow(*tensors(problem), *THRESHOLD).numpy(), expected)
+    assert np.array_equal(grow_seeds(*tensors(problem), *THRESHOLD).numpy(), expected)
 
 
 @given(problems())
 @settings(deadline=None, max_examples=150)
 def test_laws(problem):
     score, seed, tag = tensors(problem)
-    grown = grow(score, seed, tag, *THRESHOLD)
+    grown = grow_seeds(score, seed, tag, *THRESHOLD)
     assert (grown | seed).equal(grown), "a seed is never removed"
     added = grown & ~seed
     assert not (added & (seed.sum(1, keepdim=True) == 1)).any(), "nor overwritten"
     absent = torch.nn.functional.pad(tag == 0, (1, 0), value=False)[:, :, None, None]
     assert not (added & absent).any(), "a class outside the tags never grows"
-    assert grow(score, grown, tag, *THRESHOLD).equal(grown), "one pass is the fixpoint"
-    mirrored = grow(score.flip(3), seed.flip(3), tag, *THRESHOLD)
+    assert grow_seeds(score, grown, tag, *THRESHOLD).equal(grown), "one pass is the fixpoint"
+    mirrored = grow_seeds(score.flip(3), seed.flip(3), tag, *THRESHOLD)
     assert mirrored.flip(3).equal(grown)
 
 
@@ -131,7 +131,7 @@ def test_diagonal_neighbours_connect():
     score[0, 1] = torch.eye(3)
     seed = torch.zeros_like(score, dtype=torch.bool)
     seed[0, 1, 0, 0] = True
-    assert grow(score, seed, torch.ones(1, 1))[0, 1].equal(torch.eye(3) > 0)
+    assert grow_seeds(score, seed, torch.ones(1, 1))[0, 1].equal(torch.eye(3) > 0)
 
 
 def test_thresholds_are_strict():
@@ -146,7 +146,7 @@ def test_a_region_grows_through_another_classes_seed_but_not_onto_it():
     score[0, 1] = 1
     seed = torch.zeros_like(score, dtype=torch.bool)
     seed[0, 1, 0, 0] = seed[0, 2, 0, 2] = True
-    grown = grow(score, seed, torch.ones(1, 2))
+    grown = grow_seeds(score, seed, torch.ones(1, 2))
     assert grown[0, 1, 0].tolist() == [True, True, False, True, True]
     assert grown[0, 2, 0].tolist() == [False, False, True, False, False]
 
@@ -154,16 +154,20 @@ def test_a_region_grows_through_another_classes_seed_but_not_onto_it():
 def test_nothing_tagged_and_nothing_seeded():
     score = torch.rand(2, 4, 5, 6)
     seed = torch.zeros_like(score, dtype=torch.bool)
-    assert not grow(score, seed, torch.zeros(2, 3)).any()
+    assert not grow_seeds(score, seed, torch.zeros(2, 3)).any()
 
 
 @pytest.mark.parametrize(
     ("shape", "seed", "tag"),
-    [((1, 3, 4, 4), (1, 3, 4, 5), (1, 2)), ((1, 3, 4, 4), (1, 3, 4, 4), (1, 3)), ((3, 4), (3, 4), (1, 2))],
-)  # fmt: skip
+    [
+        ((1, 3, 4, 4), (1, 3, 4, 5), (1, 2)),
+        ((1, 3, 4, 4), (1, 3, 4, 4), (1, 3)),
+        ((3, 4), (3, 4), (1, 2)),
+    ],
+)
 def test_shapes_are_checked(shape, seed, tag):
     with pytest.raises(ValueError, match=r"\(N, C"):
-        grow(torch.zeros(shape), torch.zeros(seed, dtype=torch.bool), torch.zeros(tag))
+        grow_seeds(torch.zeros(shape), torch.zeros(seed, dtype=torch.bool), torch.zeros(tag))
 
 
 @pytest.mark.skipif(not REFERENCE.is_file(), reason="the reference data are not on this machine")
@@ -181,5 +185,5 @@ def test_equals_the_released_layer(score, expected, foreground, background, pool
         monkeypatch.setattr("loss.grow.flood_cpu", flood)
     with np.load(REFERENCE) as data:
         given = [torch.from_numpy(data[name]) for name in (score, "cues", "labels", expected)]
-    found = grow(given[0], given[1], given[2][:, 1:], foreground, background)
+    found = grow_seeds(given[0], given[1], given[2][:, 1:], foreground, background)
     assert found.equal(given[3])
