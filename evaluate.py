@@ -58,6 +58,8 @@ def main(flags: Flags) -> None:
         raise DataError("Give one folder to evaluate, or two to compare.")
     if flags.run and len(flags.folder) == 2:
         raise DataError("--run goes with one folder, not with a comparison of two.")
+    if flags.run and report.find_training(flags.run) is None:
+        raise DataError(f"--run {flags.run} holds neither log.jsonl nor recipe.json.")
     tried = measure.thresholds(*flags.threshold)
     spec = resolve(flags.dataset, flags.root)
     found = [measure.find(folder, flags.kind) for folder in flags.folder]

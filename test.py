@@ -1,6 +1,5 @@
 """Predict with a checkpoint: python test.py CHECKPOINT --out DIR [flags]."""
 
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +10,9 @@ import tyro
 from datalist import DataError
 from datalist.spec import Spec, resolve
 from method import STAGES, stage_class
-from utils import checkpoint
+from utils import checkpoint, distributed
+from utils.distributed import World, choose_device
 from utils.infer import Predict, cores, predict_split
-from utils.loop import choose_device
 
 
 def load_stage(path: Path, dataset: str = "", root: str = ""):
@@ -43,15 +42,22 @@ def load_stage(path: Path, dataset: str = "", root: str = ""):
     return stage
 
 
-def work(rank: int, count: int, path: Path, dataset: str, root: str, predict: Predict) -> None:
-    """One of `count` processes: its share of the images on its own device or threads."""
-    device = choose_device(predict.device)
-    if device.type == "cuda" and device.index is None:
-        device = torch.device("cuda", rank % torch.cuda.device_count())
-    threads = max(1, (predict.threads or cores()) // count)
+def work(rank: int, place: World, path: Path, dataset: str, root: str, predict: Predict) -> None:
+    """One of several processes: its share of the images on its own device or threads.
+
+    Args:
+        rank: number of a process that this program started; torchrun's have theirs in `place`.
+        place: the processes there are.
+        path, dataset, root, predict: as in `main`.
+    """
+    if rank:
+        place = replace(place, rank=rank, local_rank=rank)
+    device = choose_device(predict.device, place)
+    threads = max(1, (predict.threads or cores()) // place.local_size)
     if device.type == "cpu":
-        torch.set_num_threads(max(1, cores() // count))
-    predict_split(load_stage(path, dataset, root), predict, device, threads, (rank, count))
+        torch.set_num_threads(max(1, cores() // place.local_size))
+    stage = load_stage(path, dataset, root)
+    predict_split(stage, predict, device, threads, (place.rank, place.size))
 
 
 def main(
@@ -67,18 +73,19 @@ def main(
         dataset: voc, coco, scenes or a folder; empty: the one trained on
         root: where voc, coco or scenes lies
     """
-    device = choose_device(predict.device)
-    spawned = device.type == "cuda" and device.index is None
-    count = predict.processes or (torch.cuda.device_count() if spawned else 1)
-    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:  # torchrun shares the list out
-        rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-        work(rank, world, path, dataset, root, predict)
+    place = distributed.world()
+    if place.size > 1:  # torchrun shares the list out
+        work(0, place, path, dataset, root, predict)
         return
+    device = choose_device(predict.device)
+    every = device.type == "cuda" and predict.device in ("auto", "cuda")
+    count = predict.processes or (torch.cuda.device_count() if every else 1)
     if count == 1:
-        work(0, 1, path, dataset, root, predict)
+        work(0, place, path, dataset, root, predict)
     else:
         load_stage(path, dataset, root)  # refuse here, in one sentence, not in every process
-        torch.multiprocessing.spawn(work, (count, path, dataset, root, predict), nprocs=count)
+        place = World(0, count, 0, count)
+        torch.multiprocessing.spawn(work, (place, path, dataset, root, predict), nprocs=count)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,8 @@ def main(arguments: list[str]) -> int:
     recipe, rest = choose_recipe(kind, arguments[1:])
 
     # After the quick refusals: these take a second to import.
-    from utils.loop import Interrupted, Run, train
+    from utils import distributed
+    from utils.loop import Run
 
     def parse(recipe: tyro.conf.OmitArgPrefixes[type(recipe)], run: tyro.conf.OmitArgPrefixes[Run]):
         return recipe, run
@@ -73,19 +74,37 @@ def main(arguments: list[str]) -> int:
         args=rest,
         config=(tyro.conf.FlagCreatePairsOff,),
     )
-    spec = resolve(recipe.dataset, recipe.root or None)
-    print("\n".join(f"{key:20} {value}" for key, value in asdict(recipe).items()))
+    place = distributed.world()
+    device = distributed.choose_device(run.device, place)
+    with distributed.joined(place, device):
+        return run_stage(name, kind, recipe, run, place)
+
+
+def run_stage(name: str, kind: type, recipe, run, place) -> int:
+    """Build a stage and train it; returns the exit code."""
     import torch
 
-    torch.manual_seed(recipe.seed)
-    stage = kind(recipe, spec)
-    print(stage.load())
+    from utils.distributed import main_first
+    from utils.loop import Interrupted, train
+
+    with main_first(place):  # the embedded data set is drawn, or weights fetched, only once
+        spec = resolve(recipe.dataset, recipe.root or None)
+        torch.manual_seed(recipe.seed)
+        stage = kind(recipe, spec)
+        report = stage.load()
+    if place.main:
+        print("\n".join(f"{key:20} {value}" for key, value in asdict(recipe).items()))
+        print(report)
     try:
-        if not train(stage, name, run):
+        if not train(stage, name, run, place) and place.main:
             print(f"{run.out}: finished before, {recipe.steps} steps")
     except Interrupted as stop:
         number = signal.Signals(stop.args[0])
-        print(f"stopped by {number.name}; the same command goes on from {run.out}", file=sys.stderr)
+        if place.main:
+            print(
+                f"stopped by {number.name}; the same command goes on from {run.out}",
+                file=sys.stderr,
+            )
         return 128 + number
     return 0
 

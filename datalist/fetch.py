@@ -28,6 +28,7 @@ from datalist import DataError
 from datalist.check import inspect
 from datalist.convert import augment_voc, render_coco
 from datalist.spec import resolve
+from datalist.tag import collect, write_tags
 
 BLOCK = 1 << 20
 PAUSE = 5.0
@@ -216,6 +217,9 @@ def fetch(dataset: str, root: Path, keep: bool = False, masks: tuple[str, ...] =
             provide(archive, root, keep)
     spec = resolve(dataset, root)
     if dataset == "coco":
+        if not (root / "tags.csv").is_file():
+            # Half a gigabyte of json takes every run long to read; this takes it no time.
+            write_tags(root / "tags.csv", collect(spec), spec.classes)
         for split in masks:
             render_coco(spec, split)
 

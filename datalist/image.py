@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 import zlib
 from pathlib import Path
 
@@ -15,8 +14,8 @@ from datalist import DataError
 from datalist.archive import replacing
 from datalist.spec import IGNORE, palette
 
-PIXEL_LIMIT = 1 << 27
-"""Pixels of one image (400 MB decoded): more is taken for an attack or a mistake."""
+PIXEL_LIMIT = 1 << 26
+"""Pixels of one image (200 MB decoded): more is taken for an attack or a mistake."""
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 ORIENTATION = 0x0112
 """EXIF tag of how the camera was held."""
@@ -124,13 +123,13 @@ def write_mask(path: Path, mask: np.ndarray) -> None:
 
 def _opened(path: Path) -> Image.Image:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Pillow on large images: the limit below decides
-            image = Image.open(path, formats=FORMATS)
+        image = Image.open(path, formats=FORMATS)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist.") from None
     except Image.DecompressionBombError:
-        raise DataError(f"{path} has more pixels than {PIXEL_LIMIT}: not read.") from None
+        raise DataError(
+            f"{path} has more than {PIXEL_LIMIT >> 20} million pixels: scale it down."
+        ) from None
     except Exception as error:
         # Damaged heads raise a dozen types in Pillow's plugins, struct.error among them.
         if isinstance(error, OSError) and error.errno:
@@ -138,7 +137,7 @@ def _opened(path: Path) -> Image.Image:
         raise DataError(f"{path} is not a readable image.") from None
     if image.width * image.height > PIXEL_LIMIT:
         image.close()
-        raise DataError(f"{path} has more pixels than {PIXEL_LIMIT}: not read.")
+        raise DataError(f"{path} has more than {PIXEL_LIMIT >> 20} million pixels: scale it down.")
     return image
 
 

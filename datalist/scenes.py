@@ -63,15 +63,15 @@ def arrow(u: ndarray, v: ndarray) -> ndarray:
 
 # Textures: lightness in [0, 1] at a point of the object's own frame.
 def stripe(u: ndarray, v: ndarray) -> ndarray:
-    return (np.sin(17 * u) > 0).astype(np.float32)
+    return (np.sin(12 * u) > 0).astype(np.float32)
 
 
 def dot(u: ndarray, v: ndarray) -> ndarray:
-    return (np.hypot((u * 3.2) % 1 - 0.5, (v * 3.2) % 1 - 0.5) < 0.3).astype(np.float32)
+    return (np.hypot((u * 2.4) % 1 - 0.5, (v * 2.4) % 1 - 0.5) < 0.32).astype(np.float32)
 
 
 def check(u: ndarray, v: ndarray) -> ndarray:
-    return ((np.floor(u * 3.6) + np.floor(v * 3.6)) % 2).astype(np.float32)
+    return ((np.floor(u * 2.6) + np.floor(v * 2.6)) % 2).astype(np.float32)
 
 
 def zigzag(u: ndarray, v: ndarray) -> ndarray:
@@ -161,7 +161,7 @@ def ground(rng: np.random.Generator, size: tuple[int, int]) -> ndarray:
     phase = 2 * np.pi / wavelength
     ripple = np.sin(x * float(phase * np.cos(angle)) + y * float(phase * np.sin(angle)))
     grain = rng.uniform(0, 14) * ripple * (cloud(rng, size, (2,)) > 0)
-    canvas += (grain + rng.uniform(6, 20) * cloud(rng, size, (6, 14, 30)))[..., None]
+    canvas += (grain + rng.uniform(5, 15) * cloud(rng, size, (6, 14, 30)))[..., None]
     return canvas
 
 
@@ -190,7 +190,7 @@ def place(
     """Draw one object of class `index` (0-based) into `canvas` and `mask`, in place."""
     kind = kinds[index]
     height, width = mask.shape
-    radius = float(min(height, width) * np.exp(rng.uniform(np.log(0.14), np.log(0.46))))
+    radius = float(min(height, width) * np.exp(rng.uniform(np.log(0.17), np.log(0.46))))
     cy = rng.uniform(0.35 * radius, height - 0.35 * radius)
     cx = rng.uniform(0.35 * radius, width - 0.35 * radius)
     angle = rng.uniform(-0.5, 0.5)
@@ -208,14 +208,14 @@ def place(
     inside = depth > 0
 
     base = colour(rng, 60, 200)
-    contrast = rng.uniform(0.25, 0.45)
+    contrast = rng.uniform(0.3, 0.5)
     light = 1 + rng.uniform(0.05, 0.2) * (rng.uniform(-1, 1) * x - y)
     # Larger objects are nearer: their pattern grows, though less than they do.
     fine = (radius / (0.25 * min(height, width))) ** 0.6
     lightness = 1 - contrast + 2 * contrast * kind.texture(u * fine, v * fine)
     body = base * (lightness * light)[..., None]
     body[depth < 0.07] *= 0.75
-    side = 0.33
+    side = 0.36
     on, ink = badge(index, (u - kind.badge[0]) / side, (v - kind.badge[1]) / side)
     # Six hues, one a class, within ten degrees: distractors come in the same ones.
     hue = (60 * index + rng.uniform(-10, 10)) / 360 % 1
@@ -308,7 +308,9 @@ def draw(
     try:
         for folder in ("JPEGImages", "Annotations", "SegmentationClass", "ImageSets/Segmentation"):
             (draft / folder).mkdir(parents=True)
-        (draft / "classes.txt").write_text("\n".join(["background", *(k.name for k in kinds)]) + "\n")
+        (draft / "classes.txt").write_text(
+            "\n".join(["background", *(k.name for k in kinds)]) + "\n"
+        )
         for split, (name, count) in enumerate((("train", train), ("val", val))):
             ids = [f"{name}_{number:05d}" for number in range(count)]
             stream = [seed, list(WORLD).index(world), split]

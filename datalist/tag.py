@@ -248,6 +248,14 @@ def read_instances(path: Path) -> dict:
 READERS = {"text": from_text, "folders": from_folders, "instances": from_instances}
 
 
+def collect(spec: Spec) -> Tags:
+    """Read the tags of the images of all splits, but for those (of a test) without annotation."""
+    names = list(dict.fromkeys(name for split in spec.lists for name in spec.ids(split)))
+    if find(spec)[0] == "xml":
+        names = [name for name in names if spec.annotation_path(name).is_file()]
+    return read_tags(spec, names)
+
+
 def write_tags(path: Path, tags: Mapping[str, Iterable[int]], classes: Sequence[str]) -> None:
     """Write `tags.csv`, whole or not at all."""
     with replacing(path) as part, open(part, "w", encoding="utf-8", newline="") as file:
@@ -292,16 +300,9 @@ class Arguments:
 
 
 def main(arguments: Arguments) -> None:
-    """Collect the tags of every split that has some."""
+    """Write the tags of every listed image."""
     spec = resolve(arguments.dataset, arguments.root)
-    found: Tags = {}
-    for split in spec.lists:
-        try:
-            found |= read_tags(spec, spec.ids(split))
-        except DataError as error:
-            print(f"{split}: left out: {error}", file=sys.stderr)
-    if not found:
-        raise DataError(f"{spec.name} has no tags in any split.")
+    found = collect(spec)
     write_tags(arguments.out, found, spec.classes)
     print(f"{arguments.out}: tags of {len(found)} images")
 

@@ -69,8 +69,8 @@ def expand_loss(
 
     def image_mean(log: Tensor, member: Tensor) -> Tensor:
         """Mean of `log` over an image's member classes, then over images."""
-        share = member / member.sum(dim=1, keepdim=True).clamp_min(1)
-        return (log * share.to(log.dtype)[member]).sum() / len(member)
+        share = member.to(log.dtype) / member.sum(dim=1, keepdim=True).clamp_min(1)
+        return (log * share[member]).sum() / len(member)
 
     pooled = rank_pool(foreground[present], decay_foreground)
     peak = foreground.flatten(2).amax(dim=2)[absent]

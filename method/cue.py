@@ -1,13 +1,15 @@
-"""SEC's two cue networks: where a tagged class shows (foreground), and where nothing is (background).
+"""SEC's two cue networks: where a tagged class shows, and where nothing is.
 
 Both are VGG16 classifiers trained from tags. The foreground network's class activation maps,
 cut at a share of their maximum, are the cues of the tagged classes. The background network's
-gradient at conv4_1 tells how much a place matters to any class; where it matters least is background.
+gradient at conv4_1 tells how much a place matters to any class; where it matters least is
+background.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,7 +17,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from datalist.dataset import Images
-from method.recipe import SMALL, VGGRecipe
+from method.recipe import SMALL, SMOKE, VGGRecipe
 from method.stage import Stage
 from network.vgg import BackgroundCueVGG, ForegroundCueVGG
 from network.weight import load_vgg
@@ -30,7 +32,19 @@ class CueRecipe(VGGRecipe):
     decay_every: int = 4000
     """Steps between two cuts of the learning rate (the author, SEC issue 8)."""
     threshold: float = 0.2
-    """Foreground: cells above this share of the map's maximum. Background: see its recipe."""
+    """Cells above this share of their map's maximum are cues (weak-localization)."""
+
+
+# Maps of a network from scratch are broad: on `scenes` a cut at 0.2 is right in 72 of 100 cells,
+# at 0.5 in 88, and SEC lives on sure cues.
+SMALL_FOREGROUND = {
+    **SMALL,
+    "weights": "none",
+    "pool": (2, 2, 1, 0, 0),
+    "dilation": (1, 1, 1, 1, 1),
+    "steps": 400,
+    "threshold": 0.5,
+}
 
 
 class Classifier(Stage):
@@ -64,14 +78,9 @@ class ForegroundCue(Classifier):
 
     recipes = {
         "paper": CueRecipe(pool=(2, 2, 2, 0, 0), dilation=(1, 1, 1, 1, 1)),
-        "small": CueRecipe(
-            **{**SMALL, "weights": "none", "pool": (2, 2, 2, 0, 0), "dilation": (1,) * 5, "steps": 400}
-        ),
-        "smoke": CueRecipe(
-            **{**SMALL, "weights": "none", "pool": (2, 2, 2, 0, 0), "dilation": (1,) * 5, "steps": 4,
-               "batch": 2, "width": (4,) * 5, "hidden": 8, "size": (32, 32)}
-        ),
-    }  # fmt: skip
+        "small": CueRecipe(**SMALL_FOREGROUND),
+        "smoke": CueRecipe(**{**SMALL_FOREGROUND, **SMOKE}),
+    }
 
     def __init__(self, recipe, spec):
         super().__init__(recipe, spec)
@@ -108,8 +117,24 @@ class BackgroundCueRecipe(CueRecipe):
     """Dilation of each block's convolutions."""
     threshold: float = 0.1
     """Share of the grid, least salient first, that is background."""
+    head: Literal["dense", "average"] = "dense"
+    """Fully connected layers (as released), or 3 x 3 convolutions and the global average (ours)."""
+    layer: str = "conv4_1"
+    """Layer whose gradient is the saliency (generate_bg_cues); its grid is the cues' grid."""
     median: int = 3
     """Side of the median filter on the saliency, cells."""
+
+
+# From scratch the dense head learns nothing in some hundred steps. With the average, the lowest
+# tenth at conv3_1 is background with precision 0.99 on `scenes`, at conv4_1 0.88.
+SMALL_BACKGROUND = {
+    **SMALL,
+    "weights": "none",
+    "pool": (2, 2, 1, 0, 0),
+    "steps": 300,
+    "head": "average",
+    "layer": "conv3_1",
+}
 
 
 class BackgroundCue(Classifier):
@@ -117,17 +142,20 @@ class BackgroundCue(Classifier):
 
     recipes = {
         "paper": BackgroundCueRecipe(),
-        "small": BackgroundCueRecipe(**{**SMALL, "weights": "none", "pool": (2, 2, 2, 2, 2), "steps": 400}),
-        "smoke": BackgroundCueRecipe(
-            **{**SMALL, "weights": "none", "steps": 4, "batch": 2, "width": (4,) * 5, "hidden": 8,
-               "size": (32, 32)}
-        ),
-    }  # fmt: skip
+        "small": BackgroundCueRecipe(**SMALL_BACKGROUND),
+        "smoke": BackgroundCueRecipe(**{**SMALL_BACKGROUND, **SMOKE}),
+    }
 
     def __init__(self, recipe, spec):
         super().__init__(recipe, spec)
         self.network = BackgroundCueVGG(
-            spec.num_classes - 1, recipe.size, recipe.hidden, recipe.dropout, **recipe.trunk()
+            spec.num_classes - 1,
+            recipe.size,
+            recipe.hidden,
+            recipe.dropout,
+            recipe.head,
+            recipe.layer,
+            **recipe.trunk(),
         )
 
     def scores(self, image: Tensor, tag: Tensor | None = None) -> Tensor:

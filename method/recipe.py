@@ -52,6 +52,8 @@ class VGGRecipe(Recipe):
 
     width: tuple[int, ...] = (64, 128, 256, 512, 512)
     """Channels of the five blocks (train.prototxt of SEC)."""
+    depth: tuple[int, ...] = (2, 2, 3, 3, 3)
+    """Convolutions of the five blocks (VGG16)."""
     hidden: int = 1024
     """Channels of fc6 and fc7 (train.prototxt of SEC)."""
     pool: tuple[int, ...] = (2, 2, 2, 1, 1)
@@ -67,7 +69,7 @@ class VGGRecipe(Recipe):
 
     def trunk(self) -> dict:
         """Arguments of `network.vgg.Trunk`."""
-        names = ("width", "pool", "window", "dilation", "norm", "convention")
+        names = ("width", "depth", "pool", "window", "dilation", "norm", "convention")
         return {name: getattr(self, name) for name in names}
 
 
@@ -77,13 +79,17 @@ SMALL = {
     "size": (80, 80),
     "mirror": True,
     "optimizer": "adamw",
-    "lr": 3e-3,
+    "lr": 2e-3,
     "weight_decay": 1e-2,
     "policy": "poly",
     "warmup": 20,
-    "width": (16, 32, 48, 64, 64),
-    "hidden": 96,
+    "width": (24, 48, 64, 96, 96),
+    "depth": (1, 1, 1, 1, 1),
+    "hidden": 128,
     "norm": True,
-    "dropout": 0.2,
+    "dropout": 0.1,
 }
 """What all small recipes share (ours): a narrow network that learns from scratch on a laptop."""
+
+SMOKE = {"steps": 4, "batch": 2, "width": (4, 4, 4, 4, 4), "hidden": 8, "size": (32, 32)}
+"""What all smoke recipes change of the small ones: seconds, to see every line run."""

@@ -11,15 +11,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import densecrf
 import torch
 from torch import Tensor, nn
 
+import densecrf
 from datalist import DataError
 from datalist.cue import CueFile
 from datalist.dataset import Images
 from loss import constrain_loss, decay_for, expand_loss, floor_softmax, seed_loss
-from method.recipe import SMALL, VGGRecipe
+from method.recipe import SMALL, SMOKE, VGGRecipe
 from method.stage import Stage
 from network.vgg import LargeFOV
 from network.weight import load_vgg
@@ -75,7 +75,7 @@ class SEC(Stage):
     recipes = {
         "paper": SECRecipe(),
         "small": SECRecipe(**SMALL_SEC),
-        "smoke": SECRecipe(**{**SMALL_SEC, "steps": 4, "batch": 2, "width": (4, 4, 4, 4, 4), "hidden": 8, "size": (32, 32)}),
+        "smoke": SECRecipe(**{**SMALL_SEC, **SMOKE}),
     }
 
     def __init__(self, recipe, spec):

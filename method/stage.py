@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar
 
-import densecrf
 import torch
 from torch import Tensor, nn
 
+import densecrf
 from datalist.spec import Spec
 from method.recipe import Recipe
 
@@ -47,8 +48,16 @@ class Stage:
         self.device = torch.device("cpu")
         self.replica: Callable | None = None
         self.half = False
+        self.average: Callable[[Tensor], Tensor] = lambda value: value
+        self.part: Callable[[str], AbstractContextManager] = lambda name: nullcontext()
 
     # -- set by whoever runs the stage ------------------------------------------------------
+    # replica: the network wrapped for several processes or compiled; the forward pass takes it.
+    # half: run the network in bfloat16.
+    # average: mean of a tensor over the processes. A loss that divides by a count over the
+    #     batch (valid pixels, say) divides by `average(count)`, so that the split changes nothing;
+    #     losses that average over images need no care, each process has as many.
+    # part: context that times a part of the step under a name.
 
     def to(self, device: torch.device) -> Stage:
         """Move the network to a device; channels last, which convolutions prefer."""
@@ -57,10 +66,14 @@ class Stage:
         return self
 
     def forward(self, image: Tensor) -> Tensor:
-        """Run the network (or its replica on several devices), in bfloat16 where asked; float32 out."""
+        """Run the network or its replica, in bfloat16 where asked; float32 out."""
+        # The replica averages gradients; a prediction in one process must not wait for the others.
+        network = self.replica if self.replica and self.network.training else self.network
         image = image.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            output = (self.replica or self.network)(image)
+        with self.part("network"), torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.half
+        ):  # fmt: skip
+            output = network(image)
         return output.float()
 
     # -- training ---------------------------------------------------------------------------
@@ -102,9 +115,11 @@ class Stage:
 
     def optimizer(self) -> torch.optim.Optimizer:
         """The recipe's optimiser over `groups`."""
-        if self.recipe.optimizer == "adamw":
-            return torch.optim.AdamW(self.groups(), lr=self.recipe.lr)
-        return torch.optim.SGD(self.groups(), lr=self.recipe.lr, momentum=self.recipe.momentum)
+        recipe = self.recipe
+        fused = self.device.type == "cuda"  # one kernel for all parameters
+        if recipe.optimizer == "adamw":
+            return torch.optim.AdamW(self.groups(), lr=recipe.lr, fused=fused)
+        return torch.optim.SGD(self.groups(), lr=recipe.lr, momentum=recipe.momentum, fused=fused)
 
     def schedule(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
         """The recipe's learning-rate policy, stepped once an optimiser step."""
@@ -127,7 +142,10 @@ class Stage:
         raise NotImplementedError
 
     def after_step(self, step: int) -> None:
-        """Called after each optimiser step (moving averages and the like)."""
+        """Called after each optimiser step (moving averages and the like).
+
+        What it keeps must be part of the network's state dict, or a resumed run lacks it.
+        """
 
     def panels(self, batch: dict) -> dict[str, Tensor]:
         """Class maps (N, h, w) to show beside the images of a batch, by title."""

@@ -1,10 +1,11 @@
 """The ceiling: the same network trained on the true masks."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from datalist.dataset import Images
+from datalist.spec import IGNORE
 from method.sec import SEC, SECRecipe
 
 
@@ -21,12 +22,18 @@ class Supervised(SEC):
     def dataset(self) -> Images:
         recipe = self.recipe
         return Images(
-            self.spec, recipe.split, size=recipe.size, mask=self.spec.mask_folder,
-            mirror=recipe.mirror, seed=recipe.seed,
+            self.spec,
+            recipe.split,
+            size=recipe.size,
+            mask=self.spec.mask_folder,
+            mirror=recipe.mirror,
+            seed=recipe.seed,
         )
 
     def losses(self, batch: dict, step: int) -> dict[str, Tensor]:
         logit = self.forward(batch["image"])
         mask = nn.functional.interpolate(batch["mask"][:, None].float(), size=logit.shape[-2:])
-        loss = nn.functional.cross_entropy(logit, mask[:, 0].long(), ignore_index=255)
-        return {"segment": loss}
+        mask = mask[:, 0].long()
+        loss = nn.functional.cross_entropy(logit, mask, ignore_index=IGNORE, reduction="sum")
+        count = self.average((mask != IGNORE).sum().float())
+        return {"segment": loss / count.clamp_min(1)}

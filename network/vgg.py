@@ -6,13 +6,13 @@ one that trains from scratch on a laptop.
 """
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor, nn
 
 from network.normalise import Normalise
 
-DEPTH = (2, 2, 3, 3, 3)
 FULL = (64, 128, 256, 512, 512)
 
 
@@ -24,6 +24,7 @@ class Trunk(nn.Module):
         pool: stride of the pool after each block; 0 leaves the pool out.
         window: side of the pools: 3 (padded by 1, DeepLab) or 2 (unpadded, plain VGG16).
         dilation: dilation of the convolutions of each block.
+        depth: number of convolutions of each block.
         norm: batch normalisation after each convolution; for training from scratch.
         convention: colour convention of the weights, see `Normalise`.
     """
@@ -34,6 +35,7 @@ class Trunk(nn.Module):
         pool: Sequence[int] = (2, 2, 2, 1, 1),
         window: int = 3,
         dilation: Sequence[int] = (1, 1, 1, 1, 2),
+        depth: Sequence[int] = (2, 2, 3, 3, 3),
         norm: bool = False,
         convention: str = "torchvision",
     ):
@@ -44,9 +46,9 @@ class Trunk(nn.Module):
         self.window = window
         self.layers: list[list[str]] = []
         channels = 3
-        for block, (out, depth, rate) in enumerate(zip(width, DEPTH, dilation), start=1):
+        for block, (out, count, rate) in enumerate(zip(width, depth, dilation), start=1):
             names = []
-            for layer in range(1, depth + 1):
+            for layer in range(1, count + 1):
                 name = f"conv{block}_{layer}"
                 self.add_module(name, nn.Conv2d(channels, out, 3, padding=rate, dilation=rate))
                 if norm:
@@ -138,14 +140,14 @@ class LargeFOV(nn.Module):
     Source: train.prototxt of the released SEC code.
     """
 
-    def __init__(self, num_classes: int, hidden: int = 1024, rate: int = 12, dropout: float = 0.5, **trunk):
+    def __init__(
+        self, num_classes: int, hidden: int = 1024, rate: int = 12, dropout: float = 0.5, **trunk
+    ):
         super().__init__()
         self.trunk = Trunk(**trunk)
         self.fc6 = fully_connected(self.trunk.width[-1], hidden, 3, rate)
         self.fc7 = fully_connected(hidden, hidden, 1)
-        self.fc8 = fully_connected(
-            hidden, num_classes, 1, std=new_layer_std(self.trunk.norm)
-        )
+        self.fc8 = fully_connected(hidden, num_classes, 1, std=new_layer_std(self.trunk.norm))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -195,43 +197,59 @@ class ForegroundCueVGG(nn.Module):
 
 
 class BackgroundCueVGG(nn.Module):
-    """Plain VGG16 classifier whose gradient at conv4_1 is a saliency map.
+    """VGG16 classifier whose gradient at one of its layers is a saliency map.
 
     Args:
         num_tags: foreground classes.
-        size: (height, width) of its input; the fully connected layers depend on it.
+        size: (height, width) of its input; a dense head depends on it.
+        head: "dense", the fully connected layers of VGG16, or "average", 3 x 3 convolutions and
+            the global average: dense layers need a pretrained trunk or far more images.
+        layer: where the gradient is taken.
         hidden, dropout, trunk: as in `LargeFOV`.
 
-    Source: weak-localization/background of the released SEC code.
+    Source: weak-localization/background of the released SEC code (dense, conv4_1).
     """
 
-    def __init__(self, num_tags: int, size: tuple[int, int], hidden: int = 1024, dropout: float = 0.5, **trunk):
+    def __init__(
+        self,
+        num_tags: int,
+        size: tuple[int, int],
+        hidden: int = 1024,
+        dropout: float = 0.5,
+        head: str = "dense",
+        layer: str = "conv4_1",
+        **trunk,
+    ):
         super().__init__()
         self.trunk = Trunk(**trunk)
-        with torch.no_grad():
-            self.trunk.eval()
-            flat = self.trunk(torch.zeros(1, 3, *size)).numel()
-            self.trunk.train()
-        self.fc6 = nn.Linear(flat, hidden)
-        self.fc7 = nn.Linear(hidden, hidden)
-        self.score = nn.Linear(hidden, num_tags)
-        if not self.trunk.norm:
-            nn.init.normal_(self.score.weight, std=0.01)
-            nn.init.zeros_(self.score.bias)
+        self.layer = layer
+        self.dense = head == "dense"
+        kernel = 3
+        inputs = self.trunk.width[-1]
+        if self.dense:
+            height, width = (-(-side // prod(max(1, s) for s in self.trunk.pool)) for side in size)
+            inputs, kernel = inputs * height * width, 1
+        self.fc6 = fully_connected(inputs, hidden, kernel)
+        self.fc7 = fully_connected(hidden, hidden, kernel)
+        self.score = fully_connected(hidden, num_tags, 1, std=new_layer_std(self.trunk.norm))
         self.dropout = nn.Dropout(dropout)
 
     def classify(self, feature: Tensor) -> Tensor:
-        x = self.trunk(feature, first="conv4_1").flatten(1)
+        """Class logits (N, num_tags) of the output of `layer`."""
+        x = self.trunk(feature, first=self.layer)
+        if self.dense:
+            x = x.flatten(1)[:, :, None, None]
         x = self.dropout(torch.relu(self.fc6(x)))
-        return self.score(self.dropout(torch.relu(self.fc7(x))))
+        x = self.dropout(torch.relu(self.fc7(x)))
+        return self.score(x.mean(dim=(2, 3), keepdim=True)).flatten(1)
 
     def forward(self, image: Tensor) -> Tensor:
         """Class logits (N, num_tags) of RGB images 0..255, (N, 3, H, W)."""
-        return self.classify(self.trunk(image, last="conv4_1"))
+        return self.classify(self.trunk(image, last=self.layer))
 
     def saliency(self, image: Tensor) -> Tensor:
-        """Largest absolute gradient of the summed logits over conv4_1's channels, (N, h, w)."""
-        with torch.enable_grad():
-            feature = self.trunk(image, last="conv4_1").detach().requires_grad_()
+        """Largest absolute gradient of the summed logits over the layer's channels, (N, h, w)."""
+        with torch.inference_mode(False), torch.enable_grad():  # also called while predicting
+            feature = self.trunk(image.clone(), last=self.layer).detach().requires_grad_()
             (gradient,) = torch.autograd.grad(self.classify(feature).sum(), feature)
         return gradient.abs().amax(dim=1)

@@ -1,6 +1,7 @@
 """Start a network from published weights, key by key, with a report of what went where."""
 
 from dataclasses import dataclass, field
+from math import isqrt
 from pathlib import Path
 
 import torch
@@ -74,14 +75,16 @@ def subsample(weight: Tensor, shape: torch.Size) -> Tensor:
     Source: the reduction that makes vgg16_20M from VGG16 (fc6 7 x 7 x 4096 -> 3 x 3 x 1024).
     """
     if weight.ndim == 2 and len(shape) == 4:
-        side = next(n for n in (7, 1) if weight.shape[1] % (n * n) == 0 and (n == 1) == (shape[2] == 1))
+        side = isqrt(weight.shape[1] // shape[1]) if shape[2] > 1 else 1
         weight = weight.reshape(weight.shape[0], -1, side, side)
     for axis, size in enumerate(shape):
         have = weight.shape[axis]
         if have < size:
             raise WeightError(f"cannot make {tuple(shape)} from {tuple(weight.shape)}")
-        keep = torch.linspace(0, have - 1, size).round().long() if axis >= 2 else torch.arange(size) * (have // size)
-        weight = weight.index_select(axis, keep)
+        # Channels: every n-th. Places: from edge to edge.
+        every = torch.arange(size) * (have // size)
+        spread = torch.linspace(0, have - 1, size).round().long()
+        weight = weight.index_select(axis, every if axis < 2 else spread)
     return weight
 
 

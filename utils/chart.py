@@ -8,8 +8,8 @@ import numpy as np
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
-WIDTH, HEIGHT = 640, 250
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 30
+WIDTH, HEIGHT = 480, 220
+LEFT, RIGHT, TOP, BOTTOM = 50, 12, 12, 28
 
 
 def lines(
@@ -86,11 +86,12 @@ def heat(matrix: NDArray, classes: Sequence[str]) -> Markup:
     """
     count = len(classes)
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    cell = 56 if count <= 8 else 36 if count <= 12 else 24 if count <= 30 else 13
-    font = 12 if cell >= 24 else 9
-    margin = min(150, 14 + int(0.62 * font * max(map(len, classes))))
-    slant = cell < 56
-    top = margin if slant else 26
+    cell = 56 if count <= 8 else 36 if count <= 12 else 24 if count <= 30 else 11
+    font = 13 if cell >= 24 else 8.5
+    longest = min(18, max(map(len, classes))) * 0.6 * font
+    margin = 14 + int(longest)
+    slant = longest > cell - 4
+    top = int(0.9 * longest) + 16 if slant else 26
     parts = []
     for row, name in enumerate(classes):
         y = top + row * cell
@@ -120,12 +121,12 @@ def heat(matrix: NDArray, classes: Sequence[str]) -> Markup:
                     f'y="{y + cell / 2 + 4}">{100 * value:.0f}</text>'
                 )
     side = count * cell
-    right = 70 if slant else 8  # room for the last slanted name
-    frame = f'<rect class="frame" x="{margin}" y="{top}" width="{side}" height="{side}" rx="3"/>'
+    right = int(0.5 * longest) if slant else 8  # room for the last slanted name
+    small = " small" if count <= 12 else ""
     width, height = margin + side + right, top + side + 4
     return Markup(
-        f'<svg class="heat" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        f'role="img" aria-label="Confusion matrix">{frame}{"".join(parts)}</svg>'
+        f'<svg class="heat{small}" viewBox="0 0 {width} {height}" width="{width}" '
+        f'height="{height}" role="img" aria-label="Confusion matrix">{"".join(parts)}</svg>'
     )
 
 
@@ -133,11 +134,11 @@ def _error(row: int, column: int) -> str:
     return "missed" if column == 0 else "invented" if row == 0 else "swapped"
 
 
-def _name(name: str, x: float, y: float, font: int, anchor: str, turn: str = "") -> str:
+def _name(name: str, x: float, y: float, font: float, anchor: str, turn: str = "") -> str:
     shown = name if len(name) <= 18 else name[:17] + "…"
     return (
-        f'<text class="name" x="{x:.0f}" y="{y:.0f}" font-size="{font}" text-anchor="{anchor}"'
-        f"{turn}>{escape(shown)}</text>"
+        f'<text class="name" x="{x:.0f}" y="{y:.0f}"{turn} '
+        f'style="font-size:{font}px;text-anchor:{anchor}">{escape(shown)}</text>'
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import zipfile
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,12 @@ def save(path: Path, content: dict[str, Any]) -> None:
         Path(draft).unlink(missing_ok=True)
 
 
+def sweep(folder: Path) -> None:
+    """Remove the drafts of checkpoints that a kill left behind."""
+    for draft in folder.glob(".last.pt-*"):
+        draft.unlink(missing_ok=True)
+
+
 def load(path: Path) -> dict[str, Any]:
     """Read a checkpoint; only tensors and plain values are accepted.
 
@@ -48,6 +55,9 @@ def load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise DataError(f"{path}: no such checkpoint")
     try:
+        with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums
+            if torn := archive.testzip():
+                raise ValueError(f"the checksum of its part {torn} is wrong")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         previous = path.with_name("previous.pt")

@@ -79,17 +79,16 @@ def _in_turn(queues: list[Iterator[int]], rounds: int) -> Iterator[int]:
             yield from [n for n in [next(queue, None)] if n is not None]
 
 
-def pictures(
-    spec: Spec, image_id: str, labels: list[NDArray[np.uint8]]
-) -> dict[str, str | list[str]]:
-    """Pictures of one image as data URIs.
+def pictures(spec: Spec, image_id: str, labels: list[NDArray[np.uint8]]) -> dict:
+    """Pictures of one image as data URIs, no larger than SIDE.
 
     Args:
         labels: class indices (H, W) of one or two runs.
 
     Returns:
-        "photo", "truth", "prediction" (one for each run), "error": for one run where it missed,
-        invented or swapped a class; for two where they differ and which of them is right.
+        "size" (width, height), "photo", "truth", "prediction" (one for each run), and "error":
+        for one run where it missed, invented or swapped a class; for two where they differ and
+        which of them is right.
     """
     truth = read_truth(spec, image_id)
     height, width = truth.shape
@@ -111,6 +110,7 @@ def pictures(
     colour = palette(256)
     colour[IGNORE] = 255
     return {
+        "size": size,
         "photo": _jpeg(photo),
         "truth": _png(truth, colour, clear),
         "prediction": [_png(label, colour, clear) for label in labels],

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import cv2
-import densecrf
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
+import densecrf
 from datalist import DataError
 from datalist.dataset import Images, worker_init
 from datalist.image import read_mask
@@ -78,7 +78,11 @@ def missing(ids: Sequence[str], predict: Predict) -> list[str]:
 
 
 def predict_split(
-    stage: Any, predict: Predict, device: torch.device, threads: int, share: tuple[int, int] = (0, 1)
+    stage: Any,
+    predict: Predict,
+    device: torch.device,
+    threads: int,
+    share: tuple[int, int] = (0, 1),
 ) -> None:
     """Predict the images of a split that are not there yet.
 
@@ -96,8 +100,10 @@ def predict_split(
     stage.network.eval()
     need_tag = predict.restrict_to_tags or not stage.background or "cue" in predict.save
     data = Images(stage.spec, predict.split, tag=need_tag)
-    wanted = set(missing(data.ids, predict))
-    places = [place for place, name in enumerate(data.ids) if name in wanted][share[0] :: share[1]]
+    # Shared out before what is there already is left out: that changes while others write.
+    places = range(len(data.ids))[share[0] :: share[1]]
+    wanted = set(missing([data.ids[place] for place in places], predict))
+    places = [place for place in places if data.ids[place] in wanted]
     loader = DataLoader(
         Subset(data, places),
         batch_size=predict.batch,
@@ -105,7 +111,9 @@ def predict_split(
         num_workers=2 if device.type == "cuda" else 0,
         worker_init_fn=worker_init,
     )
-    bar = tqdm(total=len(places), unit="image", desc="predict", disable=predict.quiet or share[0] > 0)
+    bar = tqdm(
+        total=len(places), unit="image", desc="predict", disable=predict.quiet or share[0] > 0
+    )
     pending: deque[Future] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for samples in loader:
@@ -195,8 +203,7 @@ def finish(stage: Any, predict: Predict, sample: dict, score: Any, cue: Any) -> 
     if predict.crf and len(keys) > 1:
         score = refine(score, image, stage.test_crf())
     if "score" in predict.save:
-        byte = np.rint(score * 255).clip(0, 255).astype(np.uint8)
-        write_score(output_path(predict.out, "score", name), byte, keys, image.shape[:2])
+        write_score(output_path(predict.out, "score", name), score, keys, image.shape[:2])
     if "label" in predict.save or "overlay" in predict.save:
         label = keys[score.argmax(0)].astype(np.uint8)
         if "overlay" in predict.save:

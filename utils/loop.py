@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import signal
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
@@ -18,9 +20,11 @@ from tqdm import tqdm
 
 from datalist import DataError
 from datalist.dataset import worker_init
-from utils import checkpoint
+from utils import checkpoint, distributed
+from utils.distributed import World, choose_device
 from utils.log import Log
 from utils.output import write_text
+from utils.timer import Timer
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,10 @@ class Run:
     """Steps between lines of the log; values are means over them."""
     picture_every: int = 200
     """Steps between pictures in TensorBoard; 0: none."""
+    compile: bool = False
+    """Compile the network with torch.compile: minutes at the start, faster steps on CUDA."""
+    profile: bool = False
+    """Print at the end where the time of a step went."""
     quiet: bool = False
     """No progress bar."""
 
@@ -56,10 +64,20 @@ class Draws(Sampler):
         batch: images a step.
         first, last: steps to deliver, `first` included, `last` not.
         seed: seed of the order.
+        share: part of each batch to deliver, where several processes split it; default all.
     """
 
-    def __init__(self, length: int, batch: int, first: int, last: int, seed: int):
+    def __init__(
+        self,
+        length: int,
+        batch: int,
+        first: int,
+        last: int,
+        seed: int,
+        share: slice = slice(None),
+    ):
         self.length, self.batch, self.first, self.last, self.seed = length, batch, first, last, seed
+        self.share = share
 
     def __len__(self) -> int:
         return self.last - self.first
@@ -73,27 +91,19 @@ class Draws(Sampler):
                     epoch = draw // self.length
                     order = np.random.default_rng([self.seed, epoch]).permutation(self.length)
                 batch.append((int(order[draw % self.length]), draw))
-            yield batch
+            yield batch[self.share]
 
 
 class Interrupted(Exception):
     """A signal asked the run to stop; its number is the argument."""
 
 
-def choose_device(name: str) -> torch.device:
-    """Turn auto / cpu / cuda / cuda:N into a device.
-
-    Errors: DataError where CUDA is asked for and not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise DataError(f"--device {name}: give auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise DataError(f"--device {name}: this machine has no CUDA device; give cpu or auto")
-    return device
+def seed_everything(*numbers: int) -> None:
+    """Seed every global generator from some numbers >= 0, the same on all machines."""
+    state = np.random.SeedSequence(numbers).generate_state(2, np.uint32)
+    random.seed(int(state[0]))
+    np.random.seed(state[0])
+    torch.manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)  # CUDA devices too
 
 
 def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
@@ -104,63 +114,78 @@ def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
     }
 
 
-def train(stage: Any, name: str, run: Run) -> bool:
+def train(stage: Any, name: str, run: Run, place: World | None = None) -> bool:
     """Train a stage to its last step, from the beginning or from its last checkpoint.
 
     Args:
         stage: an object that keeps the stage contract.
         name: name of the stage, stored in the checkpoint.
         run: where and how.
+        place: this process among those of torchrun, which have been joined; default alone.
 
     Returns:
         Whether there was anything left to do.
 
-    Errors: DataError for a folder that holds another run, FloatingPointError for a loss that is
-    not finite, Interrupted (after a checkpoint) on SIGTERM or Ctrl-C.
+    Errors: DataError for a folder that holds another run or a batch that cannot be split,
+    FloatingPointError for a loss that is not finite, Interrupted (after a checkpoint) on SIGTERM
+    or Ctrl-C.
     """
     recipe = stage.recipe
-    device = choose_device(run.device)
+    place = place or World()
+    share = place.share(recipe.batch)
+    device = choose_device(run.device, place)
     run.out.mkdir(parents=True, exist_ok=True)
     stage.to(device)
     stage.half = run.precision == "bfloat16"
+    stage.average = distributed.mean
+    if place.size > 1:
+        stage.network, stage.replica = distributed.replicate(stage.network, device)
+    if run.compile:
+        stage.replica = torch.compile(stage.replica or stage.network)
     optimizer = stage.optimizer()
     schedule = stage.schedule(optimizer)
-    step, meter = 0, {}
-    path = checkpoint.newest(run.out)
-    if path is not None:
-        content = checkpoint.load(path)
-        check_same_run(path, content, name, stage)
-        stage.network.load_state_dict(content["network"])
-        optimizer.load_state_dict(content["optimizer"])
-        schedule.load_state_dict(content["schedule"])
-        step, meter = content["step"], content["meter"]
-        if step >= recipe.steps:
-            return False
-    write_text(run.out / "recipe.json", json.dumps({"stage": name, **asdict(recipe)}, indent=1))
+    step, meter = resume(stage, name, run.out, optimizer, schedule)
+    if not distributed.agree(step, device):
+        raise DataError(
+            f"{run.out}: not all machines see its checkpoint; --out needs a shared disk"
+        )
+    if step >= recipe.steps:
+        return False
 
     data = stage.dataset()
     workers = run.workers if run.workers >= 0 else (4 if device.type == "cuda" else 0)
+    first = place.rank * share
     loader = DataLoader(
         data,
-        batch_sampler=Draws(len(data), recipe.batch, step, recipe.steps, recipe.seed),
+        batch_sampler=Draws(
+            len(data), recipe.batch, step, recipe.steps, recipe.seed, slice(first, first + share)
+        ),
         num_workers=workers,
         worker_init_fn=worker_init,
         pin_memory=device.type == "cuda",
     )
-    log = Log(run.out, step)
+    log = None
+    if place.main:
+        checkpoint.sweep(run.out)
+        write_text(run.out / "recipe.json", json.dumps({"stage": name, **asdict(recipe)}, indent=1))
+        log = Log(run.out, step)
+    timer = Timer(device) if run.profile else None
+    part = timer.part if timer else nullcontext_of
+    stage.part = part
 
     def save() -> None:
-        content = {
-            "stage": name,
-            "recipe": asdict(recipe),
-            "classes": list(stage.spec.classes),
-            "network": stage.network.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "schedule": schedule.state_dict(),
-            "step": step,
-            "meter": meter,
-        }
-        checkpoint.save(run.out / "last.pt", content)
+        if place.main:
+            content = {
+                "stage": name,
+                "recipe": asdict(recipe),
+                "classes": list(stage.spec.classes),
+                "network": stage.network.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "schedule": schedule.state_dict(),
+                "step": step,
+                "meter": meter,
+            }
+            checkpoint.save(run.out / "last.pt", content)
 
     caught: list[int] = []
     handlers = {
@@ -168,47 +193,89 @@ def train(stage: Any, name: str, run: Run) -> bool:
         for number in (signal.SIGINT, signal.SIGTERM)
     }
     stage.network.train()
-    saved = monotonic()
-    bar = tqdm(total=recipe.steps, initial=step, desc=name, unit="step", disable=run.quiet)
+    saved, began = monotonic(), step
+    quiet = run.quiet or not place.main
+    bar = tqdm(total=recipe.steps, initial=step, desc=name, unit="step", disable=quiet)
+    batches = iter(loader)
     try:
-        for batch in loader:
-            # Dropout and the like depend on the seed and the step alone, whatever came before.
-            torch.manual_seed(hash((recipe.seed, step)) % 2**63)
-            batch = to_device(batch, device)
-            terms = stage.losses(batch, step)
-            total = torch.stack(list(terms.values())).sum()
-            if not math.isfinite(total.item()):
-                raise FloatingPointError(explain(step, terms, batch["id"]))
+        while step < recipe.steps:
+            with part("load"):
+                batch = to_device(next(batches), device)
+            # The random state of a step is its number: dropout, mixing and the like depend on
+            # nothing that came before, so no state of any generator need be stored.
+            seed_everything(recipe.seed, step, place.rank)
+            with part("losses"):
+                terms = stage.losses(batch, step)
+                total = torch.stack(list(terms.values())).sum()
             optimizer.zero_grad(set_to_none=True)
-            total.backward()
-            optimizer.step()
+            with part("backward"):
+                total.backward()
+            # One read of all numbers, after the backward pass has been queued.
+            own = torch.stack([total, *terms.values()]).detach()
+            signalled = own.new_tensor([float(bool(caught))])
+            *values, stop = distributed.mean(torch.cat([own, signalled])).tolist()
+            if not all(map(math.isfinite, values)):
+                raise FloatingPointError(explain(step, terms, total, batch["id"], place))
+            with part("optimizer"):
+                optimizer.step()
             lr = schedule.get_last_lr()[0]
             schedule.step()
             stage.after_step(step)
             step += 1
-            for key, value in {"loss": total, **terms}.items():
-                meter[key] = meter.get(key, 0.0) + value.item()
+            for key, value in zip(["loss", *terms], values):
+                meter[key] = meter.get(key, 0.0) + value
             bar.update()
             if step % run.log_every == 0 or step == recipe.steps:
                 count = (step - 1) % run.log_every + 1
                 means = {key: value / count for key, value in meter.items()}
-                log.scalars(step, {"lr": lr, **means})
                 bar.set_postfix({key: f"{value:.3f}" for key, value in means.items()})
+                if log:
+                    log.scalars(step, {"lr": lr, **means})
                 meter = {}
-            if run.picture_every and step % run.picture_every == 0:
+            if log and run.picture_every and step % run.picture_every == 0:
                 show(stage, log, step, batch)
-            if caught:
+            if stop:  # all processes see it at the same step, whichever the signal reached
                 save()
-                raise Interrupted(caught[0])
+                raise Interrupted(caught[0] if caught else signal.SIGTERM)
             if step == recipe.steps or monotonic() - saved > run.save_every:
                 save()
                 saved = monotonic()
     finally:
         bar.close()
-        log.close()
+        if log:
+            log.close()
         for number, handler in handlers.items():
             signal.signal(number, handler)
+        if timer and place.main:
+            print(timer.table(step - began))
     return True
+
+
+def nullcontext_of(_: str) -> nullcontext:
+    """Stand in for `Timer.part` where nothing is timed."""
+    return nullcontext()
+
+
+def resume(stage: Any, name: str, out: Path, optimizer: Any, schedule: Any) -> tuple[int, dict]:
+    """Restore a run from its folder.
+
+    Returns:
+        The step to go on with and the sums of the losses since the last line of the log; 0 and
+        nothing where the folder holds no checkpoint.
+    """
+    path = checkpoint.newest(out)
+    if path is None:
+        return 0, {}
+    content = checkpoint.load(path)
+    check_same_run(path, content, name, stage)
+    try:
+        stage.network.load_state_dict(content["network"])
+        optimizer.load_state_dict(content["optimizer"])
+        schedule.load_state_dict(content["schedule"])
+        return int(content["step"]), dict(content["meter"])
+    except (KeyError, RuntimeError, ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path}: does not fit this version of the network ({reason})") from error
 
 
 def check_same_run(path: Path, content: dict, name: str, stage: Any) -> None:
@@ -223,9 +290,17 @@ def check_same_run(path: Path, content: dict, name: str, stage: Any) -> None:
         raise DataError(f"{path} was trained on other classes: {advice}")
 
 
-def explain(step: int, terms: dict, ids: list[str]) -> str:
+def explain(
+    step: int, terms: dict[str, torch.Tensor], total: torch.Tensor, ids: list[str], place: World
+) -> str:
     """One sentence on a loss that is not finite."""
-    wrong = [f"{key} = {value.item()}" for key, value in terms.items() if not value.isfinite().all()]
+    wrong = [
+        f"{key} = {value.item()}" for key, value in terms.items() if not value.isfinite().all()
+    ]
+    if not wrong and total.isfinite():
+        return (
+            f"step {step}: the loss of another process is not finite (process {place.rank} stops)"
+        )
     return (
         f"step {step}: the loss is not finite ({', '.join(wrong) or 'the sum overflows'}) on the "
         f"images {', '.join(ids)}; the last checkpoint is whole, try a lower learning rate"

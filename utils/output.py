@@ -148,7 +148,8 @@ def write_score(path: str | Path, score: ArrayLike, keys: ArrayLike, size: tuple
     """Write scores compactly: 8 bits a value, channels that round to zero left out.
 
     Args:
-        score: probabilities or normalised CAMs in [0, 1], (k, h, w).
+        score: probabilities or normalised CAMs, (k, h, w): floats in [0, 1], or uint8 in
+            0..255 (255 = 1), stored as they are.
         keys: class index of each channel, rising, (k,); 0 is background.
         size: (height, width) of the image.
 
@@ -160,9 +161,12 @@ def write_score(path: str | Path, score: ArrayLike, keys: ArrayLike, size: tuple
         raise DataError(f"Scores are (k, h, w) with k keys, not {score.shape}, {keys.shape}.")
     if (keys < 0).any() or (np.diff(keys) <= 0).any():
         raise DataError(f"Class indices of scores rise from 0, unlike {keys.tolist()} ({path}).")
-    if score.size and not (score.min() >= -1e-4 and score.max() <= 1 + 1e-4):  # NaN fails, too
+    byte = score.dtype == np.uint8
+    if (
+        not byte and score.size and not (score.min() >= -1e-4 and score.max() <= 1 + 1e-4)
+    ):  # NaN fails, too
         raise DataError(f"Scores lie in [0, 1], not [{score.min()}, {score.max()}] ({path}).")
-    stored = np.rint(score * 255.0).clip(0, 255).astype(np.uint8)
+    stored = score if byte else np.rint(score * 255.0).clip(0, 255).astype(np.uint8)
     kept = stored.any((1, 2))
     size = np.asarray(size, dtype=np.int64)
     write_npz(path, {"score": stored[kept], "keys": keys[kept], "size": size})

@@ -27,8 +27,9 @@ class Run:
 
 
 def find_training(folder: Path) -> Path | None:
-    """Look for the log or recipe of a training run in a folder and in the one above it."""
-    for place in (folder, folder.absolute().parent):
+    """Look for the log or recipe of a training run: in a folder, above it, in `train` beside."""
+    above = folder.absolute().parent
+    for place in (folder, folder / "train", above, above / "train"):
         if (place / "log.jsonl").is_file() or (place / "recipe.json").is_file():
             return place
     return None
@@ -70,6 +71,7 @@ def write(
             runs=[_summary(run, spec) for run in runs],
             rows=_rows(spec, runs, colours),
             heats=[chart.heat(run.measured.matrix, classes) for run in runs],
+            mistakes=[_mistakes(run.measured.matrix, spec, colours) for run in runs],
             figures=[_figures(run) for run in runs],
             command=command,
             date=datetime.now().strftime("%Y-%m-%d %H:%M"),
@@ -136,6 +138,22 @@ def _rows(spec: Spec, runs: Sequence[Run], colours: Sequence[str]) -> list[dict]
     return sorted(rows, key=lambda r: (r["key"] is None, -(r["key"] or 0)))
 
 
+def _mistakes(matrix: np.ndarray, spec: Spec, colours: Sequence[str], most: int = 7) -> list[dict]:
+    """The pairs of classes that cost most pixels, as shares of all wrong pixels in percent."""
+    wrong = matrix - np.diag(matrix.diagonal())
+    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
+    found = [(int(n) // len(wrong), int(n) % len(wrong)) for n in order if wrong.flat[n]]
+    return [
+        {
+            "truth": spec.classes[row],
+            "prediction": spec.classes[column],
+            "colours": (colours[row], colours[column]),
+            "share": 100 * float(wrong[row, column] / wrong.sum()),
+        }
+        for row, column in found
+    ]
+
+
 def _gallery(spec: Spec, runs: Sequence[Run], workers: int, quiet: bool) -> tuple[list[dict], int]:
     ids = runs[0].measured.ids
     miou = np.stack([run.measured.image_miou for run in runs])
@@ -149,7 +167,7 @@ def _gallery(spec: Spec, runs: Sequence[Run], workers: int, quiet: bool) -> tupl
     for row in tqdm(chosen, "report", unit=" images", disable=quiet, dynamic_ncols=True):
         labels = [r.predictions.label(ids[row], r.measured.threshold or 0) for r in runs]
         item = gallery.pictures(spec, ids[row], labels)
-        spent += sum(len(text) for value in item.values() for text in value)
+        spent += len(json.dumps(item))
         if spent > gallery.BUDGET and items:
             break
         item["id"] = ids[row]

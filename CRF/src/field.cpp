@@ -59,10 +59,8 @@ struct Field::Buffer {
         std::vector<TermView> view;
         for (size_t k = 0; k < term.size(); ++k) {
             const Filter& f = *term[k]->filter;
-            const bool potts = term[k]->compatibility.kind == Compatibility::kPotts;
-            const float scale = potts ? term[k]->compatibility.weight * f.gain : -f.gain;
             view.push_back({f.corners, f.simplex.data(), f.corner.data(), f.in_weight.data(),
-                            f.slicing(), value[k].data(), sum[k][member].data(), scale});
+                            f.slicing(), value[k].data(), sum[k][member].data()});
         }
         return view;
     }
@@ -97,7 +95,10 @@ void Field::blur(Buffer& buffer, int member, int members) const {
         share((int64_t)buffer.value[k].size(), member, members, &begin, &end);
         std::vector<float*> table;
         for (auto& sum : buffer.sum[k]) table.push_back(sum.data());
-        passes().merge(buffer.value[k].data(), table.data(), members, begin, end);
+        const Compatibility& mu = buffer.term[k]->compatibility;
+        const float gain = buffer.term[k]->filter->gain;
+        const float scale = mu.kind == Compatibility::kPotts ? mu.weight * gain : -gain;
+        passes().merge(buffer.value[k].data(), table.data(), members, scale, begin, end);
     }
     for (size_t k = 0; k < buffer.term.size(); ++k) {
         const Filter& filter = *buffer.term[k]->filter;

@@ -24,7 +24,7 @@ int row_for(int labels) {
 template <int W, int V>
 struct Row {
     Vec<W> v[V];
-    explicit Row(const PixelPass&) {}
+    DENSECRF_INLINE void attach(const PixelPass&, int) {}
     static DENSECRF_INLINE int vectors() { return V; }
     DENSECRF_INLINE Vec<W> get(int b) const { return v[b]; }
     DENSECRF_INLINE void put(int b, Vec<W> x) { v[b] = x; }
@@ -33,7 +33,10 @@ template <int W>
 struct Row<W, 0> {
     float* v;
     int n;
-    explicit Row(const PixelPass& a) : v(a.scratch), n(a.row / W) {}
+    DENSECRF_INLINE void attach(const PixelPass& a, int) {
+        v = a.scratch;
+        n = a.row / W;
+    }
     DENSECRF_INLINE int vectors() const { return n; }
     DENSECRF_INLINE Vec<W> get(int b) const { return Vec<W>::load(v + b * W); }
     DENSECRF_INLINE void put(int b, Vec<W> x) { x.store(v + b * W); }
@@ -58,7 +61,7 @@ DENSECRF_INLINE void slice_row(Row<W, V>& q, const TermView& t, int64_t p) {
     const int32_t* corner = t.corner + (int64_t)t.simplex[p] * corners;
     const float* weight = t.out_weight + p * corners;
     for (int v = 0; v < corners; ++v)
-        add_row(q, t.value + (int64_t)corner[v] * row, weight[v] * t.scale);
+        add_row(q, t.value + (int64_t)corner[v] * row, weight[v]);
 }
 
 template <int W, int V, int Corners>
@@ -75,59 +78,82 @@ DENSECRF_INLINE void splat_row(const Row<W, V>& q, const TermView& t, int64_t p)
     }
 }
 
-template <int W, int V>
-DENSECRF_INLINE void softmax_row(Row<W, V>& q) {
-    Vec<W> top = q.get(0);
-    for (int b = 1; b < q.vectors(); ++b) top = max(top, q.get(b));
-    top = largest(top);
-    Vec<W> sum = Vec<W>::all(0.0f);
-    for (int b = 0; b < q.vectors(); ++b) {
-        const Vec<W> e = exp_nonpositive(q.get(b) - top);
-        q.put(b, e);
-        sum = sum + e;
+// Stage by stage over all G pixels: one pixel alone is a long chain of dependent instructions.
+template <int W, int V, int G>
+DENSECRF_INLINE void softmax_rows(Row<W, V>* q) {
+    Vec<W> top[G], sum[G];
+    const int vectors = q[0].vectors();
+    for (int g = 0; g < G; ++g) {
+        top[g] = q[g].get(0);
+        for (int b = 1; b < vectors; ++b) top[g] = max(top[g], q[g].get(b));
     }
-    const Vec<W> factor = Vec<W>::all(1.0f) / total(sum);
-    for (int b = 0; b < q.vectors(); ++b) q.put(b, q.get(b) * factor);
+    largest_of<W, G>(top);
+    for (int g = 0; g < G; ++g) sum[g] = Vec<W>::all(0.0f);
+    for (int b = 0; b < vectors; ++b)
+        for (int g = 0; g < G; ++g) {
+            const Vec<W> e = exp_nonpositive(q[g].get(b) - top[g]);
+            q[g].put(b, e);
+            sum[g] = sum[g] + e;
+        }
+    total_of<W, G>(sum);
+    for (int g = 0; g < G; ++g) {
+        const Vec<W> factor = Vec<W>::all(1.0f) / sum[g];
+        for (int b = 0; b < vectors; ++b) q[g].put(b, q[g].get(b) * factor);
+    }
+}
+
+template <int W, int V, int G>
+DENSECRF_INLINE void pixels_at(const PixelPass& a, int64_t p, float* stage) {
+    Row<W, V> q[G];
+    for (int g = 0; g < G; ++g) q[g].attach(a, g);
+    const int vectors = q[0].vectors(), row = vectors * W;
+    const float* first = a.logit ? a.logit : a.marginal_in;
+    for (int g = 0; g < G; ++g)
+        for (int b = 0; b < vectors; ++b) q[g].put(b, Vec<W>::load(first + (p + g) * row + b * W));
+    if (a.slice) {
+        if (a.self != 0.0f)
+            for (int g = 0; g < G; ++g) add_row(q[g], a.marginal_in + (p + g) * row, a.self);
+        for (int k = 0; k < a.terms; ++k) {
+            const TermView& t = a.term[k];
+            for (int g = 0; g < G; ++g) {
+                if (t.corners == 3) slice_row<W, V, 3>(q[g], t, p + g);
+                else if (t.corners == 6) slice_row<W, V, 6>(q[g], t, p + g);
+                else slice_row<W, V, 0>(q[g], t, p + g);
+            }
+        }
+    }
+    if (a.softmax) softmax_rows<W, V, G>(q);
+    if (a.splat) {
+        for (int k = 0; k < a.terms; ++k) {
+            const TermView& t = a.term[k];
+            for (int g = 0; g < G; ++g) {
+                if (t.corners == 3) splat_row<W, V, 3>(q[g], t, p + g);
+                else if (t.corners == 6) splat_row<W, V, 6>(q[g], t, p + g);
+                else splat_row<W, V, 0>(q[g], t, p + g);
+            }
+        }
+    }
+    if (a.marginal_out)
+        for (int g = 0; g < G; ++g) store_row(q[g], a.marginal_out + (p + g) * row);
+    if (a.plane_out)
+        for (int g = 0; g < G; ++g) store_row(q[g], stage + g * row);
 }
 
 template <int W, int V>
 void pixel_pass(const PixelPass& a) {
+    constexpr int G = V == 0 ? 1 : V <= 2 ? 4 : 2;
     constexpr int kStage = V > 0 ? 16 : 1;  // pixels whose results wait to be written plane by plane
-    alignas(64) float stage[kStage * (V > 0 ? V * W : 1)];
-    Row<W, V> q(a);
-    const int row = q.vectors() * W;
-    for (int64_t p = a.begin; p < a.end; ++p) {
-        const float* first = (a.logit ? a.logit : a.marginal_in) + p * row;
-        for (int b = 0; b < q.vectors(); ++b) q.put(b, Vec<W>::load(first + b * W));
-        if (a.slice) {
-            if (a.self != 0.0f) add_row(q, a.marginal_in + p * row, a.self);
-            for (int k = 0; k < a.terms; ++k) {
-                const TermView& t = a.term[k];
-                if (t.corners == 3) slice_row<W, V, 3>(q, t, p);
-                else if (t.corners == 6) slice_row<W, V, 6>(q, t, p);
-                else slice_row<W, V, 0>(q, t, p);
-            }
-        }
-        if (a.softmax) softmax_row(q);
-        if (a.splat) {
-            for (int k = 0; k < a.terms; ++k) {
-                const TermView& t = a.term[k];
-                if (t.corners == 3) splat_row<W, V, 3>(q, t, p);
-                else if (t.corners == 6) splat_row<W, V, 6>(q, t, p);
-                else splat_row<W, V, 0>(q, t, p);
-            }
-        }
-        if (a.marginal_out) store_row(q, a.marginal_out + p * row);
-        if (a.plane_out) {
-            const int slot = (int)((p - a.begin) % kStage);
-            if (V > 0) store_row(q, stage + slot * row);
-            if (slot == kStage - 1 || p + 1 == a.end) {
-                const float* from = V > 0 ? stage : a.scratch;
-                float* out = a.plane_out + p - slot;
-                for (int c = 0; c < a.labels; ++c)
-                    for (int i = 0; i <= slot; ++i) out[c * a.plane + i] = from[i * row + c];
-            }
-        }
+    alignas(64) float space[kStage * (V > 0 ? V * W : 1)];
+    float* stage = V > 0 ? space : a.scratch;
+    for (int64_t p = a.begin; p < a.end;) {
+        const int n = (int)(a.end - p < kStage ? a.end - p : kStage);
+        int i = 0;
+        for (; i + G <= n; i += G) pixels_at<W, V, G>(a, p + i, stage + i * a.row);
+        for (; i < n; ++i) pixels_at<W, V, 1>(a, p + i, stage + i * a.row);
+        if (a.plane_out)
+            for (int c = 0; c < a.labels; ++c)
+                for (int j = 0; j < n; ++j) a.plane_out[c * a.plane + p + j] = stage[j * a.row + c];
+        p += n;
     }
 }
 
@@ -234,17 +260,15 @@ Flaw logits(const float* energy, int64_t plane, int labels, int row, int64_t beg
     return !number ? kNotFinite : !possible ? kNoLabel : kFine;
 }
 
-void merge(float* target, float* const* table, int tables, int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-        target[i] = table[0][i];
-        table[0][i] = 0.0f;
-    }
-    for (int k = 1; k < tables; ++k) {
-        float* DENSECRF_RESTRICT more = table[k];
-        for (int64_t i = begin; i < end; ++i) {
-            target[i] += more[i];
-            more[i] = 0.0f;
-        }
+void merge(float* target, float* const* table, int tables, float scale, int64_t begin, int64_t end) {
+    float* DENSECRF_RESTRICT to = target;
+    for (int k = 0; k < tables; ++k) {
+        float* DENSECRF_RESTRICT from = table[k];
+        if (k == 0)
+            for (int64_t i = begin; i < end; ++i) to[i] = from[i] * scale;
+        else
+            for (int64_t i = begin; i < end; ++i) to[i] += from[i] * scale;
+        for (int64_t i = begin; i < end; ++i) from[i] = 0.0f;
     }
 }
 

@@ -16,7 +16,6 @@ struct TermView {
     const float* out_weight; // (pixels, corners) weights that slice
     const float* value;      // blurred table, read by slicing
     float* sum;              // table that splatting adds to
-    float scale;             // factor of the sliced message
 };
 
 struct PixelPass {
@@ -46,8 +45,9 @@ struct Passes {
     // rows of `logit` = -energy; padding and impossible labels become very negative.
     Flaw (*logits)(const float* energy, int64_t plane, int labels, int row, int64_t begin, int64_t end,
                    float* logit);
-    // target[i] = sum over tables of table[i]; tables are cleared.
-    void (*merge)(float* target, float* const* table, int tables, int64_t begin, int64_t end);
+    // target[i] = scale * sum over tables of table[i]; tables are cleared.
+    void (*merge)(float* target, float* const* table, int tables, float scale, int64_t begin,
+                  int64_t end);
     // Embeds n <= kBlock points, feature[dimension][kBlock] -> base[dim + 1][kBlock] (multiples of
     // dim + 1, divided by it), rank[dim + 1][kBlock], weight[n][dim + 1].
     void (*embed)(int dim, int n, const float* feature, int32_t* base, int32_t* rank, float* weight);

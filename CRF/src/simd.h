@@ -85,32 +85,19 @@ DENSECRF_INLINE Vec<W> exp_nonpositive(Vec<W> x) {
     return {(F)(scaled & alive)};
 }
 
-// Folding by shuffles leaves the result in every lane.
-template <int W, int Half = W / 2>
-struct Fold {
-    typedef typename Native<W>::I I;
-    static DENSECRF_INLINE I turned() {
-        I index;
-        for (int i = 0; i < W; ++i) index[i] = i ^ Half;
-        return index;
-    }
-    static DENSECRF_INLINE Vec<W> swap(Vec<W> a) {
+// Lane i of the result is lane i ^ Half: folding with it leaves the result in every lane.
+template <int W, int Half>
+DENSECRF_INLINE Vec<W> swap_lanes(Vec<W> a) {
 #if defined(__clang__)
-        Vec<W> r;
-        for (int i = 0; i < W; ++i) r.v[i] = a.v[i ^ Half];
-        return r;
+    Vec<W> r;
+    for (int i = 0; i < W; ++i) r.v[i] = a.v[i ^ Half];
+    return r;
 #else
-        return {__builtin_shuffle(a.v, turned())};
+    typename Native<W>::I index;
+    for (int i = 0; i < W; ++i) index[i] = i ^ Half;
+    return {__builtin_shuffle(a.v, index)};
 #endif
-    }
-    static DENSECRF_INLINE Vec<W> largest(Vec<W> a) { return Fold<W, Half / 2>::largest(max(a, swap(a))); }
-    static DENSECRF_INLINE Vec<W> total(Vec<W> a) { return Fold<W, Half / 2>::total(a + swap(a)); }
-};
-template <int W>
-struct Fold<W, 0> {
-    static DENSECRF_INLINE Vec<W> largest(Vec<W> a) { return a; }
-    static DENSECRF_INLINE Vec<W> total(Vec<W> a) { return a; }
-};
+}
 
 #else
 
@@ -181,25 +168,29 @@ DENSECRF_INLINE Vec<W> exp_nonpositive(Vec<W> x) {
     return x;
 }
 
-template <int W, int Half = W / 2>
-struct Fold {
-    static DENSECRF_INLINE Vec<W> largest(Vec<W> a) {
-        float x = a.v[0];
-        for (int i = 1; i < W; ++i) x = x > a.v[i] ? x : a.v[i];
-        return Vec<W>::all(x);
-    }
-    static DENSECRF_INLINE Vec<W> total(Vec<W> a) {
-        float x = a.v[0];
-        for (int i = 1; i < W; ++i) x += a.v[i];
-        return Vec<W>::all(x);
-    }
-};
+template <int W, int Half>
+DENSECRF_INLINE Vec<W> swap_lanes(Vec<W> a) {
+    Vec<W> r;
+    for (int i = 0; i < W; ++i) r.v[i] = a.v[i ^ Half];
+    return r;
+}
 
 #endif
 
-template <int W>
-DENSECRF_INLINE Vec<W> largest(Vec<W> a) { return Fold<W>::largest(a); }
-template <int W>
-DENSECRF_INLINE Vec<W> total(Vec<W> a) { return Fold<W>::total(a); }
+// The largest lane, or the sum of lanes, of each of G vectors, in every lane.
+template <int W, int G, int Half = W / 2>
+DENSECRF_INLINE void largest_of(Vec<W>* a) {
+    if constexpr (Half > 0) {
+        for (int g = 0; g < G; ++g) a[g] = max(a[g], swap_lanes<W, Half>(a[g]));
+        largest_of<W, G, Half / 2>(a);
+    }
+}
+template <int W, int G, int Half = W / 2>
+DENSECRF_INLINE void total_of(Vec<W>* a) {
+    if constexpr (Half > 0) {
+        for (int g = 0; g < G; ++g) a[g] = a[g] + swap_lanes<W, Half>(a[g]);
+        total_of<W, G, Half / 2>(a);
+    }
+}
 
 }  // namespace

@@ -328,6 +328,7 @@ def test_coco(small_coco, server):
     expected[:, 0] = person
     assert np.array_equal(read_mask(spec.mask_path("COCO_val2014_3")), expected)
     assert not spec.mask_path("COCO_train2014_1").exists()
+    assert (small_coco / "tags.csv").is_file()
     assert read_tags(spec, spec.ids("train")) == {
         "COCO_train2014_1": (person, dog),
         "COCO_train2014_2": (),

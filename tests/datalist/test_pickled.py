@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from datalist import DataError
 from datalist.cue import CueFile, from_pickle
-from datalist.pickled import read_arrays, read_cues
-from datalist.spec import VOC, resolve
+from datalist.pickled import read_arrays, read_cues, read_index
+from datalist.spec import VOC, resolve, safe_id
 
 CUES = {
     "0_labels": np.array([2], np.int64),
@@ -221,3 +221,14 @@ def test_any_pickle(tmp_path_factory, data):
         read_cues(path, path)
     except DataError:
         return
+
+
+@given(data=damaged(b"x.jpg 0\ny.jpg 1\n"))
+def test_any_index(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("index") / "index.txt"
+    path.write_bytes(data)
+    try:
+        names = read_index(path)
+    except DataError:
+        return
+    assert all(safe_id(name) == name and number.isdecimal() for number, name in names.items())

@@ -1,6 +1,5 @@
 import gzip
 
-import numpy as np
 import pytest
 from damage import damaged
 from hypothesis import given
@@ -210,5 +209,12 @@ def test_classes_that_cannot_be(tmp_path, text, match):
         read_classes(path)
 
 
-def test_palette_dtype():
-    assert palette(3).dtype == np.uint8
+@given(data=damaged(b"background\ncat\ntraffic light\n"))
+def test_any_classes(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("classes") / "classes.txt"
+    path.write_bytes(data)
+    try:
+        names = read_classes(path)
+    except DataError:
+        return
+    assert 2 <= len(names) <= 255 and len(set(names)) == len(names)

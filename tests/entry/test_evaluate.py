@@ -1,6 +1,7 @@
 """evaluate.py as a user runs it: a folder in, a table, score.json and one last line out."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -199,3 +200,41 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(world, tmp_path):
     path.write_bytes(whole)
     (root / "SegmentationClass/image_1.png").unlink()
     assert "1 of 4 images have no true mask" in refused(out)
+
+
+def test_report_flag_writes_one_page(world):
+    root, out, *_ = world
+    (out / "recipe.json").write_text('{"steps": 7}')
+    done = run(out, "--dataset", root, "--report", "--quiet")
+    page = (out / "report.html").read_text()
+    assert "--report" in page and "steps" in page
+    assert done.stdout.splitlines()[-2].startswith(str(out / "report.html"))
+    assert "neither" in run(out, "--dataset", root, "--run", root, code=1).stderr
+
+
+def test_script_evaluates_every_folder(world):
+    root, out, truths, predictions = world
+    other = out / "deeper" / "perfect"
+    for n, truth in enumerate(truths):
+        write_label(output_path(other, "label", f"image_{n}"), truth % 255)
+    write_label(output_path(out / "foreign", "label", "stranger"), truths[0] % 255)
+    environment = os.environ | {
+        "DATASET": str(root),
+        "OUT": str(out),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "VIRTUAL_ENV": sys.prefix,
+    }
+    command = ["bash", str(ROOT / "script/evaluation.sh")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()[1:]]
+    assert rows == [
+        [f"{mean(iou(truths, predictions)):.2f}", str(out)],
+        ["100.00", str(other)],
+        ["-", str(out / "foreign")],
+    ]
+    assert "no prediction" in done.stderr
+    assert (other / "score.json").exists() and (other / "report.html").exists()
+    environment["OUT"] = str(root)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 1 and "no predictions under" in done.stderr

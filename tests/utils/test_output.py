@@ -44,6 +44,13 @@ def test_score_round_trip(tmp_path_factory, score, size):
     assert output.upsample(found.score, size).shape == (kept.sum(), *size)
 
 
+def test_bytes_are_stored_as_they_are(tmp_path):
+    score = np.array([[[0, 7]], [[0, 0]], [[255, 128]]], np.uint8)
+    output.write_score(tmp_path / "a.npz", score, [1, 2, 3], (1, 2))
+    found = output.read_score(tmp_path / "a.npz")
+    assert (found.score == score[[0, 2]]).all() and found.keys.tolist() == [1, 3]
+
+
 def test_upsampling_is_bilinear_between_pixel_centres():
     ramp = np.array([[[0, 100]]], np.uint8)
     assert output.upsample(ramp, (1, 4))[0, 0] == pytest.approx([0, 25, 75, 100])

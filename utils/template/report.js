@@ -2,7 +2,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
 const two = data.runs.length === 2;
-const PAGE = 12;
+const PAGE = 6;
 
 function make(tag, properties = {}, ...children) {
   const node = Object.assign(document.createElement(tag), properties);
@@ -49,13 +49,14 @@ const orders = {
 function panel(item, name, source, error) {
   const frame = make("span", { className: "frame" }, photo(item));
   if (source) {
-    frame.append(make("img", { className: "over-photo", src: source, alt: name, loading: "lazy" }));
+    frame.append(make("img", { className: "over-photo", src: source, alt: name }));
   }
   const node = make("span", { className: error ? "panel error" : "panel" }, frame);
   node.append(make("small", { textContent: name }));
   return node;
 }
-const photo = (item) => make("img", { src: item.photo, alt: item.id, loading: "lazy" });
+const photo = (item) =>
+  make("img", { src: item.photo, alt: item.id, width: item.size[0], height: item.size[1] });
 
 function classesOf(item) {
   const entries = Object.entries(item.iou);
@@ -67,7 +68,7 @@ function classesOf(item) {
 function tile(item, position) {
   const value = item.miou.map(show).join(" | ");
   const head = make("span", { className: "item-head" });
-  head.append(make("strong", { textContent: value }), make("span", { textContent: item.id }));
+  head.append(make("strong", { textContent: "IoU " + value }), make("span", { textContent: item.id }));
   if (two) head.append(make("span", { textContent: show(item.differ) + " % differ" }));
   head.append(make("span", { className: "classes-of" }, ...classesOf(item).slice(0, 6)));
   const panels = make("span", { className: "panels" }, panel(item, "image"));

@@ -1,0 +1,22 @@
+# Sourced by the scripts that set up: a .venv unless an environment is active, then requirements.
+# Nothing is installed twice: a stamp remembers the files that were installed from.
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+PYTHON=${PYTHON:-python3}
+if [ -z "${VIRTUAL_ENV:-}" ] && [ -z "${CONDA_PREFIX:-}" ]; then
+  if [ ! -x .venv/bin/python ]; then
+    "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
+      { echo "setup: Python 3.10 or newer is needed; set PYTHON=/path/to/python3" >&2; exit 1; }
+    "$PYTHON" -m venv .venv ||
+      { echo "setup: 'python -m venv' failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+  fi
+  . .venv/bin/activate
+fi
+wanted="requirements.txt ${SETUP_EXTRA:-}"
+stamp="$(python -c 'import sys; print(sys.prefix)')/.seedseg-$(find CRF -type f -not -path '*/build/*' -not -path '*/__pycache__/*' -print0 | sort -z | xargs -0 cat $wanted - </dev/null | cksum | cut -d' ' -f1)"
+if [ ! -e "$stamp" ]; then
+  echo "setup: installing $wanted (some minutes the first time)"
+  set -- 
+  for file in $wanted; do set -- "$@" -r "$file"; done
+  python -m pip install --quiet --disable-pip-version-check "$@"
+  touch "$stamp"
+fi

@@ -1,0 +1,87 @@
+"""Data sets that any test may use: small scenes, and a folder of five other classes."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from datalist import scenes
+from datalist.cue import write_cues
+from datalist.image import read_mask, write_mask
+from datalist.spec import Spec, resolve
+
+FOUR = ("background", "rust", "paint", "crack", "moss")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def two_threads():
+    """Leave room for whatever else this machine does."""
+    torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+@pytest.fixture(scope="session")
+def scenes_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded data set with 12 images to train on and 4 to test on, six foreground classes."""
+    return scenes.draw(tmp_path_factory.mktemp("data") / "scenes", train=12, val=4)
+
+
+@pytest.fixture(scope="session")
+def four_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Somebody's own folder: background and four classes, coloured discs, odd image sizes.
+
+    Image 0 has no tag, image 1 has them all.
+    """
+    root = tmp_path_factory.mktemp("data") / "four"
+    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (root / name).mkdir(parents=True)
+    (root / "classes.txt").write_text("\n".join(FOUR) + "\n")
+    rng = np.random.default_rng(7)
+    rows = []
+    for number in range(10):
+        name = f"wall-{number}"
+        height, width = (int(n) for n in rng.integers(41, 78, 2))
+        image = rng.integers(90, 130, (height, width, 3)).astype(np.uint8)
+        mask = np.zeros((height, width), np.uint8)
+        tags = {0: [], 1: [1, 2, 3, 4]}.get(number, [1 + number % 4])
+        for tag in tags:
+            place = (int(width * (tag - 0.5) / 4), height // 2)
+            colour = [(200, 60, 20), (40, 60, 220), (10, 10, 10), (40, 190, 60)][tag - 1]
+            cv2.circle(image, place, width // 9, colour, -1)
+            cv2.circle(mask, place, width // 9, tag, -1)
+        cv2.imwrite(str(root / "JPEGImages" / f"{name}.jpg"), image[..., ::-1])
+        write_mask(root / "SegmentationClass" / f"{name}.png", mask)
+        rows.append(",".join([name, *(FOUR[tag] for tag in tags)]))
+    (root / "tags.csv").write_text("id,tags\n" + "\n".join(rows) + "\n")
+    ids = [row.split(",")[0] for row in rows]
+    (root / "ImageSets/Segmentation/train.txt").write_text("\n".join(ids[:8]) + "\n")
+    (root / "ImageSets/Segmentation/val.txt").write_text("\n".join(ids[8:]) + "\n")
+    return root
+
+
+def cues_of(spec: Spec, grid: tuple[int, int], path: Path) -> Path:
+    """Write cues made from the true masks of the training list: every third cell of each class."""
+    cues = {}
+    for name in spec.ids("train"):
+        mask = read_mask(spec.mask_path(name))
+        small = cv2.resize(mask, grid[::-1], interpolation=cv2.INTER_NEAREST)
+        cue = np.arange(spec.num_classes)[:, None, None] == small
+        cue[:, np.arange(grid[0]) % 3 > 0] = False
+        cues[name] = cue
+    write_cues(path, cues)
+    return path
+
+
+@pytest.fixture(scope="session")
+def scenes_cue(scenes_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Cue file of `scenes_root`."""
+    path = tmp_path_factory.mktemp("cue") / "scenes.npz"
+    return cues_of(resolve(str(scenes_root)), (20, 20), path)
+
+
+@pytest.fixture(scope="session")
+def four_cue(four_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Cue file of `four_root`."""
+    path = tmp_path_factory.mktemp("cue") / "four.npz"
+    return cues_of(resolve(str(four_root)), (20, 20), path)

@@ -1,0 +1,140 @@
+"""The loop: exact resume, signals, losses that are not finite, order of the images."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from tiny import TINY, Tiny, run_in
+
+from datalist import DataError
+from utils import checkpoint
+from utils.distributed import World
+from utils.loop import Draws, Interrupted, Run, seed_everything, train
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    content = checkpoint.load(folder / "last.pt")
+    assert content["step"] == content["recipe"]["steps"]
+    return content["network"]
+
+
+def same_bits(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_every_image_comes_once_an_epoch():
+    draws = list(Draws(10, 4, 0, 5, seed=3))
+    order = [index for batch in draws for index, _ in batch]
+    assert sorted(order[:10]) == sorted(order[10:]) == list(range(10))
+    assert order[:10] != order[10:]
+    assert [draw for batch in draws for _, draw in batch] == list(range(20))
+
+
+def test_order_does_not_depend_on_where_a_run_began():
+    assert list(Draws(10, 4, 0, 9, seed=3))[6:] == list(Draws(10, 4, 6, 9, seed=3))
+
+
+def test_shares_of_the_processes_make_up_the_batch():
+    whole = list(Draws(10, 4, 0, 5, seed=3))
+    parts = [list(Draws(10, 4, 0, 5, seed=3, share=slice(k, k + 2))) for k in (0, 2)]
+    assert [a + b for a, b in zip(*parts)] == whole
+
+
+def test_seeding_covers_each_generator_and_tells_steps_apart():
+    import random
+
+    import numpy as np
+
+    def drawn(*numbers):
+        seed_everything(*numbers)
+        return torch.rand(2).tolist(), np.random.rand(), random.random()
+
+    assert drawn(0, 5, 0) == drawn(0, 5, 0)
+    seen = [drawn(*numbers) for numbers in ((0, 5, 0), (5, 0, 0), (0, 6, 0), (0, 5, 1))]
+    for kind in range(3):
+        assert len({str(values[kind]) for values in seen}) == 4
+
+
+def test_killed_at_random_moments_ends_with_the_same_bits(tmp_path):
+    command = [sys.executable, tiny.__file__, str(tmp_path), "20"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout.split()[-1]) >= 10, result.stdout
+    assert same_bits(weights(tmp_path / "peace"), weights(tmp_path / "fire"))
+    peace, fire = (tmp_path / name / "log.jsonl" for name in ("peace", "fire"))
+    assert peace.read_text() == fire.read_text()
+    assert not list((tmp_path / "fire").glob(".last.pt-*"))
+
+
+def test_sigterm_writes_a_checkpoint_first(tmp_path):
+    class Stopped(Tiny):
+        def losses(self, batch, step):
+            if step == 4:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().losses(batch, step)
+
+    before = signal.getsignal(signal.SIGTERM)
+    run = Run(tmp_path, device="cpu", quiet=True, picture_every=0, save_every=1e9)
+    with pytest.raises(Interrupted):
+        train(Stopped(TINY), "tiny", run)
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert checkpoint.load(tmp_path / "last.pt")["step"] == 5
+
+
+def test_finished_run_is_left_alone(tmp_path):
+    run = run_in(tmp_path)
+    stamp = (tmp_path / "last.pt").stat().st_mtime_ns
+    assert train(Tiny(), "tiny", run) is False
+    assert (tmp_path / "last.pt").stat().st_mtime_ns == stamp
+
+
+def test_loss_that_is_not_finite_names_step_term_and_images(tmp_path):
+    with pytest.raises(FloatingPointError) as failure:
+        run_in(tmp_path, replace(TINY, poison=3))
+    ids = [f"noise{index}" for index, _ in list(Draws(10, 4, 0, 4, TINY.seed))[3]]
+    message = str(failure.value)
+    assert "step 3" in message and "image = nan" in message and ", ".join(ids) in message
+    assert checkpoint.load(tmp_path / "last.pt")["step"] == 3
+
+
+def test_another_recipe_stage_or_class_list_is_refused(tmp_path):
+    run = run_in(tmp_path)
+    with pytest.raises(DataError, match=r"lr: 0\.05 -> 0\.1"):
+        train(Tiny(replace(TINY, lr=0.1)), "tiny", run)
+    with pytest.raises(DataError, match="is a run of tiny, not of other"):
+        train(Tiny(), "other", run)
+    stage = Tiny()
+    stage.spec = replace(stage.spec, classes=("background", "dog", "cat"))
+    with pytest.raises(DataError, match="other classes"):
+        train(stage, "tiny", run)
+
+
+def test_log_lines_are_means_over_the_steps_between(tmp_path):
+    run_in(tmp_path / "all", log_every=1)
+    run_in(tmp_path / "some", log_every=5)
+    every = [json.loads(line) for line in (tmp_path / "all/log.jsonl").read_text().splitlines()]
+    some = [json.loads(line) for line in (tmp_path / "some/log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in some] == [5, 10, 12]
+    mean = sum(line["pixel"] for line in every[5:10]) / 5
+    assert some[1]["pixel"] == pytest.approx(mean, rel=1e-6)
+    assert every[0]["loss"] == pytest.approx(every[0]["pixel"] + every[0]["image"], rel=1e-6)
+
+
+def test_batch_that_cannot_be_split_is_refused(tmp_path):
+    run = Run(tmp_path, device="cpu", quiet=True)
+    with pytest.raises(DataError, match="batch 4 cannot be split evenly over 3 processes"):
+        train(Tiny(), "tiny", run, World(0, 3, 0, 3))
+
+
+def test_profile_prints_the_parts_of_a_step(tmp_path, capsys):
+    run_in(tmp_path, profile=True)
+    table = capsys.readouterr().out
+    for part in ("load", "network", "losses", "backward", "optimizer", "all"):
+        assert part in table

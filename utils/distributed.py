@@ -1,0 +1,139 @@
+"""Several processes on one machine or many, started by torchrun, that share one global batch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from datalist import DataError
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all: torchrun's RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the process that logs and writes checkpoints."""
+        return self.rank == 0
+
+    def share(self, batch: int) -> int:
+        """Images of a global batch that each process takes.
+
+        Errors: DataError where the batch cannot be split evenly.
+        """
+        if batch % self.size:
+            raise DataError(
+                f"--batch {batch} cannot be split evenly over {self.size} processes: give a "
+                f"multiple of {self.size}, or start another number of processes"
+            )
+        return batch // self.size
+
+
+def world() -> World:
+    """Read torchrun's environment; a process started without it is alone."""
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        return World()
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    return World(*(int(os.environ.get(name, default)) for name, default in zip(names, "0101")))
+
+
+def choose_device(name: str, place: World | None = None) -> torch.device:
+    """Turn auto / cpu / cuda / cuda:N into this process's device.
+
+    Errors: DataError where CUDA is asked for and not there, or has too few devices.
+    """
+    place = place or World()
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise DataError(f"--device {name}: give auto, cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise DataError(f"--device {name}: give auto, cpu, cuda or cuda:N")
+    if device.type == "cpu":
+        return device
+    if not torch.cuda.is_available():
+        raise DataError(f"--device {name}: this machine has no CUDA device; give cpu or auto")
+    count = torch.cuda.device_count()
+    if place.size > 1 and device.index is not None:
+        raise DataError(f"--device {name}: several processes would share it; give cuda or auto")
+    index = place.local_rank if device.index is None else device.index
+    if index >= count:
+        raise DataError(
+            f"process {place.rank} has no CUDA device of its own: start {count} processes on "
+            "this machine, one for each"
+            if device.index is None
+            else f"--device {name}: this machine has {count} CUDA devices, from cuda:0 on"
+        )
+    return torch.device("cuda", index)
+
+
+@contextmanager
+def joined(place: World, device: torch.device) -> Iterator[None]:
+    """Join the processes of torchrun for the time of the block; alone, do nothing."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if place.size == 1:
+        yield
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def main_first(place: World) -> Iterator[None]:
+    """Let the main process run the block before the others: it draws, downloads or writes."""
+    if place.size > 1 and not place.main:
+        dist.barrier()
+    yield
+    if place.size > 1 and place.main:
+        dist.barrier()
+
+
+def mean(value: Tensor) -> Tensor:
+    """Mean of a tensor over the processes, without gradient; alone, the tensor itself."""
+    if not dist.is_initialized():
+        return value
+    value = value.detach().clone()
+    dist.all_reduce(value)
+    return value / dist.get_world_size()
+
+
+def agree(value: int, device: torch.device) -> bool:
+    """Whether all processes hold the same number."""
+    if not dist.is_initialized():
+        return True
+    extremes = torch.tensor([value, -value], device=device)
+    dist.all_reduce(extremes, dist.ReduceOp.MAX)
+    return extremes[0].item() == -extremes[1].item()
+
+
+def replicate(network: nn.Module, device: torch.device) -> tuple[nn.Module, nn.Module]:
+    """Wrap a network so that gradients are averaged over the processes.
+
+    On CUDA, batch normalisation takes its statistics over the global batch; on CPU torch cannot,
+    and each process normalises by its own share.
+
+    Returns:
+        The network itself and its wrapped form, which the forward pass goes through.
+    """
+    if device.type == "cuda":
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    devices = [device.index] if device.type == "cuda" else None
+    return network, nn.parallel.DistributedDataParallel(network, device_ids=devices)
