@@ -95,7 +95,7 @@ class SEC(Stage):
     def dataset(self) -> Images:
         recipe = self.recipe
         if not recipe.cue:
-            raise DataError("SEC learns from cues: give --cue FILE (script/sec.sh makes one)")
+            raise DataError("this stage learns from cues: --cue FILE (script/cue.sh makes one)")
         return Images(
             self.spec, recipe.split, size=recipe.size, cue=CueFile.open(recipe.cue),
             grid=grid_size(recipe.size, recipe.pool), mirror=recipe.mirror, seed=recipe.seed,
