@@ -74,7 +74,7 @@ class VGGRecipe(Recipe):
 
 
 SMALL = {
-    "steps": 500,
+    "steps": 400,
     "batch": 16,
     "size": (80, 80),
     "mirror": True,

@@ -189,7 +189,7 @@ def finish(stage: Any, predict: Predict, sample: dict, score: Any, cue: Any) -> 
     name = sample["id"]
     if cue is not None:
         cells = np.stack(np.nonzero(cue)).astype(np.int16)
-        write_cue(output_path(predict.out, "cue", name), cells, cue.shape[1:])
+        write_cue(output_path(predict.out, "cue", name), cells, cue.shape[1:], len(cue))
     if score is None:
         return
     image = sample["image"].permute(1, 2, 0).contiguous().numpy()

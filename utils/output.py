@@ -16,7 +16,7 @@ from PIL import Image
 
 from datalist import DataError
 from datalist.archive import read_npz, replacing, write_npz
-from datalist.image import read_image, read_mask, write_mask
+from datalist.image import PIXEL_LIMIT, read_image, read_mask, write_mask
 from datalist.spec import IGNORE, palette, safe_id
 
 SUFFIX = {"label": ".png", "score": ".npz", "cue": ".npz", "overlay": ".jpg"}
@@ -185,9 +185,10 @@ def read_score(path: str | Path) -> Score:
         or 0 in score.shape[1:]
         or keys.shape != score.shape[:1]
         or size.shape != (2,)
-        or (keys < 0).any()
+        or ((keys < 0) | (keys >= IGNORE)).any()
         or (np.diff(keys) <= 0).any()
         or (size < 1).any()
+        or float(size[0]) * float(size[1]) > PIXEL_LIMIT
     ):
         raise DataError(
             f"{path} is no score file (score uint8 (k, h, w), rising keys (k,), size (2,)); "
@@ -226,19 +227,21 @@ def upsample(score: NDArray, size: tuple[int, int]) -> NDArray[np.float32]:
     ).reshape(len(score), height, width)
 
 
-def write_cue(path: str | Path, cue: ArrayLike, grid: tuple[int, int]) -> None:
+def write_cue(path: str | Path, cue: ArrayLike, grid: tuple[int, int], num_classes: int) -> None:
     """Write the cues of one image.
 
     Args:
         cue: class, row and column of each cue cell, (3, K).
         grid: (height, width) of the grid of cells.
+        num_classes: classes of the data set, background counted.
 
     Raises:
         DataError: the shape is another, or a cell lies outside the grid.
     """
     cue, grid = np.asarray(cue), np.asarray(grid, dtype=np.int64)
     _check_cue(path, cue, grid)
-    write_npz(path, {"cue": cue.astype(np.int16), "grid": grid})
+    count = np.asarray(num_classes, dtype=np.int64)
+    write_npz(path, {"cue": cue.astype(np.int16), "grid": grid, "num_classes": count})
 
 
 def read_cue(path: str | Path) -> tuple[NDArray[np.int16], tuple[int, int]]:

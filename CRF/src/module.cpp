@@ -166,21 +166,23 @@ public:
         need(labels < (1 << 24), "too many labels");
     }
 
-    void set_energy(const Matrix& energy) {
+    void set_energy(const Matrix& energy, int threads) {
         check(energy);
+        need(threads >= 1, "threads must not be below 1");
         nb::gil_scoped_release release;
         std::lock_guard<std::mutex> lock(mutex_);
-        field_.set_energy(energy.data(), 1);
+        field_.set_energy(energy.data(), threads);
     }
 
-    void add(const Matrix& feature, const Floats& compat, int code) {
+    void add(const Matrix& feature, const Floats& compat, int code, int threads) {
+        need(threads >= 1, "threads must not be below 1");
         need(feature.shape(1) == (size_t)field_.pixels(), "features must be (dimension, pixels)");
         Term term;
         term.compatibility = compatibility(compat, field_.labels());
         const Normalization kind = normalization(code);
         nb::gil_scoped_release release;
         term.filter = build_filter(
-            *feature_points((int)feature.shape(0), field_.pixels(), feature.data()), kind, 1);
+            *feature_points((int)feature.shape(0), field_.pixels(), feature.data()), kind, threads);
         std::lock_guard<std::mutex> lock(mutex_);
         field_.add(std::move(term));
     }
@@ -234,8 +236,9 @@ NB_MODULE(_core, m) {
     m.def("instruction_set", [] { return std::string(passes().name); });
     nb::class_<Model>(m, "Model")
         .def(nb::init<int64_t, int>(), "pixels"_a, "labels"_a)
-        .def("set_energy", &Model::set_energy, "energy"_a.noconvert())
-        .def("add", &Model::add, "feature"_a.noconvert(), "compat"_a.noconvert(), "normalization"_a)
+        .def("set_energy", &Model::set_energy, "energy"_a.noconvert(), "threads"_a)
+        .def("add", &Model::add, "feature"_a.noconvert(), "compat"_a.noconvert(), "normalization"_a,
+             "threads"_a)
         .def("infer", &Model::infer, "steps"_a, "threads"_a)
         .def("step", &Model::step, "marginal"_a.noconvert(), "threads"_a)
         .def("divergence", &Model::divergence, "marginal"_a.noconvert(), "threads"_a);

@@ -5,6 +5,13 @@
 #include "simd.h"
 
 namespace densecrf {
+
+// In embed.cpp, compiled for the same instruction set.
+namespace DENSECRF_EMBED {
+void embed_float(int, int, const float*, int32_t*, int32_t*, float*);
+void embed_double(int, int, const double*, int32_t*, int32_t*, float*);
+}  // namespace DENSECRF_EMBED
+
 namespace {
 
 constexpr float kImpossible = -1e30f;
@@ -272,79 +279,11 @@ void merge(float* target, float* const* table, int tables, float scale, int64_t 
     }
 }
 
-// Where points lie in the lattice A*_d (Adams et al. 2010, section 4).
-template <typename T, int D>
-void embed_points(int dim, int n, const T* feature, int32_t* base, int32_t* rank, float* weight) {
-    constexpr int kStackDims = D > 0 ? D + 1 : 256;
-    const int d = D > 0 ? D : dim;
-    T lifted[kStackDims][kBlock];
-    T sum[kBlock];
-    int32_t excess[kBlock];
-    const T deviation = (T)(0.81649658092772603273 * (d + 1));  // sqrt(2/3) (d + 1)
-    for (int i = 0; i < kBlock; ++i) sum[i] = 0;
-    for (int j = d; j > 0; --j) {
-        const T scale = deviation / (T)__builtin_sqrt((double)j * (j + 1));
-        for (int i = 0; i < kBlock; ++i) {
-            const T x = feature[(j - 1) * kBlock + i] * scale;
-            lifted[j][i] = sum[i] - (T)j * x;
-            sum[i] += x;
-        }
-    }
-    for (int i = 0; i < kBlock; ++i) {
-        lifted[0][i] = sum[i];
-        excess[i] = 0;
-    }
-    // Nearest point whose coordinates are multiples of d + 1; lifted becomes the offset from it.
-    const T down = (T)1 / (T)(d + 1);
-    for (int j = 0; j <= d; ++j)
-        for (int i = 0; i < kBlock; ++i) {
-            const T x = lifted[j][i] * down;
-            int32_t r = (int32_t)(x + (T)0.5);
-            r -= (T)r > x + (T)0.5;  // floor, also below zero
-            base[j * kBlock + i] = r;
-            rank[j * kBlock + i] = 0;
-            excess[i] += r;
-            lifted[j][i] = x - (T)r;
-        }
-    for (int j = 0; j < d; ++j)
-        for (int k = j + 1; k <= d; ++k)
-            for (int i = 0; i < kBlock; ++i) {
-                const int32_t less = lifted[j][i] < lifted[k][i];
-                rank[j * kBlock + i] += less;
-                rank[k * kBlock + i] += 1 - less;
-            }
-    // Rounding may leave the plane of zero sum: the coordinates with most rounding step back.
-    for (int j = 0; j <= d; ++j)
-        for (int i = 0; i < kBlock; ++i) {
-            int32_t r = rank[j * kBlock + i] + excess[i];
-            const int32_t turn = (r < 0) - (r > d);
-            r += turn * (d + 1);
-            rank[j * kBlock + i] = r;
-            base[j * kBlock + i] += turn;
-            lifted[j][i] -= (T)turn;
-        }
-    for (int i = 0; i < n; ++i) {
-        T sorted[kStackDims];
-        float* w = weight + (int64_t)i * (d + 1);
-        for (int j = 0; j <= d; ++j) sorted[rank[j * kBlock + i]] = lifted[j][i];
-        w[0] = (float)((T)1 + sorted[d] - sorted[0]);
-        for (int r = 1; r <= d; ++r) w[r] = (float)(sorted[d - r] - sorted[d - r + 1]);
-    }
-}
-
-template <typename T>
-void embed_any(int dim, int n, const T* feature, int32_t* base, int32_t* rank, float* weight) {
-    switch (dim) {
-        case 2: return embed_points<T, 2>(dim, n, feature, base, rank, weight);
-        case 5: return embed_points<T, 5>(dim, n, feature, base, rank, weight);
-        default: return embed_points<T, 0>(dim, n, feature, base, rank, weight);
-    }
-}
-
 }  // namespace
 
 extern const Passes DENSECRF_TABLE;
 const Passes DENSECRF_TABLE = {
-    DENSECRF_NAME, row_for, pixel, blur, logits, merge, embed_any<float>, embed_any<double>};
+    DENSECRF_NAME, row_for, pixel, blur, logits, merge,
+    DENSECRF_EMBED::embed_float, DENSECRF_EMBED::embed_double};
 
 }  // namespace densecrf

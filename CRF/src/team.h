@@ -2,7 +2,9 @@
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <exception>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -36,6 +38,7 @@ public:
     FlushDenormals(const FlushDenormals&) = delete;
 };
 
+// Spins for some microseconds, then sleeps: on a busy machine the others need the processor to come.
 class Barrier {
 public:
     explicit Barrier(int members) : members_(members) {}
@@ -45,17 +48,32 @@ public:
         const unsigned round = round_.load(std::memory_order_acquire);
         if (waiting_.fetch_add(1, std::memory_order_acq_rel) + 1 == members_) {
             waiting_.store(0, std::memory_order_relaxed);
-            round_.store(round + 1, std::memory_order_release);
+            {
+                std::lock_guard<std::mutex> lock(mutex_);
+                round_.store(round + 1, std::memory_order_release);
+            }
+            changed_.notify_all();
             return;
         }
-        for (int spin = 0; round_.load(std::memory_order_acquire) == round; ++spin)
-            if (spin > 2000) std::this_thread::yield();
+        for (int spin = 0; spin < 4000; ++spin) {
+            if (round_.load(std::memory_order_acquire) != round) return;
+            pause();
+        }
+        std::unique_lock<std::mutex> lock(mutex_);
+        changed_.wait(lock, [&] { return round_.load(std::memory_order_acquire) != round; });
     }
 
 private:
+    static void pause() {
+#if defined(__x86_64__) || defined(_M_X64)
+        _mm_pause();
+#endif
+    }
     const int members_;
     std::atomic<int> waiting_{0};
     std::atomic<unsigned> round_{0};
+    std::mutex mutex_;
+    std::condition_variable changed_;
 };
 
 // Runs job(member) for member = 0 .. members - 1, the first in this thread. An exception of any

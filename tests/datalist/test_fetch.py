@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
-from conftest import make_folder
+from own_folder import make_folder
 from PIL import Image
 from scipy.io import savemat
 
