@@ -20,6 +20,7 @@ import densecrf
 from datalist import DataError
 from datalist.cue import CueFile
 from datalist.dataset import Images
+from densecrf import torch as crf_torch
 from loss import constrain_loss, decay_for, expand_loss, floor_softmax, seed_loss
 from method.recipe import RESNET, SMALL, SMALL_RESNET, SMOKE, VGGRecipe
 from method.stage import Stage
