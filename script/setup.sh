@@ -17,8 +17,8 @@ sum=$({ find CRF -type f -not -path '*/build/*' -not -path '*/__pycache__/*' -pr
 stamp="$(python -c 'import sys; print(sys.prefix)')/.seedseg-$sum"
 if [ ! -e "$stamp" ]; then
   echo "setup: installing $wanted (some minutes the first time)"
-  set --
-  for file in $wanted; do set -- "$@" -r "$file"; done
-  python -m pip install --quiet --disable-pip-version-check "$@"
+  files=()
+  for file in $wanted; do files+=(-r "$file"); done
+  python -m pip install --quiet --disable-pip-version-check "${files[@]}"
   touch "$stamp"
 fi
