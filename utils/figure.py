@@ -1,4 +1,4 @@
-"""Redraw the README's figure of SEC from a finished chain: python -m utils.figure out/quickstart."""
+"""Redraw the README's figure of SEC from a finished chain (python -m utils.figure OUT)."""
 
 import argparse
 import sys
