@@ -1,7 +1,7 @@
 """Score predictions against the true masks: class table, mIoU, score.json, HTML report.
 
-python evaluate.py out/sec --dataset voc --split val
-python evaluate.py out/sec out/dsrg --report     compare two
+One folder is scored. Two are compared: class by class and, in the report, by the images on which
+they disagree most.
 """
 
 import json
@@ -10,6 +10,7 @@ import shlex
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import fill
 from typing import Annotated, Literal
 
 import tyro
@@ -23,7 +24,10 @@ from utils.output import write_text
 
 @dataclass(frozen=True)
 class Flags:
-    folder: tyro.conf.Positional[tuple[Path, ...]]
+    folder: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]],
+        tyro.conf.arg(metavar="DIR [DIR]", help_behavior_hint=""),
+    ]
     """Folder that test.py wrote into; a second one to compare with."""
     dataset: str = "scenes"
     """scenes, voc, coco, or a folder in VOC layout."""
@@ -72,7 +76,7 @@ def main(flags: Flags) -> None:
     runs = []
     for predictions in found:
         measured = measure.measure(spec, ids, predictions, tried, flags.workers, flags.quiet)
-        name = predictions.folder.resolve().name
+        name = report.run_name(predictions.folder, flags.split)
         training = report.find_training(flags.run or predictions.folder)
         runs.append(report.Run(name, predictions, measured, training))
     numbers = [single, compare][len(runs) - 1](flags, spec, runs)
@@ -95,6 +99,7 @@ def single(flags: Flags, spec: Spec, runs: list[report.Run]) -> dict:
     columns += ["false_positive", "false_negative"] if flags.detail else []
     heads = ["class", "IoU", "precision", "recall", "false pos", "false neg"]
     rows = [[name, *(numbers[c][name] for c in columns)] for name in spec.classes]
+    print(f"{len(found.ids)} {runs[0].predictions.kind}s of {spec.name} {flags.split}\n")
     print(metric.table(rows, heads[: 1 + len(columns)]))
     print()
     for name in ("pixel_accuracy", "mean_accuracy", "frequency_weighted_iou"):
@@ -102,8 +107,8 @@ def single(flags: Flags, spec: Spec, runs: list[report.Run]) -> dict:
     if found.curve:
         print(f"{'background threshold':24}{found.threshold:6.2f}  (best of {len(found.curve)})")
     if numbers["absent"]:
-        print("left out of the mean, absent from truth and prediction: ", end="")
-        print(", ".join(numbers["absent"]))
+        names = ", ".join(numbers["absent"])
+        print(fill(f"left out of the mean, absent from truth and prediction: {names}", 80))
     return numbers | {
         "images": len(found.ids),
         "dataset": flags.dataset,
@@ -140,3 +145,5 @@ if __name__ == "__main__":
         main(tyro.cli(Flags, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)))
     except (DataError, OSError) as error:
         sys.exit(f"evaluate.py: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

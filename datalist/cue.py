@@ -243,19 +243,22 @@ def from_folder(path: Path, num_classes: int | None = None) -> CueFile:
     """Read a folder of cues, one file per image.
 
     Args:
-        path: folder of ID.npz with `cue` (3, K), rows class, row and column, and `grid` (2,); or
-            of ID.png of class indices, where 255 is no cue.
-        num_classes: classes, background counted; default the largest class found + 1.
+        path: folder of ID.npz with `cue` (3, K), rows class, row and column, `grid` (2,) and
+            `num_classes`; or of ID.png of class indices, where 255 is no cue.
+        num_classes: classes, background counted; default what the files say, of PNGs the largest
+            class found + 1.
     """
     files = sorted(path.glob("*.npz")) or sorted(path.glob("*.png"))
     if not files:
         raise DataError(f"{path} holds no cues: neither .npz nor .png.")
     cells = {}
-    grids = set()
+    grids, counts = set(), set()
     for file in files:
         if file.suffix == ".npz":
-            arrays = read_npz(file, {"cue": ("iu", 2), "grid": ("iu", 1)})
+            wanted = {"cue": ("iu", 2), "grid": ("iu", 1), "num_classes": ("iu", 0)}
+            arrays = read_npz(file, wanted)
             cells[file.stem] = arrays["cue"]
+            counts.add(int(arrays["num_classes"]))
             grids.add(tuple(arrays["grid"].tolist()))
         else:
             mask = read_mask(file)
@@ -265,8 +268,10 @@ def from_folder(path: Path, num_classes: int | None = None) -> CueFile:
         if len(grids) > 1 or len(next(iter(grids))) != 2:
             raise DataError(f"{file} has another grid than the files before it: {sorted(grids)}.")
     (grid,) = grids
+    if len(counts) > 1:
+        raise DataError(f"{path} holds cues of {sorted(counts)} classes: of one data set only.")
     largest = max(int(cell[:1].max(initial=0)) for cell in cells.values())
-    num_classes = num_classes or max(largest + 1, 2)
+    num_classes = num_classes or (counts.pop() if counts else max(largest + 1, 2))
     return CueFile.collect(
         (
             (name, from_cells(cell, grid, num_classes, str(path / name)))

@@ -6,6 +6,8 @@ STAGES = {
     "cue-foreground": ("method.cue", "ForegroundCue"),
     "cue-background": ("method.cue", "BackgroundCue"),
     "sec": ("method.sec", "SEC"),
+    "dsrg": ("method.dsrg", "DSRG"),
+    "dsrg-retrain": ("method.dsrg", "Retrain"),
     "supervised": ("method.supervised", "Supervised"),
 }
 """Stage name on the command line -> module and class."""

@@ -20,6 +20,7 @@ import densecrf
 from datalist import DataError
 from datalist.cue import CueFile
 from datalist.dataset import Images
+from densecrf import torch as crf_torch
 from loss import constrain_loss, decay_for, expand_loss, floor_softmax, seed_loss
 from method.recipe import RESNET, SMALL, SMALL_RESNET, SMOKE, VGGRecipe
 from method.stage import Stage
@@ -115,7 +116,7 @@ class SEC(Stage):
     def dataset(self) -> Images:
         recipe = self.recipe
         if not recipe.cue:
-            raise DataError("SEC learns from cues: give --cue FILE (script/sec.sh makes one)")
+            raise DataError("this stage learns from cues: --cue FILE (script/cue.sh makes one)")
         return Images(
             self.spec, recipe.split, size=recipe.size, cue=CueFile.open(recipe.cue),
             grid=grid_size(recipe.size, recipe.pool), mirror=recipe.mirror, seed=recipe.seed,
@@ -130,10 +131,8 @@ class SEC(Stage):
         small = small.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
         logit = logit.detach()
         energy = -logit if self.recipe.crf_input == "logit" else -torch.softmax(logit, dim=1)
-        marginal = densecrf.mean_field(
-            energy.cpu(), small.cpu(), self.preset.kernels, self.recipe.crf_steps
-        )
-        return torch.from_numpy(marginal).to(logit.device)
+        # The compiled lattice on a CPU, exact kernel matrices on a GPU.
+        return crf_torch.mean_field(energy, small, self.preset.kernels, self.recipe.crf_steps)
 
     def losses(self, batch: dict, step: int) -> dict[str, Tensor]:
         recipe = self.recipe

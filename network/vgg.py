@@ -6,7 +6,6 @@ one that trains from scratch on a laptop.
 """
 
 from collections.abc import Sequence
-from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -236,8 +235,10 @@ class BackgroundCueVGG(nn.Module):
         kernel = 3
         inputs = self.inputs = self.channels()
         if self.dense:
-            height, width = (-(-side // prod(max(1, s) for s in self.trunk.pool)) for side in size)
-            inputs, kernel = inputs * height * width, 1
+            with torch.no_grad():  # evaluating, so that no running mean sees the zeros
+                inputs = self.trunk.eval()(torch.zeros(1, 3, *size)).numel()
+            self.trunk.train()
+            kernel = 1
         self.fc6 = fully_connected(inputs, hidden, kernel)
         self.fc7 = fully_connected(hidden, hidden, kernel)
         self.score = fully_connected(hidden, num_tags, 1, std=new_layer_std(self.trunk.norm))

@@ -135,12 +135,16 @@ def load_vgg(network: nn.Module, source: str, skip: tuple[str, ...] = ("fc8", "s
         for prefix in PREFIXES:
             key = key.removeprefix(prefix)
         plain[key] = value
+    taken: set[str] = set()
     with torch.no_grad():
         for key, parameter in network.named_parameters():
             short = key.removeprefix("trunk.")
-            if short.partition(".")[0] in skip:
+            layer, _, kind = short.partition(".")
+            # Parallel branches fc6_1, fc6_2, ... all start from fc6.
+            stem = layer.partition("_")[0] if layer.startswith("fc") else layer
+            if stem in skip:
                 continue
-            value = plain.pop(short, None)
+            value = plain.get(short, plain.get(f"{stem}.{kind}"))
             if value is None:
                 report.missing.append(short)
                 continue
@@ -154,7 +158,8 @@ def load_vgg(network: nn.Module, source: str, skip: tuple[str, ...] = ("fc8", "s
                 report.reshaped.append(short)
             parameter.copy_(value)
             report.used.append(short)
-    report.unused = sorted(plain)
+            taken |= {short, f"{stem}.{kind}"}
+    report.unused = sorted(plain.keys() - taken)
     if not any(key.startswith("conv") for key in report.used):
         raise WeightError(f"{source}: none of its keys is a VGG16 layer (conv1_1.weight, ...)")
     return report
@@ -220,3 +225,25 @@ def load_weights(network: nn.Module, source: str) -> Report:
     """Copy published weights into a network with a VGG16 or ResNet `trunk`; see the two loaders."""
     load = load_resnet if hasattr(network.trunk, "layer1") else load_vgg
     return load(network, source)
+
+
+def load_all(network: nn.Module, path: str) -> Report:
+    """Copy every tensor of a checkpoint of the same network, heads and statistics too.
+
+    Args:
+        network: any.
+        path: checkpoint of train.py or a state dict.
+
+    Errors: WeightError for an unusable file, or one of another network.
+    """
+    state = read_state(path)
+    wanted = network.state_dict()
+    wrong = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
+    if wrong or len(state) != len(wanted):
+        odd = (wrong or sorted(state.keys() - wanted.keys()))[0]
+        raise WeightError(
+            f"{path} holds another network than this recipe's (they differ in {odd}): "
+            "use the recipe and the classes that it was trained with"
+        )
+    network.load_state_dict(state)
+    return Report(path, used=list(state))

@@ -26,6 +26,14 @@ class Run:
     training: Path | None = None
 
 
+def run_name(folder: Path, split: str) -> str:
+    """Name a run after its folder; one that is only called after the split says whose it is."""
+    folder = folder.resolve()
+    if folder.name.startswith(split) and folder.parent.name:
+        return f"{folder.parent.name}/{folder.name}"
+    return folder.name
+
+
 def find_training(folder: Path) -> Path | None:
     """Look for the log or recipe of a training run: in a folder, above it, in `train` beside."""
     above = folder.absolute().parent

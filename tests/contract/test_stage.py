@@ -32,7 +32,7 @@ def make(case: tuple[str, str], root: Path, cue: Path, **changes):
     kind = stage_class(name)
     recipe = kind.recipes[recipe_name]
     known = {field.name for field in fields(recipe)}
-    given = {"cue": str(cue), **changes}
+    given = {"cue": str(cue), "mask": str(root / "SegmentationClass"), **changes}
     recipe = replace(recipe, dataset=str(root), **{k: v for k, v in given.items() if k in known})
     torch.manual_seed(recipe.seed)
     stage = kind(recipe, resolve(recipe.dataset))

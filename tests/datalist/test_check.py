@@ -3,7 +3,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import SIZES, TAGS
+from own_folder import SIZES, TAGS
 
 from datalist.check import Arguments as CheckArguments
 from datalist.check import inspect, main

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
-from conftest import make_folder
+from own_folder import make_folder
 from PIL import Image
 from scipy.io import savemat
 
@@ -23,10 +23,10 @@ from datalist.tag import read_tags
 
 
 class Server(BaseHTTPRequestHandler):
-    files: dict[str, bytes] = {}  # noqa: RUF012
+    files: dict[str, bytes] = {}
     cut: int | None = None
     ranges = True
-    asked: list[str | None] = []  # noqa: RUF012
+    asked: list[str | None] = []
 
     def do_GET(self):
         wanted = self.headers.get("Range")

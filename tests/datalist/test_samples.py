@@ -3,9 +3,9 @@ import os
 import numpy as np
 import pytest
 import torch
-from conftest import CLASSES, SIZES, TAGS
 from hypothesis import given
 from hypothesis import strategies as st
+from own_folder import CLASSES, SIZES, TAGS
 from PIL import Image
 from torch.utils.data import DataLoader
 

@@ -4,9 +4,9 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import CLASSES, TAGS
 from damage import damaged
 from hypothesis import given
+from own_folder import CLASSES, TAGS
 
 from datalist import DataError
 from datalist.spec import COCO, resolve

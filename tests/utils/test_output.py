@@ -60,13 +60,13 @@ def test_upsampling_is_bilinear_between_pixel_centres():
 
 def test_cue_round_trip(tmp_path):
     cue = np.array([[0, 3, 3], [0, 1, 4], [6, 5, 2]])
-    output.write_cue(tmp_path / "a.npz", cue, (5, 7))
+    output.write_cue(tmp_path / "a.npz", cue, (5, 7), 9)
     found, grid = output.read_cue(tmp_path / "a.npz")
     assert grid == (5, 7) and found.dtype == np.int16 and (found == cue).all()
-    output.write_cue(tmp_path / "none.npz", np.zeros((3, 0), int), (5, 7))
+    output.write_cue(tmp_path / "none.npz", np.zeros((3, 0), int), (5, 7), 9)
     assert output.read_cue(tmp_path / "none.npz")[0].shape == (3, 0)
     with pytest.raises(DataError, match="outside its grid of 5 x 6"):
-        output.write_cue(tmp_path / "b.npz", cue, (5, 6))
+        output.write_cue(tmp_path / "b.npz", cue, (5, 6), 9)
     assert not (tmp_path / "b.npz").exists()
 
 
@@ -192,9 +192,39 @@ def test_damaged_and_hostile_files_are_refused_in_a_sentence(tmp_path):
         ("score", np.ones((1, 2, 2), np.uint16)),
         ("score", np.ones((2, 2, 2), np.uint8)),
         ("keys", np.array([-1])),
+        ("keys", np.array([255])),
+        ("size", np.array([10**6, 10**6])),
         ("size", np.array([0, 2])),
         ("size", np.array([2, 2, 2])),
     ):
         np.savez(npz, **(good | {name: bad}))
         with pytest.raises(DataError, match="no score file"):
             output.read_score(npz)
+
+
+@pytest.fixture(scope="module")
+def good_files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("good")
+    rng = np.random.default_rng(0)
+    output.write_score(folder / "a.npz", rng.random((2, 5, 6)), [1, 3], (9, 11))
+    output.write_label(folder / "a.png", rng.integers(0, 4, (9, 11)))
+    return {path.suffix: path.read_bytes() for path in folder.iterdir()}
+
+
+@given(st.data(), st.sampled_from([".npz", ".png"]))
+def test_a_changed_byte_is_an_error_in_a_sentence_or_harmless(
+    tmp_path_factory, good_files, data, suffix
+):
+    content = bytearray(good_files[suffix])
+    place = data.draw(st.integers(0, len(content) - 1))
+    content[place] ^= data.draw(st.integers(1, 255))
+    path = tmp_path_factory.getbasetemp() / f"changed{suffix}"
+    path.write_bytes(content)
+    try:
+        if suffix == ".npz":
+            found = output.read_score(path)
+            output.upsample(found.score, found.size)
+        else:
+            assert output.read_label(path).dtype == np.uint8
+    except DataError as error:
+        assert str(path) in str(error)

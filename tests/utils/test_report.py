@@ -60,6 +60,20 @@ def test_log_is_read_past_kills_and_resumes(tmp_path):
     assert report.read_log(tmp_path / "none") == {}
 
 
+def test_runs_are_told_apart_by_name(tmp_path):
+    assert report.run_name(tmp_path / "sec" / "val-crf", "val") == "sec/val-crf"
+    assert report.run_name(tmp_path / "sec", "val") == "sec"
+
+
+def test_training_is_found_beside_the_predictions(tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "val").mkdir()
+    assert report.find_training(tmp_path / "val") is None
+    (tmp_path / "train" / "log.jsonl").write_text("")
+    assert report.find_training(tmp_path / "val") == tmp_path / "train"
+    assert report.find_training(tmp_path) == tmp_path / "train"
+
+
 def test_thin_keeps_the_mean():
     x = np.arange(1000.0)
     few, series = chart.thin(x, {"a": 2 * x, "b": np.full(1000, np.nan)}, 10)

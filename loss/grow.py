@@ -1,0 +1,148 @@
+"""Seeded region growing: seeds spread to what the scores are sure of and the seeds touch."""
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+UNSET = -1
+"""Value of `region_map` where no class claims the position."""
+
+
+def region_map(
+    score: Tensor,
+    seed: Tensor,
+    tag: Tensor,
+    threshold_foreground: float = 0.85,
+    threshold_background: float = 0.99,
+) -> Tensor:
+    """Class that each position may grow into.
+
+    The position's seed (of several, the highest class), overruled by the most probable class
+    among background and tags where its score is above that class's threshold.
+
+    Args:
+        score: probabilities in [0, 1], background first, (N, C, H, W).
+        seed: true where a class is known to be, (N, C, H, W).
+        tag: 1 for each foreground class the image shows, (N, C - 1).
+        threshold_foreground: a tagged class needs a score above this.
+        threshold_background: the background needs a score above this.
+
+    Returns:
+        Class indices, int64 (N, H, W), `UNSET` where there is none.
+
+    Errors: ValueError where shapes do not fit.
+
+    Source: Huang et al., CVPR 2018 (DSRG), similarity criterion with two thresholds.
+    """
+    check_shapes(score, seed, tag)
+    number = torch.arange(1, seed.shape[1] + 1, dtype=torch.int16, device=seed.device)
+    painted = (seed.bool() * number.view(1, -1, 1, 1)).amax(dim=1).long() + UNSET
+    # Only the classes an image may hold are compared: few of many. The list of an image with
+    # fewer than others is filled up with its background, which then loses every tie to itself.
+    allowed = candidates(tag)
+    most = int(allowed.sum(dim=1).max())
+    listed = allowed.logical_not().sort(dim=1, stable=True).indices[:, :most]
+    listed = listed * allowed.gather(1, listed)
+    image = torch.arange(len(score), device=score.device)[:, None]
+    best, place = score[image, listed].max(dim=1)
+    index = (
+        listed[:, :, None, None].expand(-1, -1, *place.shape[1:]).gather(1, place[:, None])[:, 0]
+    )
+    sure = torch.where(index == 0, best > threshold_background, best > threshold_foreground)
+    return torch.where(sure, index, painted)
+
+
+def grow_seeds(
+    score: Tensor,
+    seed: Tensor,
+    tag: Tensor,
+    threshold_foreground: float = 0.85,
+    threshold_background: float = 0.99,
+) -> Tensor:
+    """Grow seeds to the 8-connected regions of their class that they touch.
+
+    Growth begins at the given seeds, not at those of an earlier step. A position with exactly one
+    seed stays with that seed's class, though a region of another class may connect through it.
+
+    Args:
+        score, seed, tag, threshold_foreground, threshold_background: as in `region_map`.
+
+    Returns:
+        Grown seeds, bool (N, C, H, W) on the device of `score`: every seed, and what was added.
+
+    Errors: ValueError where shapes do not fit.
+
+    Source: Huang et al., CVPR 2018 (DSRG), deep seeded region growing; equal to the released
+    layer on every position. One pass of connected components is the fixpoint of the growth,
+    for the criterion does not depend on the region grown so far.
+    """
+    seed = seed.bool()
+    region = region_map(score, seed, tag, threshold_foreground, threshold_background)
+    # One map for each pair of an image and a class it may hold: a handful, whatever C is.
+    image, label = candidates(tag).nonzero(as_tuple=True)
+    mask = region[image] == label[:, None, None]
+    start = seed[image, label] & mask
+    touched = (flood_cpu if mask.device.type == "cpu" else flood)(mask, start)
+    held = (seed.sum(dim=1, dtype=torch.int16) == 1)[image]
+    grown = seed.clone()
+    grown[image, label] |= touched & ~held
+    return grown
+
+
+def flood(mask: Tensor, start: Tensor) -> Tensor:
+    """Parts of maps that are 8-connected to a start, by spreading with a 3 x 3 maximum.
+
+    Args:
+        mask: where the flood may go, bool (M, H, W).
+        start: where it begins, a subset of `mask`, bool (M, H, W).
+
+    Returns:
+        Bool (M, H, W). Takes as many poolings as the longest path has positions.
+    """
+    reached = start.to(torch.float32)[:, None]
+    open_ = mask.to(torch.float32)[:, None]
+    # Looking whether it is finished stops a GPU: several poolings go between two looks.
+    while True:
+        before = reached
+        for _ in range(8):
+            reached = torch.nn.functional.max_pool2d(reached, 3, 1, 1) * open_
+        if torch.equal(before, reached):
+            return reached[:, 0] > 0
+
+
+def flood_cpu(mask: Tensor, start: Tensor) -> Tensor:
+    """The same as `flood`, by connected components of all maps in one call.
+
+    Args and returns: as in `flood`, in CPU memory.
+    """
+    count, height, width = mask.shape
+    if not count:
+        return mask.clone()
+    # The maps stand below each other with an empty row between, so that no two connect.
+    tall = np.zeros((count, height + 1, width), np.uint8)
+    tall[:, :height] = mask.numpy()
+    total, part = cv2.connectedComponents(tall.reshape(-1, width), connectivity=8)
+    part = part.reshape(tall.shape)[:, :height]
+    keep = np.zeros(total, bool)
+    keep[part[start.numpy()]] = True
+    keep[0] = False
+    return torch.from_numpy(keep.take(part))
+
+
+def candidates(tag: Tensor) -> Tensor:
+    """Classes that an image may hold, background and tags, bool (N, C), of tags (N, C - 1)."""
+    return torch.nn.functional.pad(tag > 0, (1, 0), value=True)
+
+
+def check_shapes(score: Tensor, seed: Tensor, tag: Tensor) -> None:
+    """Raise ValueError where score, seed and tag do not belong together."""
+    if score.ndim != 4 or seed.shape != score.shape:
+        raise ValueError(
+            f"score and seed are (N, C, H, W), not {tuple(score.shape)} and {tuple(seed.shape)}"
+        )
+    if tag.shape != (score.shape[0], score.shape[1] - 1):
+        raise ValueError(
+            f"tag is (N, C - 1) = ({score.shape[0]}, {score.shape[1] - 1}), without background, "
+            f"not {tuple(tag.shape)}"
+        )

@@ -1,0 +1,53 @@
+"""Segmentation networks with atrous spatial pyramid pooling: parallel branches, logits summed."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from network.vgg import Trunk, fully_connected, new_layer_std
+
+RATES = (6, 12, 18, 24)
+
+
+class VGGPyramid(nn.Module):
+    """VGG16 trunk, pool5a, and one fc6 - fc7 - fc8 branch for each dilation; logits summed.
+
+    Args:
+        num_classes: classes with background.
+        hidden: channels of fc6 and fc7 in each branch.
+        rates: dilation of fc6 in each branch; 6, 12, 18, 24 at stride 8.
+        dropout: probability of dropping single elements after each fc6 and fc7.
+        trunk: arguments of `network.vgg.Trunk`.
+
+    Source: DeepLab-v2's ASPP-L on VGG16, as in train-s.prototxt of the released DSRG code.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        hidden: int = 1024,
+        rates: Sequence[int] = RATES,
+        dropout: float = 0.5,
+        **trunk,
+    ):
+        super().__init__()
+        self.trunk = Trunk(**trunk)
+        std = new_layer_std(self.trunk.norm)
+        self.branches = range(1, len(rates) + 1)
+        self.new = tuple(f"fc8_{branch}" for branch in self.branches)
+        for branch, rate in zip(self.branches, rates):
+            self.add_module(f"fc6_{branch}", fully_connected(self.trunk.width[-1], hidden, 3, rate))
+            self.add_module(f"fc7_{branch}", fully_connected(hidden, hidden, 1))
+            self.add_module(f"fc8_{branch}", fully_connected(hidden, num_classes, 1, std=std))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits (N, num_classes, h, w) of RGB images 0..255, (N, 3, H, W)."""
+        x = nn.functional.avg_pool2d(self.trunk(image), 3, 1, 1)
+        logit = 0
+        for branch in self.branches:
+            fc6, fc7, fc8 = (self.get_submodule(f"fc{n}_{branch}") for n in (6, 7, 8))
+            y = self.dropout(torch.relu(fc6(x)))
+            logit = logit + fc8(self.dropout(torch.relu(fc7(y))))
+        return logit

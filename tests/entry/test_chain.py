@@ -1,0 +1,126 @@
+"""train.py -> test.py -> evaluate.py as a user runs them, at smoke size."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datalist.cue import CueFile
+from datalist.image import read_image
+from utils.output import read_label
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(script, *arguments, code=0):
+    """Run an entry script; a refusal must be one sentence without a traceback."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *script.split(), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert done.returncode == code, done.stdout + done.stderr
+    if code:
+        assert "Traceback" not in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+    return done
+
+
+@pytest.fixture(scope="module")
+def trained(scenes_root, tmp_path_factory):
+    """Cue networks, cues and SEC on a dozen scenes."""
+    out = tmp_path_factory.mktemp("chain")
+    data = ("--dataset", scenes_root)
+    smoke = (*data, "--recipe", "smoke", "--quiet")
+    for ground in ("foreground", "background"):
+        run("train.py", f"cue-{ground}", *smoke, "--out", out / ground)
+        predict = ("--out", out / ground, "--split", "train", "--save", "cue", "--quiet")
+        run("test.py", out / ground / "last.pt", *predict)
+    merge = ("merge", out / "foreground/cue", out / "background/cue", out / "cue.npz")
+    run("-m datalist.cue", *merge)
+    run("train.py", "sec", *smoke, "--cue", out / "cue.npz", "--out", out / "sec")
+    return out
+
+
+def test_cues(trained, scenes_root):
+    cues = CueFile.open(trained / "cue.npz")
+    assert len(cues) == 12 and cues.num_classes == 7
+    found = np.stack([cue for _, cue in cues.items()])
+    assert found.sum(1).max() == 1 and found[:, 0].any() and found[:, 1:].any()
+
+
+def test_from_tags_to_miou(trained, scenes_root, tmp_path):
+    predict = ("--out", tmp_path, "--crf", "--mirror", "--scales", 1, 0.75, "--quiet")
+    run("test.py", trained / "sec/last.pt", *predict, "--save", "label", "score", "overlay")
+    for kind in ("label", "score", "overlay"):
+        assert len(list((tmp_path / kind).iterdir())) == 4
+    done = run("evaluate.py", tmp_path, "--dataset", scenes_root, "--quiet")
+    score = json.loads((tmp_path / "score.json").read_text())
+    assert done.stdout.splitlines()[-1] == f"miou {score['miou']:.2f}"
+    assert 0 <= score["miou"] <= 100 and set(score["iou"]) >= {"background", "starfish"}
+
+
+def test_two_processes_give_the_same_files(trained, tmp_path):
+    for name, processes in (("one", 1), ("two", 2)):
+        predict = ("--out", tmp_path / name, "--processes", processes, "--quiet")
+        run("test.py", trained / "sec/last.pt", *predict)
+    files = sorted((tmp_path / "one/label").iterdir())
+    assert len(files) == 4
+    for path in files:
+        other = tmp_path / "two/label" / path.name
+        assert np.array_equal(read_label(path), read_label(other))
+
+
+def test_what_is_whole_is_not_done_again(trained, tmp_path):
+    run("test.py", trained / "sec/last.pt", "--out", tmp_path, "--quiet")
+    files = sorted((tmp_path / "label").iterdir())
+    files[0].unlink()
+    files[1].write_bytes(files[1].read_bytes()[:40])
+    before = {path: path.stat().st_mtime_ns for path in files[2:]}
+    run("test.py", trained / "sec/last.pt", "--out", tmp_path, "--quiet")
+    assert len(list((tmp_path / "label").iterdir())) == 4
+    read_label(files[0]), read_label(files[1])
+    assert before == {path: path.stat().st_mtime_ns for path in files[2:]}
+
+
+def test_finished_training_is_left_alone(trained, scenes_root):
+    before = (trained / "sec/last.pt").stat().st_mtime_ns
+    smoke = ("--dataset", scenes_root, "--recipe", "smoke", "--quiet")
+    arguments = (*smoke, "--cue", trained / "cue.npz", "--out", trained / "sec")
+    assert "finished" in run("train.py", "sec", *arguments).stdout
+    assert (trained / "sec/last.pt").stat().st_mtime_ns == before
+    run("train.py", "sec", *arguments, "--lr", 0.5, code=1)
+
+
+def test_own_photos(trained, scenes_root, tmp_path):
+    """No data set is needed: a folder, a file and a glob, overlays with a legend."""
+    photo = scenes_root / "JPEGImages/val_00000.jpg"
+    glob = scenes_root / "JPEGImages/val_0000[12].jpg"
+    images = ("--image", photo, glob)
+    run("test.py", trained / "sec/last.pt", *images, "--out", tmp_path, "--quiet")
+    assert {p.stem for p in (tmp_path / "label").iterdir()} == {f"val_0000{n}" for n in range(3)}
+    shape = read_image(photo).shape
+    overlay = read_image(tmp_path / "overlay/val_00000.jpg")
+    assert overlay.shape[0] == shape[0] and overlay.shape[1] > 2 * shape[1] + 20
+    text = tmp_path / "notes.jpg"
+    text.write_text("not a picture")
+    for bad in (text, tmp_path / "nowhere.jpg"):
+        arguments = ("--image", bad, "--out", tmp_path / "x", "--quiet")
+        assert bad.name in run("test.py", trained / "sec/last.pt", *arguments, code=1).stderr
+
+
+def test_refusals(trained, four_root, tmp_path):
+    assert "stages are" in run("train.py", "nonsense", code=1).stderr
+    assert "nowhere" in run("train.py", "sec", "--dataset", "nowhere", "--out", "x", code=1).stderr
+    out = ("--out", tmp_path / "x")
+    assert "--cue" in run("train.py", "sec", "--dataset", four_root, *out, code=1).stderr
+    checkpoint = trained / "sec/last.pt"
+    assert "classes" in run("test.py", checkpoint, "--dataset", four_root, *out, code=1).stderr
+    torn = tmp_path / "torn.pt"
+    torn.write_bytes(checkpoint.read_bytes()[:1000])
+    assert "torn.pt" in run("test.py", torn, *out, code=1).stderr
+    cam = trained / "foreground/last.pt"
+    assert "background" in run("test.py", cam, *out, "--crf", "--save", "score", code=1).stderr
+    assert not (tmp_path / "x").exists()
