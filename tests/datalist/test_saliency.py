@@ -18,11 +18,11 @@ def like(tmp_path):
 
 
 def test_cells_below_the_threshold_are_background():
-    saliency = np.full((40, 60), 0.05, np.float32)
+    saliency = np.full((40, 60), 0.03125, np.float32)
     saliency[:10, :10] = 1  # exactly the first cell
     cue = background_cue(saliency, (4, 6))
     assert not cue[0, 0] and cue.sum() == 23
-    assert not background_cue(saliency, (4, 6), threshold=0.05).any()
+    assert not background_cue(saliency, (4, 6), threshold=0.03125).any()
 
 
 def test_maps_of_either_kind_become_cues(tmp_path, like):
