@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from glob import glob
 from pathlib import Path
 
 import torch
@@ -15,12 +16,13 @@ from utils.distributed import World, choose_device
 from utils.infer import Predict, cores, predict_split
 
 
-def load_stage(path: Path, dataset: str = "", root: str = ""):
+def load_stage(path: Path, dataset: str = "", root: str = "", photos: bool = False):
     """Rebuild a trained stage from its checkpoint.
 
     Args:
         path: checkpoint of train.py.
         dataset, root: data set to predict on; empty: the one it was trained on.
+        photos: no data set is needed; the checkpoint names the classes.
 
     Errors: DataError for an unusable checkpoint or a data set of other classes.
     """
@@ -31,7 +33,10 @@ def load_stage(path: Path, dataset: str = "", root: str = ""):
     recipe = checkpoint.restore_recipe(path, content, type(next(iter(kind.recipes.values()))))
     if dataset:
         recipe = replace(recipe, dataset=dataset, root=root)
-    spec: Spec = resolve(recipe.dataset, recipe.root or None)
+    if photos:
+        spec = Spec(name="photos", root=path.parent, classes=tuple(content["classes"]), lists={})
+    else:
+        spec = resolve(recipe.dataset, recipe.root or None)
     if list(spec.classes) != content["classes"]:
         raise DataError(
             f"{path} was trained on the classes {', '.join(content['classes'])}; "
@@ -56,8 +61,13 @@ def work(rank: int, place: World, path: Path, dataset: str, root: str, predict: 
     threads = max(1, (predict.threads or cores()) // place.local_size)
     if device.type == "cpu":
         torch.set_num_threads(max(1, cores() // place.local_size))
-    stage = load_stage(path, dataset, root)
+    stage = load_stage(path, dataset, root, bool(predict.image))
     predict_split(stage, predict, device, threads, (place.rank, place.size))
+
+
+def expand(path: Path) -> list[str]:
+    """Files that a path with wildcards names; another path as it is."""
+    return [str(path)] if path.exists() else sorted(glob(str(path))) or [str(path)]
 
 
 def main(
@@ -73,6 +83,11 @@ def main(
         dataset: voc, coco, scenes or a folder; empty: the one trained on
         root: where voc, coco or scenes lies
     """
+    if predict.image:
+        # A glob that the shell left alone (in quotes, or on Windows); people want to look.
+        found = [Path(name) for path in predict.image for name in expand(path)]
+        save = predict.save if predict.save != ("label",) else ("label", "overlay")
+        predict = replace(predict, image=tuple(found), save=save)
     place = distributed.world()
     if place.size > 1:  # torchrun shares the list out
         work(0, place, path, dataset, root, predict)
@@ -83,7 +98,9 @@ def main(
     if count == 1:
         work(0, place, path, dataset, root, predict)
     else:
-        load_stage(path, dataset, root)  # refuse here, in one sentence, not in every process
+        load_stage(
+            path, dataset, root, bool(predict.image)
+        )  # refuse here, in one sentence, not in every process
         place = World(0, count, 0, count)
         torch.multiprocessing.spawn(work, (place, path, dataset, root, predict), nprocs=count)
 

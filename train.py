@@ -14,7 +14,8 @@ USAGE = f"""usage: train.py STAGE [--recipe NAME] [flags]
 
 stages: {", ".join(STAGES)}
 recipes: paper (as published), small (a laptop, no pretrained weights), smoke (seconds);
-         default: paper for --dataset voc and coco, else small
+         default: paper for --dataset voc and coco, else small;
+         --backbone resnet50 takes the recipe of that name on ResNet-50
 
 train.py STAGE --help shows the flags of a stage with their defaults, units and sources."""
 
@@ -36,6 +37,9 @@ def choose_recipe(kind: type, arguments: list[str]):
     """
     published = option(arguments, "dataset", "scenes") in ("voc", "coco")
     name = option(arguments, "recipe", "paper" if published else "small")
+    backbone = option(arguments, "backbone", "vgg16")
+    if backbone != "vgg16" and not name.endswith(backbone):
+        name = f"{name}-{backbone}"
     if name not in kind.recipes:
         raise DataError(f"--recipe {name}: this stage has {', '.join(kind.recipes)}")
     rest, skip = [], False

@@ -1,15 +1,15 @@
 """SEC's two cue networks: where a tagged class shows, and where nothing is.
 
-Both are VGG16 classifiers trained from tags. The foreground network's class activation maps,
-cut at a share of their maximum, are the cues of the tagged classes. The background network's
-gradient at conv4_1 tells how much a place matters to any class; where it matters least is
-background.
+Both are classifiers trained from tags, on VGG16 or ResNet-50. The foreground network's class
+activation maps, cut at a share of their maximum, are the cues of the tagged classes. The background
+network's gradient at a middle layer tells how much a place matters to any class; where it matters
+least is background.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -17,10 +17,11 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from datalist.dataset import Images
-from method.recipe import SMALL, SMOKE, VGGRecipe
+from method.recipe import RESNET, SMALL, SMALL_RESNET, SMOKE, VGGRecipe
 from method.stage import Stage
+from network.resnet import BackgroundCueResNet, ForegroundCueResNet
 from network.vgg import BackgroundCueVGG, ForegroundCueVGG
-from network.weight import load_vgg
+from network.weight import load_weights
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,10 @@ class Classifier(Stage):
 
     def load(self):
         """Start from the recipe's weights; returns the report of keys."""
-        return load_vgg(self.network, self.recipe.weights)
+        return load_weights(self.network, self.recipe.weights)
 
     def heads(self) -> list[nn.Module]:
-        return [self.network.score]
+        return [self.network.get_submodule(name) for name in self.network.new]
 
     def dataset(self) -> Images:
         recipe = self.recipe
@@ -76,17 +77,25 @@ class Classifier(Stage):
 class ForegroundCue(Classifier):
     """Cues of the tagged classes, from class activation maps."""
 
-    recipes = {
-        "paper": CueRecipe(pool=(2, 2, 2, 0, 0), dilation=(1, 1, 1, 1, 1)),
+    recipes: ClassVar = {
+        "paper": CueRecipe(pool=(2, 2, 2, 0, 0), dilation=(1,) * 5),
+        "paper-resnet50": CueRecipe(
+            **RESNET, pool=(2, 2, 2, 1, 1), dilation=(1,) * 5, decay_every=2000
+        ),
         "small": CueRecipe(**SMALL_FOREGROUND),
+        "small-resnet50": CueRecipe(
+            **{**SMALL_FOREGROUND, **SMALL_RESNET, "pool": (2, 2, 1, 1, 1)}
+        ),
         "smoke": CueRecipe(**{**SMALL_FOREGROUND, **SMOKE}),
+        "smoke-resnet50": CueRecipe(
+            **{**SMALL_FOREGROUND, **SMALL_RESNET, **SMOKE, "pool": (2, 2, 1, 1, 1)}
+        ),
     }
 
     def __init__(self, recipe, spec):
         super().__init__(recipe, spec)
-        self.network = ForegroundCueVGG(
-            spec.num_classes - 1, recipe.hidden, recipe.dropout, **recipe.trunk()
-        )
+        kind = {"vgg16": ForegroundCueVGG, "resnet50": ForegroundCueResNet}[recipe.backbone]
+        self.network = kind(spec.num_classes - 1, recipe.hidden, recipe.dropout, **recipe.trunk())
 
     @torch.no_grad()
     def maps(self, image: Tensor, tag: Tensor | None) -> Tensor:
@@ -120,7 +129,8 @@ class BackgroundCueRecipe(CueRecipe):
     head: Literal["dense", "average"] = "dense"
     """Fully connected layers (as released), or 3 x 3 convolutions and the global average (ours)."""
     layer: str = "conv4_1"
-    """Layer whose gradient is the saliency (generate_bg_cues); its grid is the cues' grid."""
+    """Layer whose gradient is the saliency, conv4_1 of VGG16 or layer2.1 of ResNet-50 (res3b of
+    SEC-MXNet); its grid is the cues' grid."""
     median: int = 3
     """Side of the median filter on the saliency, cells."""
 
@@ -140,15 +150,26 @@ SMALL_BACKGROUND = {
 class BackgroundCue(Classifier):
     """Cues of the background, from gradient saliency."""
 
-    recipes = {
+    recipes: ClassVar = {
         "paper": BackgroundCueRecipe(),
+        "paper-resnet50": BackgroundCueRecipe(
+            **RESNET, layer="layer2.1", dropout=0.0, decay_every=2000
+        ),
         "small": BackgroundCueRecipe(**SMALL_BACKGROUND),
+        "small-resnet50": BackgroundCueRecipe(
+            **{**SMALL_BACKGROUND, **SMALL_RESNET, "pool": (2, 2, 1, 1, 1), "layer": "layer2.0"}
+        ),
         "smoke": BackgroundCueRecipe(**{**SMALL_BACKGROUND, **SMOKE}),
-    }
+        "smoke-resnet50": BackgroundCueRecipe(
+            **{**SMALL_BACKGROUND, **SMALL_RESNET, **SMOKE, "pool": (2, 2, 1, 1, 1),
+               "layer": "layer2.0", "head": "dense"}
+        ),
+    }  # fmt: skip
 
     def __init__(self, recipe, spec):
         super().__init__(recipe, spec)
-        self.network = BackgroundCueVGG(
+        kind = {"vgg16": BackgroundCueVGG, "resnet50": BackgroundCueResNet}[recipe.backbone]
+        self.network = kind(
             spec.num_classes - 1,
             recipe.size,
             recipe.hidden,

@@ -48,8 +48,14 @@ class Recipe:
 
 @dataclass(frozen=True)
 class VGGRecipe(Recipe):
-    """Shape of a VGG16 network; the defaults are the published one."""
+    """Shape of a network; the defaults are the published VGG16.
 
+    On ResNet-50 the five blocks are the stem and the four stages: `width` counts the channels
+    inside their blocks, `pool` the strides of the stem's convolution, its pool and stages 2 to 4.
+    """
+
+    backbone: Literal["vgg16", "resnet50"] = "vgg16"
+    """Trunk (the paper: vgg16); each has recipes of its own, which --backbone chooses."""
     width: tuple[int, ...] = (64, 128, 256, 512, 512)
     """Channels of the five blocks (train.prototxt of SEC)."""
     depth: tuple[int, ...] = (2, 2, 3, 3, 3)
@@ -65,7 +71,8 @@ class VGGRecipe(Recipe):
     dropout: float = 0.5
     """Probability of dropping single elements after fc6 and fc7 (train.prototxt of SEC)."""
     norm: bool = False
-    """Batch normalisation, for training from scratch (ours; the published networks have none)."""
+    """Batch normalisation that learns its statistics, for training from scratch (ours). Without,
+    VGG16 has none, and ResNet-50 keeps the statistics of its weights (SEC-MXNet)."""
 
     def trunk(self) -> dict:
         """Arguments of `network.vgg.Trunk`."""
@@ -91,5 +98,25 @@ SMALL = {
 }
 """What all small recipes share (ours): a narrow network that learns from scratch on a laptop."""
 
-SMOKE = {"steps": 4, "batch": 2, "width": (4, 4, 4, 4, 4), "hidden": 8, "size": (32, 32)}
-"""What all smoke recipes change of the small ones: seconds, to see every line run."""
+RESNET = {
+    "backbone": "resnet50",
+    "width": (64, 64, 128, 256, 512),
+    "depth": (1, 3, 4, 6, 3),
+    "window": 3,
+    "size": (320, 320),
+    "mirror": True,
+}
+"""What all recipes on ResNet-50 share (cores/config.py and symbols of ascust/SEC-MXNet)."""
+
+SMALL_RESNET = {"backbone": "resnet50", "width": (24, 12, 16, 24, 32), "window": 3}
+"""What changes the small recipes to a narrow ResNet (ours)."""
+
+SMOKE = {
+    "steps": 4,
+    "batch": 2,
+    "width": (4,) * 5,
+    "depth": (1,) * 5,
+    "hidden": 8,
+    "size": (32, 32),
+}
+"""What changes the small recipes to ones that only show that every line runs."""

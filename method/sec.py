@@ -9,7 +9,9 @@ makes of them.
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +20,13 @@ import densecrf
 from datalist import DataError
 from datalist.cue import CueFile
 from datalist.dataset import Images
+from densecrf import torch as crf_torch
 from loss import constrain_loss, decay_for, expand_loss, floor_softmax, seed_loss
-from method.recipe import SMALL, SMOKE, VGGRecipe
+from method.recipe import RESNET, SMALL, SMALL_RESNET, SMOKE, VGGRecipe
 from method.stage import Stage
+from network.resnet import ResNetFOV
 from network.vgg import LargeFOV
-from network.weight import load_vgg
+from network.weight import load_weights
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,13 @@ class SECRecipe(VGGRecipe):
     """Divides the CRF's widths at training (the released layer; the grid is about 1 / 8)."""
     crf_steps: int = 10
     """Mean-field iterations at training."""
+    crf_input: Literal["logit", "score"] = "logit"
+    """What the CRF takes for negative energies at training. SEC and SEC-MXNet's VGG16 feed logits;
+    its ResNet-50 feeds probabilities, whose energies span 1 at most, so that smoothing drowns
+    them. Ours: logits for both, as one loss should mean one thing."""
+    test_crf: str = ""
+    """CRF preset at test; empty: as `crf`. SEC-MXNet tests with a colour width of 10 ("sec-mxnet")
+    and trains with 13; its recipes here follow it in both."""
     test_crf_scale: float = 1.0
     """Divides the CRF's widths at test (deploy/demo.py)."""
     seed_weight: float = 1.0
@@ -72,25 +83,35 @@ SMALL_SEC = {
 class SEC(Stage):
     """DeepLab-LargeFOV under the three losses."""
 
-    recipes = {
+    recipes: ClassVar = {
         "paper": SECRecipe(),
+        "mxnet": SECRecipe(size=(320, 320), mirror=True, dropout=0.0, test_crf="sec-mxnet"),
+        "paper-resnet50": SECRecipe(
+            **RESNET, hidden=512, dilation=(1, 1, 1, 2, 4), test_crf="sec-mxnet"
+        ),
         "small": SECRecipe(**SMALL_SEC),
+        "small-resnet50": SECRecipe(**{**SMALL_SEC, **SMALL_RESNET, "dilation": (1, 1, 1, 2, 4)}),
         "smoke": SECRecipe(**{**SMALL_SEC, **SMOKE}),
+        "smoke-resnet50": SECRecipe(
+            **{**SMALL_SEC, **SMALL_RESNET, **SMOKE, "dilation": (1, 1, 1, 2, 4)}
+        ),
     }
 
     def __init__(self, recipe, spec):
         super().__init__(recipe, spec)
-        self.network = LargeFOV(
+        kind = {"vgg16": LargeFOV, "resnet50": ResNetFOV}[recipe.backbone]
+        self.network = kind(
             spec.num_classes, recipe.hidden, recipe.rate, recipe.dropout, **recipe.trunk()
         )
         self.preset = densecrf.preset(recipe.crf, scale=recipe.crf_scale)
+        self.thread = ThreadPoolExecutor(1, "crf")
 
     def load(self):
         """Start from the recipe's weights; returns the report of keys."""
-        return load_vgg(self.network, self.recipe.weights)
+        return load_weights(self.network, self.recipe.weights)
 
     def heads(self) -> list[nn.Module]:
-        return [self.network.fc8]
+        return [self.network.get_submodule(name) for name in self.network.new]
 
     def dataset(self) -> Images:
         recipe = self.recipe
@@ -108,13 +129,16 @@ class SEC(Stage):
             image.float(), size=logit.shape[-2:], mode="bilinear", align_corners=True
         )
         small = small.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-        return torch.from_numpy(
-            densecrf.mean_field(-logit.detach(), small, self.preset.kernels, self.recipe.crf_steps)
-        )
+        logit = logit.detach()
+        energy = -logit if self.recipe.crf_input == "logit" else -torch.softmax(logit, dim=1)
+        # The compiled lattice on a CPU, exact kernel matrices on a GPU.
+        return crf_torch.mean_field(energy, small, self.preset.kernels, self.recipe.crf_steps)
 
     def losses(self, batch: dict, step: int) -> dict[str, Tensor]:
         recipe = self.recipe
         logit = self.forward(batch["image"])
+        if recipe.constrain_weight:  # the CRF holds no lock: the other losses run meanwhile
+            marginal = self.thread.submit(self.marginals, batch["image"], logit)
         score = floor_softmax(logit, recipe.floor)
         positions = logit.shape[-2] * logit.shape[-1]
         reference = math.prod(recipe.decay_grid)
@@ -129,11 +153,16 @@ class SEC(Stage):
                 decay_for(recipe.decay_background, reference, positions),
             )
         if recipe.constrain_weight:
-            marginal = self.marginals(batch["image"], logit)
+            with self.part("crf"):
+                target = marginal.result()
             terms["constrain"] = recipe.constrain_weight * constrain_loss(
-                score, marginal, recipe.floor
+                score, target, recipe.floor
             )
         return terms
+
+    def test_crf(self) -> densecrf.Preset:
+        recipe = self.recipe
+        return densecrf.preset(recipe.test_crf or recipe.crf, scale=recipe.test_crf_scale)
 
     @torch.no_grad()
     def panels(self, batch: dict) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """The ceiling: the same network trained on the true masks."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -17,7 +18,9 @@ class SupervisedRecipe(SECRecipe):
 class Supervised(SEC):
     """Cross entropy on true masks at the network's own resolution."""
 
-    recipes = {name: SupervisedRecipe(**vars(recipe)) for name, recipe in SEC.recipes.items()}
+    recipes: ClassVar = {
+        name: SupervisedRecipe(**vars(recipe)) for name, recipe in SEC.recipes.items()
+    }
 
     def dataset(self) -> Images:
         recipe = self.recipe

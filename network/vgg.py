@@ -139,6 +139,9 @@ class LargeFOV(nn.Module):
     Source: train.prototxt of the released SEC code.
     """
 
+    new = ("fc8",)
+    """Layers that no published weights exist for; they start at random and learn faster."""
+
     def __init__(
         self, num_classes: int, hidden: int = 1024, rate: int = 12, dropout: float = 0.5, **trunk
     ):
@@ -173,9 +176,12 @@ class ForegroundCueVGG(nn.Module):
     Source: weak-localization/foreground of the released SEC code.
     """
 
+    new = ("score",)
+    make_trunk = Trunk
+
     def __init__(self, num_tags: int, hidden: int = 1024, dropout: float = 0.5, **trunk):
         super().__init__()
-        self.trunk = Trunk(**trunk)
+        self.trunk = self.make_trunk(**trunk)
         self.fc6 = fully_connected(self.trunk.width[-1], hidden, 3)
         self.fc7 = fully_connected(hidden, hidden, 3)
         self.score = fully_connected(hidden, num_tags, 1, std=new_layer_std(self.trunk.norm))
@@ -209,6 +215,9 @@ class BackgroundCueVGG(nn.Module):
     Source: weak-localization/background of the released SEC code (dense, conv4_1).
     """
 
+    new = ("score",)
+    make_trunk = Trunk
+
     def __init__(
         self,
         num_tags: int,
@@ -220,11 +229,11 @@ class BackgroundCueVGG(nn.Module):
         **trunk,
     ):
         super().__init__()
-        self.trunk = Trunk(**trunk)
+        self.trunk = self.make_trunk(**trunk)
         self.layer = layer
         self.dense = head == "dense"
         kernel = 3
-        inputs = self.trunk.width[-1]
+        inputs = self.inputs = self.channels()
         if self.dense:
             with torch.no_grad():  # evaluating, so that no running mean sees the zeros
                 inputs = self.trunk.eval()(torch.zeros(1, 3, *size)).numel()
@@ -235,9 +244,17 @@ class BackgroundCueVGG(nn.Module):
         self.score = fully_connected(hidden, num_tags, 1, std=new_layer_std(self.trunk.norm))
         self.dropout = nn.Dropout(dropout)
 
+    def channels(self) -> int:
+        """Channels of what enters the head."""
+        return self.trunk.width[-1]
+
+    def reduce(self, feature: Tensor) -> Tensor:
+        """Bring the trunk's output to that many channels."""
+        return feature
+
     def classify(self, feature: Tensor) -> Tensor:
         """Class logits (N, num_tags) of the output of `layer`."""
-        x = self.trunk(feature, first=self.layer)
+        x = self.reduce(self.trunk(feature, first=self.layer))
         if self.dense:
             x = x.flatten(1)[:, :, None, None]
         x = self.dropout(torch.relu(self.fc6(x)))

@@ -165,6 +165,68 @@ def load_vgg(network: nn.Module, source: str, skip: tuple[str, ...] = ("fc8", "s
     return report
 
 
+def torchvision_resnet() -> dict[str, Tensor]:
+    """ImageNet weights of torchvision's ResNet-50 (downloaded on first use)."""
+    try:
+        return models.resnet50(weights=models.ResNet50_Weights.IMAGENET1K_V1).state_dict()
+    except OSError as error:
+        raise WeightError(
+            f"torchvision's ResNet-50 weights could not be downloaded ({error}); "
+            "give the path of a downloaded file, or none"
+        ) from error
+
+
+def load_resnet(network: nn.Module, source: str) -> Report:
+    """Copy ResNet weights, with the statistics of their normalisation, into a network's `trunk`.
+
+    Args:
+        network: holds a `network.resnet.ResNetTrunk` as `trunk`.
+        source: "none", "torchvision" or the path of a state dict (torchvision names).
+
+    Returns:
+        Which keys were used, missing in the file, unused.
+
+    Errors: WeightError for an unusable file, or one of another shape.
+    """
+    report = Report(source)
+    if source == "none":
+        return report
+    plain = {}
+    for key, value in (
+        torchvision_resnet() if source == "torchvision" else read_state(source)
+    ).items():
+        for prefix in PREFIXES:
+            key = key.removeprefix(prefix)
+        plain[key] = value
+    with torch.no_grad():
+        for key, target in network.trunk.state_dict(keep_vars=True).items():
+            if key.startswith("normalise."):
+                continue
+            value = plain.pop(key, None)
+            if value is None:
+                report.missing.append(key)
+                continue
+            if value.shape != target.shape:
+                raise WeightError(
+                    f"{source}: {key} is {tuple(value.shape)}, the network needs "
+                    f"{tuple(target.shape)}; choose a recipe of the same width"
+                )
+            target.copy_(value)
+            report.used.append(key)
+    report.unused = sorted(plain)
+    if not any(key.startswith("layer") for key in report.used):
+        raise WeightError(
+            f"{source}: none of its keys is a ResNet layer (layer1.0.conv1.weight, ...)"
+        )
+    return report
+
+
+def load_weights(network: nn.Module, source: str) -> Report:
+    """Copy published weights into a network with a VGG16 or ResNet `trunk`; see the two loaders."""
+    load = load_resnet if hasattr(network.trunk, "layer1") else load_vgg
+    return load(network, source)
+
+
 def load_all(network: nn.Module, path: str) -> Report:
     """Copy every tensor of a checkpoint of the same network, heads and statistics too.
 

@@ -5,6 +5,11 @@
 OUT=${OUT:-out}
 SPLIT=${SPLIT:-val}
 
+if [ "$OUT" = out ] && [ "$DATASET" = scenes ] && [ ! -d out ]; then
+  echo "no predictions yet: training SEC on scenes first"
+  OUT=out/sec bash script/sec.sh
+fi
+
 folders=()
 if [ -d "$OUT" ]; then
   while IFS= read -r folder; do folders+=("$folder"); done < <(

@@ -12,11 +12,13 @@ if [ -z "${VIRTUAL_ENV:-}" ] && [ -z "${CONDA_PREFIX:-}" ]; then
   . .venv/bin/activate
 fi
 wanted="requirements.txt ${SETUP_EXTRA:-}"
-stamp="$(python -c 'import sys; print(sys.prefix)')/.seedseg-$(find CRF -type f -not -path '*/build/*' -not -path '*/__pycache__/*' -print0 | sort -z | xargs -0 cat $wanted - </dev/null | cksum | cut -d' ' -f1)"
+sum=$({ find CRF -type f -not -path '*/build/*' -not -path '*/__pycache__/*' -print0 | sort -z |
+  xargs -0 cat; cat $wanted; } | cksum | cut -d' ' -f1)
+stamp="$(python -c 'import sys; print(sys.prefix)')/.seedseg-$sum"
 if [ ! -e "$stamp" ]; then
   echo "setup: installing $wanted (some minutes the first time)"
-  set -- 
-  for file in $wanted; do set -- "$@" -r "$file"; done
-  python -m pip install --quiet --disable-pip-version-check "$@"
+  files=()
+  for file in $wanted; do files+=(-r "$file"); done
+  python -m pip install --quiet --disable-pip-version-check "${files[@]}"
   touch "$stamp"
 fi

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 import densecrf
 from datalist import DataError
-from datalist.dataset import Images, worker_init
+from datalist.dataset import Images, Photos, worker_init
 from datalist.image import read_mask
 from utils.output import (
     is_whole,
@@ -46,6 +46,8 @@ class Predict:
     """Folder for label/, score/, overlay/ and cue/; images whose files are whole are skipped."""
     split: str = "val"
     """List of images."""
+    image: tuple[Path, ...] = ()
+    """Pictures, or folders of them, to segment instead of a split; overlays get a legend."""
     save: tuple[Kind, ...] = ("label",)
     """label: palette PNGs; score: class scores; overlay: image | prediction | truth; cue."""
     scales: tuple[float, ...] = (1.0,)
@@ -99,7 +101,10 @@ def predict_split(
     stage.to(device)
     stage.network.eval()
     need_tag = predict.restrict_to_tags or not stage.background or "cue" in predict.save
-    data = Images(stage.spec, predict.split, tag=need_tag)
+    if predict.image:
+        data = Photos(predict.image)
+    else:
+        data = Images(stage.spec, predict.split, tag=need_tag)
     # Shared out before what is there already is left out: that changes while others write.
     places = range(len(data.ids))[share[0] :: share[1]]
     wanted = set(missing([data.ids[place] for place in places], predict))
@@ -131,6 +136,8 @@ def predict_split(
 
 def check(stage: Any, predict: Predict) -> None:
     """Refuse what a stage cannot do, before any work."""
+    if predict.image and (predict.restrict_to_tags or "cue" in predict.save):
+        raise DataError("pictures have no tags: --image goes with labels, scores and overlays")
     if predict.crf and not stage.background:
         raise DataError("--crf needs a background channel, which this stage's scores lack")
     if "label" in predict.save and not stage.background:
@@ -207,9 +214,12 @@ def finish(stage: Any, predict: Predict, sample: dict, score: Any, cue: Any) -> 
     if "label" in predict.save or "overlay" in predict.save:
         label = keys[score.argmax(0)].astype(np.uint8)
         if "overlay" in predict.save:
-            truth = stage.spec.mask_path(name)
-            mask = read_mask(truth) if truth.is_file() else None
-            write_overlay(output_path(predict.out, "overlay", name), image, label, mask)
+            path = output_path(predict.out, "overlay", name)
+            if predict.image:
+                write_overlay(path, image, label, classes=stage.spec.classes)
+            else:
+                truth = stage.spec.mask_path(name)
+                write_overlay(path, image, label, read_mask(truth) if truth.is_file() else None)
         if "label" in predict.save:
             write_label(output_path(predict.out, "label", name), label)
 

@@ -134,6 +134,7 @@ def train(stage: Any, name: str, run: Run, place: World | None = None) -> bool:
     place = place or World()
     share = place.share(recipe.batch)
     device = choose_device(run.device, place)
+    data = stage.dataset()  # before anything is written: most refusals come from here
     run.out.mkdir(parents=True, exist_ok=True)
     stage.to(device)
     stage.half = run.precision == "bfloat16"
@@ -152,7 +153,6 @@ def train(stage: Any, name: str, run: Run, place: World | None = None) -> bool:
     if step >= recipe.steps:
         return False
 
-    data = stage.dataset()
     workers = run.workers if run.workers >= 0 else (4 if device.type == "cuda" else 0)
     first = place.rank * share
     loader = DataLoader(

@@ -6,13 +6,14 @@ and a killed run can go on where it stopped (`is_whole`). Nothing here unpickles
 
 import os
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from datalist import DataError
 from datalist.archive import read_npz, replacing, write_npz
@@ -269,6 +270,7 @@ def write_overlay(
     image: NDArray[np.uint8],
     label: NDArray,
     truth: NDArray | None = None,
+    classes: Sequence[str] = (),
 ) -> None:
     """Write a strip image | prediction | truth, labels laid over the image half transparent.
 
@@ -276,14 +278,44 @@ def write_overlay(
         image: RGB in [0, 255], (H, W, 3).
         label: predicted class indices, (H, W).
         truth: true class indices, (H, W), 255 = ignore; left away if None.
+        classes: names, background first, for a legend of the predicted ones; left away if empty.
     """
     panels = [image, blend(image, label)]
     if truth is not None:
         panels.append(blend(image, truth))
+    if classes:
+        panels.append(legend(label, classes))
     gap = np.full((image.shape[0], max(2, image.shape[1] // 100), 3), 255, np.uint8)
     strip = [part for panel in panels for part in (gap, panel)][1:]
     with replacing(path) as temporary:
         Image.fromarray(np.concatenate(strip, 1)).save(temporary, format="JPEG", quality=90)
+
+
+def legend(label: NDArray, classes: Sequence[str]) -> NDArray[np.uint8]:
+    """Draw the colour and name of each class of a label map, the largest first.
+
+    Args:
+        label: class indices, (H, W).
+        classes: names, background first.
+
+    Returns:
+        RGB uint8 (H, W', 3), as wide as the longest name wants.
+    """
+    height = label.shape[0]
+    count = np.bincount(label.ravel(), minlength=len(classes))[: len(classes)]
+    found = [index for index in np.argsort(-count, kind="stable") if count[index]]
+    line = max(12, min(height // max(len(found), 1), height // 12))
+    font = ImageFont.load_default(size=line * 0.7)
+    names = [f"{classes[i]}  {100 * count[i] / label.size:.0f} %" for i in found]
+    width = int(2.2 * line + max(font.getlength(name) for name in names))
+    panel = Image.new("RGB", (width, height), "white")
+    pen = ImageDraw.Draw(panel)
+    for row, (index, name) in enumerate(zip(found, names)):
+        top = row * line
+        box = (line * 0.3, top + line * 0.15, line * 1.15, top + line * 0.85)
+        pen.rectangle(box, fill=tuple(palette(256)[index].tolist()), outline="grey")
+        pen.text((line * 1.5, top + line * 0.08), name, fill="black", font=font)
+    return np.asarray(panel)
 
 
 def blend(image: NDArray[np.uint8], label: NDArray, opacity: float = 0.6) -> NDArray[np.uint8]:

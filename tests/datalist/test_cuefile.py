@@ -239,11 +239,15 @@ def test_folder_of_npz(tmp_path):
     cues = example()
     for name, cue in cues.items():
         cell = np.stack(np.nonzero(cue)).astype(np.int16)
-        np.savez_compressed(tmp_path / f"{name}.npz", cue=cell, grid=np.array([5, 6]), num_classes=4)
+        np.savez_compressed(
+            tmp_path / f"{name}.npz", cue=cell, grid=np.array([5, 6]), num_classes=4
+        )
     packed = pack(tmp_path, tmp_path / "all" / "cue.npz", 4)
     for opened in (packed, CueFile.open(tmp_path, 4), CueFile.open(tmp_path / "all/cue.npz")):
         assert all(np.array_equal(opened[name], cue) for name, cue in cues.items())
-    np.savez(tmp_path / "z.npz", cue=np.zeros((3, 0), np.int16), grid=np.array([5, 7]), num_classes=4)
+    np.savez(
+        tmp_path / "z.npz", cue=np.zeros((3, 0), np.int16), grid=np.array([5, 7]), num_classes=4
+    )
     with pytest.raises(DataError, match="has another grid"):
         CueFile.open(tmp_path, 4)
 

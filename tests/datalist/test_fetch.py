@@ -23,10 +23,10 @@ from datalist.tag import read_tags
 
 
 class Server(BaseHTTPRequestHandler):
-    files: dict[str, bytes] = {}  # noqa: RUF012
+    files: dict[str, bytes] = {}
     cut: int | None = None
     ranges = True
-    asked: list[str | None] = []  # noqa: RUF012
+    asked: list[str | None] = []
 
     def do_GET(self):
         wanted = self.headers.get("Range")

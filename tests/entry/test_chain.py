@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from datalist.cue import CueFile
+from datalist.image import read_image
 from utils.output import read_label
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,9 +46,9 @@ def trained(scenes_root, tmp_path_factory):
 
 def test_cues(trained, scenes_root):
     cues = CueFile.open(trained / "cue.npz")
-    assert len(cues) == 12
-    for _, cue in cues.items():
-        assert cue.sum(0).max() <= 1 and cue[0].any()
+    assert len(cues) == 12 and cues.num_classes == 7
+    found = np.stack([cue for _, cue in cues.items()])
+    assert found.sum(1).max() == 1 and found[:, 0].any() and found[:, 1:].any()
 
 
 def test_from_tags_to_miou(trained, scenes_root, tmp_path):
@@ -91,6 +92,23 @@ def test_finished_training_is_left_alone(trained, scenes_root):
     assert "finished" in run("train.py", "sec", *arguments).stdout
     assert (trained / "sec/last.pt").stat().st_mtime_ns == before
     run("train.py", "sec", *arguments, "--lr", 0.5, code=1)
+
+
+def test_own_photos(trained, scenes_root, tmp_path):
+    """No data set is needed: a folder, a file and a glob, overlays with a legend."""
+    photo = scenes_root / "JPEGImages/val_00000.jpg"
+    glob = scenes_root / "JPEGImages/val_0000[12].jpg"
+    images = ("--image", photo, glob)
+    run("test.py", trained / "sec/last.pt", *images, "--out", tmp_path, "--quiet")
+    assert {p.stem for p in (tmp_path / "label").iterdir()} == {f"val_0000{n}" for n in range(3)}
+    shape = read_image(photo).shape
+    overlay = read_image(tmp_path / "overlay/val_00000.jpg")
+    assert overlay.shape[0] == shape[0] and overlay.shape[1] > 2 * shape[1] + 20
+    text = tmp_path / "notes.jpg"
+    text.write_text("not a picture")
+    for bad in (text, tmp_path / "nowhere.jpg"):
+        arguments = ("--image", bad, "--out", tmp_path / "x", "--quiet")
+        assert bad.name in run("test.py", trained / "sec/last.pt", *arguments, code=1).stderr
 
 
 def test_refusals(trained, four_root, tmp_path):

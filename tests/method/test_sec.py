@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-import densecrf
 import numpy as np
 import pytest
 import torch
 
+import densecrf
 from datalist import DataError
 from datalist.spec import resolve
 from method.sec import SEC, grid_size

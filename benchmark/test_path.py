@@ -1,0 +1,112 @@
+"""Time everything after the network: enlarging scores, CRF, argmax and PNG, for 500 x 375 pixels.
+
+    python benchmark/test_path.py [--json FILE]
+
+Beside it the released path: scipy's zoom of the scores and the original dense CRF, one image after
+another. That CRF is timed through the package pydensecrf2, if it is installed (pip install
+pydensecrf2); the labels of both paths must agree on almost every pixel.
+"""
+
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tyro
+from PIL import Image
+from scipy.ndimage import zoom
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from timing import median, report
+
+import densecrf
+from datalist.spec import palette
+from utils.infer import refine
+from utils.output import upsample, write_label
+
+
+@dataclass(frozen=True)
+class Flags:
+    images: int = 8
+    """Images of one pass."""
+    classes: int = 21
+    """Classes with background."""
+    threads: int = 2
+    """Threads of our path; the released one has one."""
+    times: int = 5
+    """Passes to take the median of."""
+    json: Path | None = None
+    """File for the numbers."""
+
+
+def draw(seed: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """A photograph uint8 (375, 500, 3) and scores float32 (classes, 41, 41) that follow it."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (7, 9, 3)).astype(np.uint8)
+    image = cv2.resize(coarse, (500, 375), interpolation=cv2.INTER_CUBIC)
+    image = np.clip(image + rng.normal(0, 6, image.shape), 0, 255).astype(np.uint8)
+    logit = cv2.resize(rng.normal(0, 3, (6, 6, classes)), (41, 41), interpolation=cv2.INTER_CUBIC)
+    power = np.exp(logit.transpose(2, 0, 1))
+    return image, (power / power.sum(0)).astype(np.float32)
+
+
+def ours(image: np.ndarray, score: np.ndarray, path: Path) -> np.ndarray:
+    score = refine(upsample(score, image.shape[:2]), image, densecrf.preset("sec-test"))
+    label = score.argmax(0).astype(np.uint8)
+    write_label(path, label)
+    return label
+
+
+def released(image: np.ndarray, score: np.ndarray, path: Path) -> np.ndarray:
+    """deploy/demo.py in a few lines: zoom, clip, log, CRF, argmax; then a palette PNG."""
+    from pydensecrf import densecrf as original
+
+    height, width = image.shape[:2]
+    factor = (height / score.shape[1], width / score.shape[2], 1)
+    score = np.maximum(zoom(score.transpose(1, 2, 0), factor, order=1), 1e-5)
+    crf = original.DenseCRF2D(width, height, score.shape[2])
+    energy = -np.log(score).transpose(2, 0, 1).reshape(score.shape[2], -1)
+    crf.setUnaryEnergy(np.ascontiguousarray(energy, np.float32))
+    crf.addPairwiseGaussian(sxy=3, compat=3)
+    crf.addPairwiseBilateral(sxy=80, srgb=13, rgbim=np.ascontiguousarray(image), compat=10)
+    label = np.array(crf.inference(10)).argmax(0).reshape(height, width).astype(np.uint8)
+    png = Image.fromarray(label)
+    png.putpalette(palette(256).tobytes())
+    png.save(path)
+    return label
+
+
+def main(flags: Flags) -> None:
+    cases = [draw(seed, flags.classes) for seed in range(flags.images)]
+    with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(flags.threads) as pool:
+        paths = [Path(name) / f"{n}.png" for n in range(flags.images)]
+
+        def run() -> list[np.ndarray]:
+            return list(pool.map(lambda case, path: ours(*case, path), cases, paths))
+
+        labels = run()
+        seconds = median(run, flags.times) / flags.images
+        numbers = {"threads": flags.threads, "seconds_an_image_ours": seconds}
+        try:
+            other = released(*cases[0], paths[0])
+        except ImportError:
+            print("pydensecrf2 is not installed: the released path is not timed")
+        else:
+            agreement = float((labels[0] == other).mean())
+            if agreement < 0.97:
+                sys.exit(f"The two paths agree on {100 * agreement:.1f} % of the pixels only.")
+            theirs = median(lambda: released(*cases[0], paths[0]), max(1, flags.times // 2))
+            numbers |= {
+                "seconds_an_image_released": theirs,
+                "ratio": theirs / seconds,
+                "agreement_of_labels": agreement,
+            }
+    report(numbers, flags.json)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Flags, description=__doc__))

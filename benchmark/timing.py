@@ -1,0 +1,37 @@
+"""Medians, ratios and their table, for the programs in this folder."""
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+
+def median(call: Callable[[], object], times: int, device: str = "cpu") -> float:
+    """Median seconds of a call after one to warm up, with the device's queue emptied."""
+    taken = []
+    for turn in range(times + 1):
+        wait(device)
+        start = time.perf_counter()
+        call()
+        wait(device)
+        if turn:
+            taken.append(time.perf_counter() - start)
+    return statistics.median(taken)
+
+
+def wait(device: str) -> None:
+    """Let a CUDA device finish what is queued."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def report(numbers: dict[str, float | int | str], path: Path | None) -> None:
+    """Print numbers by name and write them as JSON where a file is named."""
+    for key, value in numbers.items():
+        shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+        print(f"{key.replace('_', ' '):44}{shown:>24}")
+    if path:
+        path.write_text(json.dumps(numbers, indent=1) + "\n")

@@ -1,0 +1,211 @@
+"""ResNet-50 in the shapes of this line of work: segmentation at stride 8 and the two cue networks.
+
+Layers carry torchvision's names (conv1, bn1, layer1 ... layer4), so its weights load as they are.
+The heads are those of the VGG16 networks, on other channels.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torchvision.models.resnet import Bottleneck
+
+from network.normalise import Normalise
+from network.vgg import BackgroundCueVGG, ForegroundCueVGG, fully_connected
+
+STAGES = ("layer1", "layer2", "layer3", "layer4")
+
+
+class ResNetTrunk(nn.Module):
+    """Stem and four stages of bottleneck blocks.
+
+    Args:
+        width: channels of the stem, then of each stage's inner convolutions; a stage gives out
+            four times as many.
+        depth: convolutions of the stem (always 1), then blocks of each stage.
+        pool: stride of the stem's convolution, of its max pool, and of stages 2, 3 and 4.
+        window: side of the stem's pool.
+        dilation: 1, then the dilation of each stage's 3 x 3 convolutions.
+        norm: whether batch normalisation learns its statistics; without, those of the weights
+            stay as they are, as batches of this size are too small to measure them.
+        convention: colour convention of the weights, see `Normalise`.
+
+    Source: He et al., CVPR 2016, in torchvision's form (a block's stride in its 3 x 3 convolution).
+    """
+
+    def __init__(
+        self,
+        width: Sequence[int] = (64, 64, 128, 256, 512),
+        depth: Sequence[int] = (1, 3, 4, 6, 3),
+        pool: Sequence[int] = (2, 2, 2, 1, 1),
+        window: int = 3,
+        dilation: Sequence[int] = (1, 1, 1, 2, 4),
+        norm: bool = False,
+        convention: str = "torchvision",
+    ):
+        super().__init__()
+        self.normalise = Normalise(convention)
+        self.norm = norm
+        self.pool = tuple(pool)
+        self.conv1 = nn.Conv2d(3, width[0], 7, pool[0], 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width[0])
+        self.maxpool = nn.MaxPool2d(window, pool[1], window // 2)
+        channels = width[0]
+        strides = (1, *pool[2:])
+        for name, inner, blocks, stride, rate in zip(
+            STAGES, width[1:], depth[1:], strides, dilation[1:]
+        ):
+            stage = []
+            for block in range(blocks):
+                step = stride if block == 0 else 1
+                shortcut = None
+                if block == 0:
+                    shortcut = nn.Sequential(
+                        nn.Conv2d(channels, 4 * inner, 1, step, bias=False),
+                        nn.BatchNorm2d(4 * inner),
+                    )
+                stage.append(Bottleneck(channels, inner, step, shortcut, dilation=rate))
+                channels = 4 * inner
+            self.add_module(name, nn.Sequential(*stage))
+        self.width = (width[0], *(4 * inner for inner in width[1:]))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def train(self, mode: bool = True) -> "ResNetTrunk":
+        """Set the mode; frozen statistics stay frozen."""
+        super().train(mode)
+        if not self.norm:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def steps(self) -> list[str]:
+        """Names of the parts in order: "stem", then each block as "layer2.0"."""
+        return ["stem", *(f"{s}.{k}" for s in STAGES for k in range(len(self.get_submodule(s))))]
+
+    def forward(self, x: Tensor, first: str | None = None, last: str | None = None) -> Tensor:
+        """Run the parts after `first` (or from the image) up to and including `last`.
+
+        Args:
+            x: RGB image 0..255, (N, 3, H, W), or the output of part `first`.
+            first: part whose output `x` is; None: `x` is the image, normalised here.
+            last: part to stop after; None: the end.
+
+        Returns:
+            Features, (N, channels, h, w).
+        """
+        order = self.steps()
+        begin = 0 if first is None else order.index(first) + 1
+        end = len(order) if last is None else order.index(last) + 1
+        for name in order[begin:end]:
+            if name == "stem":
+                x = torch.relu(self.bn1(self.conv1(self.normalise(x))))
+                x = self.maxpool(x)
+            else:
+                x = self.get_submodule(name)(x)
+        return x
+
+
+class ResNetFOV(nn.Module):
+    """Segmentation network: trunk at stride 8, fc6 (3x3, dilated), fc7, fc8.
+
+    Args:
+        num_classes: classes with background.
+        hidden: channels of fc6 and fc7.
+        rate: dilation of fc6; 12 at stride 8.
+        dropout: probability of dropping single elements after fc6.
+        trunk: arguments of `ResNetTrunk`.
+
+    Source: SEC network on ResNet-50 of ascust/SEC-MXNet.
+    """
+
+    new = ("fc6", "fc7", "fc8")
+
+    def __init__(
+        self,
+        num_classes: int,
+        hidden: int = 512,
+        rate: int = 12,
+        dropout: float = 0.5,
+        **trunk,
+    ):
+        super().__init__()
+        self.trunk = ResNetTrunk(**trunk)
+        std = None if self.trunk.norm else 0.01
+        self.fc6 = fully_connected(self.trunk.width[-1], hidden, 3, rate, std)
+        self.fc7 = fully_connected(hidden, hidden, 1, std=std)
+        self.fc8 = fully_connected(hidden, num_classes, 1, std=std)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits (N, num_classes, h, w) of RGB images 0..255, (N, 3, H, W)."""
+        x = self.dropout(torch.relu(self.fc6(self.trunk(image))))
+        return self.fc8(torch.relu(self.fc7(x)))
+
+
+class ForegroundCueResNet(ForegroundCueVGG):
+    """Classifier whose class activation maps are the foreground cues; its last layer has a bias.
+
+    Args: as of `ForegroundCueVGG`, with those of `ResNetTrunk`.
+
+    Source: foreground cue network on ResNet-50 of ascust/SEC-MXNet: stages 3 and 4 without stride
+    and without dilation.
+    """
+
+    new = ("fc6", "fc7", "score")
+    make_trunk = ResNetTrunk
+
+    def __init__(self, num_tags: int, hidden: int = 1024, dropout: float = 0.5, **trunk):
+        super().__init__(num_tags, hidden, dropout, **trunk)
+        self.score.bias = nn.Parameter(torch.zeros(num_tags))
+        start_new_layers(self)
+
+
+class BackgroundCueResNet(BackgroundCueVGG):
+    """Classifier whose gradient after one of its blocks is a saliency map.
+
+    A 1 x 1 convolution stands before the dense head, which would else have four times the weights.
+
+    Args: as of `BackgroundCueVGG`, with those of `ResNetTrunk`.
+
+    Source: background cue network on ResNet-50 of ascust/SEC-MXNet.
+    """
+
+    new = ("adapt", "fc6", "fc7", "score")
+    make_trunk = ResNetTrunk
+
+    def __init__(
+        self,
+        num_tags: int,
+        size: tuple[int, int],
+        hidden: int = 1024,
+        dropout: float = 0.0,
+        head: str = "dense",
+        layer: str = "layer2.1",
+        **trunk,
+    ):
+        super().__init__(num_tags, size, hidden, dropout, head, layer, **trunk)
+        self.adapt = fully_connected(self.trunk.width[-1], self.inputs, 1)
+        start_new_layers(self)
+
+    def channels(self) -> int:
+        return self.trunk.width[-1] // 4  # 512 in the published network
+
+    def reduce(self, feature: Tensor) -> Tensor:
+        return torch.relu(self.adapt(feature))
+
+
+def start_new_layers(network: nn.Module) -> None:
+    """Draw the new layers of a network on a pretrained trunk from N(0, 0.01), biases 0.
+
+    Source: Normal(.01) of ascust/SEC-MXNet. On a trunk from scratch they keep He's start.
+    """
+    if network.trunk.norm:
+        return
+    for name in network.new:
+        layer = network.get_submodule(name)
+        nn.init.normal_(layer.weight, std=0.01)
+        nn.init.zeros_(layer.bias)
