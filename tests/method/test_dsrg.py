@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from torchvision import models
 
 from datalist import DataError
 from datalist.spec import IGNORE, resolve
 from loss import floor_softmax, grow_seeds
 from method.dsrg import DSRG, Retrain, class_map
-from network.aspp import VGGPyramid
+from network.aspp import ResNetPyramid, VGGPyramid
 from network.weight import WeightError, load_vgg
 from utils import checkpoint
 
@@ -34,14 +35,20 @@ def batch_of(stage, count=3):
 
 
 @pytest.mark.parametrize("crf_input", ["score", "logit"])
-def test_seeds_grow_by_the_marginals_of_the_chosen_energy(make, crf_input):
+def test_seeds_grow_by_the_marginals_of_the_chosen_energy(make, crf_input, monkeypatch):
     stage = make(crf_input=crf_input, threshold_foreground=0.4, threshold_background=0.4)
     batch = batch_of(stage)
-    logit = torch.randn(3, stage.num_classes, *batch["cue"].shape[2:])
-    score = floor_softmax(logit)
+    seen = []
+
+    def crf(energy, image, kernels, steps):
+        seen.append(energy)
+        return torch.softmax(-5 * energy, dim=1)
+
+    monkeypatch.setattr("method.sec.crf_torch.mean_field", crf)
+    score = floor_softmax(torch.randn(3, stage.num_classes, *batch["cue"].shape[2:]))
     marginal, seed = stage.targets(batch, score)
-    raw = stage.marginals(batch["image"], score if crf_input == "score" else score.log())
-    raw = raw.clamp_min(1e-4)
+    torch.testing.assert_close(seen[0], -score if crf_input == "score" else -score.log())
+    raw = torch.softmax(-5 * seen[0], dim=1).clamp_min(1e-4)
     torch.testing.assert_close(marginal, raw / raw.sum(1, keepdim=True))
     assert seed.equal(grow_seeds(marginal, batch["cue"], batch["tag"], 0.4, 0.4))
     assert seed.sum() > batch["cue"].sum()
@@ -122,3 +129,18 @@ def test_logits_of_the_branches_are_summed():
 def test_class_map():
     seed = torch.tensor([[1, 0, 1], [0, 0, 1]], dtype=torch.bool).view(1, 2, 1, 3)
     assert class_map(seed).tolist() == [[[0, IGNORE, 1]]]
+
+
+def test_resnet101_has_the_published_parts(tmp_path):
+    with torch.device("meta"):
+        stage_trunk = DSRG.recipes["paper-resnet101"].trunk()
+        network = ResNetPyramid(21, (6, 12, 18, 24), **stage_trunk)
+        wanted = models.resnet101().state_dict()
+    ours = network.trunk.state_dict()
+    assert {k for k in wanted if not k.startswith("fc.")} == {
+        k for k in ours if "normalise" not in k
+    }
+    assert all(ours[k].shape == wanted[k].shape for k in ours.keys() & wanted.keys())
+    heads = [network.get_submodule(name) for name in network.new]
+    assert [head.dilation for head in heads] == [(6, 6), (12, 12), (18, 18), (24, 24)]
+    assert network(torch.zeros(1, 3, 321, 321, device="meta")).shape == (1, 21, 41, 41)
