@@ -16,7 +16,11 @@ namespace {
 class ImagePoints : public Points {
 public:
     ImagePoints(int height, int width, double sx, double sy, const uint8_t* image, const double* srgb)
-        : width_(width), sx_(sx), sy_(sy), image_(image) {
+        : width_(width),
+          // A width that float32 rounds to zero would make 0 / 0 of the first row and column.
+          sx_(std::max(sx, 1e-30)),
+          sy_(std::max(sy, 1e-30)),
+          image_(image) {
         dim = image ? 5 : 2;
         count = (int64_t)height * width;
         low.assign(dim, 0.0);
