@@ -236,9 +236,9 @@ class BackgroundCueVGG(nn.Module):
         inputs = self.inputs = self.channels()
         if self.dense:
             with torch.no_grad():  # evaluating, so that no running mean sees the zeros
-                inputs = self.trunk.eval()(torch.zeros(1, 3, *size)).numel()
+                height, width = self.trunk.eval()(torch.zeros(1, 3, *size)).shape[-2:]
             self.trunk.train()
-            kernel = 1
+            inputs, kernel = inputs * height * width, 1
         self.fc6 = fully_connected(inputs, hidden, kernel)
         self.fc7 = fully_connected(hidden, hidden, kernel)
         self.score = fully_connected(hidden, num_tags, 1, std=new_layer_std(self.trunk.norm))
