@@ -36,7 +36,7 @@ int main(int argc, char** argv) {
                 const double sx = std::pow(10, real(-7, 5)), sy = std::pow(10, real(-2, 3));
                 const double rgb[] = {real(1, 99), real(0.01, 99), std::pow(10, real(-2, 5))};
                 if (pick(0, 2) == 0) {
-                    const int dim = pick(0, 9) ? pick(1, 8) : pick(0, 256);
+                    const int dim = pick(0, 9) || pixels > 64 ? pick(1, 8) : pick(0, 256);
                     feature.resize(dim * pixels);
                     const double spread = std::pow(10, real(-3, 9));
                     for (auto& x : feature) x = (float)real(-spread, spread);
