@@ -123,9 +123,6 @@ class DSRG(SEC):
         self.network = build(recipe, spec.num_classes)
         self.preset = densecrf.preset(recipe.crf, scale=recipe.crf_scale)
 
-    def heads(self) -> list[nn.Module]:
-        return [self.network.get_submodule(name) for name in self.network.new]
-
     def targets(self, batch: dict, score: Tensor) -> tuple[Tensor, Tensor]:
         """CRF marginals of floored scores, and the seeds of a batch, grown by them.
 

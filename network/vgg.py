@@ -88,12 +88,9 @@ class Trunk(nn.Module):
         Returns:
             Features, (N, channels, h, w).
         """
-        order = self.steps()
-        begin = 0 if first is None else order.index(first) + 1
-        end = len(order) if last is None else order.index(last) + 1
         if first is None:
             x = self.normalise(x)
-        for name in order[begin:end]:
+        for name in between(self.steps(), first, last):
             if name.startswith("conv"):
                 x = self.layer(name, x)
             else:
@@ -102,6 +99,13 @@ class Trunk(nn.Module):
                 pad = 1 if self.window == 3 else 0
                 x = nn.functional.max_pool2d(x, self.window, stride, pad, ceil_mode=pad == 0)
         return x
+
+
+def between(steps: list[str], first: str | None, last: str | None) -> list[str]:
+    """Names after `first` (None: from the start) up to and including `last` (None: to the end)."""
+    begin = 0 if first is None else steps.index(first) + 1
+    end = len(steps) if last is None else steps.index(last) + 1
+    return steps[begin:end]
 
 
 def fully_connected(
