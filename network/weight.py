@@ -1,5 +1,6 @@
 """Start a network from published weights, key by key, with a report of what went where."""
 
+import hashlib
 from dataclasses import dataclass, field
 from math import isqrt
 from pathlib import Path
@@ -30,14 +31,28 @@ class Report:
     reshaped: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
+    sha256: str = ""
+    """Digest of the weight file; empty where the weights are not a file of the user's."""
 
     def __str__(self) -> str:
-        parts = [f"weights from {self.source}: {len(self.used)} used"]
+        digest = f" (SHA-256 {self.sha256})" if self.sha256 else ""
+        parts = [f"weights from {self.source}{digest}: {len(self.used)} used"]
         for name in ("reshaped", "missing", "unused"):
             keys = getattr(self, name)
             if keys:
                 parts.append(f"{len(keys)} {name} ({', '.join(keys)})")
         return "; ".join(parts)
+
+
+def digest(source: str) -> str:
+    """SHA-256 of a weight file in hexadecimal; "" where `source` is not a file."""
+    if not Path(source).is_file():
+        return ""
+    with open(source, "rb") as file:
+        found = hashlib.sha256()
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
@@ -101,11 +116,16 @@ def torchvision_vgg() -> dict[str, Tensor]:
 
 
 def rename_torchvision(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Give the keys of torchvision's vgg16 their Caffe names; other state dicts pass unchanged."""
+    """Give the keys of torchvision's vgg16 their Caffe names; other state dicts pass unchanged.
+
+    Checkpoints of SEC_pytorch have torchvision's trunk under a head with Caffe names.
+    """
+    state = {key.removeprefix("module."): value for key, value in state.items()}
     if "features.0.weight" not in state:
         return state
     table = {f"features.{index}": name for name, index in VGG_FEATURE.items()}
     table |= {"classifier.0": "fc6", "classifier.3": "fc7", "classifier.6": "fc8"}
+    table |= {name: name for name in ("fc6", "fc7", "fc8")}
     return {
         f"{table[key.rpartition('.')[0]]}.{key.rpartition('.')[2]}": value
         for key, value in state.items()
@@ -129,6 +149,7 @@ def load_vgg(network: nn.Module, source: str, skip: tuple[str, ...] = ("fc8", "s
     report = Report(source)
     if source == "none":
         return report
+    report.sha256 = digest(source)
     state = torchvision_vgg() if source == "torchvision" else rename_torchvision(read_state(source))
     plain = {}
     for key, value in state.items():
@@ -191,6 +212,7 @@ def load_resnet(network: nn.Module, source: str) -> Report:
     report = Report(source)
     if source == "none":
         return report
+    report.sha256 = digest(source)
     plain = {}
     for key, value in (
         torchvision_resnet() if source == "torchvision" else read_state(source)
@@ -246,4 +268,4 @@ def load_all(network: nn.Module, path: str) -> Report:
             "use the recipe and the classes that it was trained with"
         )
     network.load_state_dict(state)
-    return Report(path, used=list(state))
+    return Report(path, used=list(state), sha256=digest(path))
