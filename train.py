@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import tyro
 
@@ -67,12 +67,15 @@ def main(arguments: list[str]) -> int:
     from utils import distributed
     from utils.loop import Run
 
-    def parse(recipe: tyro.conf.OmitArgPrefixes[type(recipe)], run: tyro.conf.OmitArgPrefixes[Run]):
+    def parse(
+        recipe: tyro.conf.OmitArgPrefixes[type(recipe)] = recipe,
+        *,
+        run: tyro.conf.OmitArgPrefixes[Run],
+    ):
         return recipe, run
 
-    default = replace(recipe)
     recipe, run = tyro.cli(
-        parse_with_default(parse, default),
+        parse,
         prog=f"train.py {name}",
         description=kind.__doc__,
         args=rest,
@@ -111,18 +114,6 @@ def run_stage(name: str, kind: type, recipe, run, place) -> int:
             )
         return 128 + number
     return 0
-
-
-def parse_with_default(parse, default):
-    """Give the recipe parameter of `parse` its default, for tyro to show and to change."""
-    parse.__defaults__ = None
-    signature = parse.__annotations__
-
-    def run(recipe=default, *, run):
-        return parse(recipe, run)
-
-    run.__annotations__ = signature
-    return run
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
 
 Beside it the released path: scipy's zoom of the scores and the original dense CRF, one image after
 another. That CRF is timed through the package pydensecrf2, if it is installed (pip install
-pydensecrf2); the labels of both paths must agree on almost every pixel.
+pydensecrf2). From the same enlarged scores both must give almost every pixel the same label; the
+paths differ a little more, as scipy's zoom puts corner on corner and OpenCV edge on edge.
 """
 
 import sys
@@ -54,6 +55,12 @@ def draw(seed: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
     return image, (power / power.sum(0)).astype(np.float32)
 
 
+def enlarged(score: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Scores (C, H, W) by scipy's zoom, which puts corner on corner."""
+    factor = (size[0] / score.shape[1], size[1] / score.shape[2], 1)
+    return zoom(score.transpose(1, 2, 0), factor, order=1).transpose(2, 0, 1)
+
+
 def ours(image: np.ndarray, score: np.ndarray, path: Path) -> np.ndarray:
     score = refine(upsample(score, image.shape[:2]), image, densecrf.preset("sec-test"))
     label = score.argmax(0).astype(np.uint8)
@@ -66,10 +73,9 @@ def released(image: np.ndarray, score: np.ndarray, path: Path) -> np.ndarray:
     from pydensecrf import densecrf as original
 
     height, width = image.shape[:2]
-    factor = (height / score.shape[1], width / score.shape[2], 1)
-    score = np.maximum(zoom(score.transpose(1, 2, 0), factor, order=1), 1e-5)
-    crf = original.DenseCRF2D(width, height, score.shape[2])
-    energy = -np.log(score).transpose(2, 0, 1).reshape(score.shape[2], -1)
+    score = np.maximum(enlarged(score, (height, width)), 1e-5)
+    crf = original.DenseCRF2D(width, height, len(score))
+    energy = -np.log(score).reshape(len(score), -1)
     crf.setUnaryEnergy(np.ascontiguousarray(energy, np.float32))
     crf.addPairwiseGaussian(sxy=3, compat=3)
     crf.addPairwiseBilateral(sxy=80, srgb=13, rgbim=np.ascontiguousarray(image), compat=10)
@@ -96,14 +102,18 @@ def main(flags: Flags) -> None:
         except ImportError:
             print("pydensecrf2 is not installed: the released path is not timed")
         else:
-            agreement = float((labels[0] == other).mean())
-            if agreement < 0.97:
-                sys.exit(f"The two paths agree on {100 * agreement:.1f} % of the pixels only.")
+            image, score = cases[0]
+            same = enlarged(score, image.shape[:2])
+            refined = refine(same, image, densecrf.preset("sec-test")).argmax(0)
+            agreement = float((refined == other).mean())
+            if agreement < 0.98:
+                sys.exit(f"The two CRFs agree on {100 * agreement:.1f} % of the pixels only.")
             theirs = median(lambda: released(*cases[0], paths[0]), max(1, flags.times // 2))
             numbers |= {
                 "seconds_an_image_released": theirs,
                 "ratio": theirs / seconds,
-                "agreement_of_labels": agreement,
+                "agreement_from_the_same_scores": agreement,
+                "agreement_of_the_paths": float((labels[0] == other).mean()),
             }
     report(numbers, flags.json)
 

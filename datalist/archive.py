@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import zipfile
 import zlib
@@ -17,6 +18,24 @@ FLOOR = 64 << 20
 """Bytes that any file may unpack to."""
 RATIO = 100
 """How often its own size a longer file may unpack to; cue files reach 4 to 10."""
+
+
+def read_packed(path: Path, limit: int) -> bytes:
+    """Read a file, plain or gzip (by its first bytes), up to one byte beyond `limit`.
+
+    A longer result than `limit` tells the caller that the file holds more.
+
+    Errors: DataError where it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            with gzip.open(file) if packed else file as stream:
+                return stream.read(limit + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or "damaged gzip file"
+        raise DataError(f"cannot read {path}: {reason}.") from None
 
 
 @contextmanager

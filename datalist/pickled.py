@@ -7,16 +7,14 @@ file that could be run. Python 2 pickles (text as latin-1) and protocols 2 to 5 
 
 from __future__ import annotations
 
-import gzip
 import io
 import pickletools
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from datalist import DataError
-from datalist.archive import FLOOR, RATIO
+from datalist.archive import FLOOR, RATIO, read_packed
 from datalist.spec import read_text, safe_id
 
 RECONSTRUCT = "reconstruct"
@@ -156,14 +154,9 @@ def read_index(path: Path) -> dict[str, str]:
 def _unpack(path: Path) -> bytes:
     try:
         limit = max(FLOOR, RATIO * path.stat().st_size)
-        with open(path, "rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-            file.seek(0)
-            with gzip.open(file) if packed else file as stream:
-                data = stream.read(limit + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or "damaged gzip file"
-        raise DataError(f"cannot read {path}: {reason}.") from None
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}.") from None
+    data = read_packed(path, limit)
     if len(data) > limit:
         raise DataError(f"{path} unpacks to more than {limit >> 20} MiB: not read.")
     return data

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import os
 import re
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from datalist import DataError
+from datalist.archive import read_packed
 
 IGNORE = 255
 """Mask value of pixels that belong to no class."""
@@ -135,15 +134,7 @@ def read_text(path: Path, limit: int = LIST_LIMIT) -> str:
 
     Errors: DataError where it cannot be read, is too long, or is not text.
     """
-    try:
-        with open(path, "rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-            file.seek(0)
-            with gzip.open(file) if packed else file as stream:
-                data = stream.read(limit + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or "damaged gzip file"
-        raise DataError(f"cannot read {path}: {reason}.") from None
+    data = read_packed(path, limit)
     if len(data) > limit:
         raise DataError(f"{path} is longer than {limit} bytes: not a list of this kind.")
     try:

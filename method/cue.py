@@ -21,7 +21,6 @@ from method.recipe import RESNET, SMALL, SMALL_RESNET, SMOKE, VGGRecipe
 from method.stage import Stage
 from network.resnet import BackgroundCueResNet, ForegroundCueResNet
 from network.vgg import BackgroundCueVGG, ForegroundCueVGG
-from network.weight import load_weights
 
 
 @dataclass(frozen=True)
@@ -52,13 +51,6 @@ class Classifier(Stage):
     """A network trained to name the tags of an image."""
 
     background = False
-
-    def load(self):
-        """Start from the recipe's weights; returns the report of keys."""
-        return load_weights(self.network, self.recipe.weights)
-
-    def heads(self) -> list[nn.Module]:
-        return [self.network.get_submodule(name) for name in self.network.new]
 
     def dataset(self) -> Images:
         recipe = self.recipe

@@ -24,11 +24,11 @@ from datalist import DataError
 from datalist.dataset import Images
 from datalist.spec import IGNORE
 from loss import balanced_seed_loss, constrain_loss, floor_softmax, grow_seeds
-from method.recipe import SMALL, SMOKE, VGGRecipe
+from method.recipe import SMALL, SMALL_RESNET, SMOKE, VGGRecipe
 from method.sec import SEC
 from method.stage import Stage
 from method.supervised import Supervised
-from network.aspp import RATES, VGGPyramid
+from network.aspp import RATES, ResNetPyramid, VGGPyramid
 from network.normalise import CONVENTION
 from network.weight import load_all
 
@@ -37,12 +37,16 @@ from network.weight import load_all
 class PyramidRecipe(VGGRecipe):
     """What both steps share: the network and the CRF at test."""
 
+    backbone: Literal["vgg16", "resnet101"] = "vgg16"
+    """Trunk; the paper has both. `hidden` and `dropout` shape VGG16's branches alone."""
     weights: str = "torchvision"
     """Start from: none, torchvision, or a state dict (the paper: VGG16 with fc6, fc7 reduced)."""
     rates: tuple[int, ...] = RATES
     """Dilation of each branch's fc6 (train-s.prototxt)."""
     crf: str = "sec-test"
     """CRF preset, widths in pixels of a full-size image (krahenbuhl2013 wrapper)."""
+    test_crf: str = ""
+    """CRF preset at test; empty: as `crf`."""
     test_crf_scale: float = 1.0
     """Divides the CRF's widths at test (test-ms.py)."""
 
@@ -83,6 +87,14 @@ class DSRGRecipe(PyramidRecipe):
     """Bounds of the boundary loss's ratio of marginal to score (released layer)."""
 
 
+RESNET101 = {
+    "backbone": "resnet101",
+    "width": (64, 64, 128, 256, 512),
+    "depth": (1, 3, 4, 23, 3),
+    "dilation": (1, 1, 1, 2, 4),
+}
+"""DeepLab-v2 on ResNet-101 at stride 8. The paper reports it; its files were not released."""
+
 SMALL_DSRG = {
     **SMALL,
     "weights": "none",
@@ -91,6 +103,7 @@ SMALL_DSRG = {
     "rates": (3, 6, 9, 12),
     "test_crf_scale": 4.0,
 }
+SMALL_RESNET101 = {**SMALL_RESNET, "backbone": "resnet101", "dilation": (1, 1, 1, 2, 4)}
 
 
 class DSRG(SEC):
@@ -98,17 +111,17 @@ class DSRG(SEC):
 
     recipes: ClassVar = {
         "paper": DSRGRecipe(),
+        "paper-resnet101": DSRGRecipe(**RESNET101),
         "small": DSRGRecipe(**SMALL_DSRG),
+        "small-resnet101": DSRGRecipe(**{**SMALL_DSRG, **SMALL_RESNET101}),
         "smoke": DSRGRecipe(**{**SMALL_DSRG, **SMOKE}),
+        "smoke-resnet101": DSRGRecipe(**{**SMALL_DSRG, **SMALL_RESNET101, **SMOKE}),
     }
 
     def __init__(self, recipe, spec):
         Stage.__init__(self, recipe, spec)
         self.network = build(recipe, spec.num_classes)
         self.preset = densecrf.preset(recipe.crf, scale=recipe.crf_scale)
-
-    def heads(self) -> list[nn.Module]:
-        return [self.network.get_submodule(name) for name in self.network.new]
 
     def targets(self, batch: dict, score: Tensor) -> tuple[Tensor, Tensor]:
         """CRF marginals of floored scores, and the seeds of a batch, grown by them.
@@ -117,9 +130,9 @@ class DSRG(SEC):
             Marginals, (N, C, h, w), floored and normalised; seeds, bool (N, C, h, w).
         """
         recipe = self.recipe
-        score = score.detach()
-        energy = score if recipe.crf_input == "score" else score.log()
-        marginal = self.marginals(batch["image"], energy).clamp_min(recipe.floor)
+        logit = score.detach().log()  # the floor stays in
+        with self.part("crf"):
+            marginal = self.marginals(batch["image"], logit).clamp_min(recipe.floor)
         marginal = marginal / marginal.sum(dim=1, keepdim=True)
         seed = batch["cue"]
         if recipe.grow:
@@ -187,14 +200,20 @@ class RetrainRecipe(PyramidRecipe):
     """Flip half of the training images, with their masks."""
 
 
+SMALL_RETRAIN = {**SMALL_DSRG, "lr": 1e-3, "steps": 300}
+
+
 class Retrain(DSRG):
     """Step 2: cross entropy on the masks that step 1 predicts, in crops of the image's own size."""
 
     fit = "native"
     recipes: ClassVar = {
         "paper": RetrainRecipe(),
-        "small": RetrainRecipe(**{**SMALL_DSRG, "lr": 1e-3, "steps": 300}),
+        "paper-resnet101": RetrainRecipe(**RESNET101),
+        "small": RetrainRecipe(**SMALL_RETRAIN),
+        "small-resnet101": RetrainRecipe(**{**SMALL_RETRAIN, **SMALL_RESNET101}),
         "smoke": RetrainRecipe(**{**SMALL_DSRG, **SMOKE}),
+        "smoke-resnet101": RetrainRecipe(**{**SMALL_DSRG, **SMALL_RESNET101, **SMOKE}),
     }
 
     def __init__(self, recipe, spec):
@@ -238,6 +257,8 @@ class Retrain(DSRG):
 
 def build(recipe: PyramidRecipe, num_classes: int) -> nn.Module:
     """The network of both steps."""
+    if recipe.backbone == "resnet101":
+        return ResNetPyramid(num_classes, recipe.rates, **recipe.trunk())
     return VGGPyramid(num_classes, recipe.hidden, recipe.rates, recipe.dropout, **recipe.trunk())
 
 

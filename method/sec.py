@@ -26,7 +26,6 @@ from method.recipe import RESNET, SMALL, SMALL_RESNET, SMOKE, VGGRecipe
 from method.stage import Stage
 from network.resnet import ResNetFOV
 from network.vgg import LargeFOV
-from network.weight import load_weights
 
 
 @dataclass(frozen=True)
@@ -105,13 +104,6 @@ class SEC(Stage):
         )
         self.preset = densecrf.preset(recipe.crf, scale=recipe.crf_scale)
         self.thread = ThreadPoolExecutor(1, "crf")
-
-    def load(self):
-        """Start from the recipe's weights; returns the report of keys."""
-        return load_weights(self.network, self.recipe.weights)
-
-    def heads(self) -> list[nn.Module]:
-        return [self.network.get_submodule(name) for name in self.network.new]
 
     def dataset(self) -> Images:
         recipe = self.recipe

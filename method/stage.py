@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import densecrf
 from datalist.spec import Spec
 from method.recipe import Recipe
+from network.weight import Report, load_weights
 
 
 class Stage:
@@ -105,9 +106,13 @@ class Stage:
             for (scale, decay), members in groups.items()
         ]
 
+    def load(self) -> Report:
+        """Start from the recipe's weights; returns the report of keys."""
+        return load_weights(self.network, self.recipe.weights)
+
     def heads(self) -> list[nn.Module]:
-        """Modules that start from random weights whatever `weights` says."""
-        return []
+        """Modules that start from random weights whatever `weights` says: the network's `new`."""
+        return [self.network.get_submodule(name) for name in self.network.new]
 
     def head_factor(self) -> float:
         """Learning-rate multiplier of the heads."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from network.resnet import ResNetTrunk
 from network.vgg import Trunk, fully_connected, new_layer_std
 
 RATES = (6, 12, 18, 24)
@@ -51,3 +52,30 @@ class VGGPyramid(nn.Module):
             y = self.dropout(torch.relu(fc6(x)))
             logit = logit + fc8(self.dropout(torch.relu(fc7(y))))
         return logit
+
+
+class ResNetPyramid(nn.Module):
+    """DeepLab-v2 on a ResNet: trunk at stride 8, one 3 x 3 classifier a dilation, logits summed.
+
+    Args:
+        num_classes: classes with background.
+        rates: dilation of each classifier; 6, 12, 18, 24 at stride 8.
+        trunk: arguments of `network.resnet.ResNetTrunk`.
+
+    Source: Chen et al., DeepLab-v2. Differs: one input scale, stages 3 and 4 as torchvision has
+    them.
+    """
+
+    def __init__(self, num_classes: int, rates: Sequence[int] = RATES, **trunk):
+        super().__init__()
+        self.trunk = ResNetTrunk(**trunk)
+        std = new_layer_std(self.trunk.norm)
+        self.new = tuple(f"score_{branch}" for branch in range(1, len(rates) + 1))
+        for name, rate in zip(self.new, rates):
+            layer = fully_connected(self.trunk.width[-1], num_classes, 3, rate, std)
+            self.add_module(name, layer)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits (N, num_classes, h, w) of RGB images 0..255, (N, 3, H, W)."""
+        x = self.trunk(image)
+        return torch.stack([self.get_submodule(name)(x) for name in self.new]).sum(0)

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models.resnet import Bottleneck
 
 from network.normalise import Normalise
-from network.vgg import BackgroundCueVGG, ForegroundCueVGG, fully_connected
+from network.vgg import BackgroundCueVGG, ForegroundCueVGG, between, fully_connected
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 
@@ -97,10 +97,7 @@ class ResNetTrunk(nn.Module):
         Returns:
             Features, (N, channels, h, w).
         """
-        order = self.steps()
-        begin = 0 if first is None else order.index(first) + 1
-        end = len(order) if last is None else order.index(last) + 1
-        for name in order[begin:end]:
+        for name in between(self.steps(), first, last):
             if name == "stem":
                 x = torch.relu(self.bn1(self.conv1(self.normalise(x))))
                 x = self.maxpool(x)

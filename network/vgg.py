@@ -88,12 +88,9 @@ class Trunk(nn.Module):
         Returns:
             Features, (N, channels, h, w).
         """
-        order = self.steps()
-        begin = 0 if first is None else order.index(first) + 1
-        end = len(order) if last is None else order.index(last) + 1
         if first is None:
             x = self.normalise(x)
-        for name in order[begin:end]:
+        for name in between(self.steps(), first, last):
             if name.startswith("conv"):
                 x = self.layer(name, x)
             else:
@@ -102,6 +99,13 @@ class Trunk(nn.Module):
                 pad = 1 if self.window == 3 else 0
                 x = nn.functional.max_pool2d(x, self.window, stride, pad, ceil_mode=pad == 0)
         return x
+
+
+def between(steps: list[str], first: str | None, last: str | None) -> list[str]:
+    """Names after `first` (None: from the start) up to and including `last` (None: to the end)."""
+    begin = 0 if first is None else steps.index(first) + 1
+    end = len(steps) if last is None else steps.index(last) + 1
+    return steps[begin:end]
 
 
 def fully_connected(
@@ -236,9 +240,9 @@ class BackgroundCueVGG(nn.Module):
         inputs = self.inputs = self.channels()
         if self.dense:
             with torch.no_grad():  # evaluating, so that no running mean sees the zeros
-                inputs = self.trunk.eval()(torch.zeros(1, 3, *size)).numel()
+                height, width = self.trunk.eval()(torch.zeros(1, 3, *size)).shape[-2:]
             self.trunk.train()
-            kernel = 1
+            inputs, kernel = inputs * height * width, 1
         self.fc6 = fully_connected(inputs, hidden, kernel)
         self.fc7 = fully_connected(hidden, hidden, kernel)
         self.score = fully_connected(hidden, num_tags, 1, std=new_layer_std(self.trunk.norm))

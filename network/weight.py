@@ -186,13 +186,13 @@ def load_vgg(network: nn.Module, source: str, skip: tuple[str, ...] = ("fc8", "s
     return report
 
 
-def torchvision_resnet() -> dict[str, Tensor]:
-    """ImageNet weights of torchvision's ResNet-50 (downloaded on first use)."""
+def torchvision_resnet(depth: int = 50) -> dict[str, Tensor]:
+    """ImageNet weights of torchvision's ResNet-50 or -101 (downloaded on first use)."""
     try:
-        return models.resnet50(weights=models.ResNet50_Weights.IMAGENET1K_V1).state_dict()
+        return models.get_model(f"resnet{depth}", weights="IMAGENET1K_V1").state_dict()
     except OSError as error:
         raise WeightError(
-            f"torchvision's ResNet-50 weights could not be downloaded ({error}); "
+            f"torchvision's ResNet-{depth} weights could not be downloaded ({error}); "
             "give the path of a downloaded file, or none"
         ) from error
 
@@ -213,9 +213,10 @@ def load_resnet(network: nn.Module, source: str) -> Report:
     if source == "none":
         return report
     report.sha256 = digest(source)
+    depth = 101 if len(network.trunk.layer3) > 6 else 50  # they differ in the third stage alone
     plain = {}
     for key, value in (
-        torchvision_resnet() if source == "torchvision" else read_state(source)
+        torchvision_resnet(depth) if source == "torchvision" else read_state(source)
     ).items():
         for prefix in PREFIXES:
             key = key.removeprefix(prefix)

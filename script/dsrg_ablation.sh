@@ -11,7 +11,7 @@ for SEED in ${SEEDS:-0 1 2}; do
   OUT="$run/cue" SEED=$SEED TRAIN="$TRAIN" bash script/cue.sh
   python script/growth.py "${data[@]}" --recipe "$RECIPE" --seed "$SEED" \
     --cue "$run/cue/cue.npz" --out "$run/grow" --quiet
-  train dsrg "$run/fixed" --cue "$run/cue/cue.npz" --grow False
+  train dsrg "$run/fixed" --cue "$run/cue/cue.npz" --no-grow
   train sec "$run/sec" --cue "$run/cue/cue.npz"
   for step in fixed grow; do
     predict "$run/$step/last.pt" "$run/$step/pseudo" --split train --scales $SCALES --crf \

@@ -28,7 +28,7 @@ from datalist.spec import IGNORE, palette, resolve
 from loss import floor_softmax
 from method.dsrg import DSRG, class_map
 from method.sec import grid_size
-from utils.loop import Run, train
+from utils.loop import Interrupted, Run, train
 from utils.output import write_text
 
 ENLARGE = 2
@@ -204,3 +204,5 @@ if __name__ == "__main__":
         main(tyro.cli(Flags, description=__doc__))
     except (DataError, OSError, ValueError) as error:
         sys.exit(f"growth.py: {error}")
+    except Interrupted:
+        sys.exit("growth.py: stopped; the same command goes on where it was")

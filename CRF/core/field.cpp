@@ -16,7 +16,7 @@ void share(int64_t count, int member, int members, int64_t* begin, int64_t* end)
 }
 
 // Like share, for chains of Passes::blur: no chain is cut.
-void share_chains(const std::vector<int32_t>& order, int member, int members, int64_t* begin, int64_t* end) {
+void share_chains(const Array<int32_t>& order, int member, int members, int64_t* begin, int64_t* end) {
     auto cut = [&](int64_t at) {
         while (at > 0 && at < (int64_t)order.size() && order[at - 1] >= 0) ++at;
         return at;
@@ -24,6 +24,9 @@ void share_chains(const std::vector<int32_t>& order, int member, int members, in
     *begin = cut((int64_t)order.size() * member / members);
     *end = cut((int64_t)order.size() * (member + 1) / members);
 }
+
+// Floats that the second-level cache holds; rows of larger tables are asked for ahead of time.
+constexpr size_t kCached = 1 << 17;
 
 bool is_self(const Term& term) {
     return term.filter->identity && term.compatibility.kind == Compatibility::kPotts;
@@ -60,7 +63,8 @@ struct Field::Buffer {
         for (size_t k = 0; k < term.size(); ++k) {
             const Filter& f = *term[k]->filter;
             view.push_back({f.corners, f.simplex.data(), f.corner.data(), f.in_weight.data(),
-                            f.slicing(), value[k].data(), sum[k][member].data()});
+                            f.slicing(), value[k].data(), sum[k][member].data(),
+                            value[k].size() > kCached});
         }
         return view;
     }

@@ -16,7 +16,11 @@ namespace {
 class ImagePoints : public Points {
 public:
     ImagePoints(int height, int width, double sx, double sy, const uint8_t* image, const double* srgb)
-        : width_(width), sx_(sx), sy_(sy), image_(image) {
+        : width_(width),
+          // A width that float32 rounds to zero would make 0 / 0 of the first row and column.
+          sx_(std::max(sx, 1e-30)),
+          sy_(std::max(sy, 1e-30)),
+          image_(image) {
         dim = image ? 5 : 2;
         count = (int64_t)height * width;
         low.assign(dim, 0.0);
@@ -130,6 +134,14 @@ public:
         return -1;
     }
 
+    void fetch(const uint64_t* key) const {
+#if defined(__GNUC__) || defined(__clang__)
+        __builtin_prefetch(&slot_[hash(key) & mask_]);
+#else
+        (void)key;
+#endif
+    }
+
 private:
     struct Slot {
         uint64_t first;
@@ -161,8 +173,8 @@ private:
     int words_;
     int32_t size_ = 0;
     size_t mask_ = 0;
-    std::vector<Slot> slot_;
-    std::vector<uint64_t> keys_;
+    Array<Slot> slot_;
+    Array<uint64_t> keys_;
 };
 
 // ---- construction ----
@@ -249,8 +261,10 @@ uint64_t field_of(const Layout& layout, int index, const uint64_t* key) {
     return (key[f.word] >> f.shift) & mask;
 }
 
+constexpr int kAhead = 16;  // lookups whose memory is asked for before it is needed
+
 template <int NS, int NV>
-void connect(const Geometry& plan, const std::vector<uint64_t>& keys, int d, Filter& filter) {
+void connect(const Geometry& plan, const Array<uint64_t>& keys, int d, Filter& filter) {
     KeyTable<NS> simplices(plan.simplex.words);
     KeyTable<NV> vertices(plan.vertex.words);
     const int sw = simplices.words(), vw = vertices.words();
@@ -265,10 +279,11 @@ void connect(const Geometry& plan, const std::vector<uint64_t>& keys, int d, Fil
         }
 
     std::vector<int> axis(d + 1);
-    std::vector<uint64_t> at(vw);
+    std::vector<uint64_t> at(vw), around((size_t)(d + 1) * vw);
     filter.simplex.resize(filter.pixels);
     for (int64_t p = 0; p < filter.pixels; ++p) {
         const uint64_t* key = &keys[p * sw];
+        if (p + kAhead < filter.pixels) simplices.fetch(key + kAhead * sw);
         if (p > 0 && std::equal(key, key + sw, key - sw)) {
             filter.simplex[p] = filter.simplex[p - 1];
             continue;
@@ -287,10 +302,13 @@ void connect(const Geometry& plan, const std::vector<uint64_t>& keys, int d, Fil
         }
         axis[missing] = d;
         for (int r = 0; r <= d; ++r) {
-            filter.corner.push_back(vertices.insert(at.data(), &fresh));
+            std::copy(at.begin(), at.end(), around.begin() + r * vw);
+            vertices.fetch(at.data());
             // From the vertex of remainder r to that of r + 1.
             for (int w = 0; w < vw; ++w) at[w] += step[axis[d - r] * vw + w];
         }
+        for (int r = 0; r <= d; ++r)
+            filter.corner.push_back(vertices.insert(&around[r * vw], &fresh));
     }
     filter.vertices = vertices.size();
 
@@ -300,6 +318,10 @@ void connect(const Geometry& plan, const std::vector<uint64_t>& keys, int d, Fil
     for (int j = 0; j <= d; ++j) {
         std::fill(follows.begin(), follows.end(), 0);
         for (int32_t v = 0; v < vertices.size(); ++v) {
+            if (v + kAhead < vertices.size()) {
+                for (int w = 0; w < vw; ++w) at[w] = vertices.key(v + kAhead)[w] + step[j * vw + w];
+                vertices.fetch(at.data());
+            }
             for (int w = 0; w < vw; ++w) at[w] = vertices.key(v)[w] + step[j * vw + w];
             next[v] = vertices.find(at.data());
             if (next[v] >= 0) follows[next[v]] = 1;
@@ -392,7 +414,7 @@ std::shared_ptr<const Filter> build_filter(const Points& points, Normalization n
     filter->gain = (float)(1.0 / (1.0 + std::pow(2.0, -d)));
     filter->in_weight.resize((size_t)points.count * (d + 1));
     const Geometry geometry = plan(points);
-    std::vector<uint64_t> keys((size_t)points.count * geometry.simplex.words);
+    Array<uint64_t> keys((size_t)points.count * geometry.simplex.words);
     run_team(threads, [&](int member) {
         int64_t begin, end;
         share(points.count, member, threads, &begin, &end);

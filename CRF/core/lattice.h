@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "buffer.h"
 #include "pass.h"
 
 namespace densecrf {
@@ -35,11 +36,11 @@ struct Filter {
     int64_t pixels = 0;
     int64_t vertices = 0;
     float gain = 1;  // what blurring along all axes must be multiplied by
-    std::vector<int32_t> simplex;     // (pixels)
-    std::vector<int32_t> corner;      // (simplices, corners)
-    std::vector<float> in_weight;     // (pixels, corners)
-    std::vector<float> out_weight;    // empty where it equals in_weight
-    std::vector<std::vector<int32_t>> order;  // one per axis, see Passes::blur
+    Array<int32_t> simplex;     // (pixels)
+    Array<int32_t> corner;      // (simplices, corners)
+    Array<float> in_weight;     // (pixels, corners)
+    Array<float> out_weight;    // empty where it equals in_weight
+    std::vector<Array<int32_t>> order;  // one per axis, see Passes::blur
     // True where the normalised kernel matrix is diagonal and symmetric, so that it is the identity.
     bool identity = false;
 

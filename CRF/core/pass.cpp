@@ -109,6 +109,27 @@ DENSECRF_INLINE void softmax_rows(Row<W, V>* q) {
     }
 }
 
+// Fetches the rows that the pixel will read and add to.
+DENSECRF_INLINE void fetch_ahead(const PixelPass& a, int64_t p) {
+#if defined(__GNUC__) || defined(__clang__)
+    for (int k = 0; k < a.terms; ++k) {
+        const TermView& t = a.term[k];
+        if (!t.ahead) continue;
+        const int32_t* corner = t.corner + (int64_t)t.simplex[p] * t.corners;
+        for (int v = 0; v < t.corners; ++v) {
+            const int64_t at = (int64_t)corner[v] * a.row;
+            for (int i = 0; i < a.row; i += 16) {
+                if (a.slice) __builtin_prefetch(t.value + at + i, 0);
+                if (a.splat) __builtin_prefetch(t.sum + at + i, 1);
+            }
+        }
+    }
+#else
+    (void)a;
+    (void)p;
+#endif
+}
+
 template <int W, int V, int G>
 DENSECRF_INLINE void pixels_at(const PixelPass& a, int64_t p, float* stage) {
     Row<W, V> q[G];
@@ -152,10 +173,17 @@ void pixel_pass(const PixelPass& a) {
     constexpr int kStage = V > 0 ? 16 : 1;  // pixels whose results wait to be written plane by plane
     alignas(64) float space[kStage * (V > 0 ? V * W : 1)];
     float* stage = V > 0 ? space : a.scratch;
+    constexpr int kAhead = 8;
+    bool ahead = false;
+    for (int k = 0; k < a.terms; ++k) ahead |= a.term[k].ahead;
     for (int64_t p = a.begin; p < a.end;) {
         const int n = (int)(a.end - p < kStage ? a.end - p : kStage);
         int i = 0;
-        for (; i + G <= n; i += G) pixels_at<W, V, G>(a, p + i, stage + i * a.row);
+        for (; i + G <= n; i += G) {
+            for (int g = 0; ahead && g < G; ++g)
+                if (p + i + g + kAhead < a.end) fetch_ahead(a, p + i + g + kAhead);
+            pixels_at<W, V, G>(a, p + i, stage + i * a.row);
+        }
         for (; i < n; ++i) pixels_at<W, V, 1>(a, p + i, stage + i * a.row);
         if (a.plane_out)
             for (int c = 0; c < a.labels; ++c)
@@ -188,6 +216,8 @@ void pixel(const PixelPass& a) {
     }
 }
 
+constexpr int kBlurAhead = 12;
+
 // Walks each chain of neighbours once, in place: out = in + (previous + next) / 2.
 template <int W, int V>
 void blur_chains(float* table, int row, const int32_t* order, int64_t begin, int64_t end) {
@@ -206,6 +236,13 @@ void blur_chains(float* table, int row, const int32_t* order, int64_t begin, int
             last = next < 0;
             next = last ? ~next : next;
             float* to = table + (int64_t)next * row;
+#if defined(__GNUC__) || defined(__clang__)
+            if (i + kBlurAhead < end) {
+                const int32_t later = order[i + kBlurAhead];
+                const float* there = table + (int64_t)(later < 0 ? ~later : later) * row;
+                for (int b = 0; b < V * W; b += 16) __builtin_prefetch(there + b, 1);
+            }
+#endif
             for (int b = 0; b < V; ++b) {
                 after[b] = F::load(to + b * W);
                 (here[b] + half * (before[b] + after[b])).store(at + b * W);

@@ -16,6 +16,7 @@ struct TermView {
     const float* out_weight; // (pixels, corners) weights that slice
     const float* value;      // blurred table, read by slicing
     float* sum;              // table that splatting adds to
+    bool ahead;              // fetch rows before they are needed
 };
 
 struct PixelPass {

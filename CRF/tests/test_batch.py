@@ -91,6 +91,15 @@ def test_empty_batch(scene):
     assert found.shape == (0, 3, 4, 5)
 
 
+@pytest.mark.parametrize("width", [1e-300, 1e-46, 1e-30, 1e300])
+def test_extreme_widths_of_one_pixel(width):
+    # Position is 0 whatever the width: the kernel is the identity.
+    energy, image = np.float32([[[0.5]], [[0.1]]]), np.full((1, 1, 3), 9, np.uint8)
+    for kernel in (densecrf.Gaussian(width, 2.0), densecrf.Bilateral(width, 20.0, 2.0)):
+        found = densecrf.mean_field(energy, image, [kernel], 1)
+        assert 0.6 < found[1, 0, 0] < 0.9 and np.allclose(found.sum(), 1)
+
+
 def test_presets():
     assert densecrf.preset("sec-test", scale=12) == densecrf.preset("sec-train")
     assert densecrf.preset("psa").kernels == densecrf.preset("sec-test").kernels

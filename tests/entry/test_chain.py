@@ -124,3 +124,27 @@ def test_refusals(trained, four_root, tmp_path):
     cam = trained / "foreground/last.pt"
     assert "background" in run("test.py", cam, *out, "--crf", "--save", "score", code=1).stderr
     assert not (tmp_path / "x").exists()
+
+
+def test_dsrg_from_cues_to_retrained_labels(trained, scenes_root, tmp_path):
+    smoke = ("--dataset", scenes_root, "--recipe", "smoke", "--quiet")
+    run("train.py", "dsrg", *smoke, "--cue", trained / "cue.npz", "--out", tmp_path / "train")
+    predict = ("--scales", 0.75, 1, 1.25, "--crf", "--quiet")
+    first, masks = tmp_path / "train/last.pt", tmp_path / "pseudo/label"
+    restricted = ("--out", masks.parent, "--split", "train", "--restrict-to-tags")
+    run("test.py", first, *predict, *restricted)
+    assert len(list(masks.iterdir())) == 12
+    start = ("--mask", masks, "--start", first, "--out", tmp_path / "retrain")
+    run("train.py", "dsrg-retrain", *smoke, *start)
+    run("test.py", tmp_path / "retrain/last.pt", *predict, "--out", tmp_path / "val")
+    label = read_label(next((tmp_path / "val/label").iterdir()))
+    assert label.ndim == 2 and label.max() < 7
+
+
+def test_growth_is_measured_while_training(trained, scenes_root, tmp_path):
+    where = ("--dataset", scenes_root, "--recipe", "smoke", "--quiet", "--images", 6)
+    run("script/growth.py", *where, "--cue", trained / "cue.npz", "--out", tmp_path)
+    numbers = json.loads((tmp_path / "growth.json").read_text())
+    assert list(numbers) == ["cue", "0", "1", "2", "3", "4"]
+    assert all(row["coverage"] >= numbers["cue"]["coverage"] for row in numbers.values())
+    assert (tmp_path / "growth.png").stat().st_size > 1000 and (tmp_path / "last.pt").exists()

@@ -126,7 +126,8 @@ def _features(kernel, image: Tensor | None, part: slice, energy: Tensor) -> Tens
         if feature.shape[3] != width or not bool(feature.isfinite().all()):
             raise ValueError("features must fit unary and be finite")
         return feature[part].flatten(2).transpose(1, 2)
-    sx, sy = _widths("sxy", kernel.sxy, 2)
+    # A width that float32 rounds to zero would make 0 / 0 of the first row and column.
+    sx, sy = (max(w, 1e-30) for w in _widths("sxy", kernel.sxy, 2))
     x = torch.arange(width, device=energy.device, dtype=torch.float32) / sx
     y = torch.arange(height, device=energy.device, dtype=torch.float32) / sy
     place = torch.stack((x.expand(height, -1), y[:, None].expand(-1, width)), dim=-1)
@@ -239,7 +240,7 @@ def _embed(feature: Tensor) -> tuple[Tensor, Tensor]:
         lifted[j] = total - j * x
         total = total + x
     lifted[0] = total
-    if points and bool(lifted.abs().amax() > 1e6):
+    if points and not bool(lifted.abs().amax() <= 1e6):
         raise ValueError("a kernel width is too small for the torch lattice; use a larger width")
     base = (lifted / (d + 1)).round()
     offset = lifted - base * (d + 1)

@@ -1,0 +1,146 @@
+"""DSRG's own pieces: growing in the stage, merging of scales, the start of retraining."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torchvision import models
+
+from datalist import DataError
+from datalist.spec import IGNORE, resolve
+from loss import floor_softmax, grow_seeds
+from method.dsrg import DSRG, Retrain, class_map
+from network.aspp import ResNetPyramid, VGGPyramid
+from network.weight import WeightError, load_vgg
+from utils import checkpoint
+
+
+@pytest.fixture
+def make(scenes_root, scenes_cue):
+    """Builds a smoke-sized stage with changes to its recipe."""
+
+    def build(kind=DSRG, **changes):
+        files = {"cue": str(scenes_cue)} if kind is DSRG else {}
+        recipe = replace(kind.recipes["smoke"], dataset=str(scenes_root), **files, **changes)
+        torch.manual_seed(0)
+        return kind(recipe, resolve(recipe.dataset))
+
+    return build
+
+
+def batch_of(stage, count=3):
+    samples = [stage.dataset()[k] for k in range(count)]
+    return {key: torch.stack([s[key] for s in samples]) for key in ("image", "tag", "cue")}
+
+
+@pytest.mark.parametrize("crf_input", ["score", "logit"])
+def test_seeds_grow_by_the_marginals_of_the_chosen_energy(make, crf_input, monkeypatch):
+    stage = make(crf_input=crf_input, threshold_foreground=0.4, threshold_background=0.4)
+    batch = batch_of(stage)
+    seen = []
+
+    def crf(energy, image, kernels, steps):
+        seen.append(energy)
+        return torch.softmax(-5 * energy, dim=1)
+
+    monkeypatch.setattr("method.sec.crf_torch.mean_field", crf)
+    score = floor_softmax(torch.randn(3, stage.num_classes, *batch["cue"].shape[2:]))
+    marginal, seed = stage.targets(batch, score)
+    torch.testing.assert_close(seen[0], -score if crf_input == "score" else -score.log())
+    raw = torch.softmax(-5 * seen[0], dim=1).clamp_min(1e-4)
+    torch.testing.assert_close(marginal, raw / raw.sum(1, keepdim=True))
+    assert seed.equal(grow_seeds(marginal, batch["cue"], batch["tag"], 0.4, 0.4))
+    assert seed.sum() > batch["cue"].sum()
+
+
+def test_fixed_seeds_are_the_cues(make):
+    stage = make(grow=False, threshold_foreground=0.0, threshold_background=0.0)
+    batch = batch_of(stage)
+    score = floor_softmax(torch.randn(3, stage.num_classes, *batch["cue"].shape[2:]))
+    assert stage.targets(batch, score)[1].equal(batch["cue"])
+
+
+def test_merge_is_the_softmax_of_summed_logits(make):
+    stage = make()
+    logits = [torch.randn(2, 5, *size) for size in ((4, 6), (8, 12), (10, 15))]
+    larger = [
+        nn.functional.interpolate(z, (10, 15), mode="bilinear", align_corners=False)
+        for z in logits
+    ]  # fmt: skip
+    expected = sum(larger).softmax(1)
+    merged = stage.merge([z.softmax(1) for z in logits])
+    torch.testing.assert_close(merged, expected, rtol=1e-4, atol=1e-6)
+    scores = [torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)] * 2
+    assert stage.merge(scores).isfinite().all()
+
+
+def test_retraining_starts_from_every_tensor_of_step_1(make, scenes_root, tmp_path):
+    first = make()
+    content = {"stage": "dsrg", "recipe": {}, "classes": [], "step": 0}
+    checkpoint.save(tmp_path / "one.pt", {**content, "network": first.network.state_dict()})
+    second = make(Retrain, start=str(tmp_path / "one.pt"), seed=1)
+    nn.init.zeros_(second.network.fc8_1.weight)
+    second.load()
+    wanted = first.network.state_dict()
+    assert all(torch.equal(v, wanted[k]) for k, v in second.network.state_dict().items())
+    wider = make(Retrain, start=str(tmp_path / "one.pt"), hidden=12)
+    with pytest.raises(WeightError, match=r"one\.pt"):
+        wider.load()
+
+
+def test_retraining_needs_masks(make, tmp_path):
+    with pytest.raises(DataError, match="--mask"):
+        make(Retrain).dataset()
+    with pytest.raises(DataError, match="does not exist"):
+        make(Retrain, mask=str(tmp_path / "none")).dataset()
+
+
+def test_all_branches_start_from_one_fc6(tmp_path):
+    sizes = {"width": (4, 4, 4, 4, 6), "norm": False}
+    network = VGGPyramid(3, hidden=5, rates=(1, 2), **sizes)
+    state = {k: torch.randn_like(v) for k, v in network.trunk.state_dict().items() if "conv" in k}
+    state |= {"fc6.weight": torch.randn(5, 6, 3, 3), "fc6.bias": torch.randn(5)}
+    state |= {"fc8.weight": torch.randn(3, 5, 1, 1), "other.weight": torch.randn(1)}
+    torch.save(state, tmp_path / "vgg.pt")
+    before = network.fc8_1.weight.clone()
+    report = load_vgg(network, str(tmp_path / "vgg.pt"))
+    for layer in (network.fc6_1, network.fc6_2):
+        assert layer.weight.equal(state["fc6.weight"]) and layer.bias.equal(state["fc6.bias"])
+    assert network.trunk.conv1_1.weight.equal(state["conv1_1.weight"])
+    assert network.fc8_1.weight.equal(before), "the last layer keeps its random start"
+    assert report.unused == ["fc8.weight", "other.weight"]
+    assert "fc7_1.weight" in report.missing
+
+
+def test_logits_of_the_branches_are_summed():
+    network = VGGPyramid(3, hidden=5, rates=(1, 2), width=(4,) * 5, norm=False).eval()
+    image = torch.randint(0, 256, (1, 3, 17, 24), dtype=torch.uint8)
+    both = network(image)
+    parts = []
+    for off in (1, 2):
+        kept = network.get_submodule(f"fc8_{off}").weight.data.clone()
+        network.get_submodule(f"fc8_{off}").weight.data.zero_()
+        parts.append(network(image))
+        network.get_submodule(f"fc8_{off}").weight.data.copy_(kept)
+    torch.testing.assert_close(parts[0] + parts[1], both)
+
+
+def test_class_map():
+    seed = torch.tensor([[1, 0, 1], [0, 0, 1]], dtype=torch.bool).view(1, 2, 1, 3)
+    assert class_map(seed).tolist() == [[[0, IGNORE, 1]]]
+
+
+def test_resnet101_has_the_published_parts(tmp_path):
+    with torch.device("meta"):
+        stage_trunk = DSRG.recipes["paper-resnet101"].trunk()
+        network = ResNetPyramid(21, (6, 12, 18, 24), **stage_trunk)
+        wanted = models.resnet101().state_dict()
+    ours = network.trunk.state_dict()
+    assert {k for k in wanted if not k.startswith("fc.")} == {
+        k for k in ours if "normalise" not in k
+    }
+    assert all(ours[k].shape == wanted[k].shape for k in ours.keys() & wanted.keys())
+    heads = [network.get_submodule(name) for name in network.new]
+    assert [head.dilation for head in heads] == [(6, 6), (12, 12), (18, 18), (24, 24)]
+    assert network(torch.zeros(1, 3, 321, 321, device="meta")).shape == (1, 21, 41, 41)
