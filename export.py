@@ -1,4 +1,4 @@
-"""Take a trained network home: python export.py CHECKPOINT --out DIR."""
+"""Take a trained network home: python -m utils.export CHECKPOINT (or python export.py)."""
 
 import json
 import sys
@@ -8,8 +8,7 @@ import torch
 import tyro
 
 from datalist import DataError
-from datalist.spec import Spec
-from method import STAGES, stage_class
+from method.restore import restore
 from utils import checkpoint
 from utils import export as files
 from utils.export import Segmenter
@@ -28,38 +27,31 @@ def load_segmenter(path: Path) -> tuple[Segmenter, dict]:
     """
     load = files.read_safetensors if path.suffix == ".safetensors" else checkpoint.load
     content = load(path)
-    if content["stage"] not in STAGES:
-        raise DataError(f"{path}: stage '{content['stage']}' is not known to this version")
-    kind = stage_class(content["stage"])
-    if not kind.background:
+    stage = restore(path, content, photos=True)
+    if not stage.background:
         raise DataError(f"{path}: stage {content['stage']} makes cues; give one that segments")
-    recipe = checkpoint.restore_recipe(path, content, type(next(iter(kind.recipes.values()))))
-    spec = Spec(name="export", root=path.parent, classes=tuple(content["classes"]), lists={})
-    stage = kind(recipe, spec)
-    try:
-        stage.network.load_state_dict(content["network"])
-    except RuntimeError as error:
-        raise DataError(f"{path}: its tensors are not those of its recipe's network") from error
-    size = tuple(recipe.size) if kind.fit == "warp" else None
+    size = tuple(stage.recipe.size) if stage.fit == "warp" else None
     return Segmenter(stage.network, content["classes"], size).eval(), content
 
 
-def main(path: tyro.conf.Positional[Path], out: Path) -> None:
-    """Write model.safetensors, model.pt2 (runs with torch alone) and model.onnx.
+def main(path: tyro.conf.Positional[Path], out: Path | None = None) -> None:
+    """Write model.safetensors, model.pt2 (runs with torch alone), predict.py and model.onnx.
 
     Args:
         path: the checkpoint, OUT/last.pt of train.py
-        out: folder for the three files
+        out: folder for the files; by default `home` beside the checkpoint
     """
     model, content = load_segmenter(path)
+    out = out or path.parent / "home"
     files.write_safetensors(out / "model.safetensors", content)
     program = files.trace(model)
     files.write_program(out / "model.pt2", program, model.classes)
-    print(f"{out / 'model.safetensors'}\n{out / 'model.pt2'}")
+    files.write_example(out / "predict.py")
+    print(*(out / name for name in ("model.safetensors", "model.pt2", "predict.py")), sep="\n")
     if missing := files.missing_onnx():
         print(f"no model.onnx: pip install {' '.join(missing)} onnxruntime, and run this again")
         return
-    metadata = {key: json.dumps(content[key]) for key in ("stage", "recipe", "classes", "step")}
+    metadata = {key: json.dumps(content[key]) for key in files.DESCRIPTION}
     difference = files.write_onnx(out / "model.onnx", program, model, metadata)
     told = "not compared with torch: pip install onnxruntime"
     if difference is not None:
@@ -67,9 +59,14 @@ def main(path: tyro.conf.Positional[Path], out: Path) -> None:
     print(f"{out / 'model.onnx'} ({told})")
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run `main` with the words of the command line; a refusal is one sentence."""
     torch.manual_seed(0)
     try:
-        tyro.cli(main, prog="export.py")
+        tyro.cli(main, prog="python -m utils.export")
     except (DataError, OSError, ValueError) as error:
-        sys.exit(f"export.py: {error}")
+        sys.exit(f"export: {error}")
+
+
+if __name__ == "__main__":
+    command()

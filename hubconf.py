@@ -4,7 +4,7 @@ dependencies = ["torch", "torchvision", "safetensors", "tyro", "cv2", "PIL", "de
 
 
 def seedseg(path: str):
-    """Network of a checkpoint (last.pt) or of a model.safetensors that export.py wrote.
+    """Network of a checkpoint (last.pt) or of a model.safetensors that utils.export wrote.
 
     Returns:
         nn.Module in evaluation mode: RGB images 0..255, (N, 3, H, W), to probabilities
@@ -14,6 +14,7 @@ def seedseg(path: str):
     """
     from pathlib import Path
 
+    # Not above: torch.hub names missing dependencies once this file is imported.
     from export import load_segmenter
 
     return load_segmenter(Path(path))[0]

@@ -1,6 +1,6 @@
 """What others run a trained network from: safetensors, a torch program, ONNX.
 
-Every file is written whole or not at all. The entry script is export.py, which builds the network.
+`python -m utils.export CHECKPOINT` writes them. Every file is written whole or not at all.
 """
 
 from __future__ import annotations
@@ -19,8 +19,12 @@ from torch import Tensor, nn
 
 from datalist import DataError
 from datalist.archive import replacing
+from utils import checkpoint
 
 FORMAT = "seedseg-1"
+DESCRIPTION = ("stage", "recipe", "classes", "step")
+"""What a file says of its network, each as JSON."""
+EXAMPLE = Path(__file__).with_name("template") / "predict.py"
 ONNX_PACKAGES = ("onnx", "onnxscript")
 TOLERANCE = 1e-4
 
@@ -58,7 +62,7 @@ def write_safetensors(path: Path, content: dict[str, Any]) -> None:
         path: target.
         content: what `utils.checkpoint.load` gives.
     """
-    metadata = {key: json.dumps(content[key]) for key in ("stage", "recipe", "classes", "step")}
+    metadata = {key: json.dumps(content[key]) for key in DESCRIPTION}
     state = {key: value.detach().cpu().contiguous() for key, value in content["network"].items()}
     with replacing(path) as part:
         save_file(state, part, metadata={"format": "pt", "seedseg": FORMAT, **metadata})
@@ -80,14 +84,17 @@ def read_safetensors(path: Path) -> dict[str, Any]:
     if metadata.get("seedseg") != FORMAT:
         raise DataError(f"{path}: not written by export.py (its mark {FORMAT!r} is missing)")
     try:
-        content = {key: json.loads(metadata[key]) for key in ("stage", "recipe", "classes", "step")}
-        recipe = {  # JSON knows no tuples, recipes no lists
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in content["recipe"].items()
-        }
+        content = {key: json.loads(metadata[key]) for key in DESCRIPTION}
+        content["recipe"] = {key: tuples(value) for key, value in content["recipe"].items()}
     except (KeyError, ValueError, AttributeError, RecursionError) as error:
         raise DataError(f"{path}: its metadata is damaged ({error})") from error
-    return {**content, "recipe": recipe, "network": state}
+    checkpoint.check(path, content | {"network": state})
+    return content | {"network": state}
+
+
+def tuples(value: Any) -> Any:
+    """Lists as tuples, at any depth: JSON knows no tuples, recipes no lists."""
+    return tuple(map(tuples, value)) if isinstance(value, list) else value
 
 
 def trace(model: Segmenter) -> torch.export.ExportedProgram:
@@ -108,6 +115,12 @@ def write_program(path: Path, program: torch.export.ExportedProgram, classes: li
     """Write a program that torch alone runs, with its classes in the extra file classes.json."""
     with replacing(path) as part, open(part, "wb") as file:
         torch.export.save(program, file, extra_files={"classes.json": json.dumps(classes)})
+
+
+def write_example(path: Path) -> None:
+    """Write a program of a dozen lines that runs the model.pt2 beside it on a picture."""
+    with replacing(path) as part:
+        part.write_bytes(EXAMPLE.read_bytes())
 
 
 def missing_onnx() -> list[str]:
@@ -175,3 +188,10 @@ def compare(path: Path, model: Segmenter) -> float | None:
             return float("inf")
         worst = max(worst, float(np.abs(found - expected).max()))
     return worst
+
+
+if __name__ == "__main__":
+    # Only an entry script knows the methods, which build the network: it is the command.
+    from export import command
+
+    command()
