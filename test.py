@@ -9,42 +9,10 @@ import torch
 import tyro
 
 from datalist import DataError
-from datalist.spec import Spec, resolve
-from method import STAGES, stage_class
+from method.restore import restore
 from utils import checkpoint, distributed
 from utils.distributed import World, choose_device
 from utils.infer import Predict, cores, predict_split
-
-
-def load_stage(path: Path, dataset: str = "", root: str = "", photos: bool = False):
-    """Rebuild a trained stage from its checkpoint.
-
-    Args:
-        path: checkpoint of train.py.
-        dataset, root: data set to predict on; empty: the one it was trained on.
-        photos: no data set is needed; the checkpoint names the classes.
-
-    Errors: DataError for an unusable checkpoint or a data set of other classes.
-    """
-    content = checkpoint.load(path)
-    if content["stage"] not in STAGES:
-        raise DataError(f"{path}: stage '{content['stage']}' is not known to this version")
-    kind = stage_class(content["stage"])
-    recipe = checkpoint.restore_recipe(path, content, type(next(iter(kind.recipes.values()))))
-    if dataset:
-        recipe = replace(recipe, dataset=dataset, root=root)
-    if photos:
-        spec = Spec(name="photos", root=path.parent, classes=tuple(content["classes"]), lists={})
-    else:
-        spec = resolve(recipe.dataset, recipe.root or None)
-    if list(spec.classes) != content["classes"]:
-        raise DataError(
-            f"{path} was trained on the classes {', '.join(content['classes'])}; "
-            f"{recipe.dataset} has {', '.join(spec.classes)}"
-        )
-    stage = kind(recipe, spec)
-    stage.network.load_state_dict(content["network"])
-    return stage
 
 
 def work(rank: int, place: World, path: Path, dataset: str, root: str, predict: Predict) -> None:
@@ -61,7 +29,7 @@ def work(rank: int, place: World, path: Path, dataset: str, root: str, predict: 
     threads = max(1, (predict.threads or cores()) // place.local_size)
     if device.type == "cpu":
         torch.set_num_threads(max(1, cores() // place.local_size))
-    stage = load_stage(path, dataset, root, bool(predict.image))
+    stage = restore(path, checkpoint.load(path), dataset, root, bool(predict.image))
     predict_split(stage, predict, device, threads, (place.rank, place.size))
 
 
@@ -98,9 +66,8 @@ def main(
     if count == 1:
         work(0, place, path, dataset, root, predict)
     else:
-        load_stage(
-            path, dataset, root, bool(predict.image)
-        )  # refuse here, in one sentence, not in every process
+        # Refuse here, in one sentence, not in every process.
+        restore(path, checkpoint.load(path), dataset, root, bool(predict.image))
         place = World(0, count, 0, count)
         torch.multiprocessing.spawn(work, (place, path, dataset, root, predict), nprocs=count)
 

@@ -12,7 +12,8 @@ import torch
 from torch.utils.data import Dataset
 
 from datalist import DataError, augment
-from datalist.cue import CueFile, resize
+from datalist.cell import resize
+from datalist.cue import CueFile
 from datalist.image import check_mask, read_image, read_mask
 from datalist.spec import IGNORE, Spec, safe_id
 from datalist.tag import multi_hot, read_tags

@@ -25,7 +25,7 @@ class Recipe:
     mirror: bool = False
     """Flip half of the training images, with their cues or masks."""
     weights: str = "none"
-    """Start from: none, torchvision, or the path of a state dict."""
+    """Start from: none, torchvision, timm:NAME, or the path of a state dict."""
     convention: Literal["torchvision", "caffe"] = "torchvision"
     """Mean, scale and channel order that the weights expect."""
     optimizer: Literal["sgd", "adamw"] = "sgd"

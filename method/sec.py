@@ -35,7 +35,7 @@ class SECRecipe(VGGRecipe):
     cue: str = ""
     """Cue file (.npz, or the official localization_cues.pickle.gz)."""
     weights: str = "torchvision"
-    """Start from: none, torchvision, or a state dict (the paper: vgg16_20M, Caffe)."""
+    """Start from: none, torchvision, timm:NAME, or a state dict (the paper: vgg16_20M, Caffe)."""
     rate: int = 12
     """Dilation of fc6 (train.prototxt)."""
     floor: float = 1e-4

@@ -10,7 +10,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from datalist import DataError, augment
-from datalist.cue import CueFile, resize
+from datalist.cell import resize
+from datalist.cue import CueFile
 from datalist.dataset import Images, Photos, worker_init
 from datalist.image import read_image, read_mask, write_mask
 from datalist.spec import palette, resolve
