@@ -8,6 +8,8 @@ STAGES = {
     "sec": ("method.sec", "SEC"),
     "dsrg": ("method.dsrg", "DSRG"),
     "dsrg-retrain": ("method.dsrg", "Retrain"),
+    "rsepm": ("method.rsepm", "RecurSeed"),
+    "deeplab": ("method.deeplab", "DeepLab"),
     "supervised": ("method.supervised", "Supervised"),
 }
 """Stage name on the command line -> module and class."""

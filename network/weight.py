@@ -144,12 +144,15 @@ def load_vgg(network: nn.Module, source: str, skip: tuple[str, ...] = ("fc8", "s
 def load_resnet(network: nn.Module, source: str) -> Report:
     """Copy ResNet weights, with the statistics of their normalisation, into a network's `trunk`.
 
+    Where the first convolution sees more than R, G, B, its weights of further channels keep their
+    random start.
+
     Args:
         network: holds a `network.resnet.ResNetTrunk` as `trunk`.
         source: "none", "torchvision", "timm:NAME" or the path of a state dict (their names).
 
     Returns:
-        Which keys were used, missing in the file, unused.
+        Which keys were used, reshaped (the first convolution), missing in the file, unused.
 
     Errors: WeightError for an unusable file, or one of another shape.
     """
@@ -168,6 +171,9 @@ def load_resnet(network: nn.Module, source: str) -> Report:
             if value is None:
                 report.missing.append(key)
                 continue
+            if key == "conv1.weight" and target.shape[1] > value.shape[1] == 3:
+                target = target[:, :3]
+                report.reshaped.append(key)
             if value.shape != target.shape:
                 raise WeightError(
                     f"{source}: {key} is {tuple(value.shape)}, the network needs "
