@@ -179,12 +179,15 @@ def torchvision_resnet(depth: int = 50) -> dict[str, Tensor]:
 def load_resnet(network: nn.Module, source: str) -> Report:
     """Copy ResNet weights, with the statistics of their normalisation, into a network's `trunk`.
 
+    Where the first convolution sees more than R, G, B, its weights of further channels keep their
+    random start.
+
     Args:
         network: holds a `network.resnet.ResNetTrunk` as `trunk`.
         source: "none", "torchvision" or the path of a state dict (torchvision names).
 
     Returns:
-        Which keys were used, missing in the file, unused.
+        Which keys were used, reshaped (the first convolution), missing in the file, unused.
 
     Errors: WeightError for an unusable file, or one of another shape.
     """
@@ -207,6 +210,9 @@ def load_resnet(network: nn.Module, source: str) -> Report:
             if value is None:
                 report.missing.append(key)
                 continue
+            if key == "conv1.weight" and target.shape[1] > value.shape[1] == 3:
+                target = target[:, :3]
+                report.reshaped.append(key)
             if value.shape != target.shape:
                 raise WeightError(
                     f"{source}: {key} is {tuple(value.shape)}, the network needs "
