@@ -8,6 +8,7 @@ STAGES = {
     "sec": ("method.sec", "SEC"),
     "dsrg": ("method.dsrg", "DSRG"),
     "dsrg-retrain": ("method.dsrg", "Retrain"),
+    "seam": ("method.seam", "SEAM"),
     "supervised": ("method.supervised", "Supervised"),
 }
 """Stage name on the command line -> module and class."""

@@ -80,7 +80,7 @@ class VGGRecipe(Recipe):
         return {name: getattr(self, name) for name in names}
 
 
-SMALL = {
+SMALL_BASE = {
     "steps": 400,
     "batch": 16,
     "size": (80, 80),
@@ -90,13 +90,18 @@ SMALL = {
     "weight_decay": 1e-2,
     "policy": "poly",
     "warmup": 20,
+}
+"""How all small recipes learn (ours): from scratch, on a laptop."""
+
+SMALL = {
+    **SMALL_BASE,
     "width": (24, 48, 64, 96, 96),
     "depth": (1, 1, 1, 1, 1),
     "hidden": 128,
     "norm": True,
     "dropout": 0.1,
 }
-"""What all small recipes share (ours): a narrow network that learns from scratch on a laptop."""
+"""What all small recipes on VGG16 share (ours): a narrow network."""
 
 RESNET = {
     "backbone": "resnet50",
