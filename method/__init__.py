@@ -9,6 +9,8 @@ STAGES = {
     "dsrg": ("method.dsrg", "DSRG"),
     "dsrg-retrain": ("method.dsrg", "Retrain"),
     "seam": ("method.seam", "SEAM"),
+    "segmenter": ("method.locate", "Segmenter"),
+    "resegment": ("method.locate", "Resegment"),
     "supervised": ("method.supervised", "Supervised"),
 }
 """Stage name on the command line -> module and class."""
