@@ -10,6 +10,9 @@ STAGES = {
     "dsrg-retrain": ("method.dsrg", "Retrain"),
     "rsepm": ("method.rsepm", "RecurSeed"),
     "deeplab": ("method.deeplab", "DeepLab"),
+    "seam": ("method.seam", "SEAM"),
+    "segmenter": ("method.locate", "Segmenter"),
+    "resegment": ("method.locate", "Resegment"),
     "supervised": ("method.supervised", "Supervised"),
 }
 """Stage name on the command line -> module and class."""

@@ -196,16 +196,19 @@ def load_weights(network: nn.Module, source: str) -> Report:
     return load(network, source)
 
 
-def load_all(network: nn.Module, path: str) -> Report:
+def load_all(network: nn.Module, path: str, part: str = "") -> Report:
     """Copy every tensor of a checkpoint of the same network, heads and statistics too.
 
     Args:
         network: any.
         path: checkpoint of train.py or a state dict.
+        part: name of the part of the stored network that is wanted; empty: all of it.
 
     Errors: WeightError for an unusable file, or one of another network.
     """
-    state = read_state(path)
+    start = f"{part}." if part else ""
+    stored = read_state(path).items()
+    state = {key.removeprefix(start): value for key, value in stored if key.startswith(start)}
     wanted = network.state_dict()
     wrong = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
     if wrong or len(state) != len(wanted):

@@ -150,7 +150,7 @@ def train(stage: Any, name: str, run: Run, place: World | None = None) -> bool:
         raise DataError(
             f"{run.out}: not all machines see its checkpoint; --out needs a shared disk"
         )
-    if step >= recipe.steps:
+    if step >= recipe.steps and (step or checkpoint.newest(run.out)):
         return False
 
     workers = run.workers if run.workers >= 0 else (4 if device.type == "cuda" else 0)
@@ -240,6 +240,8 @@ def train(stage: Any, name: str, run: Run, place: World | None = None) -> bool:
             if step == recipe.steps or monotonic() - saved > run.save_every:
                 save()
                 saved = monotonic()
+        if not recipe.steps:  # the stage as it started, for test.py
+            save()
     finally:
         bar.close()
         if log:
