@@ -248,11 +248,7 @@ class Retrain(DSRG):
         )
 
     losses = Supervised.losses
-
-    @torch.no_grad()
-    def panels(self, batch: dict) -> dict[str, Tensor]:
-        """The masks learned from, and the prediction."""
-        return {"mask": batch["mask"], "prediction": self.scores(batch["image"]).argmax(1)}
+    panels = Supervised.panels
 
 
 def build(recipe: PyramidRecipe, num_classes: int) -> nn.Module:

@@ -1,25 +1,22 @@
 """The ceiling: the same network trained on the true masks."""
 
-from dataclasses import dataclass
+from dataclasses import fields
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from datalist.dataset import Images
 from datalist.spec import IGNORE
-from method.sec import SEC, SECRecipe
+from method.sec import SEC, FieldOfView, FOVRecipe
 
 
-@dataclass(frozen=True)
-class SupervisedRecipe(SECRecipe):
-    """SEC's network and schedule; the cue file and the loss weights play no part."""
-
-
-class Supervised(SEC):
+class Supervised(FieldOfView):
     """Cross entropy on true masks at the network's own resolution."""
 
     recipes: ClassVar = {
-        name: SupervisedRecipe(**vars(recipe)) for name, recipe in SEC.recipes.items()
+        name: FOVRecipe(**{field.name: getattr(recipe, field.name) for field in fields(FOVRecipe)})
+        for name, recipe in SEC.recipes.items()
     }
 
     def dataset(self) -> Images:
@@ -40,3 +37,8 @@ class Supervised(SEC):
         loss = nn.functional.cross_entropy(logit, mask, ignore_index=IGNORE, reduction="sum")
         count = self.average((mask != IGNORE).sum().float())
         return {"segment": loss / count.clamp_min(1)}
+
+    @torch.no_grad()
+    def panels(self, batch: dict) -> dict[str, Tensor]:
+        """The masks learned from, and the prediction."""
+        return {"mask": batch["mask"], "prediction": self.scores(batch["image"]).argmax(1)}

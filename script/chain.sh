@@ -29,8 +29,8 @@ predict() {
   python test.py "$checkpoint" "${data[@]}" --out "$folder" "$@"
 }
 
-# evaluate FOLDER [flags]
+# evaluate FOLDER [flags]: the table, score.json and report.html.
 evaluate() {
   local folder=$1; shift
-  python evaluate.py "$folder" "${data[@]}" "$@"
+  python evaluate.py "$folder" "${data[@]}" --report "$@"
 }
