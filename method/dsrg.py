@@ -193,7 +193,7 @@ class RetrainRecipe(PyramidRecipe, PseudoRecipe):
     """Flip half of the training images, with their masks."""
 
 
-SMALL_RETRAIN = {**SMALL_DSRG, "lr": 1e-3, "steps": 300}
+SMALL_RETRAIN = {**SMALL_DSRG, "steps": 800}
 
 
 class Retrain(Pseudo):

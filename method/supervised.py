@@ -1,6 +1,6 @@
 """Learning from masks: the true ones, which is the ceiling, or those that another network made."""
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import torch
