@@ -105,7 +105,7 @@ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=()
 @pytest.mark.parametrize(
     ("program", "words", "wanted"),
     [
-        ("train.py", ("s",), {"sec", "supervised"}),
+        ("train.py", ("su",), {"supervised"}),
         ("train.py", ("sec", "--crf-"), {"--crf-scale", "--crf-steps", "--crf-input"}),
         ("train.py", ("sec", "--policy", "p"), {"poly"}),
         ("test.py", ("last.pt", "--mi"), {"--mirror"}),
