@@ -163,7 +163,7 @@ def unpack(archive: Path, folders: tuple[str, ...], root: Path) -> None:
                 file.extractall(drawer)
         else:
             with tarfile.open(archive) as file:
-                file.extractall(drawer, filter="data")
+                extract(file, drawer)
         for folder in folders:
             if not (drawer / folder).is_dir():
                 raise DataError(f"{archive} does not hold the folder {folder}.")
@@ -172,6 +172,20 @@ def unpack(archive: Path, folders: tuple[str, ...], root: Path) -> None:
         raise DataError(f"{archive} cannot be unpacked ({error}): download it again.") from None
     finally:
         shutil.rmtree(drawer, ignore_errors=True)
+
+
+def extract(file: tarfile.TarFile, folder: Path) -> None:
+    """Unpack the files and folders of a tar archive; links and places outside are refused.
+
+    Errors: TarError for a member that is neither a file nor a folder, or leaves `folder`.
+    """
+    # Python learned this check in its 3.10.12 and 3.11.4; systems ship older ones.
+    file.extraction_filter = getattr(tarfile, "data_filter", None)
+    for member in file:
+        inside = (folder / member.name).resolve().is_relative_to(folder.resolve())
+        if not inside or not (member.isfile() or member.isdir()):
+            raise tarfile.TarError(f"{member.name} is a link or lies outside of its folder")
+        file.extract(member, folder)
 
 
 def provide(archive: Archive, root: Path, keep: bool = False) -> None:
