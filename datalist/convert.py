@@ -1,4 +1,7 @@
-"""Masks in other formats turned into palette PNGs: SBD's .mat files and COCO's json."""
+"""Masks in other formats turned into palette PNGs: SBD's .mat files and COCO's json.
+
+`python -m datalist.convert instances.json mydata` draws what people have corrected.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,20 @@ import importlib.util
 import multiprocessing
 import os
 import shutil
+import sys
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import tyro
 from tqdm import tqdm
 
 from datalist import DataError
 from datalist.image import PIXEL_LIMIT, write_mask
-from datalist.spec import Spec
+from datalist.spec import Spec, resolve
 from datalist.tag import image_id, indices, read_instances
 
 MAT_SECONDS = 60
@@ -90,23 +98,30 @@ def load_sbd(path: Path) -> np.ndarray:
 
 
 def render_coco(spec: Spec, split: str) -> int:
-    """Draw the masks of a split of COCO from its instances into SegmentationClass.
+    """Draw the masks of a split of COCO that are not there yet; see `render`."""
+    (file,) = [name for name in spec.instances if f"_{split}2014" in name]
+    missing = [name for name in spec.ids(split) if not spec.mask_path(name).is_file()]
+    return render(spec, spec.root / file, missing) if missing else 0
+
+
+def render(spec: Spec, path: Path, names: Iterable[str] | None = None) -> int:
+    """Draw the masks of images from a COCO instances json into SegmentationClass.
 
     Larger instances are drawn first, so that small ones lie on top; crowds are drawn as their
-    class. Masks that are there already are left alone, so that a run that was cut off goes on.
+    class.
+
+    Args:
+        spec: the data set.
+        path: the json.
+        names: image ids; default all in the file.
 
     Returns:
         Number of masks drawn.
 
-    Errors: DataError where the json is missing or lacks an image.
+    Errors: DataError where the json is missing, lacks an image, or holds what cannot be drawn.
     """
     if importlib.util.find_spec("pycocotools") is None:
         raise DataError("masks of COCO need pycocotools: pip install pycocotools.")
-    (file,) = [name for name in spec.instances if f"_{split}2014" in name]
-    path = spec.root / file
-    missing = [name for name in spec.ids(split) if not spec.mask_path(name).is_file()]
-    if not missing:
-        return 0
     content = read_instances(path)
     images = {image_id(image["file_name"]): image for image in content["images"]}
     index = {
@@ -116,7 +131,8 @@ def render_coco(spec: Spec, split: str) -> int:
     objects: dict[int, list[dict]] = {}
     for annotation in content["annotations"]:
         objects.setdefault(annotation["image_id"], []).append(annotation)
-    for name in tqdm(missing, desc=f"masks of {split}", leave=False, disable=None):
+    names = list(images if names is None else names)
+    for name in tqdm(names, desc=f"masks from {path.name}", leave=False, disable=None):
         if name not in images:
             raise DataError(f"{path} has no image '{name}'.")
         try:
@@ -124,7 +140,7 @@ def render_coco(spec: Spec, split: str) -> int:
         except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
             raise DataError(f"{path}: image '{name}' cannot be drawn ({error}).") from None
         write_mask(spec.mask_path(name), mask)
-    return len(missing)
+    return len(names)
 
 
 def draw(image: dict, objects: list[dict], index: dict[int, int]) -> np.ndarray:
@@ -167,3 +183,26 @@ def object_mask(shape: list | dict, height: int, width: int) -> np.ndarray:
         elif not isinstance(shape["counts"], str) or not shape["counts"].isascii():
             raise ValueError("run lengths that are no text")
     return rle.decode(packed) > 0
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Draw masks from a COCO instances json, as labelling tools export it, into a data set."""
+
+    instances: Annotated[Path, tyro.conf.Positional]
+    """The json."""
+    dataset: Annotated[str, tyro.conf.Positional]
+    """Folder in VOC layout; its SegmentationClass gets a PNG for each image of the json."""
+
+
+def main(arguments: Arguments) -> None:
+    """Draw the masks of every image in the json."""
+    spec = resolve(arguments.dataset)
+    print(f"{spec.mask_folder}: {render(spec, arguments.instances)} masks")
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Arguments, description=Arguments.__doc__))
+    except DataError as error:
+        sys.exit(f"error: {error}")
