@@ -203,3 +203,40 @@ def odd_pickle(rng: random.Random, whole: bytes) -> bytes:
         rng.choice(OPCODES) + rng.randbytes(rng.randrange(5)) for _ in range(rng.randrange(60))
     ]
     return b"\x80\x02" + b"".join(parts) + b"."
+
+
+def field(number: int, value: int | bytes) -> bytes:
+    """A field of a protobuf message."""
+
+    def number_bytes(value):
+        found = []
+        while value > 127:
+            found.append(value % 128 + 128)
+            value //= 128
+        return bytes([*found, value])
+
+    if isinstance(value, int):
+        return number_bytes(number << 3) + number_bytes(value)
+    return number_bytes(number << 3 | 2) + number_bytes(len(value)) + value
+
+
+def caffemodel(state: dict[str, np.ndarray], old: bool) -> bytes:
+    """The bytes that Caffe writes for layers of weights and biases, by "LAYER.KIND"."""
+    layers = {}
+    for key, value in state.items():
+        layers.setdefault(key.rpartition(".")[0], []).append(value)
+    data = field(1, b"net")
+    for name, arrays in layers.items():
+        blobs = []
+        for array in arrays:
+            shape = tuple(array.shape)
+            if old:
+                shape = (1,) * (4 - len(shape)) + shape
+                sides = b"".join(field(k, side) for k, side in enumerate(shape, 1))
+            else:
+                sides = field(7, b"".join(field(1, side) for side in shape))
+            blobs.append(sides + field(5, array.astype("<f4").tobytes()))
+        name_field, blob_field = (4, 6) if old else (1, 7)
+        layer = field(name_field, name.encode()) + b"".join(field(blob_field, b) for b in blobs)
+        data += field(2 if old else 100, layer)
+    return data

@@ -16,6 +16,7 @@ import torch
 from hostile import (
     NAMES,
     NUMBERS,
+    caffemodel,
     damage,
     npy,
     odd_array,
@@ -39,6 +40,7 @@ from datalist.spec import Spec, read_classes, read_ids, safe_id
 from datalist.tag import from_instances, from_text, from_xml, read_instances
 from method import stage_class
 from method.restore import restore
+from network.source import read_state
 from network.vgg import LargeFOV
 from network.weight import load_vgg
 from utils import checkpoint, export
@@ -250,6 +252,11 @@ def make_weights(rng: random.Random) -> bytes:
     return damage(rng, data) if rng.random() < 0.5 else data
 
 
+def make_caffemodel(rng: random.Random) -> bytes:
+    state = {"fc6.weight": np.ones((3, 4), np.float32), "fc6.bias": np.ones(3, np.float32)}
+    return damage(rng, caffemodel(state, old=rng.random() < 0.5))
+
+
 def make_mat(rng: random.Random) -> bytes:
     from scipy.io import savemat
 
@@ -332,6 +339,7 @@ READERS = {
     "last.pt": Reader(make_checkpoint, restore_checkpoint),
     "model.safetensors": Reader(make_safetensors, restore_safetensors),
     "weights.pth": Reader(make_weights, load_weights),
+    "net.caffemodel": Reader(make_caffemodel, read_state),
     "log.jsonl": Reader(text(LOG), read_log),
 }
 """File name -> how it is made and read."""
