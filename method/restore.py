@@ -45,6 +45,8 @@ def restore(
             f"{recipe.dataset} has {', '.join(spec.classes)}"
         )
     found = {key: value.shape for key, value in content["network"].items()}
+    if max(getattr(recipe, "depth", ()), default=0) > len(found):
+        raise DataError(f"{path}: its recipe has more layers than tensors")
     try:
         # Shapes first, without memory for them: a damaged recipe can ask for any amount.
         with torch.device("meta"):

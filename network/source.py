@@ -6,10 +6,12 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision import models
 
+from network.caffe import read_caffemodel
 from network.normalise import CONVENTION, Normalise
 
 KINDS = "torchvision, timm:NAME, none, or the path of a state dict"
@@ -27,34 +29,39 @@ class Source:
         name: as it was asked for.
         state: tensors by name.
         sha256: digest of the file it was read from, hexadecimal; "" where that is not known.
-        colour: (mean, std) of RGB in 0..255 that it was trained with; None where not known.
+        colour: mean, std and channel order of the images it was trained with, as in `CONVENTION`;
+            None where not known.
     """
 
     name: str
     state: dict[str, Tensor]
     sha256: str = ""
-    colour: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    colour: tuple[tuple[float, ...], tuple[float, ...], str] | None = None
 
     def check_colour(self, normalise: Normalise) -> None:
         """Raise WeightError where a network feeds its images in other colours than these."""
         if self.colour is None:
             return
-        mean, std = (torch.tensor(row) for row in self.colour)
-        same = torch.allclose(normalise.mean.flatten().cpu(), mean, atol=0.6)
-        same &= torch.allclose(normalise.std.flatten().cpu(), std, atol=0.6)
-        if not same or normalise.order != "RGB":
+        if not self.fits(CONVENTION[normalise.convention]):
+            fitting = [name for name, colour in CONVENTION.items() if self.fits(colour)]
+            advice = f"give --convention {fitting[0]}" if fitting else "choose other weights"
+            mean, _, order = self.colour
             raise WeightError(
-                f"{self.name} expects RGB with mean {[round(m) for m in self.colour[0]]}, which "
-                f"the convention '{normalise.convention}' is not: choose other weights, or "
-                "--convention torchvision"
+                f"{self.name} expects {order} with mean {[round(m) for m in mean]}, and the "
+                f"convention '{normalise.convention}' is another: {advice}"
             )
+
+    def fits(self, colour: tuple) -> bool:
+        """Say whether a convention's mean, std and order are these, give or take a rounding."""
+        alike = [np.allclose(own, other, atol=0.6) for own, other in zip(self.colour[:2], colour)]
+        return all(alike) and self.colour[2] == colour[2]
 
 
 def open_source(name: str, architecture: str) -> Source:
     """Get the weights that `--weights` names.
 
     Args:
-        name: torchvision, timm:NAME, or the path of a .pt, .pth or .safetensors file.
+        name: torchvision, timm:NAME, or the path of a .pt, .pth, .safetensors or .caffemodel.
         architecture: torchvision's name of the network, such as "resnet50".
 
     Errors: WeightError where they cannot be had.
@@ -63,7 +70,8 @@ def open_source(name: str, architecture: str) -> Source:
         return from_torchvision(architecture)
     if name.startswith("timm:"):
         return from_timm(name.removeprefix("timm:"))
-    return Source(name, read_state(name), digest(Path(name)))
+    colour = CONVENTION["caffe"] if Path(name).suffix == ".caffemodel" else None
+    return Source(name, read_state(name), digest(Path(name)), colour)
 
 
 def from_torchvision(architecture: str) -> Source:
@@ -77,7 +85,7 @@ def from_torchvision(architecture: str) -> Source:
             "give the path of a downloaded file, or none"
         ) from error
     file = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
-    return Source("torchvision", state, digest(file), CONVENTION["torchvision"][:2])
+    return Source("torchvision", state, digest(file), CONVENTION["torchvision"])
 
 
 def from_timm(name: str) -> Source:
@@ -108,7 +116,7 @@ def from_timm(name: str) -> Source:
         f"timm:{name}",
         network.state_dict(),
         digest(Path(file)) if isinstance(file, str) else "",
-        colour,
+        (*colour, "RGB"),
     )
 
 
@@ -124,7 +132,7 @@ def digest(path: Path) -> str:
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
-    """Read a state dict, from a .pt / .pth file (tensors only, nothing is executed) or safetensors.
+    """Read a state dict: .pt or .pth (tensors only, nothing is executed), safetensors, caffemodel.
 
     Errors: WeightError where the file is missing, damaged or holds anything but tensors.
     """
@@ -136,6 +144,8 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
+        if path.suffix == ".caffemodel":
+            return read_caffemodel(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]

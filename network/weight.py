@@ -57,7 +57,11 @@ def subsample(weight: Tensor, shape: torch.Size) -> Tensor:
     """
     if weight.ndim == 2 and len(shape) == 4:
         side = isqrt(weight.shape[1] // shape[1]) if shape[2] > 1 else 1
-        weight = weight.reshape(weight.shape[0], -1, side, side)
+        if side and weight.shape[1] % side**2 == 0:
+            channels = weight.shape[1] // side**2
+            weight = weight.reshape(weight.shape[0], channels, side, side)
+    if weight.ndim != len(shape):
+        raise WeightError(f"cannot make {tuple(shape)} from {tuple(weight.shape)}")
     for axis, size in enumerate(shape):
         have = weight.shape[axis]
         if have < size:

@@ -240,11 +240,11 @@ def read_log(path: Path) -> dict[str, np.ndarray]:
         return {}
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            line = json.loads(text)
-        except ValueError:
+            line = json.loads(text, parse_int=float)  # which knows no limit
+        except (ValueError, RecursionError):
             continue
-        if isinstance(line, dict) and isinstance(line.get("step"), int | float):
-            lines[line["step"]] = line
+        if isinstance(line, dict) and isinstance(step := line.get("step"), float | int):
+            lines[step] = line
     rows = [lines[step] for step in sorted(lines)]
     names = dict.fromkeys(
         k for row in rows for k, v in row.items() if isinstance(v, int | float) and k != "epoch"

@@ -5,6 +5,7 @@ import hashlib
 import pytest
 import timm
 import torch
+from hostile import caffemodel
 from torchvision import models
 
 from network import source
@@ -68,7 +69,8 @@ def test_other_colours_are_refused(hub):
     with pytest.raises(WeightError, match=r"expects RGB with mean \[128, 128, 128\]"):
         load_resnet(ResNetFOV(5, 8), "timm:resnet50")
     hub("resnet50")
-    with pytest.raises(WeightError, match="the convention 'caffe' is not"):
+    match = "the convention 'caffe' is another: give --convention torchvision"
+    with pytest.raises(WeightError, match=match):
         load_resnet(ResNetFOV(5, 8, convention="caffe"), "timm:resnet50")
 
 
@@ -97,6 +99,26 @@ def test_timm_not_installed(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "timm", None)
     with pytest.raises(WeightError, match="pip install timm"):
         open_source("timm:resnet50", "resnet50")
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_caffemodel(tmp_path, old):
+    small = {"width": (2, 3, 3, 4, 4), "hidden": 5, "convention": "caffe"}
+    source, network = LargeFOV(3, **small), LargeFOV(3, **small)
+    state = {k.removeprefix("trunk."): v.detach() for k, v in source.named_parameters()}
+    state["fc7.weight"] = state["fc7.weight"].flatten(1)  # Caffe's inner product
+    path = tmp_path / "vgg16_20M.caffemodel"
+    path.write_bytes(caffemodel({key: value.numpy() for key, value in state.items()}, old))
+    report = load_weights(network, str(path))
+    assert report.missing == [] and report.unused == ["fc8.bias", "fc8.weight"]
+    for key, value in network.named_parameters():
+        if not key.startswith("fc8"):
+            assert torch.equal(value, source.get_parameter(key))
+    with pytest.raises(WeightError, match=r"expects BGR .* give --convention caffe"):
+        load_weights(LargeFOV(3, width=(2, 3, 3, 4, 4), hidden=5), str(path))
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(WeightError, match=r"\.caffemodel: not a state dict .*cut off"):
+        load_weights(network, str(path))
 
 
 def test_torchvision_with_digest(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -23,6 +24,7 @@ from datalist.image import write_mask
 from datalist.spec import resolve
 from utils.annotate import Arguments, main, row_runs
 from utils.outline import polygons, regions
+from utils.output import read_label
 
 FOUR = ("background", "rust", "paint", "crack", "moss")
 LABELS = hnp.arrays(
@@ -136,6 +138,19 @@ def test_coco_round_trip(predicted, shape, instances):
             assert one["bbox"] == list(cv2.boundingRect(mask.view(np.uint8)))
             label[mask] = one["category_id"]
         assert np.array_equal(label, labels[name])
+
+
+@pytest.mark.parametrize("shape", ["mask", "polygon"])
+def test_masks_come_back_from_the_json(predicted, shape, four_root, tmp_path):
+    arguments, labels = predicted
+    main(replace(arguments, shape=shape, instances=True, tolerance=0))
+    mine = tmp_path / "mine"
+    shutil.copytree(four_root, mine, ignore=shutil.ignore_patterns("SegmentationClass"))
+    line = [sys.executable, "-m", "datalist.convert", str(arguments.out), str(mine)]
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.endswith(f"{len(labels)} masks\n"), done.stderr
+    for name, label in labels.items():
+        assert np.array_equal(read_label(mine / "SegmentationClass" / f"{name}.png"), label)
 
 
 def test_cvat_masks(predicted):
