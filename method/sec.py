@@ -9,6 +9,7 @@ makes of them.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -126,11 +127,29 @@ class SEC(Stage):
         # The compiled lattice on a CPU, exact kernel matrices on a GPU.
         return crf_torch.mean_field(energy, small, self.preset.kernels, self.recipe.crf_steps)
 
+    def start_marginals(self, image: Tensor, logit: Tensor) -> Callable[[], Tensor]:
+        """Begin `marginals`; what is returned waits for them.
+
+        On a CPU they are computed beside what the caller does next, for the CRF holds no lock; a
+        GPU queues the work of both alike.
+        """
+        if logit.device.type == "cuda":
+            with self.part("crf"):
+                target = self.marginals(image, logit)
+            return lambda: target
+        job = self.thread.submit(self.marginals, image, logit)
+
+        def wait() -> Tensor:
+            with self.part("crf"):  # what of it the other losses did not hide
+                return job.result()
+
+        return wait
+
     def losses(self, batch: dict, step: int) -> dict[str, Tensor]:
         recipe = self.recipe
         logit = self.forward(batch["image"])
-        if recipe.constrain_weight:  # the CRF holds no lock: the other losses run meanwhile
-            marginal = self.thread.submit(self.marginals, batch["image"], logit)
+        if recipe.constrain_weight:
+            marginals = self.start_marginals(batch["image"], logit)
         score = floor_softmax(logit, recipe.floor)
         positions = logit.shape[-2] * logit.shape[-1]
         reference = math.prod(recipe.decay_grid)
@@ -145,10 +164,8 @@ class SEC(Stage):
                 decay_for(recipe.decay_background, reference, positions),
             )
         if recipe.constrain_weight:
-            with self.part("crf"):
-                target = marginal.result()
             terms["constrain"] = recipe.constrain_weight * constrain_loss(
-                score, target, recipe.floor
+                score, marginals(), recipe.floor
             )
         return terms
 
