@@ -23,7 +23,7 @@ from datalist.cue import CueFile
 from datalist.dataset import Images
 from densecrf import torch as crf_torch
 from loss import constrain_loss, decay_for, expand_loss, floor_softmax, seed_loss
-from method.recipe import RESNET, SMALL, SMALL_RESNET, SMOKE, VGGRecipe
+from method.recipe import MXNET, RESNET, SMALL, SMALL_RESNET, SMOKE, VGGRecipe
 from method.stage import Stage
 from network.resnet import ResNetFOV
 from network.vgg import LargeFOV
@@ -58,8 +58,9 @@ class SECRecipe(VGGRecipe):
     its ResNet-50 feeds probabilities, whose energies span 1 at most, so that smoothing drowns
     them. Ours: logits for both, as one loss should mean one thing."""
     test_crf: str = ""
-    """CRF preset at test; empty: as `crf`. SEC-MXNet tests with a colour width of 10 ("sec-mxnet")
-    and trains with 13; its recipes here follow it in both."""
+    """CRF preset at test; empty: as `crf`. SEC-MXNet trains with a colour width of 13 and tests with
+    10 ("sec-mxnet"), as "mxnet" and "paper-resnet50" do here. Ours: one width, so that the network
+    is trained towards the edges that it is tested with."""
     test_crf_scale: float = 1.0
     """Divides the CRF's widths at test (deploy/demo.py)."""
     seed_weight: float = 1.0
@@ -85,7 +86,7 @@ class SEC(Stage):
 
     recipes: ClassVar = {
         "paper": SECRecipe(),
-        "mxnet": SECRecipe(size=(320, 320), mirror=True, dropout=0.0, test_crf="sec-mxnet"),
+        "mxnet": SECRecipe(**MXNET, dropout=0.0, test_crf="sec-mxnet"),
         "paper-resnet50": SECRecipe(
             **RESNET, hidden=512, dilation=(1, 1, 1, 2, 4), test_crf="sec-mxnet"
         ),
