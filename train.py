@@ -14,7 +14,8 @@ USAGE = """usage: train.py STAGE [--recipe NAME] [flags]
 stages:
 {stages}
 
-recipes: paper (as published), small (a laptop, no pretrained weights), smoke (seconds);
+recipes: paper (as published), small (a laptop, no pretrained weights), smoke (seconds),
+         mxnet (SEC and its cue networks on VGG16 as ascust/SEC-MXNet has them);
          default: paper for --dataset voc and coco, else small;
          --backbone resnet50 takes the recipe of that name on ResNet-50
 

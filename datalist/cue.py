@@ -289,19 +289,26 @@ def pack(folder: str | Path, path: str | Path, num_classes: int | None = None) -
     return cues
 
 
-def merge_files(first: CueFile, second: CueFile) -> CueFile:
-    """Join the cues of two files of one grid and one set of classes, conflicts resolved.
+def merge_files(first: CueFile, second: CueFile, overlap: bool = False) -> CueFile:
+    """Join the cues of two files of one grid and one set of classes.
 
     An image that only one file has keeps its cues.
+
+    Args:
+        first, second: the files.
+        overlap: keep cells that several classes claim, as ascust/SEC-MXNet does. Its seeding loss
+            then asks for all of them at once, which no score can give. Without, as in SEC, whose
+            released cues have no such cell, the smaller region takes it.
     """
     if first.grid != second.grid or first.num_classes != second.num_classes:
         raise DataError(
             f"{first.source} ({first.num_classes} classes, grid {first.grid}) and {second.source} "
             f"({second.num_classes} classes, grid {second.grid}) do not fit each other."
         )
+    settle = np.asarray if overlap else resolve_conflicts
     return CueFile.collect(
         (
-            (name, resolve_conflicts(np.any([f[name] for f in (first, second) if name in f], 0)))
+            (name, settle(np.any([f[name] for f in (first, second) if name in f], 0)))
             for name in sorted({*first.ids, *second.ids})
         ),
         f"{first.source} and {second.source}",
@@ -337,6 +344,9 @@ def main(arguments: list[str] | None = None) -> None:
         alias = ["pack"] if name == "convert" else []
         command = commands.add_parser(name, help=line, description=line, aliases=alias)
         command.add_argument("cues", nargs=2 if name == "merge" else 1, type=Path)
+        if name == "merge":
+            note = "keep cells of several classes, as SEC-MXNet does"
+            command.add_argument("--overlap", action="store_true", help=note)
         if name != "show":
             command.add_argument("out", type=Path, help="cue file to write (.npz)")
         command.add_argument("--num-classes", type=int, help="classes, background counted")
@@ -346,7 +356,7 @@ def main(arguments: list[str] | None = None) -> None:
         files = [CueFile.open(path, flags.num_classes, flags.index) for path in flags.cues]
         cues = files[0]
         if flags.command == "merge":
-            cues = merge_files(*files)
+            cues = merge_files(*files, flags.overlap)
         if flags.command != "show":
             cues.write(flags.out)
             print(flags.out)

@@ -73,7 +73,10 @@ class TrunkRecipe(Recipe):
     dilation: tuple[int, ...] = (1, 1, 1, 1, 2)
     """Dilation of each block's convolutions."""
     dropout: float = 0.5
-    """Probability of dropping single elements after fc6 and fc7 (train.prototxt of SEC)."""
+    """Probability of dropping single elements after fc6 and fc7 (train.prototxt of SEC).
+    SEC-MXNet drops in its foreground network and in SEC on ResNet-50, after fc6, but neither in its
+    background network nor in SEC on VGG16. Ours: as in SEC, for thousands of steps see the same
+    images; the recipes "mxnet" and "paper-resnet50" follow SEC-MXNet."""
     norm: bool = False
     """Batch normalisation that learns its statistics, for training from scratch (ours). Without,
     VGG16 has none, and ResNet-50 keeps the statistics of its weights (SEC-MXNet)."""
@@ -143,15 +146,17 @@ SMALL = {
 }
 """What all small recipes on VGG16 share (ours): a narrow network."""
 
+MXNET = {"size": (320, 320), "mirror": True, "decay_every": 2000}
+"""What all recipes of ascust/SEC-MXNet share, beside what SEC has too (cores/config.py)."""
+
 RESNET = {
+    **MXNET,
     "backbone": "resnet50",
     "width": (64, 64, 128, 256, 512),
     "depth": (1, 3, 4, 6, 3),
     "window": 3,
-    "size": (320, 320),
-    "mirror": True,
 }
-"""What all recipes on ResNet-50 share (cores/config.py and symbols of ascust/SEC-MXNet)."""
+"""What all recipes on ResNet-50 share (symbols of ascust/SEC-MXNet)."""
 
 SMALL_RESNET = {"backbone": "resnet50", "width": (24, 12, 16, 24, 32), "window": 3}
 """What changes the small recipes to a narrow ResNet (ours)."""

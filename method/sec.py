@@ -9,6 +9,7 @@ makes of them.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -22,7 +23,7 @@ from datalist.cue import CueFile
 from datalist.dataset import Images
 from densecrf import torch as crf_torch
 from loss import constrain_loss, decay_for, expand_loss, floor_softmax, seed_loss
-from method.recipe import RESNET, SMALL, SMALL_RESNET, SMOKE, VGGRecipe
+from method.recipe import MXNET, RESNET, SMALL, SMALL_RESNET, SMOKE, VGGRecipe
 from method.stage import Stage
 from network.resnet import ResNetFOV
 from network.vgg import LargeFOV
@@ -39,8 +40,9 @@ class FOVRecipe(VGGRecipe):
     crf: str = "sec-test"
     """CRF preset, widths in pixels of a full-size image (krahenbuhl2013 wrapper)."""
     test_crf: str = ""
-    """CRF preset at test; empty: as `crf`. SEC-MXNet tests with a colour width of 10 ("sec-mxnet")
-    and trains with 13; its recipes here follow it in both."""
+    """CRF preset at test; empty: as `crf`. SEC-MXNet trains with a colour width of 13 and tests
+    with 10 ("sec-mxnet"), as "mxnet" and "paper-resnet50" do here. Ours: one width, so that the
+    network is trained towards the edges that it is tested with."""
     test_crf_scale: float = 1.0
     """Divides the CRF's widths at test (deploy/demo.py)."""
 
@@ -107,7 +109,7 @@ class SEC(FieldOfView):
 
     recipes: ClassVar = {
         "paper": SECRecipe(),
-        "mxnet": SECRecipe(size=(320, 320), mirror=True, dropout=0.0, test_crf="sec-mxnet"),
+        "mxnet": SECRecipe(**MXNET, dropout=0.0, test_crf="sec-mxnet"),
         "paper-resnet50": SECRecipe(
             **RESNET, hidden=512, dilation=(1, 1, 1, 2, 4), test_crf="sec-mxnet"
         ),
@@ -145,11 +147,29 @@ class SEC(FieldOfView):
         # The compiled lattice on a CPU, exact kernel matrices on a GPU.
         return crf_torch.mean_field(energy, small, self.preset.kernels, self.recipe.crf_steps)
 
+    def start_marginals(self, image: Tensor, logit: Tensor) -> Callable[[], Tensor]:
+        """Begin `marginals`; what is returned waits for them.
+
+        On a CPU they are computed beside what the caller does next, for the CRF holds no lock; a
+        GPU queues the work of both alike.
+        """
+        if logit.device.type == "cuda":
+            with self.part("crf"):
+                target = self.marginals(image, logit)
+            return lambda: target
+        job = self.thread.submit(self.marginals, image, logit)
+
+        def wait() -> Tensor:
+            with self.part("crf"):  # what of it the other losses did not hide
+                return job.result()
+
+        return wait
+
     def losses(self, batch: dict, step: int) -> dict[str, Tensor]:
         recipe = self.recipe
         logit = self.forward(batch["image"])
-        if recipe.constrain_weight:  # the CRF holds no lock: the other losses run meanwhile
-            marginal = self.thread.submit(self.marginals, batch["image"], logit)
+        if recipe.constrain_weight:
+            marginals = self.start_marginals(batch["image"], logit)
         score = floor_softmax(logit, recipe.floor)
         positions = logit.shape[-2] * logit.shape[-1]
         reference = math.prod(recipe.decay_grid)
@@ -164,10 +184,8 @@ class SEC(FieldOfView):
                 decay_for(recipe.decay_background, reference, positions),
             )
         if recipe.constrain_weight:
-            with self.part("crf"):
-                target = marginal.result()
             terms["constrain"] = recipe.constrain_weight * constrain_loss(
-                score, target, recipe.floor
+                score, marginals(), recipe.floor
             )
         return terms
 

@@ -225,7 +225,7 @@ def finish(stage: Any, predict: Predict, sample: dict, score: Any, cue: Any) -> 
     if "score" in predict.save:
         write_score(output_path(predict.out, "score", name), score, keys, size)
     if "label" in predict.save or "overlay" in predict.save:
-        label = keys[score.argmax(0)].astype(np.uint8)
+        label = most_probable(score, keys)
         if "overlay" in predict.save:
             path = output_path(predict.out, "overlay", name)
             if predict.image:
@@ -259,8 +259,25 @@ def refine(score: np.ndarray, image: np.ndarray, preset: densecrf.Preset) -> np.
 
     Source: deploy/demo.py of SEC: probabilities clipped at 1e-5, energies their negative log.
     """
-    energy = -np.log(np.maximum(score, 1e-5))
+    energy = np.empty(score.shape, np.float32)
+    for target, channel in zip(energy, score):  # one map at a time stays in the cache
+        np.maximum(channel, 1e-5, out=target)
+        np.negative(np.log(target, out=target), out=target)
     return densecrf.mean_field(energy, image, preset.kernels, preset.steps, threads=1)
+
+
+def most_probable(score: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """Class of the highest score at each pixel, the lower class where two are as high.
+
+    Args:
+        score: float32 (k, H, W).
+        keys: class index of each channel, rising, (k,).
+
+    Returns:
+        uint8 (H, W).
+    """
+    place = cv2.reduceArgMax(score.reshape(len(score), -1), 0)  # half the time of NumPy's
+    return keys.astype(np.uint8)[place].reshape(score.shape[1:])
 
 
 def cores() -> int:
