@@ -78,10 +78,6 @@ def render_coco(spec: Spec, split: str) -> int:
 
     Errors: DataError where the json is missing or lacks an image.
     """
-    try:
-        from pycocotools import mask as rle
-    except ImportError:
-        raise DataError("masks of COCO need pycocotools: pip install pycocotools.") from None
     (file,) = [name for name in spec.instances if f"_{split}2014" in name]
     path = spec.root / file
     missing = [name for name in spec.ids(split) if not spec.mask_path(name).is_file()]
@@ -99,17 +95,40 @@ def render_coco(spec: Spec, split: str) -> int:
     for name in tqdm(missing, desc=f"masks of {split}", leave=False, disable=None):
         if name not in images:
             raise DataError(f"{path} has no image '{name}'.")
-        try:
-            height, width = (int(images[name][side]) for side in ("height", "width"))
-            mask = np.zeros((height, width), np.uint8)
-            for one in sorted(objects.get(images[name]["id"], []), key=lambda one: -one["area"]):
-                shape = one["segmentation"]
-                if isinstance(shape, list):
-                    shape = rle.merge(rle.frPyObjects(shape, height, width))
-                elif isinstance(shape["counts"], list):
-                    shape = rle.frPyObjects(shape, height, width)
-                mask[rle.decode(shape) > 0] = index[one["category_id"]]
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise DataError(f"{path}: image '{name}' cannot be drawn ({error}).") from None
+        mask = draw_objects(images[name], objects.get(images[name]["id"], []), index, path)
         write_mask(spec.mask_path(name), mask)
     return len(missing)
+
+
+def draw_objects(image: dict, objects: list[dict], index: dict[int, int], path: Path) -> np.ndarray:
+    """Draw the objects of an image of a COCO instances json, the largest first.
+
+    Args:
+        image: its entry in the json, with `height` and `width`.
+        objects: its annotations.
+        index: class index of each category id.
+        path: the json, for errors.
+
+    Returns:
+        Class indices, uint8 (height, width).
+
+    Errors: DataError for an object that cannot be drawn, or without pycocotools.
+    """
+    try:
+        from pycocotools import mask as rle
+    except ImportError:
+        raise DataError("masks of COCO need pycocotools: pip install pycocotools.") from None
+    try:
+        height, width = (int(image[side]) for side in ("height", "width"))
+        mask = np.zeros((height, width), np.uint8)
+        for one in sorted(objects, key=lambda one: -one["area"]):
+            shape = one["segmentation"]
+            if isinstance(shape, list):
+                shape = rle.merge(rle.frPyObjects(shape, height, width))
+            elif isinstance(shape["counts"], list):
+                shape = rle.frPyObjects(shape, height, width)
+            mask[rle.decode(shape) > 0] = index[one["category_id"]]
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        name = stem(str(image["file_name"]))
+        raise DataError(f"{path}: image '{name}' cannot be drawn ({error}).") from None
+    return mask

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from datalist import DataError
 from datalist.dataset import Images
@@ -117,7 +117,13 @@ SMALL_PROMPT = {
     "hidden": 32,
     "rates": (2, 4, 6),
 }
-SMALL_SEGMENTER = {**SMALL_PROMPT, "segmenter_weights": "none", "pairs": 16, "steps": 600}
+SMALL_SEGMENTER = {
+    **SMALL_PROMPT,
+    "segmenter_weights": "none",
+    "steps": 700,
+    "batch": 8,
+    "pairs": 8,
+}
 SMOKE_PROMPT = {
     **SMOKE_SEAM,
     "segmenter_width": (4, 2, 2, 3, 4),

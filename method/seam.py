@@ -77,6 +77,8 @@ class SEAMRecipe(Recipe):
     """Cells above this share of their map's maximum are cues (IRN's labels) [inferred]."""
     threshold_background: float = 0.05
     """Cells where no map reaches this are background cues (IRN's labels) [inferred]."""
+    cell: int = 8
+    """Side of a cue's cell, pixels of `size`: all images share one grid."""
 
 
 RESNET50 = {
@@ -101,6 +103,7 @@ SMALL_SEAM = {
     "dropout": 0.1,
     "reduced": (16, 32),
     "ratio": 0.5,
+    "cell": 4,
 }
 SMALL_RESNET50 = {
     "backbone": "resnet50",
@@ -217,7 +220,8 @@ class SEAM(Stage):
         return over_peak(super().merge(scores))
 
     def cues(self, image: Tensor, tag: Tensor) -> Tensor:
-        score = self.scores(image, tag)
+        grid = [max(1, side // self.recipe.cell) for side in self.recipe.size]
+        score = resize(self.scores(image, tag), grid)
         highest = score.amax(dim=1, keepdim=True)
         foreground = (score > self.recipe.threshold) & (score == highest)
         return torch.cat((highest < self.recipe.threshold_background, foreground), dim=1)

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Locate, then segment: from tags, and masks of other classes, to an mIoU table. Segmenter on the
+# external masks, localiser on the target's tags, masks of the training images, retraining, test.
+#   DATASET=scenes|voc|coco|FOLDER  EXTERNAL=FOLDER  OUT=out/locate  SEED=0  VOC=data/VOC2012
+#   EXTERNAL: images with masks in VOC layout, of whatever classes; else the other world of the
+#             scenes is drawn. Of COCO 2017: python -m datalist.instances
+#   SEGMENTER=FILE   checkpoint of a segmenter trained before
+#   PASSES=3         times that the segmenter segments
+. "$(dirname "$0")/chain.sh"
+OUT=${OUT:-out/locate}
+EXTERNAL=${EXTERNAL:-data/external}
+case $DATASET in voc | coco) recipe=paper ;; *) recipe=small ;; esac
+if [ -z "${SEGMENTER:-}" ]; then
+  if [ "$EXTERNAL" = data/external ] && [ ! -e "$EXTERNAL" ]; then
+    python -m datalist.scenes "$EXTERNAL" --world external
+  fi
+  target=("${data[@]}")
+  data=(--dataset "$EXTERNAL")
+  start=
+  if [ "$recipe" = paper ]; then # as released: its localiser has learned before
+    train seam "$OUT/external" --recipe paper ${SEAM:-}
+    start="--start $OUT/external/last.pt"
+  fi
+  train segmenter "$OUT/segmenter" --recipe "$recipe" $start ${SEGMENT:-}
+  data=("${target[@]}")
+  SEGMENTER="$OUT/segmenter/last.pt"
+fi
+train seam "$OUT/seam" ${SEAM:-}
+train resegment "$OUT/resegment" --start "$OUT/seam/last.pt" --segmenter "$SEGMENTER" \
+  --passes "${PASSES:-3}"
+predict "$OUT/resegment/last.pt" "$OUT/pseudo" --split train --restrict-to-tags
+evaluate "$OUT/pseudo" --split train
+train dsrg-retrain "$OUT/retrain" --mask "$OUT/pseudo/label" ${RETRAIN:-}
+predict "$OUT/retrain/last.pt" "$OUT/val" --save label overlay --crf ${TEST:-}
+evaluate "$OUT/val" --out "$OUT" --run "$OUT/retrain" --report
