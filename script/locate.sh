@@ -2,18 +2,19 @@
 # Locate, then segment: from tags, and masks of other classes, to an mIoU table. Segmenter on the
 # external masks, localiser on the target's tags, masks of the training images, retraining, test.
 #   DATASET=scenes|voc|coco|FOLDER  EXTERNAL=FOLDER  OUT=out/locate  SEED=0  VOC=data/VOC2012
-#   EXTERNAL: images with masks in VOC layout, of whatever classes; else the other world of the
-#             scenes is drawn. Of COCO 2017: python -m datalist.instances
+#   EXTERNAL: images with masks in VOC layout, of whatever classes; of COCO 2017:
+#             python -m datalist.instances. For scenes their other world is drawn into data/external
 #   SEGMENTER=FILE   checkpoint of a segmenter trained before
 #   PASSES=3         times that the segmenter segments
 . "$(dirname "$0")/chain.sh"
 OUT=${OUT:-out/locate}
-EXTERNAL=${EXTERNAL:-data/external}
 case $DATASET in voc | coco) recipe=paper ;; *) recipe=small ;; esac
 if [ -z "${SEGMENTER:-}" ]; then
-  if [ "$EXTERNAL" = data/external ] && [ ! -e "$EXTERNAL" ]; then
-    python -m datalist.scenes "$EXTERNAL" --world external
+  if [ "$DATASET" = scenes ] && [ -z "${EXTERNAL:-}" ]; then
+    EXTERNAL=data/external
+    if [ ! -e "$EXTERNAL" ]; then python -m datalist.scenes "$EXTERNAL" --world external; fi
   fi
+  : "${EXTERNAL:?give a folder of images with masks of other classes, or SEGMENTER}"
   target=("${data[@]}")
   data=(--dataset "$EXTERNAL")
   start=
