@@ -11,6 +11,8 @@ STAGES = {
     "seam": ("method.seam", "SEAM"),
     "segmenter": ("method.locate", "Segmenter"),
     "resegment": ("method.locate", "Resegment"),
+    "rsepm": ("method.rsepm", "RecurSeed"),
+    "deeplab": ("method.deeplab", "DeepLab"),
     "supervised": ("method.supervised", "Supervised"),
 }
 """Stage name on the command line -> module and class."""

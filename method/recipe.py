@@ -47,15 +47,13 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class VGGRecipe(Recipe):
+class TrunkRecipe(Recipe):
     """Shape of a network; the defaults are the published VGG16.
 
-    On ResNet-50 the five blocks are the stem and the four stages: `width` counts the channels
+    On a ResNet the five blocks are the stem and the four stages: `width` counts the channels
     inside their blocks, `pool` the strides of the stem's convolution, its pool and stages 2 to 4.
     """
 
-    backbone: Literal["vgg16", "resnet50"] = "vgg16"
-    """Trunk (the paper: vgg16); each has recipes of its own, which --backbone chooses."""
     width: tuple[int, ...] = (64, 128, 256, 512, 512)
     """Channels of the five blocks (train.prototxt of SEC)."""
     depth: tuple[int, ...] = (2, 2, 3, 3, 3)
@@ -75,10 +73,74 @@ class VGGRecipe(Recipe):
     VGG16 has none, and ResNet-50 keeps the statistics of its weights (SEC-MXNet)."""
 
     def trunk(self) -> dict:
-        """Arguments of `network.vgg.Trunk`."""
+        """Arguments of `network.vgg.Trunk` and `network.resnet.ResNetTrunk`."""
         names = ("width", "depth", "pool", "window", "dilation", "norm", "convention")
         return {name: getattr(self, name) for name in names}
 
+
+@dataclass(frozen=True)
+class VGGRecipe(TrunkRecipe):
+    """The same with a choice of trunks."""
+
+    backbone: Literal["vgg16", "resnet50"] = "vgg16"
+    """Trunk (the paper: vgg16); each has recipes of its own, which --backbone chooses."""
+
+
+@dataclass(frozen=True)
+class ResNetRecipe(TrunkRecipe):
+    """Shape of a DeepLab-v3+; the defaults are ResNet-50 at stride 16, torchvision's weights."""
+
+    fit: Literal["native", "warp"] = "native"
+    """Crops of images at (about) their own size, or whole images warped to `size` (ours, for small
+    recipes, which then work on images of any size)."""
+    weights: str = "torchvision"
+    """Start from: none, torchvision, or the path of a state dict."""
+    width: tuple[int, ...] = (64, 64, 128, 256, 512)
+    """Channels of the stem and inside the blocks of the four stages (ResNet)."""
+    depth: tuple[int, ...] = (1, 3, 4, 6, 3)
+    """Convolutions of the stem, blocks of the four stages (ResNet-50)."""
+    pool: tuple[int, ...] = (2, 2, 2, 2, 1)
+    """Strides of the stem's convolution, its pool, and stages 2 to 4 (released: stride 16)."""
+    dilation: tuple[int, ...] = (1, 1, 1, 1, 1)
+    """Dilation of each stage's 3 x 3 convolutions (released: none at stride 16)."""
+    norm: bool = True
+    """Batch normalisation that learns its statistics (released)."""
+    hidden: int = 256
+    """Channels of the pyramid and the decoder (released)."""
+    low: int = 256
+    """Channels that the first stage's features are reduced to (released)."""
+    rates: tuple[int, ...] = (6, 12, 18)
+    """Dilations of the pyramid (released)."""
+    crf: str = "deeplab"
+    """CRF preset at test (released)."""
+    test_crf_scale: float = 1.0
+    """Divides the CRF's widths at test."""
+
+
+SMALL_RESNET_PLUS = {
+    "fit": "warp",
+    "weights": "none",
+    "width": (24, 12, 16, 24, 32),
+    "depth": (1, 1, 1, 1, 1),
+    "pool": (2, 2, 1, 1, 1),
+    "dilation": (1, 1, 1, 1, 2),
+    "hidden": 48,
+    "low": 24,
+    "rates": (2, 4, 6),
+    "dropout": 0.1,
+    "test_crf_scale": 4.0,
+}
+"""A narrow DeepLab-v3+ that learns from scratch (ours)."""
+
+SMOKE_RESNET_PLUS = {
+    "steps": 4,
+    "batch": 2,
+    "size": (32, 32),
+    "width": (4,) * 5,
+    "hidden": 8,
+    "low": 4,
+}
+"""What changes it to one that only shows that every line runs."""
 
 SMALL_BASE = {
     "steps": 400,

@@ -31,6 +31,6 @@ train resegment "$OUT/resegment" --start "$OUT/seam/last.pt" --segmenter "$SEGME
   --passes "${PASSES:-3}"
 predict "$OUT/resegment/last.pt" "$OUT/pseudo" --split train --restrict-to-tags
 evaluate "$OUT/pseudo" --split train
-train dsrg-retrain "$OUT/retrain" --mask "$OUT/pseudo/label" ${RETRAIN:-}
+train deeplab "$OUT/retrain" --mask "$OUT/pseudo/label" ${RETRAIN:-}
 predict "$OUT/retrain/last.pt" "$OUT/val" --save label overlay --crf ${TEST:-}
 evaluate "$OUT/val" --out "$OUT" --run "$OUT/retrain" --report

@@ -165,21 +165,17 @@ def run_network(stage: Any, predict: Predict, samples: list[dict]) -> list[tuple
         For each image: its sample, scores float32 (channels, h, w), cues bool (C, h, w) or None.
     """
     tag = torch.stack([s["tag"] for s in samples]).to(stage.device) if "tag" in samples[0] else None
-    base = stage.recipe.size if stage.fit == "warp" else samples[0]["image"].shape[-2:]
-    found = []
-    cue = None
+    base = stage.input_size(samples[0]["image"].shape[-2:])
+    images = []
     for scale in predict.scales:
         size = tuple(max(1, round(side * scale)) for side in base)
         image = torch.stack([torch.from_numpy(resize(s["image"], size)) for s in samples])
-        image = image.to(stage.device, non_blocking=True)
-        if "cue" in predict.save and cue is None:
-            cue = stage.cues(image, tag).cpu().numpy()
-        if set(predict.save) == {"cue"}:
-            break
-        found.append(stage.scores(image, tag))
-        if predict.mirror:
-            found.append(stage.scores(image.flip(3), tag).flip(3))
-    score = stage.merge(found).float().cpu().numpy() if found else [None] * len(samples)
+        images.append(image.to(stage.device, non_blocking=True))
+    cue = stage.cues(images[0], tag).cpu().numpy() if "cue" in predict.save else None
+    if set(predict.save) == {"cue"}:
+        score = [None] * len(samples)
+    else:
+        score = stage.predict(images, tag, predict.mirror).float().cpu().numpy()
     return [(s, score[k], None if cue is None else cue[k]) for k, s in enumerate(samples)]
 
 

@@ -63,7 +63,7 @@ def test_plain_maps_need_one_view(make):
     stage.network.eval()
     image, tag = image_of(), torch.eye(6)[:2]
     assert set(stage.losses({"image": image, "tag": tag}, 0)) == {"classify"}
-    cam, _ = stage.maps(image)
+    cam, _ = stage.forward(image)
     torch.testing.assert_close(stage.scores(image, tag), over_peak(cam) * tag[:, :, None, None])
 
 
@@ -110,7 +110,7 @@ def test_each_pass_segments_the_mask_before(make, monkeypatch):
     monkeypatch.setattr(stage, "segment", halve)
     image, tag = image_of(), torch.eye(6)[[2, 4]]
     stage.scores(image, tag)
-    cam, _ = stage.maps(image)
+    cam, _ = stage.forward(image)
     start = resize(over_peak(cam), (32, 40))[[0, 1], [2, 4]]
     assert len(prompts) == 3
     for number, prompt in enumerate(prompts):
@@ -121,7 +121,7 @@ def test_without_tags_the_localiser_names_the_classes(make, monkeypatch):
     stage = make(Segmenter)
     cam = torch.full((2, 6, 8, 10), -9.0)
     cam[0, 3] = 9.0
-    monkeypatch.setattr(stage, "maps", lambda image: (cam, None))
+    monkeypatch.setattr(stage, "forward", lambda image: (cam, None))
     monkeypatch.setattr(stage, "segment", lambda image, prompt: torch.ones(len(image), 32, 40))
     label = stage.scores(image_of()).argmax(1)
     assert label[0].eq(4).all() and label[1].eq(0).all()
@@ -144,7 +144,7 @@ def test_segmenter_learns_the_pairs_masks_from_both_maps(make, monkeypatch):
     terms = stage.losses(batch, 0)
     assert batch["tag"].tolist() == [[0, 1, 0, 0, 1, 0], [0] * 6]
     assert not seen["prompt"].requires_grad
-    cam, refined = stage.maps(batch["image"])
+    cam, refined = stage.forward(batch["image"])
     prompts = [over_peak(cam)[0, [1, 4]], over_peak(refined[:, 1:])[0, [1, 4]]]
     first, second = (resize(p[:, None], (32, 40))[:, 0] for p in prompts)
     truth = torch.stack((mask[0] == 2, mask[0] == 5)).float()
