@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import multiprocessing
 import os
 import shutil
@@ -120,8 +119,6 @@ def render(spec: Spec, path: Path, names: Iterable[str] | None = None) -> int:
 
     Errors: DataError where the json is missing, lacks an image, or holds what cannot be drawn.
     """
-    if importlib.util.find_spec("pycocotools") is None:
-        raise DataError("masks of COCO need pycocotools: pip install pycocotools.")
     content = read_instances(path)
     images = {image_id(image["file_name"]): image for image in content["images"]}
     index = {
@@ -135,24 +132,39 @@ def render(spec: Spec, path: Path, names: Iterable[str] | None = None) -> int:
     for name in tqdm(names, desc=f"masks from {path.name}", leave=False, disable=None):
         if name not in images:
             raise DataError(f"{path} has no image '{name}'.")
-        try:
-            mask = draw(images[name], objects.get(images[name]["id"], []), index)
-        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
-            raise DataError(f"{path}: image '{name}' cannot be drawn ({error}).") from None
+        mask = draw_objects(images[name], objects.get(images[name]["id"], []), index, path)
         write_mask(spec.mask_path(name), mask)
     return len(names)
 
 
-def draw(image: dict, objects: list[dict], index: dict[int, int]) -> np.ndarray:
-    """Mask of an image, uint8 (H, W), from its entry, its annotations, and class indices by id."""
-    height, width = image["height"], image["width"]
-    if type(height) is not int or type(width) is not int or min(height, width) < 1:
-        raise ValueError(f"{height!r} x {width!r} pixels")
-    if height * width > PIXEL_LIMIT:
-        raise ValueError(f"{height} x {width} pixels are too many")
-    mask = np.zeros((height, width), np.uint8)
-    for one in sorted(objects, key=lambda one: -one["area"]):
-        mask[object_mask(one["segmentation"], height, width)] = index[one["category_id"]]
+def draw_objects(image: dict, objects: list[dict], index: dict[int, int], path: Path) -> np.ndarray:
+    """Draw the objects of an image of a COCO instances json, the largest first.
+
+    Args:
+        image: its entry in the json, with `file_name`, `height` and `width`.
+        objects: its annotations.
+        index: class index of each category id.
+        path: the json, for errors.
+
+    Returns:
+        Class indices, uint8 (height, width).
+
+    Errors: DataError for an object that cannot be drawn, or without pycocotools.
+    """
+    try:
+        height, width = image["height"], image["width"]
+        if type(height) is not int or type(width) is not int or min(height, width) < 1:
+            raise ValueError(f"{height!r} x {width!r} pixels")
+        if height * width > PIXEL_LIMIT:
+            raise ValueError(f"{height} x {width} pixels are too many")
+        mask = np.zeros((height, width), np.uint8)
+        for one in sorted(objects, key=lambda one: -one["area"]):
+            mask[object_mask(one["segmentation"], height, width)] = index[one["category_id"]]
+    except ImportError:
+        raise DataError("masks of COCO need pycocotools: pip install pycocotools.") from None
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+        name = image["file_name"]
+        raise DataError(f"{path}: image '{name}' cannot be drawn ({error}).") from None
     return mask
 
 

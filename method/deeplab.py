@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from method.recipe import SMALL_BASE, ResNetRecipe
+from method.recipe import SMALL_BASE, SMALL_RESNET_PLUS, SMOKE_RESNET_PLUS, ResNetRecipe
 from method.supervised import Pseudo, PseudoRecipe, segment_loss
 from network.deeplab import DeepLabV3Plus, resize
 
@@ -42,29 +42,7 @@ class DeepLabRecipe(ResNetRecipe, PseudoRecipe):
     """How the learning rate falls (DHR) [inferred]."""
 
 
-SMALL_DEEPLAB = {
-    **SMALL_BASE,
-    "weights": "none",
-    "steps": 500,
-    "scale": (0.6, 0.95),
-    "width": (24, 12, 16, 24, 32),
-    "depth": (1, 1, 1, 1, 1),
-    "pool": (2, 1, 2, 1, 1),
-    "dilation": (1, 1, 1, 1, 2),
-    "hidden": 48,
-    "low": 24,
-    "rates": (2, 4, 6),
-    "dropout": 0.1,
-    "test_crf_scale": 4.0,
-}
-SMOKE_DEEPLAB = {
-    "steps": 4,
-    "batch": 2,
-    "size": (32, 32),
-    "width": (4,) * 5,
-    "hidden": 8,
-    "low": 4,
-}
+SMALL_DEEPLAB = {**SMALL_BASE, **SMALL_RESNET_PLUS, "steps": 500}
 
 
 class DeepLab(Pseudo):
@@ -73,11 +51,12 @@ class DeepLab(Pseudo):
     recipes: ClassVar = {
         "paper": DeepLabRecipe(),
         "small": DeepLabRecipe(**SMALL_DEEPLAB),
-        "smoke": DeepLabRecipe(**{**SMALL_DEEPLAB, **SMOKE_DEEPLAB}),
+        "smoke": DeepLabRecipe(**{**SMALL_DEEPLAB, **SMOKE_RESNET_PLUS}),
     }
 
     def __init__(self, recipe, spec):
         super().__init__(recipe, spec)
+        self.fit = recipe.fit
         self.network = DeepLabV3Plus(
             spec.num_classes, recipe.low, recipe.hidden, recipe.rates, recipe.dropout,
             **recipe.trunk(),

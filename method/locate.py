@@ -85,8 +85,8 @@ class SegmenterRecipe(PromptRecipe):
     """Images a step."""
     pairs: int = 4
     """Pairs of an image and a class that the segmenter learns from at each step, at most."""
-    scale: tuple[float, float] = (0.7, 1.3)
-    """Range of the factor to the image's own size before the crop."""
+    scale: tuple[float, float] | None = (0.7, 1.3)
+    """Range of the factor to the image's own size before the crop; without, `long` decides."""
     optimizer: Literal["sgd", "adamw"] = "adamw"
     """Optimiser of both networks (released: SGD for the localiser, Adam for the segmenter)."""
     lr: float = 1e-4
@@ -117,7 +117,15 @@ SMALL_PROMPT = {
     "hidden": 32,
     "rates": (2, 4, 6),
 }
-SMALL_SEGMENTER = {**SMALL_PROMPT, "segmenter_weights": "none", "pairs": 16, "steps": 600}
+SMALL_SEGMENTER = {
+    **SMALL_PROMPT,
+    "segmenter_weights": "none",
+    "scale": None,
+    "long": (73, 135),  # 0.7 to 1.3 of the longer side at test
+    "steps": 700,
+    "batch": 8,
+    "pairs": 8,
+}
 SMOKE_PROMPT = {
     **SMOKE_SEAM,
     "segmenter_width": (4, 2, 2, 3, 4),
@@ -171,7 +179,7 @@ class Prompted(SEAM):
         Without tags the localiser says which classes there are. With no passes the localiser's
         maps are the masks.
         """
-        cam, _ = self.maps(image)
+        cam, _ = self.forward(image)
         if tag is None:
             tag = cam.mean(dim=(2, 3)).sigmoid() > self.recipe.tag_threshold
         shown, label = tag.nonzero(as_tuple=True)
@@ -215,9 +223,9 @@ class Segmenter(Prompted):
         return f"{report}\n{load_resnet(self.network.segmenter, recipe.segmenter_weights)}"
 
     def dataset(self) -> Images:
-        return super().dataset(
-            long=None, scale=self.recipe.scale, mask=self.spec.mask_folder, tag=False
-        )
+        recipe = self.recipe
+        long = None if recipe.scale else recipe.long
+        return super().dataset(long=long, scale=recipe.scale, mask=self.spec.mask_folder, tag=False)
 
     def losses(self, batch: dict, step: int) -> dict[str, Tensor]:
         image, mask = batch["image"], batch["mask"]

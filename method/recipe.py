@@ -99,6 +99,9 @@ class VGGRecipe(TrunkRecipe):
 class ResNetRecipe(TrunkRecipe):
     """Shape of a DeepLab-v3+; the defaults are ResNet-50 at stride 16, torchvision's weights."""
 
+    fit: Literal["native", "warp"] = "native"
+    """Crops of images at (about) their own size, or whole images warped to `size` (ours, for small
+    recipes, which then work on images of any size)."""
     weights: str = "torchvision"
     """Start from: none, torchvision, or the path of a state dict."""
     width: tuple[int, ...] = (64, 64, 128, 256, 512)
@@ -122,6 +125,31 @@ class ResNetRecipe(TrunkRecipe):
     test_crf_scale: float = 1.0
     """Divides the CRF's widths at test."""
 
+
+SMALL_RESNET_PLUS = {
+    "fit": "warp",
+    "weights": "none",
+    "width": (24, 12, 16, 24, 32),
+    "depth": (1, 1, 1, 1, 1),
+    "pool": (2, 2, 1, 1, 1),
+    "dilation": (1, 1, 1, 1, 2),
+    "hidden": 48,
+    "low": 24,
+    "rates": (2, 4, 6),
+    "dropout": 0.1,
+    "test_crf_scale": 4.0,
+}
+"""A narrow DeepLab-v3+ that learns from scratch (ours)."""
+
+SMOKE_RESNET_PLUS = {
+    "steps": 4,
+    "batch": 2,
+    "size": (32, 32),
+    "width": (4,) * 5,
+    "hidden": 8,
+    "low": 4,
+}
+"""What changes it to one that only shows that every line runs."""
 
 SMALL_BASE = {
     "steps": 400,

@@ -31,7 +31,7 @@ from loss import (
     rectangle_region,
     self_correlation_map,
 )
-from method.recipe import SMALL_BASE, ResNetRecipe
+from method.recipe import SMALL_BASE, SMALL_RESNET_PLUS, SMOKE_RESNET_PLUS, ResNetRecipe
 from method.stage import Stage
 from method.supervised import segment_loss
 from network.deeplab import resize
@@ -111,44 +111,23 @@ class RSEPMRecipe(ResNetRecipe):
 
 SMALL_RSEPM = {
     **SMALL_BASE,
-    "weights": "none",
+    **SMALL_RESNET_PLUS,
     "steps": 900,
-    "long": (72, 96),
-    "width": (24, 12, 16, 24, 32),
-    "depth": (1, 1, 1, 1, 1),
-    "pool": (2, 1, 2, 1, 1),
-    "dilation": (1, 1, 1, 1, 2),
-    "hidden": 48,
-    "low": 24,
-    "rates": (2, 4, 6),
-    "dropout": 0.1,
     "jitter": (0.0, 0.0, 0.0, 0.0),
     "average": 0.98,
     "average_ramp": 50.0,
+    "levels": (4, 5),
     "refine": 2,
     "refine_dilations": (1, 2, 4),
     "recursion_epoch": 4,
     "mix_epoch": 7,
-    "test_crf_scale": 4.0,
 }
-
-SMOKE_RSEPM = {
-    "steps": 4,
-    "batch": 2,
-    "size": (32, 32),
-    "long": (24, 40),
-    "width": (4,) * 5,
-    "hidden": 8,
-    "low": 4,
-    "recursion_epoch": 0,
-    "mix_epoch": 0,
-}
+SMOKE_RSEPM = {**SMOKE_RESNET_PLUS, "recursion_epoch": 0, "mix_epoch": 0}
 
 
 class RecurSeed(Stage):
     """Single stage: maps that teach themselves, and a decoder that learns from them."""
 
-    fit = "native"
     recipes: ClassVar = {
         "paper": RSEPMRecipe(),
         "small": RSEPMRecipe(**SMALL_RSEPM),
@@ -157,6 +136,7 @@ class RecurSeed(Stage):
 
     def __init__(self, recipe, spec):
         super().__init__(recipe, spec)
+        self.fit = recipe.fit
         network = RSEPM(
             spec.num_classes, recipe.low, recipe.hidden, recipe.rates, recipe.dropout,
             **recipe.trunk(),
@@ -174,10 +154,16 @@ class RecurSeed(Stage):
 
     def dataset(self) -> Images:
         recipe = self.recipe
+        jitter = recipe.jitter if any(recipe.jitter) else None
+        return self.images(mirror=recipe.mirror, jitter=jitter)
+
+    def images(self, **options) -> Images:
+        """Training images cut as the recipe says, with further options of `Images`."""
+        recipe = self.recipe
+        crop = {"mode": "crop", "long": recipe.long, "fill": mean_colour(recipe.convention)}
         return Images(
-            self.spec, recipe.split, size=recipe.size, mode="crop", long=recipe.long,
-            mirror=recipe.mirror, jitter=recipe.jitter if any(recipe.jitter) else None,
-            fill=mean_colour(recipe.convention), seed=recipe.seed, cache=True,
+            self.spec, recipe.split, size=recipe.size, seed=recipe.seed, cache=True, **options,
+            **(crop if self.fit == "native" else {}),
         )  # fmt: skip
 
     # -- training ---------------------------------------------------------------------------
@@ -185,7 +171,7 @@ class RecurSeed(Stage):
     def losses(self, batch: dict, step: int) -> dict[str, Tensor]:
         recipe, image, tag = self.recipe, batch["image"], batch["tag"]
         size = [-(-side // recipe.refine) for side in image.shape[-2:]]
-        inside = inside_box(batch["box"], image.shape[-2:], size)
+        inside = inside_box(batch, size)
         maps, logit, *features = self.forward(image)
         epoch = step * recipe.batch // self.length
         terms = {"classify": classify_loss(maps, tag, inside)}
@@ -311,8 +297,7 @@ class RecurSeed(Stage):
     def panels(self, batch: dict) -> dict[str, Tensor]:
         """What the refined maps are sure of, what is pasted, and the prediction."""
         image, tag = batch["image"], batch["tag"]
-        size = image.shape[-2:]
-        inside = inside_box(batch["box"], size, size)
+        inside = inside_box(batch, image.shape[-2:])
         maps, logit, *features = self.forward(image)
         target = self.recurse(image.float(), tag, inside, maps, features)["refined"]
         return {
@@ -362,16 +347,19 @@ def classify_loss(maps: Tensor, tag: Tensor, inside: Tensor) -> Tensor:
     return nn.functional.multilabel_soft_margin_loss(logit, tag)
 
 
-def inside_box(box: Tensor, window: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """Where the pixels of a grid lie in a box, bool (N, 1, *size).
+def inside_box(batch: dict, size: tuple[int, int]) -> Tensor:
+    """Where the pixels of a grid of `size` over the samples are image, bool (N, 1, *size).
 
-    Args:
-        box: top, left, bottom and right in pixels of the window, (N, 4).
-        window: (height, width) that the grid covers.
-        size: (height, width) of the grid.
+    A sample without a `box` (top, left, bottom and right in pixels) is image all over.
     """
-    top, left, bottom, right = box[:, :, None].unbind(1)
-    centre = [(torch.arange(n, device=box.device) + 0.5) * (w / n) for n, w in zip(size, window)]
-    rows = (centre[0] >= top) & (centre[0] < bottom)
-    columns = (centre[1] >= left) & (centre[1] < right)
+    image = batch["image"]
+    if "box" not in batch:
+        return torch.ones(len(image), 1, *size, dtype=torch.bool, device=image.device)
+    top, left, bottom, right = batch["box"][:, :, None].unbind(1)
+    row, column = (
+        (torch.arange(n, device=image.device) + 0.5) * (length / n)
+        for n, length in zip(size, image.shape[-2:])
+    )
+    rows = (row >= top) & (row < bottom)
+    columns = (column >= left) & (column < right)
     return (rows[:, :, None] & columns[:, None, :])[:, None]

@@ -40,6 +40,8 @@ class SEAMRecipe(Recipe):
     """Height and width of the crops, pixels."""
     long: tuple[int, int] = (448, 768)
     """Range of the longer side of the image before the crop, pixels."""
+    test_long: int = 0
+    """Longer side of images at test, pixels; 0: their own size."""
     mirror: bool = True
     """Flip half of the training images."""
     jitter: tuple[float, float, float, float] = (0.3, 0.3, 0.3, 0.1)
@@ -77,6 +79,8 @@ class SEAMRecipe(Recipe):
     """Cells above this share of their map's maximum are cues (IRN's labels) [inferred]."""
     threshold_background: float = 0.05
     """Cells where no map reaches this are background cues (IRN's labels) [inferred]."""
+    cell: int = 8
+    """Side of a cue's cell, pixels of `size`: all images share one grid."""
 
 
 RESNET50 = {
@@ -94,6 +98,7 @@ SMALL_SEAM = {
     "weights": "none",
     "size": (80, 80),
     "long": (80, 112),
+    "test_long": 104,
     "width": (16, 24, 48, 64, 96, 96, 128),
     "depth": (1, 1, 1, 1),
     "pool": (2, 2, 1),
@@ -101,6 +106,7 @@ SMALL_SEAM = {
     "dropout": 0.1,
     "reduced": (16, 32),
     "ratio": 0.5,
+    "cell": 4,
 }
 SMALL_RESNET50 = {
     "backbone": "resnet50",
@@ -114,6 +120,7 @@ SMOKE_SEAM = {
     "batch": 2,
     "size": (32, 32),
     "long": (32, 40),
+    "test_long": 40,
     "width": (4, 4, 4, 6, 6, 8, 8),
     "reduced": (4, 4),
 }
@@ -169,12 +176,7 @@ class SEAM(Stage):
         if self.recipe.equivariance:
             size = [max(1, round(side * self.recipe.ratio)) for side in image.shape[-2:]]
             images.append(resize(image.float(), size))
-        return [self.maps(one) for one in images]
-
-    def maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Plain maps, any real numbers, (N, K, h, w), and refined ones (N, K + 1, h, w)."""
-        both = self.forward(image)
-        return both[:, : self.num_classes - 1], both[:, self.num_classes - 1 :]
+        return [self.forward(one) for one in images]
 
     def compare(self, views: list[tuple[Tensor, Tensor]], tag: Tensor) -> dict[str, Tensor]:
         """SEAM's losses of the maps of one or two views."""
@@ -198,6 +200,12 @@ class SEAM(Stage):
             "cross": sum(cross),
         }
 
+    def input_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        if not self.recipe.test_long:
+            return size
+        factor = self.recipe.test_long / max(size)
+        return tuple(max(1, round(side * factor)) for side in size)
+
     @torch.no_grad()
     def panels(self, batch: dict) -> dict[str, Tensor]:
         """The strongest tagged class where its map is above the threshold."""
@@ -208,7 +216,7 @@ class SEAM(Stage):
     @torch.no_grad()
     def scores(self, image: Tensor, tag: Tensor | None = None) -> Tensor:
         """Maps over their maximum, refined with `equivariance`, zero for untagged classes."""
-        cam, refined = self.maps(image)
+        cam, refined = self.forward(image)
         score = over_peak(refined[:, 1:] if self.recipe.equivariance else cam)
         return score if tag is None else score * tag[:, :, None, None].to(score)
 
@@ -217,7 +225,8 @@ class SEAM(Stage):
         return over_peak(super().merge(scores))
 
     def cues(self, image: Tensor, tag: Tensor) -> Tensor:
-        score = self.scores(image, tag)
+        grid = [max(1, side // self.recipe.cell) for side in self.recipe.size]
+        score = resize(self.scores(image, tag), grid)
         highest = score.amax(dim=1, keepdim=True)
         foreground = (score > self.recipe.threshold) & (score == highest)
         return torch.cat((highest < self.recipe.threshold_background, foreground), dim=1)

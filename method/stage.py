@@ -163,6 +163,10 @@ class Stage:
 
     # -- prediction -------------------------------------------------------------------------
 
+    def input_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width at which an image of `size` enters the network at test, at scale 1."""
+        return tuple(self.recipe.size) if self.fit == "warp" else tuple(size)
+
     def scores(self, image: Tensor, tag: Tensor | None = None) -> Tensor:
         """Scores in [0, 1], (N, channels, h, w), of RGB images 0..255, (N, 3, H, W).
 

@@ -78,16 +78,15 @@ class Pseudo(Stage):
                 "this stage learns from masks: give --mask FOLDER of ID.png, such as test.py and "
                 "the chains in script/ make"
             )
+        crop = {"mode": "crop", "scale": recipe.scale, "fill": mean_colour(recipe.convention)}
         return Images(
             self.spec,
             recipe.split,
             size=recipe.size,
-            mode="crop",
+            **(crop if self.fit == "native" else {}),
             tag=False,
             mask=recipe.mask,
             mirror=recipe.mirror,
-            scale=recipe.scale,
-            fill=mean_colour(recipe.convention),
             seed=recipe.seed,
             cache=True,
         )

@@ -33,8 +33,14 @@ class LocateSegment(nn.Module):
             *(f"segmenter.{name}" for name in self.segmenter.new),
         )
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Maps of RGB images (N, 3, H, W); logits (N, 1, h, w) of those with a prompt, (N, 4, ...).
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor] | Tensor:
+        """The localiser's maps of RGB images (N, 3, H, W), or logits of images with a prompt.
+
+        Args:
+            image: (N, 3, H, W), RGB 0..255, or (N, 4, H, W) with a prompt in [0, 1] beside it.
+
+        Returns:
+            Of three channels what the localiser gives; of four the segmenter's logits (N, 1, h, w).
 
         One entrance for both, so that a replica over several processes stands before both.
         """

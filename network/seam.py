@@ -49,12 +49,12 @@ class SEAMNet(nn.Module):
             self.get_submodule(name).bias = None
         self.dropout = nn.Dropout2d(dropout)
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Plain and refined maps of RGB images 0..255, (N, 3, H, W).
 
         Returns:
-            (N, 2 K + 1, h, w): K maps before any cut, any real numbers; then K + 1 refined ones,
-            background first, in [0, 1].
+            Plain maps before any cut, any real numbers, (N, K, h, w); refined ones, background
+            first, in [0, 1], (N, K + 1, h, w).
         """
         low, middle, high = self.trunk.stages(image)[-3:]
         cam = self.fc8(self.dropout(high))
@@ -64,7 +64,7 @@ class SEAMNet(nn.Module):
         low = resize(torch.relu(self.f8_3(low.detach())), grid)
         middle = resize(torch.relu(self.f8_4(middle.detach())), grid)
         feature = self.f9(torch.cat((colour, low, middle), dim=1))
-        return torch.cat((cam, correlate(strongest(cam.detach()), feature)), dim=1)
+        return cam, correlate(strongest(cam.detach()), feature)
 
 
 def over_peak(cam: Tensor) -> Tensor:

@@ -28,6 +28,13 @@ def scenes_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def external_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded data set's other world, with masks of other classes."""
+    folder = tmp_path_factory.mktemp("data") / "external"
+    return scenes.draw(folder, train=6, val=2, world="external")
+
+
+@pytest.fixture(scope="session")
 def four_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Somebody's own folder: background and four classes, coloured discs, odd image sizes.
 

@@ -181,7 +181,7 @@ def run_network(stage: Any, predict: Predict, samples: list[dict]) -> list[tuple
         For each image: its sample, scores float32 (channels, h, w), cues bool (C, h, w) or None.
     """
     tag = torch.stack([s["tag"] for s in samples]).to(stage.device) if "tag" in samples[0] else None
-    base = stage.recipe.size if stage.fit == "warp" else samples[0]["image"].shape[-2:]
+    base = stage.input_size(samples[0]["image"].shape[-2:])
     images = []
     for scale in predict.scales:
         size = tuple(max(1, round(side * scale)) for side in base)

@@ -12,6 +12,8 @@ from PIL import Image
 
 from datalist.cue import CueFile
 from datalist.image import read_image
+from datalist.spec import resolve
+from datalist.tag import read_tags
 from utils.output import read_label
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -183,3 +185,28 @@ def test_growth_is_measured_while_training(trained, scenes_root, tmp_path):
     assert list(numbers) == ["cue", "0", "1", "2", "3", "4"]
     assert all(row["coverage"] >= numbers["cue"]["coverage"] for row in numbers.values())
     assert (tmp_path / "growth.png").stat().st_size > 1000 and (tmp_path / "last.pt").exists()
+
+
+def test_locate_from_tags_and_other_masks_to_miou(scenes_root, external_root, tmp_path):
+    """The whole script: its folders are data sets of different classes."""
+    environment = {
+        "DATASET": str(scenes_root),
+        "EXTERNAL": str(external_root),
+        "OUT": str(tmp_path),
+        "TRAIN": "--recipe smoke --quiet",
+        "PASSES": "2",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = ["bash", "script/locate.sh"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, **environment}
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    score = json.loads((tmp_path / "score.json").read_text())
+    assert done.stdout.splitlines()[-1] == f"miou {score['miou']:.2f}"
+    recipe = json.loads((tmp_path / "resegment/recipe.json").read_text())
+    assert recipe["passes"] == 2 and recipe["steps"] == 4
+    tags = read_tags(resolve(str(scenes_root)), ["train_00000"])["train_00000"]
+    label = read_label(tmp_path / "pseudo/label/train_00000.png")
+    assert set(np.unique(label)) <= {0, *tags}

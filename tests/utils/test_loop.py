@@ -73,6 +73,17 @@ def test_killed_at_random_moments_ends_with_the_same_bits(tmp_path):
     assert not list((tmp_path / "fire").glob(".last.pt-*"))
 
 
+@pytest.mark.parametrize("policy", ["step", "poly", "cosine"])
+def test_no_steps_keep_the_stage_as_it_started(tmp_path, policy):
+    recipe = replace(TINY, steps=0, policy=policy)
+    stage = Tiny(recipe)
+    start = {key: value.clone() for key, value in stage.network.state_dict().items()}
+    run = Run(tmp_path, device="cpu", quiet=True)
+    assert train(stage, "tiny", run)
+    assert same_bits(weights(tmp_path), start)
+    assert not train(Tiny(recipe), "tiny", run)
+
+
 def test_sigterm_writes_a_checkpoint_first(tmp_path):
     class Stopped(Tiny):
         def losses(self, batch, step):

@@ -1,0 +1,120 @@
+"""A folder in VOC layout from a COCO instances json, some categories alone: external masks.
+
+python -m datalist.instances annotations/instances_train2017.json train2017 data/external
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tqdm import tqdm
+
+from datalist import DataError
+from datalist.convert import draw_objects
+from datalist.image import write_mask
+from datalist.spec import plain
+from datalist.tag import image_id, read_instances, write_tags
+
+CATEGORY = (
+    "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "bird", "cat",
+    "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe",
+)  # fmt: skip
+"""The released segmenter's external categories (wjlbnw/SegmentationFromLocalization)."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Make a data set of some categories of a COCO instances json."""
+
+    json: Annotated[Path, tyro.conf.Positional]
+    """instances_train2017.json, or another of its kind."""
+    image: Annotated[Path, tyro.conf.Positional]
+    """Folder of its images; the new folder links to it."""
+    out: Annotated[Path, tyro.conf.Positional]
+    """Folder to make."""
+    category: tuple[str, ...] = CATEGORY
+    """Categories; images that show none of them are left out."""
+    beside: tuple[str, ...] = ("person",)
+    """Categories that are drawn too, but do not keep an image by themselves; () for none."""
+
+
+def build(arguments: Arguments) -> int:
+    """Make the folder: masks, tags, classes and the list train.txt; it appears when it is whole.
+
+    Returns:
+        Number of images.
+
+    Errors: DataError for an unusable json, an unknown category, or a folder that is there already.
+    """
+    source, out = arguments.json, arguments.out
+    if out.exists():
+        raise DataError(f"{out} exists already: name a new folder or remove it.")
+    if not arguments.image.is_dir():
+        raise DataError(f"the folder of images {arguments.image} does not exist.")
+    content = read_instances(source)
+    classes = ("background", *arguments.beside, *arguments.category)
+    index = category_index(content["categories"], classes, source)
+    kept = {k for k, number in index.items() if number > len(arguments.beside)}
+    objects: dict[int, list[dict]] = {}
+    for one in content["annotations"]:
+        if one["category_id"] in index:
+            objects.setdefault(one["image_id"], []).append(one)
+    images = [
+        image
+        for image in content["images"]
+        if any(one["category_id"] in kept for one in objects.get(image["id"], []))
+    ]
+    if not images:
+        raise DataError(f"{source} has no image of {', '.join(arguments.category)}.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        (draft / "ImageSets/Segmentation").mkdir(parents=True)
+        (draft / "SegmentationClass").mkdir()
+        (draft / "JPEGImages").symlink_to(arguments.image.resolve(), target_is_directory=True)
+        (draft / "classes.txt").write_text("\n".join(classes) + "\n", encoding="utf-8")
+        tags = {}
+        for image in tqdm(images, desc="masks", leave=False, disable=None):
+            name = image_id(image["file_name"])
+            mask = draw_objects(image, objects[image["id"]], index, source)
+            write_mask(draft / "SegmentationClass" / f"{name}.png", mask)
+            tags[name] = sorted({index[one["category_id"]] for one in objects[image["id"]]})
+        write_tags(draft / "tags.csv", tags, classes)
+        names = "\n".join(tags) + "\n"
+        (draft / "ImageSets/Segmentation/train.txt").write_text(names, encoding="utf-8")
+        draft.chmod(0o755)
+        os.replace(draft, out)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    return len(images)
+
+
+def category_index(
+    categories: Sequence[dict], classes: Sequence[str], source: Path
+) -> dict[int, int]:
+    """Class index of each category id that is wanted.
+
+    Errors: DataError for a class, background excepted, that is no category.
+    """
+    identity = {plain(row["name"]): row["id"] for row in categories}
+    unknown = [name for name in classes[1:] if plain(name) not in identity]
+    if unknown:
+        raise DataError(f"{source} has no category '{unknown[0]}'.")
+    return {identity[plain(name)]: number for number, name in enumerate(classes) if number}
+
+
+if __name__ == "__main__":
+    try:
+        arguments = tyro.cli(Arguments, description=Arguments.__doc__)
+        print(f"{arguments.out}: {build(arguments)} images")
+    except (DataError, OSError) as error:
+        sys.exit(f"error: {error}")

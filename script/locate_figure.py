@@ -1,0 +1,99 @@
+"""Draw image | CAM | pass 1 | pass 3 | truth from a finished run of script/locate_ablation.sh."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import matplotlib
+
+matplotlib.use("Agg")
+import cv2
+import numpy as np
+import tyro
+from matplotlib import pyplot as plt
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from datalist import DataError
+from datalist.image import read_image
+from datalist.spec import Spec, palette, resolve
+from utils.measure import read_truth
+from utils.output import blend, output_path, read_label, read_score, upsample
+
+TITLES = ("image", "CAM", "pass 1", "pass 3", "truth")
+
+
+@dataclass(frozen=True)
+class Flags:
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of one seed: cam/score, pass1/label and pseudo/label lie in it."""
+    out: Path = Path("docs/locate.png")
+    """Picture to write."""
+    dataset: str = "scenes"
+    """Data set of the run."""
+    root: str = ""
+    """Where voc, coco or scenes lies."""
+    rows: int = 5
+    """Images to show: the first of the training list with more than one class."""
+
+
+def heat(image: np.ndarray, path: Path) -> np.ndarray:
+    """Lay the strongest map of each pixel over an image in its class's colour, as it is strong.
+
+    Args:
+        image: RGB uint8 (H, W, 3).
+        path: score file of maps without background.
+
+    Returns:
+        RGB uint8 (H, W, 3).
+    """
+    stored = read_score(path)
+    if not len(stored.keys):
+        return image
+    score = upsample(stored.score, stored.size) / 255
+    strongest = stored.keys[score.argmax(0)]
+    weight = 0.8 * score.max(0)[..., None]
+    mixed = image * (1 - weight) + palette(256)[strongest] * weight
+    return np.rint(mixed).astype(np.uint8)
+
+
+def panels(run: Path, spec: Spec, name: str) -> list[np.ndarray]:
+    """The five pictures of one image."""
+    image = read_image(spec.image_path(name))
+    first, last = (
+        blend(image, read_label(output_path(run / folder, "label", name)))
+        for folder in ("pass1", "pseudo")
+    )
+    cam = heat(image, output_path(run / "cam", "score", name))
+    return [image, cam, first, last, blend(image, read_truth(spec, name))]
+
+
+def draw(flags: Flags) -> None:
+    """Write the figure."""
+    spec = resolve(flags.dataset, flags.root or None)
+    chosen = []
+    for name in spec.ids("train"):
+        keys = read_score(output_path(flags.run / "cam", "score", name)).keys
+        if len(keys) > 1:
+            chosen.append(name)
+        if len(chosen) == flags.rows:
+            break
+    size = (1.6 * len(TITLES), 1.5 * len(chosen) + 0.25)
+    figure, axes = plt.subplots(len(chosen), len(TITLES), figsize=size, squeeze=False)
+    for row, name in zip(axes, chosen):
+        for axis, picture in zip(row, panels(flags.run, spec, name)):
+            axis.imshow(cv2.resize(picture, (240, 220), interpolation=cv2.INTER_CUBIC))
+            axis.set_axis_off()
+    for axis, title in zip(axes[0], TITLES):
+        axis.set_title(title, fontsize=9)
+    figure.tight_layout(pad=0.3)
+    flags.out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(flags.out, dpi=110)
+
+
+if __name__ == "__main__":
+    try:
+        draw(tyro.cli(Flags, description=__doc__))
+    except (DataError, OSError) as error:
+        sys.exit(f"locate_figure.py: {error}")

@@ -1,0 +1,207 @@
+"""SEAM and locate-then-segment: what the stages make of their networks' outputs."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from datalist import DataError
+from datalist.spec import IGNORE, resolve
+from loss.dice import dice_loss
+from loss.seam import (
+    cross_equivariance_loss,
+    equivariance_loss,
+    rvmin_loss,
+    tag_loss,
+)
+from method.locate import Resegment, Segmenter, shown_classes
+from method.seam import SEAM
+from network.deeplab import resize
+from network.seam import over_peak, with_background
+from network.weight import WeightError
+
+
+@pytest.fixture
+def make(scenes_root):
+    """Builds a smoke-sized stage with changes to its recipe."""
+
+    def build(kind, **changes):
+        recipe = replace(kind.recipes["smoke"], dataset=str(scenes_root), **changes)
+        torch.manual_seed(0)
+        return kind(recipe, resolve(recipe.dataset))
+
+    return build
+
+
+def image_of(count=2, size=(32, 40)):
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (count, 3, *size), generator=generator, dtype=torch.uint8)
+
+
+def test_seam_compares_the_views_by_its_four_losses(make):
+    stage = make(SEAM, dropout=0.0, ratio=0.5)
+    stage.network.eval()
+    image, tag = image_of(3), torch.tensor([[1.0, 0, 0, 1, 0, 0], [0.0] * 6, [1.0] * 6])
+    (cam1, rv1), (cam2, rv2) = stage.views(image)
+    assert cam1.shape[2:] == (8, 10) and cam2.shape[2:] == (4, 5)
+    known = tag[:, :, None, None]
+    a, b = resize(over_peak(cam1), (4, 5)) * known, over_peak(cam2) * known
+    both = torch.cat((torch.ones(3, 1, 1, 1), known), dim=1)
+    r1, r2 = resize(over_peak(rv1), (4, 5)) * both, over_peak(rv2) * both
+    expected = {
+        "classify": (tag_loss(cam1, tag) + tag_loss(cam2, tag)) / 2,
+        "rvmin": (rvmin_loss(rv1[:, 1:] * known) + rvmin_loss(rv2[:, 1:] * known)) / 2,
+        "equivariance": equivariance_loss(a, b),
+        "cross": cross_equivariance_loss(r1, with_background(b))
+        + cross_equivariance_loss(r2, with_background(a)),
+    }
+    torch.testing.assert_close(stage.losses({"image": image, "tag": tag}, 0), expected)
+
+
+def test_plain_maps_need_one_view(make):
+    stage = make(SEAM, equivariance=False)
+    stage.network.eval()
+    image, tag = image_of(), torch.eye(6)[:2]
+    assert set(stage.losses({"image": image, "tag": tag}, 0)) == {"classify"}
+    cam, _ = stage.forward(image)
+    torch.testing.assert_close(stage.scores(image, tag), over_peak(cam) * tag[:, :, None, None])
+
+
+def test_scales_are_joined_to_maps_that_reach_one(make):
+    stage = make(SEAM)
+    scores = [torch.rand(1, 6, 5, 5) * 0.3, torch.rand(1, 6, 8, 8) * 0.3]
+    assert stage.merge(scores).amax(dim=(2, 3)).allclose(torch.ones(1, 6))
+
+
+def test_seam_cues_are_sure_and_exclusive(make, monkeypatch):
+    stage = make(SEAM, threshold=0.3, threshold_background=0.05, size=(32, 48), cell=8)
+    score = torch.rand(2, 6, 4, 6)
+    score[0, :, 0, 0] = 0.01
+    monkeypatch.setattr(stage, "scores", lambda image, tag: score)
+    cue = stage.cues(image_of(), torch.ones(2, 6))
+    assert cue.dtype == torch.bool and cue.shape == (2, 7, 4, 6)
+    assert cue.sum(1).max() == 1 and cue[0, 0, 0, 0]
+    assert cue[:, 1:].any(1).equal(score.amax(1) > 0.3)
+
+
+def test_background_stands_at_one_half(make, monkeypatch):
+    """The released rule: background where no mask reaches 0.5, else the highest mask."""
+    stage = make(Segmenter, passes=1)
+    mask = torch.rand(3, 32, 40)
+    monkeypatch.setattr(stage, "segment", lambda image, prompt: mask)
+    tag = torch.tensor([[1.0, 0, 0, 0, 1, 0], [0, 0, 1, 0, 0, 0]])
+    score = stage.scores(image_of(), tag)
+    torch.testing.assert_close(score.sum(1), torch.ones(2, 32, 40))
+    label = score.argmax(1)
+    first = torch.where(mask[0] >= mask[1], 1, 5)
+    assert label[0].equal(torch.where(mask[:2].amax(0) > 0.5, first, 0))
+    assert label[1].equal(torch.where(mask[2] > 0.5, 3, 0))
+
+
+def test_each_pass_segments_the_mask_before(make, monkeypatch):
+    stage = make(Segmenter, passes=3)
+    stage.network.eval()
+    prompts = []
+
+    def halve(image, prompt):
+        prompts.append(prompt)
+        return prompt / 2
+
+    monkeypatch.setattr(stage, "segment", halve)
+    image, tag = image_of(), torch.eye(6)[[2, 4]]
+    stage.scores(image, tag)
+    cam, _ = stage.forward(image)
+    start = resize(over_peak(cam), (32, 40))[[0, 1], [2, 4]]
+    assert len(prompts) == 3
+    for number, prompt in enumerate(prompts):
+        torch.testing.assert_close(prompt, start / 2**number)
+
+
+def test_without_tags_the_localiser_names_the_classes(make, monkeypatch):
+    stage = make(Segmenter)
+    cam = torch.full((2, 6, 8, 10), -9.0)
+    cam[0, 3] = 9.0
+    monkeypatch.setattr(stage, "forward", lambda image: (cam, None))
+    monkeypatch.setattr(stage, "segment", lambda image, prompt: torch.ones(len(image), 32, 40))
+    label = stage.scores(image_of()).argmax(1)
+    assert label[0].eq(4).all() and label[1].eq(0).all()
+
+
+def test_segmenter_learns_the_pairs_masks_from_both_maps(make, monkeypatch):
+    stage = make(Segmenter, pairs=9, dropout=0.0)
+    stage.network.eval()
+    mask = torch.zeros(2, 32, 40, dtype=torch.long)
+    mask[0, :10], mask[0, 20:], mask[1, :, :5] = 2, 5, IGNORE
+    batch = {"image": image_of(), "mask": mask, "id": ["a", "b"]}
+    seen = {}
+
+    def segment(image, prompt):
+        seen["prompt"] = prompt
+        return resize(prompt[:, None], (32, 40))[:, 0]
+
+    monkeypatch.setattr(stage, "segment", segment)
+    monkeypatch.setattr(stage, "draw_pairs", lambda tag: tag.nonzero().unbind(1))
+    terms = stage.losses(batch, 0)
+    assert batch["tag"].tolist() == [[0, 1, 0, 0, 1, 0], [0] * 6]
+    assert not seen["prompt"].requires_grad
+    cam, refined = stage.forward(batch["image"])
+    prompts = [over_peak(cam)[0, [1, 4]], over_peak(refined[:, 1:])[0, [1, 4]]]
+    first, second = (resize(p[:, None], (32, 40))[:, 0] for p in prompts)
+    truth = torch.stack((mask[0] == 2, mask[0] == 5)).float()
+    torch.testing.assert_close(terms["segment"], dice_loss(first, truth))
+    torch.testing.assert_close(terms["segment refined"], dice_loss(second, truth))
+    torch.testing.assert_close(terms["agree"], dice_loss(first, second))
+
+
+def test_pixels_of_no_class_do_not_teach(make, monkeypatch):
+    stage = make(Segmenter)
+    monkeypatch.setattr(stage, "segment", lambda image, prompt: torch.ones(len(image), 32, 40))
+    mask = torch.full((2, 32, 40), IGNORE)
+    mask[:, :8] = 3
+    terms = stage.losses({"image": image_of(), "mask": mask}, 0)
+    assert terms["segment"] == pytest.approx(0, abs=1e-6)
+
+
+def test_an_image_without_classes_is_an_empty_prompt(make):
+    stage = make(Segmenter)
+    prompts = []
+    stage.network.segmenter.register_forward_pre_hook(lambda _, x: prompts.append(x[0][:, 3]))
+    mask = torch.zeros(2, 32, 40, dtype=torch.long)
+    terms = stage.losses({"image": image_of(), "mask": mask}, 0)
+    assert prompts[0].shape[0] == 2 and not prompts[0].any()
+    assert all(term.isfinite() for term in terms.values())
+
+
+def test_at_most_so_many_pairs(make):
+    stage = make(Segmenter, pairs=3)
+    tag = torch.ones(2, 6)
+    shown, label = stage.draw_pairs(tag)
+    assert len(shown) == 3 == len(set(zip(shown.tolist(), label.tolist())))
+
+
+def test_shown_classes():
+    mask = torch.tensor([[[0, 3], [IGNORE, 3]], [[IGNORE, 0], [1, 2]]])
+    assert shown_classes(mask, 4).tolist() == [[0, 0, 1], [1, 1, 0]]
+
+
+def test_resegment_takes_both_parts_from_checkpoints(make, tmp_path):
+    seam, segmenter = make(SEAM), make(Segmenter)
+    for p in segmenter.network.parameters():
+        torch.nn.init.uniform_(p)
+    torch.save(seam.network.state_dict(), tmp_path / "seam.pt")
+    torch.save(segmenter.network.state_dict(), tmp_path / "segmenter.pt")
+    files = {"start": str(tmp_path / "seam.pt"), "segmenter": str(tmp_path / "segmenter.pt")}
+    both = make(Resegment, **files)
+    both.load()
+    for part, whole in (
+        (both.network.localiser, seam.network),
+        (both.network.segmenter, segmenter.network.segmenter),
+    ):
+        expected = whole.state_dict()
+        assert all(torch.equal(value, expected[key]) for key, value in part.state_dict().items())
+    with pytest.raises(DataError, match="--segmenter"):
+        make(Resegment, start=files["start"]).load()
+    with pytest.raises(DataError, match="--start"):
+        make(Resegment, segmenter=files["segmenter"], steps=0).load()
+    with pytest.raises(WeightError, match="another network"):
+        make(Resegment, segmenter=files["start"]).load()
