@@ -9,6 +9,7 @@ STAGES = {
     "dsrg": ("method.dsrg", "DSRG"),
     "dsrg-retrain": ("method.dsrg", "Retrain"),
     "rsepm": ("method.rsepm", "RecurSeed"),
+    "affinity": ("method.affinity", "Affinity"),
     "deeplab": ("method.deeplab", "DeepLab"),
     "supervised": ("method.supervised", "Supervised"),
 }

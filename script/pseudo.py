@@ -1,7 +1,8 @@
 """Turn seeds into masks to learn from: python script/pseudo.py SEEDS --out DIR [flags].
 
-Seeds are the score files of test.py: each tagged class over its maximum. The background is made
-from what they leave; then the dense CRF decides, or nothing does.
+Seeds are the score files of test.py: each tagged class over its maximum. They may first walk as far
+as a boundary network permits (--affinity). The background is made from what they leave; then the
+dense CRF decides, or nothing does.
 """
 
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import torch
 import tyro
 from tqdm import tqdm
 
@@ -20,6 +22,8 @@ import densecrf
 from datalist import DataError
 from datalist.image import read_image
 from datalist.spec import IGNORE, resolve
+from test import load_stage
+from utils.distributed import choose_device
 from utils.infer import cores, refine
 from utils.output import is_whole, output_path, read_score, upsample, write_label
 
@@ -40,6 +44,10 @@ class Flags:
     """The background scores (1 - the best class)^gamma."""
     threshold: tuple[float, ...] = ()
     """Constant background scores instead; with two, pixels on which they disagree are ignored."""
+    affinity: Path | None = None
+    """Checkpoint of train.py affinity: let the seeds walk first."""
+    device: str = "auto"
+    """Where that network runs: auto, cpu, cuda or cuda:N."""
     crf: bool = True
     """Refine with the dense CRF."""
     preset: str = "deeplab"
@@ -70,15 +78,34 @@ def masks(seed: np.ndarray, image: np.ndarray, flags: Flags) -> np.ndarray:
     return found[0]
 
 
-def convert(name: str, flags: Flags, spec) -> None:
-    """Write the mask of one image."""
+def convert(name: str, flags: Flags, spec, walk) -> None:
+    """Write the mask of one image; `walk` is a stage that lets seeds walk, or None."""
     stored = read_score(flags.seeds / "score" / f"{name}.npz")
+    image = read_image(spec.image_path(name))
     kept = stored.keys > 0
-    seed = upsample(stored.score[kept], stored.size).astype(np.float32) / 255
-    channel = masks(seed, read_image(spec.image_path(name)), flags)
+    seed = stored.score[kept].astype(np.float32) / 255
+    if walk and len(seed):
+        pixels = torch.from_numpy(image).permute(2, 0, 1).to(walk.device)
+        seed = walk.walk(pixels, torch.from_numpy(seed)).cpu().numpy()
+    channel = masks(upsample(seed, stored.size), image, flags)
     table = np.full(256, IGNORE, np.uint8)
     table[: kept.sum() + 1] = [0, *stored.keys[kept]]
     write_label(output_path(flags.out, "label", name), table[channel])
+
+
+def load_affinity(flags: Flags):
+    """The stage that `--affinity` names, on its device; None without.
+
+    Errors: DataError for a checkpoint of another stage or of other classes.
+    """
+    if flags.affinity is None:
+        return None
+    stage = load_stage(flags.affinity, flags.dataset, str(flags.root or ""))
+    if not hasattr(stage, "walk"):
+        raise DataError(f"--affinity {flags.affinity}: train it with train.py affinity")
+    stage.to(choose_device(flags.device))
+    stage.network.eval()
+    return stage
 
 
 def main(flags: Flags) -> None:
@@ -86,6 +113,7 @@ def main(flags: Flags) -> None:
         raise DataError("--threshold takes one number, or two")
     if not (flags.seeds / "score").is_dir():
         raise DataError(f"{flags.seeds} has no folder score/: make it with test.py --save score")
+    walk = load_affinity(flags)
     spec = resolve(flags.dataset, flags.root)
     names = [n for n in spec.ids(flags.split) if not is_whole(output_path(flags.out, "label", n))]
     lost = [n for n in names if not output_path(flags.seeds, "score", n).is_file()]
@@ -95,7 +123,7 @@ def main(flags: Flags) -> None:
             f"first is '{lost[0]}': finish test.py, or give the right --split"
         )
     with ThreadPoolExecutor(cores()) as pool:
-        jobs = [pool.submit(convert, name, flags, spec) for name in names]
+        jobs = [pool.submit(convert, name, flags, spec, walk) for name in names]
         for job in tqdm(jobs, unit="image", desc="masks", disable=flags.quiet):
             job.result()
 

@@ -161,6 +161,13 @@ def test_rsepm_from_tags_to_a_network_on_its_masks(scenes_root, tmp_path):
     assert "best of 15" in found.stdout
     run("script/pseudo.py", seed, "--dataset", scenes_root, "--out", pseudo, "--quiet")
     assert len(list((pseudo / "label").iterdir())) == 12
+    sure = ("--threshold", 0.3, 0.05, "--out", tmp_path / "sure", "--quiet")
+    run("script/pseudo.py", seed, "--dataset", scenes_root, *sure)
+    mask = ("--mask", tmp_path / "sure/label", "--out", tmp_path / "affinity")
+    run("train.py", "affinity", *smoke, *mask)
+    walk = ("--affinity", tmp_path / "affinity/last.pt", "--out", tmp_path / "walked", "--quiet")
+    run("script/pseudo.py", seed, "--dataset", scenes_root, *walk)
+    assert len(list((tmp_path / "walked/label").iterdir())) == 12
     mask = ("--mask", pseudo / "label", "--out", tmp_path / "deeplab")
     run("train.py", "deeplab", *smoke, *mask)
     last = tmp_path / "deeplab/last.pt"
