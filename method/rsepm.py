@@ -227,11 +227,9 @@ class RecurSeed(Stage):
                 recipe.correlation_second,
             )
             refined = self.refine(image, resize(correlated, image.shape[-2:]))
-        return {
-            "cam": cam,
-            "correlated": correlated,
-            "refined": refined * tag[:, :, None, None] * inside,
-        }
+            # Over its maximum, as the maps that learn it are.
+            refined = activation(refined * tag[:, :, None, None] * inside)
+        return {"cam": cam, "correlated": correlated, "refined": refined}
 
     def refine(self, image: Tensor, score: Tensor) -> Tensor:
         """Scores (N, C, h, w) after PAMR on images of their size."""
