@@ -5,8 +5,8 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Hyper-parameters of one stage; each stands here or in a subclass and nowhere else."""
+class DataRecipe:
+    """What is learned from."""
 
     dataset: str = "scenes"
     """voc, coco, scenes, or the path of a folder in VOC layout."""
@@ -14,18 +14,24 @@ class Recipe:
     """Where voc, coco or scenes lies; empty: data/VOC2012, data/COCO2014, data/scenes."""
     split: str = "train"
     """Id list to train on."""
+    size: tuple[int, int] = (321, 321)
+    """Height and width of the network's input, pixels."""
+    mirror: bool = False
+    """Flip half of the training images, with their cues or masks."""
+
+
+@dataclass(frozen=True)
+class Recipe(DataRecipe):
+    """Start, length and optimiser; defaults without a source: solver.prototxt of SEC."""
+
     seed: int = 0
     """Seed of the weights, the order of images, the augmentation and dropout."""
     steps: int = 8000
     """Optimiser steps."""
     batch: int = 15
     """Images a step, over all devices together."""
-    size: tuple[int, int] = (321, 321)
-    """Height and width of the network's input, pixels."""
-    mirror: bool = False
-    """Flip half of the training images, with their cues or masks."""
     weights: str = "none"
-    """Start from: none, torchvision, or the path of a state dict."""
+    """Start from: none, torchvision, timm:NAME, or the path of a state dict."""
     convention: Literal["torchvision", "caffe"] = "torchvision"
     """Mean, scale and channel order that the weights expect."""
     optimizer: Literal["sgd", "adamw"] = "sgd"

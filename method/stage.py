@@ -138,7 +138,7 @@ class Stage:
         def factor(step: int) -> float:
             if step < recipe.warmup:
                 return (step + 1) / recipe.warmup
-            left = max(0.0, 1 - step / recipe.steps)
+            left = max(0.0, 1 - step / max(1, recipe.steps))
             if recipe.policy == "poly":
                 return left**0.9
             if recipe.policy == "cosine":
