@@ -43,6 +43,8 @@ class Flags:
     """What to read: label/*.png or score/*.npz; default: labels, if there are any."""
     threshold: tuple[float, float, float] = (0.1, 0.8, 0.05)
     """Constant background scores to try for scores without background: from, to, step."""
+    sweep: bool = False
+    """Try constant background scores in place of a stored background, as for seeds."""
     restrict_to_tags: bool = False
     """Let only classes of the image's tags occur (background elsewhere)."""
     partial: bool = False
@@ -75,6 +77,8 @@ def main(flags: Flags) -> None:
     ids = [i for i in lists[0] if i in set(lists[-1])]
     if not ids:
         raise DataError("The two folders have no image in common; evaluate each by itself.")
+    if flags.sweep:
+        found = [replace(p, background=False) for p in found]
     if flags.restrict_to_tags:
         found = [replace(p, tags=read_tags(spec, ids)) for p in found]
     runs = []

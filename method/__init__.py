@@ -10,11 +10,12 @@ STAGES = {
     "sec": ("method.sec", "SEC"),
     "dsrg": ("method.dsrg", "DSRG"),
     "dsrg-retrain": ("method.dsrg", "Retrain"),
+    "rsepm": ("method.rsepm", "RecurSeed"),
+    "affinity": ("method.affinity", "Affinity"),
+    "deeplab": ("method.deeplab", "DeepLab"),
     "seam": ("method.seam", "SEAM"),
     "segmenter": ("method.locate", "Segmenter"),
     "resegment": ("method.locate", "Resegment"),
-    "rsepm": ("method.rsepm", "RecurSeed"),
-    "deeplab": ("method.deeplab", "DeepLab"),
     "supervised": ("method.supervised", "Supervised"),
 }
 """Stage name on the command line -> module and class."""
