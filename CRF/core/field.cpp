@@ -25,48 +25,104 @@ void share_chains(const Array<int32_t>& order, int member, int members, int64_t*
     *end = cut((int64_t)order.size() * (member + 1) / members);
 }
 
-// Floats that the second-level cache holds; rows of larger tables are asked for ahead of time.
-constexpr size_t kCached = 1 << 17;
+// The part of the vertices whose shares are `member`'s portion of all.
+void share_gathering(const Filter& filter, int member, int members, int64_t* begin, int64_t* end) {
+    const auto& start = filter.start;
+    auto cut = [&](int64_t m) {
+        return std::lower_bound(start.begin(), start.end(), start.back() * m / members) - start.begin();
+    };
+    *begin = cut(member);
+    *end = cut(member + 1);
+}
+
+// Energies of vertices from marginals there: compatibility is linear, so that it may act on
+// vertices, which are fewer than pixels.
+void mix(const Compatibility& mu, int labels, int row, int64_t begin, int64_t end, float* table) {
+    std::vector<float> mixed(labels);
+    for (int64_t v = begin; v < end; ++v) {
+        float* at = table + v * row;
+        for (int a = 0; a < labels; ++a) {
+            if (mu.kind == Compatibility::kDiagonal) {
+                mixed[a] = mu.entry[a] * at[a];
+            } else {
+                float sum = 0;
+                for (int b = 0; b < labels; ++b) sum += mu.entry[(size_t)a * labels + b] * at[b];
+                mixed[a] = sum;
+            }
+        }
+        std::copy(mixed.begin(), mixed.end(), at);
+    }
+}
 
 bool is_self(const Term& term) {
     return term.filter->identity && term.compatibility.kind == Compatibility::kPotts;
 }
 
+// The tables of one term. A small table is splatted to, one copy per member: what step s splats to,
+// step s + 1 reads, so that two take turns. The vertices of a large one gather from the marginals of
+// all pixels: its rows are written once, in order.
+struct Table {
+    const Term* term;
+    const Filter* filter;
+    Aligned turn[2];
+    std::vector<Aligned> part;  // sums of members 1, 2, ...
+
+    Table(const Term& t, int row, int members) : term(&t), filter(t.filter.get()) {
+        const size_t size = (size_t)filter->vertices * row;
+        turn[0] = Aligned(size, !filter->gathers());
+        if (filter->gathers()) return;
+        turn[1] = Aligned(size, false);
+        for (int m = 1; m < members; ++m) part.emplace_back(size);
+    }
+    size_t size() const { return turn[0].size(); }
+    float* sum(int step) const { return turn[filter->gathers() ? 0 : step % 2].data(); }
+    float* value(int step) const { return turn[filter->gathers() ? 0 : (step + 1) % 2].data(); }
+
+    TermView view(int step, int member) const {
+        const Compatibility& mu = term->compatibility;
+        TermView v;
+        v.corners = filter->corners;
+        v.simplex = filter->simplex.data();
+        v.corner = filter->corner.data();
+        v.in_weight = filter->in_weight.data();
+        v.out_weight = filter->slicing();
+        v.value = value(step);
+        v.sum = filter->gathers() ? nullptr : member == 0 ? sum(step) : part[member - 1].data();
+        v.scale = mu.kind == Compatibility::kPotts ? mu.weight * filter->gain : -filter->gain;
+        v.ahead = filter->gathers();
+        return v;
+    }
+};
+
 }  // namespace
 
-// The tables of one inference: per term the blurred values and one sum per thread.
+// What one inference works on.
 struct Field::Buffer {
-    std::vector<const Term*> term;
-    std::vector<Aligned> value;             // [term]
-    std::vector<std::vector<Aligned>> sum;  // [term][member]
-    std::vector<Aligned> scratch;           // [member]
+    std::vector<Table> table;
+    std::vector<std::vector<TermView>> view;  // [member][table]
+    std::vector<Aligned> scratch;             // [member]
+    Aligned rows;                             // marginals (pixels, row), where they must be kept
     float self = 0;
+    int members;
     Barrier barrier;
 
-    Buffer(const std::vector<Term>& terms, int row, int members, bool shortcut) : barrier(members) {
-        for (int m = 0; m < members; ++m) scratch.emplace_back(row);
+    Buffer(const std::vector<Term>& terms, int64_t pixels, int row, int threads, bool shortcut)
+        : view(threads), members(threads), barrier(threads) {
+        bool keep = false;
         for (const Term& t : terms) {
-            if (shortcut && is_self(t)) {
-                self += t.compatibility.weight;
-                continue;
-            }
-            const size_t size = (size_t)t.filter->vertices * row;
-            term.push_back(&t);
-            value.emplace_back(size);
-            sum.emplace_back();
-            for (int m = 0; m < members; ++m) sum.back().emplace_back(size);
+            if (shortcut && is_self(t)) self += t.compatibility.weight;
+            else table.emplace_back(t, row, members);
+            keep |= t.filter->gathers();
         }
+        if (keep || self != 0) rows = Aligned((size_t)pixels * row, false);
+        for (int m = 0; m < members; ++m) scratch.emplace_back((size_t)kStage * row);
     }
 
-    std::vector<TermView> views(int member) {
-        std::vector<TermView> view;
-        for (size_t k = 0; k < term.size(); ++k) {
-            const Filter& f = *term[k]->filter;
-            view.push_back({f.corners, f.simplex.data(), f.corner.data(), f.in_weight.data(),
-                            f.slicing(), value[k].data(), sum[k][member].data(),
-                            value[k].size() > kCached});
-        }
-        return view;
+    void turn(int step, int member, PixelPass& pass) {
+        view[member].clear();
+        for (const Table& t : table) view[member].push_back(t.view(step, member));
+        pass.term = view[member].data();
+        pass.terms = (int)view[member].size();
     }
 };
 
@@ -93,150 +149,129 @@ void Field::set_energy(const float* energy, int threads) {
     }
 }
 
-void Field::blur(Buffer& buffer, int member, int members) const {
-    for (size_t k = 0; k < buffer.term.size(); ++k) {
-        int64_t begin, end;
-        share((int64_t)buffer.value[k].size(), member, members, &begin, &end);
-        std::vector<float*> table;
-        for (auto& sum : buffer.sum[k]) table.push_back(sum.data());
-        const Compatibility& mu = buffer.term[k]->compatibility;
-        const float gain = buffer.term[k]->filter->gain;
-        const float scale = mu.kind == Compatibility::kPotts ? mu.weight * gain : -gain;
-        passes().merge(buffer.value[k].data(), table.data(), members, scale, begin, end);
-    }
-    for (size_t k = 0; k < buffer.term.size(); ++k) {
-        const Filter& filter = *buffer.term[k]->filter;
-        for (const auto& order : filter.order) {
-            buffer.barrier.wait();
-            int64_t begin, end;
-            share_chains(order, member, members, &begin, &end);
-            passes().blur(buffer.value[k].data(), row_, order.data(), begin, end);
+void Field::require_energy() const {
+    if (logit_.empty()) throw std::invalid_argument("no unary energy was set");
+}
+
+PixelPass Field::pass(Buffer& buffer, int member) const {
+    PixelPass pass{};
+    share(pixels_, member, buffer.members, &pass.begin, &pass.end);
+    pass.labels = labels_;
+    pass.row = row_;
+    pass.scratch = buffer.scratch[member].data();
+    pass.plane = pixels_;
+    buffer.turn(0, member, pass);
+    return pass;
+}
+
+// What all pixels splatted in `step` becomes what they slice in the next.
+void Field::spread(Buffer& buffer, int step, int member) const {
+    const int members = buffer.members;
+    int64_t begin, end;
+    size_t axes = 0;
+    buffer.barrier.wait();
+    for (const Table& t : buffer.table) {
+        axes = std::max(axes, t.filter->order.size());
+        if (t.filter->gathers()) {
+            share_gathering(*t.filter, member, members, &begin, &end);
+            passes().gather({begin, end, row_, t.filter->start.data(), t.filter->share.data(),
+                             buffer.rows.data(), t.sum(step)});
+            continue;
         }
+        share((int64_t)t.size(), member, members, &begin, &end);
+        for (const Aligned& part : t.part) passes().merge(t.sum(step), part.data(), begin, end);
+        std::fill(t.value(step) + begin, t.value(step) + end, 0.0f);
     }
-    // Compatibility is linear, so that it may act on vertices, which are fewer than pixels.
-    for (size_t k = 0; k < buffer.term.size(); ++k) {
-        const Compatibility& mu = buffer.term[k]->compatibility;
-        if (mu.kind == Compatibility::kPotts) continue;
+    for (size_t axis = 0; axis < axes; ++axis) {
         buffer.barrier.wait();
-        const int64_t vertices = buffer.term[k]->filter->vertices;
-        int64_t begin, end;
-        share(vertices, member, members, &begin, &end);
-        std::vector<float> mixed(labels_);
-        for (int64_t v = begin; v < end; ++v) {
-            float* at = buffer.value[k].data() + v * row_;
-            for (int a = 0; a < labels_; ++a) {
-                if (mu.kind == Compatibility::kDiagonal) {
-                    mixed[a] = mu.entry[a] * at[a];
-                } else {
-                    float sum = 0;
-                    for (int b = 0; b < labels_; ++b) sum += mu.entry[(size_t)a * labels_ + b] * at[b];
-                    mixed[a] = sum;
-                }
-            }
-            std::copy(mixed.begin(), mixed.end(), at);
+        for (const Table& t : buffer.table) {
+            if (axis >= t.filter->order.size()) continue;
+            const auto& order = t.filter->order[axis];
+            share_chains(order, member, members, &begin, &end);
+            passes().blur(t.sum(step), row_, order.data(), begin, end);
         }
     }
     buffer.barrier.wait();
+    bool mixed = false;
+    for (const Table& t : buffer.table) {
+        const Compatibility& mu = t.term->compatibility;
+        if (mu.kind == Compatibility::kPotts) continue;
+        share(t.filter->vertices, member, members, &begin, &end);
+        mix(mu, labels_, row_, begin, end, t.sum(step));
+        mixed = true;
+    }
+    if (mixed) buffer.barrier.wait();
 }
 
 void Field::infer(int steps, int threads, float* marginal) {
-    if (logit_.empty()) throw std::invalid_argument("no unary energy was set");
-    Buffer buffer(term_, row_, threads, true);
-    Aligned rows(buffer.self != 0 ? logit_.size() : 0, false);
-    std::vector<std::vector<TermView>> views;
-    for (int member = 0; member < threads; ++member) views.push_back(buffer.views(member));
+    require_energy();
+    Buffer buffer(term_, pixels_, row_, threads, true);
     run_team(threads, [&](int member) {
-        PixelPass pass{};
-        pass.scratch = buffer.scratch[member].data();
-        share(pixels_, member, threads, &pass.begin, &pass.end);
-        pass.labels = labels_;
-        pass.row = row_;
-        pass.term = views[member].data();
-        pass.terms = (int)views[member].size();
+        PixelPass pass = this->pass(buffer, member);
         pass.logit = logit_.data();
-        pass.marginal_in = pass.marginal_out = rows.empty() ? nullptr : rows.data();
         pass.self = buffer.self;
         pass.softmax = true;
-        pass.plane = pixels_;
-        for (int s = 0; s <= steps; ++s) {
+        pass.marginal_in = pass.marginal_out = buffer.rows.empty() ? nullptr : buffer.rows.data();
+        for (int s = 0; s < steps; ++s) {
             pass.slice = s > 0;
-            pass.splat = s < steps;
-            pass.plane_out = s == steps ? marginal : nullptr;
+            pass.splat = true;
             passes().pixel(pass);
-            if (s == steps) break;
-            buffer.barrier.wait();
-            blur(buffer, member, threads);
+            spread(buffer, s, member);
+            buffer.turn(s + 1, member, pass);
         }
+        pass.slice = steps > 0;
+        pass.splat = false;
+        pass.marginal_out = nullptr;
+        pass.plane_out = marginal;
+        passes().pixel(pass);
     });
 }
 
-void Field::load(const float* marginal, float* rows, int64_t begin, int64_t end) const {
-    for (int64_t p = begin; p < end; ++p) {
+// Splats and spreads given marginals; leaves `pass` ready for slicing, the marginals in its rows.
+void Field::propagate(Buffer& buffer, const float* marginal, PixelPass& pass, int member) const {
+    float* rows = buffer.rows.data();
+    for (int64_t p = pass.begin; p < pass.end; ++p) {
         for (int c = 0; c < labels_; ++c) rows[p * row_ + c] = marginal[c * pixels_ + p];
         for (int c = labels_; c < row_; ++c) rows[p * row_ + c] = 0.0f;
     }
+    pass.marginal_in = rows;
+    pass.splat = true;
+    passes().pixel(pass);
+    spread(buffer, 0, member);
+    buffer.turn(1, member, pass);
+    pass.logit = logit_.data();
+    pass.slice = true;
+    pass.splat = false;
 }
 
 void Field::step(const float* from, float* marginal, int threads) {
-    if (logit_.empty()) throw std::invalid_argument("no unary energy was set");
-    Buffer buffer(term_, row_, threads, true);
-    Aligned rows(logit_.size(), false);
-    std::vector<std::vector<TermView>> views;
-    for (int member = 0; member < threads; ++member) views.push_back(buffer.views(member));
+    require_energy();
+    Buffer buffer(term_, pixels_, row_, threads, true);
+    buffer.rows = Aligned(logit_.size(), false);
     run_team(threads, [&](int member) {
-        PixelPass pass{};
-        pass.scratch = buffer.scratch[member].data();
-        share(pixels_, member, threads, &pass.begin, &pass.end);
-        load(from, rows.data(), pass.begin, pass.end);
-        pass.labels = labels_;
-        pass.row = row_;
-        pass.term = views[member].data();
-        pass.terms = (int)views[member].size();
-        pass.marginal_in = rows.data();
-        pass.splat = true;
-        passes().pixel(pass);
-        buffer.barrier.wait();
-        blur(buffer, member, threads);
-        pass.logit = logit_.data();
+        PixelPass pass = this->pass(buffer, member);
+        propagate(buffer, from, pass, member);
         pass.self = buffer.self;
-        pass.slice = pass.softmax = true;
-        pass.splat = false;
+        pass.softmax = true;
         pass.plane_out = marginal;
-        pass.plane = pixels_;
         passes().pixel(pass);
     });
 }
 
 double Field::divergence(const float* marginal, int threads) {
-    if (logit_.empty()) throw std::invalid_argument("no unary energy was set");
-    Buffer buffer(term_, row_, threads, false);
-    Aligned rows(logit_.size(), false), message(logit_.size(), false);
+    require_energy();
+    Buffer buffer(term_, pixels_, row_, threads, false);
+    buffer.rows = Aligned(logit_.size(), false);
+    Aligned message(logit_.size(), false);
     std::vector<double> sum(threads, 0.0);
-    std::vector<std::vector<TermView>> views;
-    for (int member = 0; member < threads; ++member) views.push_back(buffer.views(member));
     run_team(threads, [&](int member) {
-        PixelPass pass{};
-        pass.scratch = buffer.scratch[member].data();
-        share(pixels_, member, threads, &pass.begin, &pass.end);
-        load(marginal, rows.data(), pass.begin, pass.end);
-        pass.labels = labels_;
-        pass.row = row_;
-        pass.term = views[member].data();
-        pass.terms = (int)views[member].size();
-        pass.marginal_in = rows.data();
-        pass.splat = true;
-        passes().pixel(pass);
-        buffer.barrier.wait();
-        blur(buffer, member, threads);
-        pass.logit = logit_.data();
-        pass.slice = true;
-        pass.splat = false;
-        pass.marginal_in = nullptr;
+        PixelPass pass = this->pass(buffer, member);
+        propagate(buffer, marginal, pass, member);
         pass.marginal_out = message.data();
         passes().pixel(pass);
         for (int64_t p = pass.begin; p < pass.end; ++p)
             for (int c = 0; c < labels_; ++c) {
-                const float q = rows[p * row_ + c];
+                const float q = buffer.rows[p * row_ + c];
                 if (q == 0) continue;  // an impossible label of no weight adds nothing
                 sum[member] += q * (std::log((double)std::max(q, 1e-20f)) - message[p * row_ + c]);
             }

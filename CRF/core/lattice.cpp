@@ -392,6 +392,28 @@ void normalize(Filter& filter, Normalization normalization) {
     filter.identity = symmetric && is_diagonal(filter);
 }
 
+// Lists, for each vertex, the pixels that it is a corner of.
+void list_shares(Filter& filter) {
+    const int64_t count = filter.pixels * filter.corners;
+    filter.start.assign(filter.vertices + 1, 0);
+    auto vertex = [&](int64_t p, int v) {
+        return filter.corner[(int64_t)filter.simplex[p] * filter.corners + v];
+    };
+    for (int64_t p = 0; p < filter.pixels; ++p)
+        for (int v = 0; v < filter.corners; ++v) ++filter.start[vertex(p, v)];
+    int64_t sum = 0;
+    for (int64_t& s : filter.start) {
+        sum += s;
+        s = sum;
+    }
+    // Counting down from the ends leaves the starts, and each list in the order of pixels.
+    filter.share.resize(count + kFetched);
+    for (int64_t p = filter.pixels; p-- > 0;)
+        for (int v = 0; v < filter.corners; ++v)
+            filter.share[--filter.start[vertex(p, v)]] = {(int32_t)p,
+                                                          filter.in_weight[p * filter.corners + v]};
+}
+
 }  // namespace
 
 std::unique_ptr<Points> image_points(int height, int width, double sx, double sy,
@@ -428,6 +450,8 @@ std::shared_ptr<const Filter> build_filter(const Points& points, Normalization n
     else
         connect<0, 0>(geometry, keys, d, *filter);
     normalize(*filter, normalization);
+    static double limit = getenv("GL") ? atof(getenv("GL")) : 0.125;
+    if (filter->vertices > limit * filter->pixels) list_shares(*filter);
     return filter;
 }
 

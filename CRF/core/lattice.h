@@ -40,10 +40,14 @@ struct Filter {
     Array<int32_t> corner;      // (simplices, corners)
     Array<float> in_weight;     // (pixels, corners)
     Array<float> out_weight;    // empty where it equals in_weight
+    // Splatting as vertices see it, where they are many; empty where they are few.
+    Array<int64_t> start;  // (vertices + 1)
+    Array<Share> share;    // by vertex, then by pixel; a few more follow for fetching ahead
     std::vector<Array<int32_t>> order;  // one per axis, see Passes::blur
     // True where the normalised kernel matrix is diagonal and symmetric, so that it is the identity.
     bool identity = false;
 
+    bool gathers() const { return !start.empty(); }
     const float* slicing() const { return (out_weight.empty() ? in_weight : out_weight).data(); }
 };
 
