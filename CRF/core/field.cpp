@@ -64,19 +64,24 @@ bool is_self(const Term& term) {
 struct Table {
     const Term* term;
     const Filter* filter;
+    bool half;
+    size_t size;
     Aligned turn[2];
     std::vector<Aligned> part;  // sums of members 1, 2, ...
 
-    Table(const Term& t, int row, int members) : term(&t), filter(t.filter.get()) {
-        const size_t size = (size_t)filter->vertices * row;
-        turn[0] = Aligned(size, !filter->gathers());
+    Table(const Term& t, int row, int members)
+        : term(&t), filter(t.filter.get()), size((size_t)filter->vertices * row) {
+        half = filter->gathers() && filter->half && passes().gather_half && !getenv("NOHALF") &&
+               t.compatibility.kind == Compatibility::kPotts;
+        turn[0] = Aligned(half ? size / 2 : size, !filter->gathers());
         if (filter->gathers()) return;
         turn[1] = Aligned(size, false);
         for (int m = 1; m < members; ++m) part.emplace_back(size);
     }
-    size_t size() const { return turn[0].size(); }
     float* sum(int step) const { return turn[filter->gathers() ? 0 : step % 2].data(); }
     float* value(int step) const { return turn[filter->gathers() ? 0 : (step + 1) % 2].data(); }
+
+    Half* halves() const { return reinterpret_cast<Half*>(turn[0].data()); }
 
     TermView view(int step, int member) const {
         const Compatibility& mu = term->compatibility;
@@ -86,7 +91,8 @@ struct Table {
         v.corner = filter->corner.data();
         v.in_weight = filter->in_weight.data();
         v.out_weight = filter->slicing();
-        v.value = value(step);
+        v.value = half ? nullptr : value(step);
+        v.half_value = half ? halves() : nullptr;
         v.sum = filter->gathers() ? nullptr : member == 0 ? sum(step) : part[member - 1].data();
         v.scale = mu.kind == Compatibility::kPotts ? mu.weight * filter->gain : -filter->gain;
         v.ahead = filter->gathers();
@@ -101,22 +107,28 @@ struct Field::Buffer {
     std::vector<Table> table;
     std::vector<std::vector<TermView>> view;  // [member][table]
     std::vector<Aligned> scratch;             // [member]
-    Aligned rows;                             // marginals (pixels, row), where they must be kept
+    Aligned rows, half;                       // marginals (pixels, row), where they must be kept
     float self = 0;
     int members;
     Barrier barrier;
 
     Buffer(const std::vector<Term>& terms, int64_t pixels, int row, int threads, bool shortcut)
         : view(threads), members(threads), barrier(threads) {
-        bool keep = false;
+        bool keep = false, halve = false;
         for (const Term& t : terms) {
             if (shortcut && is_self(t)) self += t.compatibility.weight;
             else table.emplace_back(t, row, members);
-            keep |= t.filter->gathers();
+        }
+        for (const Table& t : table) {
+            keep |= t.filter->gathers() && !t.half;
+            halve |= t.half;
         }
         if (keep || self != 0) rows = Aligned((size_t)pixels * row, false);
+        if (halve) half = Aligned((size_t)pixels * row / 2, false);
         for (int m = 0; m < members; ++m) scratch.emplace_back((size_t)kStage * row);
     }
+
+    Half* halves() const { return half.empty() ? nullptr : reinterpret_cast<Half*>(half.data()); }
 
     void turn(int step, int member, PixelPass& pass) {
         view[member].clear();
@@ -160,6 +172,7 @@ PixelPass Field::pass(Buffer& buffer, int member) const {
     pass.row = row_;
     pass.scratch = buffer.scratch[member].data();
     pass.plane = pixels_;
+    pass.half_out = buffer.halves();
     buffer.turn(0, member, pass);
     return pass;
 }
@@ -173,12 +186,17 @@ void Field::spread(Buffer& buffer, int step, int member) const {
     for (const Table& t : buffer.table) {
         axes = std::max(axes, t.filter->order.size());
         if (t.filter->gathers()) {
-            share_gathering(*t.filter, member, members, &begin, &end);
-            passes().gather({begin, end, row_, t.filter->start.data(), t.filter->share.data(),
-                             buffer.rows.data(), t.sum(step)});
+            const Filter& f = *t.filter;
+            share_gathering(f, member, members, &begin, &end);
+            if (t.half)
+                passes().gather_half({begin, end, row_, f.start.data(), f.share.data(),
+                                      buffer.halves(), t.halves()});
+            else
+                passes().gather({begin, end, row_, f.start.data(), f.share.data(), buffer.rows.data(),
+                                 t.sum(step)});
             continue;
         }
-        share((int64_t)t.size(), member, members, &begin, &end);
+        share((int64_t)t.size, member, members, &begin, &end);
         for (const Aligned& part : t.part) passes().merge(t.sum(step), part.data(), begin, end);
         std::fill(t.value(step) + begin, t.value(step) + end, 0.0f);
     }
@@ -188,7 +206,8 @@ void Field::spread(Buffer& buffer, int step, int member) const {
             if (axis >= t.filter->order.size()) continue;
             const auto& order = t.filter->order[axis];
             share_chains(order, member, members, &begin, &end);
-            passes().blur(t.sum(step), row_, order.data(), begin, end);
+            if (t.half) passes().blur_half(t.halves(), row_, order.data(), begin, end);
+            else passes().blur(t.sum(step), row_, order.data(), begin, end);
         }
     }
     buffer.barrier.wait();
@@ -222,6 +241,7 @@ void Field::infer(int steps, int threads, float* marginal) {
         pass.slice = steps > 0;
         pass.splat = false;
         pass.marginal_out = nullptr;
+        pass.half_out = nullptr;
         pass.plane_out = marginal;
         passes().pixel(pass);
     });
@@ -239,6 +259,7 @@ void Field::propagate(Buffer& buffer, const float* marginal, PixelPass& pass, in
     passes().pixel(pass);
     spread(buffer, 0, member);
     buffer.turn(1, member, pass);
+    pass.half_out = nullptr;
     pass.logit = logit_.data();
     pass.slice = true;
     pass.splat = false;

@@ -412,6 +412,14 @@ void list_shares(Filter& filter) {
         for (int v = 0; v < filter.corners; ++v)
             filter.share[--filter.start[vertex(p, v)]] = {(int32_t)p,
                                                           filter.in_weight[p * filter.corners + v]};
+    // Blurring along an axis can double a value at most; none may pass the largest float16, 65504.
+    double most = 0;
+    for (int64_t v = 0; v < filter.vertices; ++v) {
+        double total = 0;
+        for (int64_t s = filter.start[v]; s < filter.start[v + 1]; ++s) total += filter.share[s].weight;
+        most = std::max(most, total);
+    }
+    filter.half = most * std::pow(2.0, filter.corners) < 60000;
 }
 
 }  // namespace

@@ -44,6 +44,8 @@ struct Filter {
     Array<int64_t> start;  // (vertices + 1)
     Array<Share> share;    // by vertex, then by pixel; a few more follow for fetching ahead
     std::vector<Array<int32_t>> order;  // one per axis, see Passes::blur
+    // Whether float16 holds all sums; computed where vertices gather.
+    bool half = false;
     // True where the normalised kernel matrix is diagonal and symmetric, so that it is the identity.
     bool identity = false;
 

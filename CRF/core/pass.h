@@ -8,6 +8,12 @@ namespace densecrf {
 constexpr int kBlock = 64;  // pixels handled together where data changes layout
 constexpr int kStage = 16;  // pixels whose rows stay in the first-level cache during a pass
 
+// A float16. Tables and marginals of large lattices take half the memory traffic as such; all sums are
+// of floats.
+struct Half {
+    uint16_t bits;
+};
+
 // One pairwise term as the pixel pass sees it. Tables hold one row of `row` floats per vertex.
 struct TermView {
     int corners;              // vertices of a simplex, feature dimension + 1
@@ -15,7 +21,8 @@ struct TermView {
     const int32_t* corner;    // (simplices, corners) vertex index
     const float* in_weight;   // (pixels, corners) weights that splat
     const float* out_weight;  // (pixels, corners) weights that slice
-    const float* value;       // blurred table, read by slicing
+    const float* value;       // blurred table, read by slicing; null: `half_value`
+    const Half* half_value;
     float* sum;               // table that splatting adds to; null: vertices gather later
     float scale;              // factor of what is sliced
     bool ahead;               // fetch rows before they are needed
@@ -32,6 +39,7 @@ struct PixelPass {
     bool slice, softmax, splat;
     float* scratch;            // (kStage, row)
     float* marginal_out;       // (pixels, row) or null; may equal marginal_in
+    Half* half_out;            // (pixels, row) or null
     float* plane_out;          // (labels, plane) or null
     int64_t plane;
 };
@@ -45,13 +53,14 @@ struct Share {
 };
 
 // Splatting seen from the vertices: each row is written once, by one thread, in the same order.
+template <typename T>
 struct GatherPass {
     int64_t begin, end;      // vertices
     int row;
     const int64_t* start;    // (vertices + 1) first share of each vertex
     const Share* share;
-    const float* marginal;   // (pixels, row)
-    float* table;            // (vertices, row), written
+    const T* marginal;       // (pixels, row)
+    T* table;                // (vertices, row), written
 };
 
 enum Flaw { kFine = 0, kNotFinite = 1, kNoLabel = 2 };
@@ -61,9 +70,12 @@ struct Passes {
     // Floats per row for so many labels.
     int (*row)(int labels);
     void (*pixel)(const PixelPass&);
-    void (*gather)(const GatherPass&);
+    void (*gather)(const GatherPass<float>&);
     // order: vertex ids chain after chain, the last of each chain as its complement (~id).
     void (*blur)(float* table, int row, const int32_t* order, int64_t begin, int64_t end);
+    // The same on float16; null where the instruction set cannot convert.
+    void (*gather_half)(const GatherPass<Half>&);
+    void (*blur_half)(Half* table, int row, const int32_t* order, int64_t begin, int64_t end);
     // rows of `logit` = -energy; padding and impossible labels become very negative.
     Flaw (*logits)(const float* energy, int64_t plane, int labels, int row, int64_t begin, int64_t end,
                    float* logit);

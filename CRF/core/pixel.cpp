@@ -7,29 +7,30 @@ namespace {
 
 constexpr int kAhead = 8;  // pixels between asking for rows and reading them
 
-DENSECRF_INLINE void fetch_rows(const TermView& t, int64_t pixel, int row) {
+template <typename T>
+DENSECRF_INLINE void fetch_rows(const TermView& t, const T* value, int64_t pixel, int row) {
     const int32_t* corner = t.corner + (int64_t)t.simplex[pixel] * t.corners;
     for (int v = 0; v < t.corners; ++v)
-        for (int i = 0; i < row; i += 16) DENSECRF_FETCH(t.value + (int64_t)corner[v] * row + i, 0);
+        for (int i = 0; i < row; i += 64 / sizeof(T))
+            DENSECRF_FETCH(value + (int64_t)corner[v] * row + i, 0);
 }
 
 // to = from + scale * message, for n pixels from `first` on. Corners = 0 stands for a number known
 // only at run time.
-template <int W, int V, int Corners>
-void slice_rows(const TermView& t, int64_t first, int n, int row, int column, const float* from,
-                float* to) {
+template <int W, int V, int Corners, typename T>
+void slice_rows(const TermView& t, const T* value, int64_t first, int n, int row, int column,
+                const float* from, float* to) {
     const int corners = Corners > 0 ? Corners : t.corners;
     const Vec<W> scale = Vec<W>::all(t.scale);
-    const float* value = t.value + column;
     const float* weight = t.out_weight + first * corners;
     for (int i = 0; i < n; ++i, weight += corners) {
         const int32_t* corner = t.corner + (int64_t)t.simplex[first + i] * corners;
         Vec<W> sum[V];
         for (int b = 0; b < V; ++b) sum[b] = Vec<W>::all(0.0f);
         for (int v = 0; v < corners; ++v) {
-            const float* at = value + (int64_t)corner[v] * row;
+            const T* at = value + (int64_t)corner[v] * row + column;
             const Vec<W> w = Vec<W>::all(weight[v]);
-            for (int b = 0; b < V; ++b) sum[b] = sum[b] + w * Vec<W>::load(at + b * W);
+            for (int b = 0; b < V; ++b) sum[b] = sum[b] + w * load<W>(at + b * W);
         }
         for (int b = 0; b < V; ++b) {
             const int64_t at = (int64_t)i * row + column + b * W;
@@ -55,12 +56,12 @@ void splat_rows(const TermView& t, int64_t first, int n, int row, int column, co
     }
 }
 
-template <int W, int V>
-DENSECRF_INLINE void slice_term(Columns<W, V>, const TermView& t, int64_t first, int n, int row,
-                                int column, const float* from, float* to) {
-    if (t.corners == 3) slice_rows<W, V, 3>(t, first, n, row, column, from, to);
-    else if (t.corners == 6) slice_rows<W, V, 6>(t, first, n, row, column, from, to);
-    else slice_rows<W, V, 0>(t, first, n, row, column, from, to);
+template <int W, int V, typename T>
+DENSECRF_INLINE void slice_term(Columns<W, V>, const TermView& t, const T* value, int64_t first, int n,
+                                int row, int column, const float* from, float* to) {
+    if (t.corners == 3) slice_rows<W, V, 3>(t, value, first, n, row, column, from, to);
+    else if (t.corners == 6) slice_rows<W, V, 6>(t, value, first, n, row, column, from, to);
+    else slice_rows<W, V, 0>(t, value, first, n, row, column, from, to);
 }
 
 template <int W, int V>
@@ -136,9 +137,9 @@ DENSECRF_INLINE void add_rows(const float* from, float factor, const float* base
         (Vec<W>::load(base + i) + f * Vec<W>::load(from + i)).store(to + i);
 }
 
-template <int W>
-DENSECRF_INLINE void copy_rows(const float* from, float* to, int size) {
-    for (int i = 0; i < size; i += W) Vec<W>::load(from + i).store(to + i);
+template <int W, typename T>
+DENSECRF_INLINE void copy_rows(const float* from, T* to, int size) {
+    for (int i = 0; i < size; i += W) store(load<W>(from + i), to + i);
 }
 
 // Rows to planes, W pixels by W labels at a time where there are as many.
@@ -158,6 +159,16 @@ void store_planes(const PixelPass& a, const float* rows, int64_t first, int n) {
         }
 }
 
+template <int W, typename T>
+DENSECRF_INLINE void slice_stage(const PixelPass& a, const TermView& t, const T* value, int64_t first,
+                                 int n, const float* from, float* to) {
+    for (int i = 0; t.ahead && i < n && first + i + kAhead < a.end; ++i)
+        fetch_rows(t, value, first + i + kAhead, a.row);
+    for_vectors<W>(a.row, [&](auto columns, int column) {
+        slice_term(columns, t, value, first, n, a.row, column, from, to);
+    });
+}
+
 template <int W>
 void pixel_width(const PixelPass& a) {
     const int row = a.row;
@@ -172,11 +183,10 @@ void pixel_width(const PixelPass& a) {
             }
             for (int k = 0; k < a.terms; ++k) {
                 const TermView& t = a.term[k];
-                for (int i = 0; t.ahead && i < n && p + i + kAhead < a.end; ++i)
-                    fetch_rows(t, p + i + kAhead, row);
-                for_vectors<W>(row, [&](auto columns, int column) {
-                    slice_term(columns, t, p, n, row, column, from, stage);
-                });
+                if (t.value) slice_stage<W>(a, t, t.value, p, n, from, stage);
+#if defined(DENSECRF_HALF)
+                else slice_stage<W>(a, t, t.half_value, p, n, from, stage);
+#endif
                 from = stage;
             }
         }
@@ -190,6 +200,9 @@ void pixel_width(const PixelPass& a) {
             });
         }
         if (a.marginal_out) copy_rows<W>(stage, a.marginal_out + p * row, n * row);
+#if defined(DENSECRF_HALF)
+        if (a.half_out) copy_rows<W>(stage, a.half_out + p * row, n * row);
+#endif
         if (a.plane_out) store_planes<W>(a, stage, p, n);
     }
 }

@@ -6,6 +6,11 @@
 #include "pass.h"
 #include "simd.h"
 
+#if DENSECRF_WIDTH >= 8  // x86 with AVX2, which no processor has without F16C
+#define DENSECRF_HALF
+#include <immintrin.h>
+#endif
+
 #if defined(__GNUC__) || defined(__clang__)
 #define DENSECRF_FETCH(address, write) __builtin_prefetch(address, write)
 #else
@@ -17,8 +22,10 @@ namespace DENSECRF_SET {
 
 int row_for(int labels);
 void pixel(const PixelPass& pass);
-void gather(const GatherPass& pass);
+void gather(const GatherPass<float>& pass);
+void gather_half(const GatherPass<Half>& pass);
 void blur(float* table, int row, const int32_t* order, int64_t begin, int64_t end);
+void blur_half(Half* table, int row, const int32_t* order, int64_t begin, int64_t end);
 Flaw logits(const float* energy, int64_t plane, int labels, int row, int64_t begin, int64_t end,
             float* logit);
 void merge(float* target, float* source, int64_t begin, int64_t end);
@@ -28,6 +35,57 @@ void embed_double(int dim, int n, const double* feature, int32_t* base, int32_t*
 }  // namespace DENSECRF_SET
 
 namespace {
+
+template <int W>
+DENSECRF_INLINE Vec<W> load(const float* p) {
+    return Vec<W>::load(p);
+}
+template <int W>
+DENSECRF_INLINE void store(Vec<W> x, float* p) {
+    x.store(p);
+}
+
+#if defined(DENSECRF_HALF)
+template <int W>
+DENSECRF_INLINE Vec<W> load(const Half* p) {
+    Vec<W> r;
+#if DENSECRF_WIDTH >= 16
+    if constexpr (W == 16) {
+        const __m512 x = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p));
+        std::memcpy(&r, &x, sizeof(r));
+    }
+#endif
+    if constexpr (W == 8) {
+        const __m256 x = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p));
+        std::memcpy(&r, &x, sizeof(r));
+    }
+    if constexpr (W == 4) {
+        const __m128 x = _mm_cvtph_ps(_mm_loadl_epi64((const __m128i*)p));
+        std::memcpy(&r, &x, sizeof(r));
+    }
+    return r;
+}
+template <int W>
+DENSECRF_INLINE void store(Vec<W> x, Half* p) {
+#if DENSECRF_WIDTH >= 16
+    if constexpr (W == 16) {
+        __m512 y;
+        std::memcpy(&y, &x, sizeof(y));
+        _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph(y, _MM_FROUND_TO_NEAREST_INT));
+    }
+#endif
+    if constexpr (W == 8) {
+        __m256 y;
+        std::memcpy(&y, &x, sizeof(y));
+        _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph(y, _MM_FROUND_TO_NEAREST_INT));
+    }
+    if constexpr (W == 4) {
+        __m128 y;
+        std::memcpy(&y, &x, sizeof(y));
+        _mm_storel_epi64((__m128i*)p, _mm_cvtps_ph(y, _MM_FROUND_TO_NEAREST_INT));
+    }
+}
+#endif
 
 template <int W, int V>
 struct Columns {};  // V vectors of W floats

@@ -8,60 +8,72 @@ constexpr float kImpossible = -1e30f;
 constexpr float kLargest = 3.4028235e38f;
 constexpr int kBlurAhead = 12;
 
-template <int W, int V>
-void gather_rows(Columns<W, V>, const GatherPass& a, int column) {
-    const float* rows = a.marginal + column;
+template <int W, int V, typename T>
+void gather_rows(Columns<W, V>, const GatherPass<T>& a, int column) {
+    const T* rows = a.marginal + column;
     for (int64_t v = a.begin; v < a.end; ++v) {
         Vec<W> sum[V];
         for (int b = 0; b < V; ++b) sum[b] = Vec<W>::all(0.0f);
         const Share* last = a.share + a.start[v + 1];
         for (const Share* s = a.share + a.start[v]; s < last; ++s) {
             // The array goes on beyond its last share.
-            const float* later = rows + (int64_t)s[kFetched].pixel * a.row;
-            for (int b = 0; b < V * W; b += 16) DENSECRF_FETCH(later + b, 0);
-            const float* at = rows + (int64_t)s->pixel * a.row;
+            const T* later = rows + (int64_t)s[kFetched].pixel * a.row;
+            for (int b = 0; b < V * W; b += 64 / sizeof(T)) DENSECRF_FETCH(later + b, 0);
+            const T* at = rows + (int64_t)s->pixel * a.row;
             const Vec<W> w = Vec<W>::all(s->weight);
-            for (int b = 0; b < V; ++b) sum[b] = sum[b] + w * Vec<W>::load(at + b * W);
+            for (int b = 0; b < V; ++b) sum[b] = sum[b] + w * load<W>(at + b * W);
         }
-        for (int b = 0; b < V; ++b) sum[b].store(a.table + v * a.row + column + b * W);
+        for (int b = 0; b < V; ++b) store(sum[b], a.table + v * a.row + column + b * W);
     }
 }
 
 // Walks each chain of neighbours once, in place: out = in + (previous + next) / 2.
-template <int W, int V>
-void blur_chains(Columns<W, V>, float* table, int row, const int32_t* order, int64_t begin,
+template <int W, int V, typename T>
+void blur_chains(Columns<W, V>, T* table, int row, const int32_t* order, int64_t begin,
                  int64_t end) {
     typedef Vec<W> F;
     const F half = F::all(0.5f);
     F before[V], here[V], after[V];
     int64_t i = begin;
     while (i < end) {
-        float* at = table + (int64_t)order[i] * row;  // a chain has two vertices or more
+        T* at = table + (int64_t)order[i] * row;  // a chain has two vertices or more
         for (int b = 0; b < V; ++b) {
             before[b] = F::all(0.0f);
-            here[b] = F::load(at + b * W);
+            here[b] = load<W>(at + b * W);
         }
         for (bool last = false; !last;) {
             int32_t next = order[++i];
             last = next < 0;
             next = last ? ~next : next;
-            float* to = table + (int64_t)next * row;
+            T* to = table + (int64_t)next * row;
             if (i + kBlurAhead < end) {
                 const int32_t later = order[i + kBlurAhead];
-                const float* there = table + (int64_t)(later < 0 ? ~later : later) * row;
-                for (int b = 0; b < V * W; b += 16) DENSECRF_FETCH(there + b, 1);
+                const T* there = table + (int64_t)(later < 0 ? ~later : later) * row;
+                for (int b = 0; b < V * W; b += 64 / sizeof(T)) DENSECRF_FETCH(there + b, 1);
             }
             for (int b = 0; b < V; ++b) {
-                after[b] = F::load(to + b * W);
-                (here[b] + half * (before[b] + after[b])).store(at + b * W);
+                after[b] = load<W>(to + b * W);
+                store(here[b] + half * (before[b] + after[b]), at + b * W);
                 before[b] = here[b];
                 here[b] = after[b];
             }
             at = to;
         }
-        for (int b = 0; b < V; ++b) (here[b] + half * before[b]).store(at + b * W);
+        for (int b = 0; b < V; ++b) store(here[b] + half * before[b], at + b * W);
         ++i;
     }
+}
+
+template <typename T>
+void gather_all(const GatherPass<T>& pass) {
+    for_columns(pass.row, [&](auto columns, int column) { gather_rows(columns, pass, column); });
+}
+
+template <typename T>
+void blur_all(T* table, int row, const int32_t* order, int64_t begin, int64_t end) {
+    for_columns(row, [&](auto columns, int column) {
+        blur_chains(columns, table + column, row, order, begin, end);
+    });
 }
 
 // W planes of n negative energies, and in `best` the largest of each pixel so far. Returns whether
@@ -120,15 +132,16 @@ int row_for(int labels) {
     return (labels + width - 1) / width * width;
 }
 
-void gather(const GatherPass& pass) {
-    for_columns(pass.row, [&](auto columns, int column) { gather_rows(columns, pass, column); });
-}
-
+void gather(const GatherPass<float>& pass) { gather_all(pass); }
 void blur(float* table, int row, const int32_t* order, int64_t begin, int64_t end) {
-    for_columns(row, [&](auto columns, int column) {
-        blur_chains(columns, table + column, row, order, begin, end);
-    });
+    blur_all(table, row, order, begin, end);
 }
+#if defined(DENSECRF_HALF)
+void gather_half(const GatherPass<Half>& pass) { gather_all(pass); }
+void blur_half(Half* table, int row, const int32_t* order, int64_t begin, int64_t end) {
+    blur_all(table, row, order, begin, end);
+}
+#endif
 
 Flaw logits(const float* energy, int64_t plane, int labels, int row, int64_t begin, int64_t end,
             float* logit) {
@@ -155,7 +168,13 @@ void merge(float* target, float* source, int64_t begin, int64_t end) {
 extern const Passes DENSECRF_TABLE;
 const Passes DENSECRF_TABLE = {
     DENSECRF_NAME,        DENSECRF_SET::row_for,     DENSECRF_SET::pixel,
-    DENSECRF_SET::gather, DENSECRF_SET::blur,        DENSECRF_SET::logits,
+    DENSECRF_SET::gather, DENSECRF_SET::blur,
+#if defined(DENSECRF_HALF)
+    DENSECRF_SET::gather_half, DENSECRF_SET::blur_half,
+#else
+    nullptr, nullptr,
+#endif
+    DENSECRF_SET::logits,
     DENSECRF_SET::merge,  DENSECRF_SET::embed_float, DENSECRF_SET::embed_double};
 
 }  // namespace densecrf
