@@ -9,37 +9,30 @@
 namespace densecrf {
 namespace {
 
-void share(int64_t count, int member, int members, int64_t* begin, int64_t* end) {
-    const int64_t blocks = (count + kBlock - 1) / kBlock;
-    *begin = blocks * member / members * kBlock;
-    *end = std::min(count, blocks * (member + 1) / members * kBlock);
-}
-
 // Like share, for chains of Passes::blur: no chain is cut.
-void share_chains(const Array<int32_t>& order, int member, int members, int64_t* begin, int64_t* end) {
+Range share_chains(const Array<int32_t>& order, int member, int members) {
     auto cut = [&](int64_t at) {
         while (at > 0 && at < (int64_t)order.size() && order[at - 1] >= 0) ++at;
         return at;
     };
-    *begin = cut((int64_t)order.size() * member / members);
-    *end = cut((int64_t)order.size() * (member + 1) / members);
+    const int64_t size = (int64_t)order.size();
+    return {cut(size * member / members), cut(size * (member + 1) / members)};
 }
 
 // The part of the vertices whose shares are `member`'s portion of all.
-void share_gathering(const Filter& filter, int member, int members, int64_t* begin, int64_t* end) {
+Range share_gathering(const Filter& filter, int member, int members) {
     const auto& start = filter.start;
     auto cut = [&](int64_t m) {
         return std::lower_bound(start.begin(), start.end(), start.back() * m / members) - start.begin();
     };
-    *begin = cut(member);
-    *end = cut(member + 1);
+    return {cut(member), cut(member + 1)};
 }
 
 // Energies of vertices from marginals there: compatibility is linear, so that it may act on
 // vertices, which are fewer than pixels.
-void mix(const Compatibility& mu, int labels, int row, int64_t begin, int64_t end, float* table) {
+void mix(const Compatibility& mu, int labels, int row, Range range, float* table) {
     std::vector<float> mixed(labels);
-    for (int64_t v = begin; v < end; ++v) {
+    for (int64_t v = range.begin; v < range.end; ++v) {
         float* at = table + v * row;
         for (int a = 0; a < labels; ++a) {
             if (mu.kind == Compatibility::kDiagonal) {
@@ -147,9 +140,9 @@ void Field::set_energy(const float* energy, int threads) {
     logit_ = Aligned((size_t)pixels_ * row_, false);
     std::vector<Flaw> flaw(threads, kFine);
     run_team(threads, [&](int member) {
-        int64_t begin, end;
-        share(pixels_, member, threads, &begin, &end);
-        flaw[member] = passes().logits(energy, pixels_, labels_, row_, begin, end, logit_.data());
+        const Range range = share(pixels_, member, threads);
+        flaw[member] = passes().logits(energy, pixels_, labels_, row_, range.begin, range.end,
+                                       logit_.data());
     });
     for (Flaw f : flaw) {
         if (f == kNotFinite)
@@ -167,7 +160,9 @@ void Field::require_energy() const {
 
 PixelPass Field::pass(Buffer& buffer, int member) const {
     PixelPass pass{};
-    share(pixels_, member, buffer.members, &pass.begin, &pass.end);
+    const Range range = share(pixels_, member, buffer.members);
+    pass.begin = range.begin;
+    pass.end = range.end;
     pass.labels = labels_;
     pass.row = row_;
     pass.scratch = buffer.scratch[member].data();
@@ -180,34 +175,36 @@ PixelPass Field::pass(Buffer& buffer, int member) const {
 // What all pixels splatted in `step` becomes what they slice in the next.
 void Field::spread(Buffer& buffer, int step, int member) const {
     const int members = buffer.members;
-    int64_t begin, end;
     size_t axes = 0;
     buffer.barrier.wait();
     for (const Table& t : buffer.table) {
         axes = std::max(axes, t.filter->order.size());
         if (t.filter->gathers()) {
             const Filter& f = *t.filter;
-            share_gathering(f, member, members, &begin, &end);
+            const Range range = share_gathering(f, member, members);
             if (t.half)
-                passes().gather_half({begin, end, row_, f.start.data(), f.share.data(),
+                passes().gather_half({range.begin, range.end, row_, f.start.data(), f.share.data(),
                                       buffer.halves(), t.halves()});
             else
-                passes().gather({begin, end, row_, f.start.data(), f.share.data(), buffer.rows.data(),
-                                 t.sum(step)});
+                passes().gather({range.begin, range.end, row_, f.start.data(), f.share.data(),
+                                 buffer.rows.data(), t.sum(step)});
             continue;
         }
-        share((int64_t)t.size, member, members, &begin, &end);
-        for (const Aligned& part : t.part) passes().merge(t.sum(step), part.data(), begin, end);
-        std::fill(t.value(step) + begin, t.value(step) + end, 0.0f);
+        const Range range = share((int64_t)t.size, member, members);
+        for (const Aligned& part : t.part)
+            passes().merge(t.sum(step), part.data(), range.begin, range.end);
+        std::fill(t.value(step) + range.begin, t.value(step) + range.end, 0.0f);
     }
     for (size_t axis = 0; axis < axes; ++axis) {
         buffer.barrier.wait();
         for (const Table& t : buffer.table) {
             if (axis >= t.filter->order.size()) continue;
             const auto& order = t.filter->order[axis];
-            share_chains(order, member, members, &begin, &end);
-            if (t.half) passes().blur_half(t.halves(), row_, order.data(), begin, end);
-            else passes().blur(t.sum(step), row_, order.data(), begin, end);
+            const Range range = share_chains(order, member, members);
+            if (t.half)
+                passes().blur_half(t.halves(), row_, order.data(), range.begin, range.end);
+            else
+                passes().blur(t.sum(step), row_, order.data(), range.begin, range.end);
         }
     }
     buffer.barrier.wait();
@@ -215,8 +212,7 @@ void Field::spread(Buffer& buffer, int step, int member) const {
     for (const Table& t : buffer.table) {
         const Compatibility& mu = t.term->compatibility;
         if (mu.kind == Compatibility::kPotts) continue;
-        share(t.filter->vertices, member, members, &begin, &end);
-        mix(mu, labels_, row_, begin, end, t.sum(step));
+        mix(mu, labels_, row_, share(t.filter->vertices, member, members), t.sum(step));
         mixed = true;
     }
     if (mixed) buffer.barrier.wait();

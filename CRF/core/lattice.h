@@ -7,28 +7,11 @@
 
 #include "buffer.h"
 #include "pass.h"
+#include "points.h"
 
 namespace densecrf {
 
 enum class Normalization { kNone, kBefore, kAfter, kSymmetric };
-
-// Points in feature space, already divided by the kernel's widths.
-class Points {
-public:
-    virtual ~Points() = default;
-    int dim = 0;
-    int64_t count = 0;
-    std::vector<double> low, high;  // bounds of each feature
-    // feature[dim][kBlock] of points first .. first + n - 1.
-    virtual void fill(int64_t first, int n, float* feature) const = 0;
-    virtual void fill(int64_t first, int n, double* feature) const = 0;
-};
-
-// x / sx, y / sy and, where an image is given, its channels / width.
-std::unique_ptr<Points> image_points(int height, int width, double sx, double sy,
-                                     const uint8_t* image, const double* srgb);
-// feature: (dim, count), rows `stride` apart. Throws std::invalid_argument if one is not finite.
-std::unique_ptr<Points> feature_points(int dim, int64_t count, const float* feature);
 
 // A pairwise kernel: the lattice of its points and the weights, normalisation included.
 struct Filter {
@@ -49,6 +32,7 @@ struct Filter {
     // True where the normalised kernel matrix is diagonal and symmetric, so that it is the identity.
     bool identity = false;
 
+    int32_t vertex(int64_t pixel, int v) const { return corner[(int64_t)simplex[pixel] * corners + v]; }
     bool gathers() const { return !start.empty(); }
     const float* slicing() const { return (out_weight.empty() ? in_weight : out_weight).data(); }
 };
