@@ -1,6 +1,7 @@
 #include "field.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <stdexcept>
 
@@ -51,32 +52,24 @@ bool is_self(const Term& term) {
     return term.filter->identity && term.compatibility.kind == Compatibility::kPotts;
 }
 
-// The tables of one term. A small table is splatted to, one copy per member: what step s splats to,
-// step s + 1 reads, so that two take turns. The vertices of a large one gather from the marginals of
-// all pixels: its rows are written once, in order.
+// The tables of one term. To a small table all segments of pixels splat, each to a part of its own. The
+// vertices of a large one gather from the marginals of all pixels: its rows are written once, in order.
 struct Table {
     const Term* term;
     const Filter* filter;
-    bool half;
-    size_t size;
-    Aligned turn[2];
-    std::vector<Aligned> part;  // sums of members 1, 2, ...
+    bool half;  // rows are float16
+    Aligned value;
+    std::vector<Aligned> part;  // [segment]
 
-    Table(const Term& t, int row, int members)
-        : term(&t), filter(t.filter.get()), size((size_t)filter->vertices * row) {
-        half = filter->gathers() && filter->half && passes().gather_half && !getenv("NOHALF") &&
-               t.compatibility.kind == Compatibility::kPotts;
-        turn[0] = Aligned(half ? size / 2 : size, !filter->gathers());
-        if (filter->gathers()) return;
-        turn[1] = Aligned(size, false);
-        for (int m = 1; m < members; ++m) part.emplace_back(size);
+    Table(const Term& t, int row) : term(&t), filter(t.filter.get()) {
+        half = filter->half && passes().gather_half && t.compatibility.kind == Compatibility::kPotts;
+        value = Aligned((size_t)filter->vertices * row / (half ? 2 : 1), false);
+        for (const Range& reach : filter->reach)
+            part.emplace_back((size_t)(std::max<int64_t>(reach.end - reach.begin, 0) * row));
     }
-    float* sum(int step) const { return turn[filter->gathers() ? 0 : step % 2].data(); }
-    float* value(int step) const { return turn[filter->gathers() ? 0 : (step + 1) % 2].data(); }
+    Half* halves() const { return reinterpret_cast<Half*>(value.data()); }
 
-    Half* halves() const { return reinterpret_cast<Half*>(turn[0].data()); }
-
-    TermView view(int step, int member) const {
+    TermView view(int segment, int row) const {
         const Compatibility& mu = term->compatibility;
         TermView v;
         v.corners = filter->corners;
@@ -84,12 +77,44 @@ struct Table {
         v.corner = filter->corner.data();
         v.in_weight = filter->in_weight.data();
         v.out_weight = filter->slicing();
-        v.value = half ? nullptr : value(step);
+        v.value = half ? nullptr : value.data();
         v.half_value = half ? halves() : nullptr;
-        v.sum = filter->gathers() ? nullptr : member == 0 ? sum(step) : part[member - 1].data();
+        v.sum = part.empty() ? nullptr : part[segment].data();
+        v.first = part.empty() ? 0 : (int32_t)filter->reach[segment].begin;
         v.scale = mu.kind == Compatibility::kPotts ? mu.weight * filter->gain : -filter->gain;
         v.ahead = filter->gathers();
         return v;
+    }
+
+    // What the segments splatted to vertices in `range`, which is cleared for the next step.
+    void merge(Range range, int row) const {
+        std::fill(value.data() + range.begin * row, value.data() + range.end * row, 0.0f);
+        for (size_t s = 0; s < part.size(); ++s) {
+            const Range& reach = filter->reach[s];
+            const int64_t begin = std::max(range.begin, reach.begin);
+            const int64_t end = std::min(range.end, reach.end);
+            if (begin < end)
+                passes().merge(value.data() + begin * row, part[s].data() + (begin - reach.begin) * row,
+                               (end - begin) * row);
+        }
+    }
+
+    void gather(Range range, int row, const float* rows, const Half* half_rows) const {
+        const int64_t* start = filter->start.data();
+        const Share* share = filter->share.data();
+        if (half)
+            passes().gather_half({range.begin, range.end, row, start, share, half_rows, halves()});
+        else
+            passes().gather({range.begin, range.end, row, start, share, rows, value.data()});
+    }
+
+    void blur(size_t axis, int row, int member, int members) const {
+        const auto& order = filter->order[axis];
+        const Range range = share_chains(order, member, members);
+        if (half)
+            passes().blur_half(halves(), row, order.data(), range.begin, range.end);
+        else
+            passes().blur(value.data(), row, order.data(), range.begin, range.end);
     }
 };
 
@@ -104,13 +129,14 @@ struct Field::Buffer {
     float self = 0;
     int members;
     Barrier barrier;
+    std::atomic<int> ticket[2] = {{0}, {0}};  // next segment of even and of odd steps
 
     Buffer(const std::vector<Term>& terms, int64_t pixels, int row, int threads, bool shortcut)
         : view(threads), members(threads), barrier(threads) {
         bool keep = false, halve = false;
         for (const Term& t : terms) {
             if (shortcut && is_self(t)) self += t.compatibility.weight;
-            else table.emplace_back(t, row, members);
+            else table.emplace_back(t, row);
         }
         for (const Table& t : table) {
             keep |= t.filter->gathers() && !t.half;
@@ -122,13 +148,6 @@ struct Field::Buffer {
     }
 
     Half* halves() const { return half.empty() ? nullptr : reinterpret_cast<Half*>(half.data()); }
-
-    void turn(int step, int member, PixelPass& pass) {
-        view[member].clear();
-        for (const Table& t : table) view[member].push_back(t.view(step, member));
-        pass.term = view[member].data();
-        pass.terms = (int)view[member].size();
-    }
 };
 
 Field::Field(int64_t pixels, int labels)
@@ -158,18 +177,31 @@ void Field::require_energy() const {
     if (logit_.empty()) throw std::invalid_argument("no unary energy was set");
 }
 
-PixelPass Field::pass(Buffer& buffer, int member) const {
+PixelPass Field::pass(const Buffer& buffer, int member) const {
     PixelPass pass{};
-    const Range range = share(pixels_, member, buffer.members);
-    pass.begin = range.begin;
-    pass.end = range.end;
     pass.labels = labels_;
     pass.row = row_;
     pass.scratch = buffer.scratch[member].data();
     pass.plane = pixels_;
     pass.half_out = buffer.halves();
-    buffer.turn(0, member, pass);
     return pass;
+}
+
+// The pass over all pixels: members take segments until none is left.
+void Field::sweep(Buffer& buffer, PixelPass& pass, int step, int member) const {
+    const int count = segments(pixels_);
+    auto& view = buffer.view[member];
+    auto& ticket = buffer.ticket[step % 2];
+    for (int s = ticket++; s < count; s = ticket++) {
+        view.clear();
+        for (const Table& t : buffer.table) view.push_back(t.view(s, row_));
+        pass.term = view.data();
+        pass.terms = (int)view.size();
+        const Range range = share(pixels_, s, count);
+        pass.begin = range.begin;
+        pass.end = range.end;
+        passes().pixel(pass);
+    }
 }
 
 // What all pixels splatted in `step` becomes what they slice in the next.
@@ -177,42 +209,26 @@ void Field::spread(Buffer& buffer, int step, int member) const {
     const int members = buffer.members;
     size_t axes = 0;
     buffer.barrier.wait();
+    if (member == 0) buffer.ticket[step % 2] = 0;
     for (const Table& t : buffer.table) {
         axes = std::max(axes, t.filter->order.size());
-        if (t.filter->gathers()) {
-            const Filter& f = *t.filter;
-            const Range range = share_gathering(f, member, members);
-            if (t.half)
-                passes().gather_half({range.begin, range.end, row_, f.start.data(), f.share.data(),
-                                      buffer.halves(), t.halves()});
-            else
-                passes().gather({range.begin, range.end, row_, f.start.data(), f.share.data(),
-                                 buffer.rows.data(), t.sum(step)});
-            continue;
-        }
-        const Range range = share((int64_t)t.size, member, members);
-        for (const Aligned& part : t.part)
-            passes().merge(t.sum(step), part.data(), range.begin, range.end);
-        std::fill(t.value(step) + range.begin, t.value(step) + range.end, 0.0f);
+        if (t.filter->gathers())
+            t.gather(share_gathering(*t.filter, member, members), row_, buffer.rows.data(),
+                     buffer.halves());
+        else
+            t.merge(share(t.filter->vertices, member, members), row_);
     }
     for (size_t axis = 0; axis < axes; ++axis) {
         buffer.barrier.wait();
-        for (const Table& t : buffer.table) {
-            if (axis >= t.filter->order.size()) continue;
-            const auto& order = t.filter->order[axis];
-            const Range range = share_chains(order, member, members);
-            if (t.half)
-                passes().blur_half(t.halves(), row_, order.data(), range.begin, range.end);
-            else
-                passes().blur(t.sum(step), row_, order.data(), range.begin, range.end);
-        }
+        for (const Table& t : buffer.table)
+            if (axis < t.filter->order.size()) t.blur(axis, row_, member, members);
     }
     buffer.barrier.wait();
     bool mixed = false;
     for (const Table& t : buffer.table) {
         const Compatibility& mu = t.term->compatibility;
         if (mu.kind == Compatibility::kPotts) continue;
-        mix(mu, labels_, row_, share(t.filter->vertices, member, members), t.sum(step));
+        mix(mu, labels_, row_, share(t.filter->vertices, member, members), t.value.data());
         mixed = true;
     }
     if (mixed) buffer.barrier.wait();
@@ -227,34 +243,35 @@ void Field::infer(int steps, int threads, float* marginal) {
         pass.self = buffer.self;
         pass.softmax = true;
         pass.marginal_in = pass.marginal_out = buffer.rows.empty() ? nullptr : buffer.rows.data();
+        pass.splat = true;
         for (int s = 0; s < steps; ++s) {
-            pass.slice = s > 0;
-            pass.splat = true;
-            passes().pixel(pass);
+            sweep(buffer, pass, s, member);
             spread(buffer, s, member);
-            buffer.turn(s + 1, member, pass);
+            pass.slice = true;
         }
-        pass.slice = steps > 0;
         pass.splat = false;
         pass.marginal_out = nullptr;
         pass.half_out = nullptr;
         pass.plane_out = marginal;
-        passes().pixel(pass);
+        sweep(buffer, pass, steps, member);
     });
+}
+
+void Field::load(const float* marginal, float* rows, Range range) const {
+    for (int64_t p = range.begin; p < range.end; ++p) {
+        for (int c = 0; c < labels_; ++c) rows[p * row_ + c] = marginal[c * pixels_ + p];
+        for (int c = labels_; c < row_; ++c) rows[p * row_ + c] = 0.0f;
+    }
 }
 
 // Splats and spreads given marginals; leaves `pass` ready for slicing, the marginals in its rows.
 void Field::propagate(Buffer& buffer, const float* marginal, PixelPass& pass, int member) const {
-    float* rows = buffer.rows.data();
-    for (int64_t p = pass.begin; p < pass.end; ++p) {
-        for (int c = 0; c < labels_; ++c) rows[p * row_ + c] = marginal[c * pixels_ + p];
-        for (int c = labels_; c < row_; ++c) rows[p * row_ + c] = 0.0f;
-    }
-    pass.marginal_in = rows;
+    load(marginal, buffer.rows.data(), share(pixels_, member, buffer.members));
+    buffer.barrier.wait();
+    pass.marginal_in = buffer.rows.data();
     pass.splat = true;
-    passes().pixel(pass);
+    sweep(buffer, pass, 0, member);
     spread(buffer, 0, member);
-    buffer.turn(1, member, pass);
     pass.half_out = nullptr;
     pass.logit = logit_.data();
     pass.slice = true;
@@ -271,7 +288,7 @@ void Field::step(const float* from, float* marginal, int threads) {
         pass.self = buffer.self;
         pass.softmax = true;
         pass.plane_out = marginal;
-        passes().pixel(pass);
+        sweep(buffer, pass, 1, member);
     });
 }
 
@@ -280,21 +297,19 @@ double Field::divergence(const float* marginal, int threads) {
     Buffer buffer(term_, pixels_, row_, threads, false);
     buffer.rows = Aligned(logit_.size(), false);
     Aligned message(logit_.size(), false);
-    std::vector<double> sum(threads, 0.0);
     run_team(threads, [&](int member) {
         PixelPass pass = this->pass(buffer, member);
         propagate(buffer, marginal, pass, member);
         pass.marginal_out = message.data();
-        passes().pixel(pass);
-        for (int64_t p = pass.begin; p < pass.end; ++p)
-            for (int c = 0; c < labels_; ++c) {
-                const float q = buffer.rows[p * row_ + c];
-                if (q == 0) continue;  // an impossible label of no weight adds nothing
-                sum[member] += q * (std::log((double)std::max(q, 1e-20f)) - message[p * row_ + c]);
-            }
+        sweep(buffer, pass, 1, member);
     });
     double result = 0;
-    for (double s : sum) result += s;
+    for (int64_t p = 0; p < pixels_; ++p)
+        for (int c = 0; c < labels_; ++c) {
+            const float q = buffer.rows[p * row_ + c];
+            if (q == 0) continue;  // an impossible label of no weight adds nothing
+            result += q * (std::log((double)std::max(q, 1e-20f)) - message[p * row_ + c]);
+        }
     return result;
 }
 

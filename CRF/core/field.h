@@ -43,7 +43,9 @@ public:
 private:
     struct Buffer;
     void require_energy() const;
-    PixelPass pass(Buffer& buffer, int member) const;
+    PixelPass pass(const Buffer& buffer, int member) const;
+    void sweep(Buffer& buffer, PixelPass& pass, int step, int member) const;
+    void load(const float* marginal, float* rows, Range range) const;
     void propagate(Buffer& buffer, const float* marginal, PixelPass& pass, int member) const;
     void spread(Buffer& buffer, int step, int member) const;
 

@@ -248,6 +248,28 @@ void normalize(Filter& filter, Normalization normalization, int threads) {
     filter.identity = symmetric && is_diagonal(filter);
 }
 
+// As vertices are numbered in the order of pixels, a segment reaches few more than it needs.
+void find_reach(Filter& filter, int threads) {
+    const int count = segments(filter.pixels);
+    filter.reach.resize(count);
+    std::atomic<int> next{0};
+    run_team(std::min(threads, count), [&](int) {
+        for (int s = next++; s < count; s = next++) {
+            const Range range = share(filter.pixels, s, count);
+            Range reach = {filter.vertices, 0};
+            for (int64_t p = range.begin; p < range.end; ++p) {
+                if (p > range.begin && filter.simplex[p] == filter.simplex[p - 1]) continue;
+                for (int v = 0; v < filter.corners; ++v) {
+                    const int64_t vertex = filter.vertex(p, v);
+                    reach.begin = std::min(reach.begin, vertex);
+                    reach.end = std::max(reach.end, vertex + 1);
+                }
+            }
+            filter.reach[s] = reach;
+        }
+    });
+}
+
 // Lists, for each vertex, the pixels that it is a corner of. Each member fills the lists of its own
 // vertices.
 void list_shares(Filter& filter, int threads) {
@@ -316,6 +338,8 @@ std::shared_ptr<const Filter> build_filter(const Points& points, Normalization n
     normalize(*filter, normalization, threads);
     if (filter->vertices > kSplatted && filter->vertices > filter->pixels / 8)
         list_shares(*filter, threads);
+    else
+        find_reach(*filter, threads);
     return filter;
 }
 

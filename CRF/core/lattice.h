@@ -1,6 +1,7 @@
 // The permutohedral lattice of one set of points (Adams, Baek and Davis 2010).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -8,10 +9,17 @@
 #include "buffer.h"
 #include "pass.h"
 #include "points.h"
+#include "team.h"
 
 namespace densecrf {
 
 enum class Normalization { kNone, kBefore, kAfter, kSymmetric };
+
+// Passes over pixels run segment by segment. How pixels are cut depends on their number alone, so that
+// sums are added in one order whatever the number of threads.
+inline int segments(int64_t pixels) {
+    return pixels <= 16384 ? 1 : (int)std::min<int64_t>(16, (pixels + 32767) / 32768 * 2);
+}
 
 // A pairwise kernel: the lattice of its points and the weights, normalisation included.
 struct Filter {
@@ -23,6 +31,8 @@ struct Filter {
     Array<int32_t> corner;      // (simplices, corners)
     Array<float> in_weight;     // (pixels, corners)
     Array<float> out_weight;    // empty where it equals in_weight
+    // Vertices that each segment splats to lie in this range; empty where vertices gather.
+    std::vector<Range> reach;
     // Splatting as vertices see it, where they are many; empty where they are few.
     Array<int64_t> start;  // (vertices + 1)
     Array<Share> share;    // by vertex, then by pixel; a few more follow for fetching ahead

@@ -24,6 +24,7 @@ struct TermView {
     const float* value;       // blurred table, read by slicing; null: `half_value`
     const Half* half_value;
     float* sum;               // table that splatting adds to; null: vertices gather later
+    int32_t first;            // vertex of the first row of `sum`
     float scale;              // factor of what is sliced
     bool ahead;               // fetch rows before they are needed
 };
@@ -80,7 +81,7 @@ struct Passes {
     Flaw (*logits)(const float* energy, int64_t plane, int labels, int row, int64_t begin, int64_t end,
                    float* logit);
     // target += source, source = 0.
-    void (*merge)(float* target, float* source, int64_t begin, int64_t end);
+    void (*merge)(float* target, float* source, int64_t size);
     // Embeds n <= kBlock points, feature[dimension][kBlock] -> base[dim + 1][kBlock] (multiples of
     // dim + 1, divided by it), rank[dim + 1][kBlock], weight[n][dim + 1].
     void (*embed)(int dim, int n, const float* feature, int32_t* base, int32_t* rank, float* weight);

@@ -42,14 +42,13 @@ void slice_rows(const TermView& t, const T* value, int64_t first, int n, int row
 template <int W, int V, int Corners>
 void splat_rows(const TermView& t, int64_t first, int n, int row, int column, const float* from) {
     const int corners = Corners > 0 ? Corners : t.corners;
-    float* sum = t.sum + column;
     const float* weight = t.in_weight + first * corners;
     for (int i = 0; i < n; ++i, weight += corners) {
         const int32_t* corner = t.corner + (int64_t)t.simplex[first + i] * corners;
         Vec<W> q[V];
         for (int b = 0; b < V; ++b) q[b] = Vec<W>::load(from + (int64_t)i * row + column + b * W);
         for (int v = 0; v < corners; ++v) {
-            float* at = sum + (int64_t)corner[v] * row;
+            float* at = t.sum + (int64_t)(corner[v] - t.first) * row + column;
             const Vec<W> w = Vec<W>::all(weight[v]);
             for (int b = 0; b < V; ++b) (Vec<W>::load(at + b * W) + w * q[b]).store(at + b * W);
         }

@@ -28,7 +28,7 @@ void blur(float* table, int row, const int32_t* order, int64_t begin, int64_t en
 void blur_half(Half* table, int row, const int32_t* order, int64_t begin, int64_t end);
 Flaw logits(const float* energy, int64_t plane, int labels, int row, int64_t begin, int64_t end,
             float* logit);
-void merge(float* target, float* source, int64_t begin, int64_t end);
+void merge(float* target, float* source, int64_t size);
 void embed_float(int dim, int n, const float* feature, int32_t* base, int32_t* rank, float* weight);
 void embed_double(int dim, int n, const double* feature, int32_t* base, int32_t* rank, float* weight);
 

@@ -154,10 +154,10 @@ Flaw logits(const float* energy, int64_t plane, int labels, int row, int64_t beg
     return logits_width<4>(energy, plane, labels, row, begin, end, logit);
 }
 
-void merge(float* target, float* source, int64_t begin, int64_t end) {
+void merge(float* target, float* source, int64_t size) {
     float* DENSECRF_RESTRICT to = target;
     float* DENSECRF_RESTRICT from = source;
-    for (int64_t i = begin; i < end; ++i) {
+    for (int64_t i = 0; i < size; ++i) {
         to[i] += from[i];
         from[i] = 0.0f;
     }
