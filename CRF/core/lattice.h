@@ -50,4 +50,8 @@ struct Filter {
 std::shared_ptr<const Filter> build_filter(const Points& points, Normalization normalization,
                                            int threads);
 
+// The filter of pixel positions / (sx, sy); the last few are kept for the next call.
+std::shared_ptr<const Filter> position_filter(int height, int width, double sx, double sy,
+                                              Normalization normalization, int threads);
+
 }  // namespace densecrf
