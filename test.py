@@ -27,7 +27,9 @@ def open_stage(path: Path, dataset: str, root: str, predict: Predict):
     return stage
 
 
-def work(rank: int, place: World, path: Path, dataset: str, root: str, predict: Predict) -> None:
+def work(
+    rank: int, place: World, path: Path, dataset: str, root: str, predict: Predict
+) -> list[str]:
     """One of several processes: its share of the images on its own device or threads.
 
     Args:
@@ -42,7 +44,7 @@ def work(rank: int, place: World, path: Path, dataset: str, root: str, predict: 
     if device.type == "cpu":
         torch.set_num_threads(max(1, cores() // place.local_size))
     stage = open_stage(path, dataset, root, predict)
-    predict_split(stage, predict, device, threads, (place.rank, place.size))
+    return predict_split(stage, predict, device, threads, (place.rank, place.size))
 
 
 def expand(path: Path) -> list[str]:
@@ -58,10 +60,10 @@ def expand(path: Path) -> list[str]:
     return found
 
 
-def spawned(rank: int, *arguments) -> None:
-    """`work` in a process of its own, which ends in one sentence too."""
+def spawned(rank: int, broken: list[str], *arguments) -> None:
+    """`work` in a process of its own: its result goes to `broken`, an error ends in a sentence."""
     try:
-        work(rank, *arguments)
+        broken.extend(work(rank, *arguments))
     except (DataError, OSError, ValueError) as error:
         sys.exit(f"test.py: {error}")
 
@@ -75,8 +77,11 @@ def prepare(predict: Predict, path: Path) -> Predict:
     return replace(predict, out=predict.out or Path("out/photo"), image=images, save=save)
 
 
-def tell(predict: Predict) -> None:
-    """Say where the files are."""
+def tell(predict: Predict, broken: list[str]) -> None:
+    """Say where the files are, and which pictures have none."""
+    if broken:
+        reasons = "; ".join(reason.rstrip(".") for reason in broken)
+        raise DataError(f"left out: {reasons} (files of the others are in {predict.out})")
     folders = ", ".join(str(predict.out / kind) for kind in predict.save)
     if len(predict.image) == 1 and predict.image[0].is_file() and "overlay" in predict.save:
         print(f"look at {output_path(predict.out, 'overlay', predict.image[0].stem)}")
@@ -100,24 +105,25 @@ def main(
     predict = prepare(predict, path)
     place = distributed.world()
     if place.size > 1:  # torchrun shares the list out
-        work(0, place, path, dataset, root, predict)
-        if place.main:
-            tell(predict)
+        broken = work(0, place, path, dataset, root, predict)
+        if broken:  # the other processes have theirs to do
+            print(f"test.py: left out: {'; '.join(broken)}", file=sys.stderr)
         return
     device = choose_device(predict.device)
     every = device.type == "cuda" and predict.device in ("auto", "cuda")
     count = predict.processes or (torch.cuda.device_count() if every else 1)
     if count == 1:
-        work(0, place, path, dataset, root, predict)
+        broken = work(0, place, path, dataset, root, predict)
     else:
         open_stage(path, dataset, root, predict)  # refuse here, not in every process
         place = World(0, count, 0, count)
-        arguments = (place, path, dataset, root, predict)
+        broken = torch.multiprocessing.Manager().list()
+        arguments = (broken, place, path, dataset, root, predict)
         try:
             torch.multiprocessing.spawn(spawned, arguments, nprocs=count)
         except torch.multiprocessing.ProcessExitedException:
             sys.exit(1)  # the process has said why
-    tell(predict)
+    tell(predict, list(broken))
 
 
 if __name__ == "__main__":

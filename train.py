@@ -93,8 +93,9 @@ def run_stage(name: str, kind: type, recipe, run, place) -> int:
         print("\n".join(f"{key:20} {value}" for key, value in asdict(recipe).items()))
         print(report)
     try:
-        if not train(stage, name, run, place) and place.main:
-            print(f"{run.out}: finished before, {recipe.steps} steps")
+        state = "trained" if train(stage, name, run, place) else "finished before"
+        if place.main:
+            print(f"{run.out / 'last.pt'}: {state}, {recipe.steps} steps")
     except Interrupted as stop:
         number = signal.Signals(stop.args[0])
         if place.main:

@@ -3,6 +3,10 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [ -z "${VIRTUAL_ENV:-}" ] && [ -f .venv/bin/activate ]; then . .venv/bin/activate; fi
+if ! python -c 'import torch, densecrf' 2>/dev/null; then
+  echo "$0: no environment with torch and densecrf is active: bash script/quickstart.sh makes .venv" >&2
+  exit 1
+fi
 DATASET=${DATASET:-scenes}
 SEED=${SEED:-0}
 case $DATASET in

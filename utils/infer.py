@@ -89,7 +89,7 @@ def predict_split(
     device: torch.device,
     threads: int,
     share: tuple[int, int] = (0, 1),
-) -> None:
+) -> list[str]:
     """Predict the images of a split that are not there yet.
 
     Args:
@@ -99,8 +99,10 @@ def predict_split(
         threads: threads after the network.
         share: (k, n) takes every n-th image from the k-th on.
 
-    Errors: DataError for a stage that cannot do what is asked, or unreadable images; of pictures,
-    the others are predicted first.
+    Returns:
+        A sentence for each of `predict.image` that could not be read. They hinder no other.
+
+    Errors: DataError for a stage that cannot do what is asked, or unreadable images of a split.
     """
     check(stage, predict)
     stage.to(device)
@@ -144,10 +146,7 @@ def predict_split(
             pending.popleft().result()
             bar.update()
     bar.close()
-    if broken:
-        reasons = "; ".join(reason.rstrip(".") for reason in broken)
-        rest = f", the others are in {predict.out}" if len(broken) < len(places) else ""
-        raise DataError(f"{len(broken)} of {len(places)} pictures left out{rest}: {reasons}")
+    return broken
 
 
 def check(stage: Any, predict: Predict) -> None:

@@ -95,6 +95,23 @@ class Draws(Sampler):
             yield batch[self.share]
 
 
+class Speed:
+    """Images a second since the last call, for the progress bar.
+
+    Args:
+        batch: images a step.
+    """
+
+    def __init__(self, batch: int):
+        self.batch, self.last = batch, monotonic()
+
+    def __call__(self, steps: int) -> str:
+        now = monotonic()
+        found = steps * self.batch / max(now - self.last, 1e-9)
+        self.last = now
+        return f"{found:.0f}" if found >= 10 else f"{found:.2g}"
+
+
 class Interrupted(Exception):
     """A signal asked the run to stop; its number is the argument."""
 
@@ -197,7 +214,10 @@ def train(stage: Any, name: str, run: Run, place: World | None = None) -> bool:
     stage.network.train()
     saved, began = monotonic(), step
     quiet = run.quiet or not place.main
-    bar = tqdm(total=recipe.steps, initial=step, desc=name, unit="step", disable=quiet)
+    bar = tqdm(
+        total=recipe.steps, initial=step, desc=name, unit="step", disable=quiet, dynamic_ncols=True
+    )
+    speed = Speed(recipe.batch)
     batches = iter(loader)
     try:
         while step < recipe.steps:
@@ -230,7 +250,8 @@ def train(stage: Any, name: str, run: Run, place: World | None = None) -> bool:
             if step % run.log_every == 0 or step == recipe.steps:
                 count = (step - 1) % run.log_every + 1
                 means = {key: value / count for key, value in meter.items()}
-                bar.set_postfix({key: f"{value:.3f}" for key, value in means.items()})
+                shown = {"images/s": speed(count)}
+                bar.set_postfix(shown | {key: f"{value:.3f}" for key, value in means.items()})
                 if log:
                     log.scalars(step, {"lr": lr, **means})
                 meter = {}

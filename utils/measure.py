@@ -124,7 +124,7 @@ def choose_ids(spec: Spec, split: str, predictions: Predictions, partial: bool) 
     """
     ids = spec.ids(split)
     found = [i for i in ids if i in predictions.files]
-    if not partial:
+    if not partial and found:
         _refuse(
             set(ids) - set(found),
             f"of {len(ids)} images in split '{split}' have no prediction in {predictions.folder}",
