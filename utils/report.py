@@ -77,11 +77,12 @@ def write(
             title=" against ".join(run.name for run in runs),
             dataset=spec.name,
             split=split,
-            runs=_mark_changed([_summary(run, spec, command) for run in runs]),
+            runs=_mark_changed([_summary(run, spec) for run in runs]),
             rows=_rows(spec, runs, colours),
             heats=[chart.heat(run.measured.matrix, classes) for run in runs],
             mistakes=[_mistakes(run.measured.matrix, spec, colours) for run in runs],
             figures=[_figures(run) for run in runs],
+            command=command,
             date=datetime.now().strftime("%Y-%m-%d %H:%M"),
             shown=len(items),
             total=count,
@@ -107,7 +108,7 @@ def _environment() -> jinja2.Environment:
     )
 
 
-def _summary(run: Run, spec: Spec, command: str) -> dict:
+def _summary(run: Run, spec: Spec) -> dict:
     numbers = metric.as_percent(run.measured.scores, spec.classes)
     return numbers | {
         "name": run.name,
@@ -117,7 +118,7 @@ def _summary(run: Run, spec: Spec, command: str) -> dict:
         "threshold": run.measured.threshold,
         "restricted": run.predictions.tags is not None,
         "training": str(run.training) if run.training else None,
-        **_made(run, command),
+        **_made(run),
     }
 
 
@@ -257,11 +258,11 @@ def read_log(path: Path) -> dict[str, np.ndarray]:
     }
 
 
-def _made(run: Run, command: str) -> dict:
-    """Commands that made a run's result, first to last, and its recipe."""
+def _made(run: Run) -> dict:
+    """Commands of a run's training and test, and its recipe."""
     train = read_record(run.training / "recipe.json") if run.training else {}
     predict = read_record(run.predictions.folder / "predict.json")
-    commands = [train.pop("command", None), predict.get("command"), command]
+    commands = [train.pop("command", None), predict.get("command")]
     settings = predict.get("settings")
     recipe = {str(k): _plain(v) for k, v in train.items()}
     if isinstance(settings, dict):
