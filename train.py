@@ -4,6 +4,7 @@
 import signal
 import sys
 from dataclasses import asdict
+from textwrap import fill
 
 from datalist import DataError
 from datalist.spec import resolve
@@ -91,7 +92,8 @@ def run_stage(name: str, kind: type, recipe, run, place) -> int:
         stage = kind(recipe, spec)
         report = stage.load()
     if place.main:
-        print("\n".join(f"{key:20} {value}" for key, value in asdict(recipe).items()))
+        words = [f"{key}={value}".replace(" ", "") for key, value in asdict(recipe).items()]
+        print(fill("  ".join(words), 80, break_long_words=False, break_on_hyphens=False))
         print(report)
     try:
         state = "trained" if train(stage, name, run, place) else "finished before"

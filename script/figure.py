@@ -22,7 +22,8 @@ from datalist.cue import CueFile
 from datalist.image import read_image, read_mask
 from datalist.spec import IGNORE, Spec
 from datalist.tag import read_tags
-from test import load_stage
+from method.restore import restore
+from utils import checkpoint
 from utils.figure import heat, marked, sheet
 from utils.infer import refine, resize
 from utils.output import blend, output_path, read_label, upsample
@@ -101,7 +102,8 @@ def method(flags: Flags, stages: dict[str, Any]) -> None:
 def main(flags: Flags) -> None:
     stages = {}
     for part in ("cue/foreground", "cue/background", "train"):
-        stages[part] = load_stage(flags.out / part / "last.pt", flags.dataset, flags.root)
+        path = flags.out / part / "last.pt"
+        stages[part] = restore(path, checkpoint.load(path), flags.dataset, flags.root)
         stages[part].network.eval()
     result(flags, stages["train"].spec)
     method(flags, stages)
