@@ -63,7 +63,6 @@ def expand_loss(
     of present classes and the background are sorted, which changes no value.
     """
     eps = torch.finfo(score.dtype).eps
-    foreground = score[:, 1:]
     present = tag > 0
     absent = ~present
 
@@ -72,8 +71,10 @@ def expand_loss(
         share = member.to(log.dtype) / member.sum(dim=1, keepdim=True).clamp_min(1)
         return (log * share[member]).sum() / len(member)
 
-    pooled = rank_pool(foreground[present], decay_foreground)
-    peak = foreground.flatten(2).amax(dim=2)[absent]
+    image, label = present.nonzero(as_tuple=True)
+    pooled = rank_pool(score[image, label + 1], decay_foreground)
+    # `max` sends its gradient to one position; `amax` would look for all that are as high.
+    peak = score.flatten(2).max(dim=2).values[:, 1:][absent]
     background = rank_pool(score[:, 0], decay_background)
     return (
         -image_mean(pooled.clamp_min(eps).log(), present)

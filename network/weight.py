@@ -148,12 +148,15 @@ def load_vgg(network: nn.Module, source: str, skip: tuple[str, ...] = ("fc8", "s
 def load_resnet(network: nn.Module, source: str) -> Report:
     """Copy ResNet weights, with the statistics of their normalisation, into a network's `trunk`.
 
+    Where the first convolution sees more than R, G, B, its weights of further channels keep their
+    random start.
+
     Args:
         network: holds a `network.resnet.ResNetTrunk` as `trunk`.
         source: "none", "torchvision", "timm:NAME" or the path of a state dict (their names).
 
     Returns:
-        Which keys were used, missing in the file, unused.
+        Which keys were used, reshaped (the first convolution), missing in the file, unused.
 
     Errors: WeightError for an unusable file, or one of another shape.
     """
@@ -172,6 +175,9 @@ def load_resnet(network: nn.Module, source: str) -> Report:
             if value is None:
                 report.missing.append(key)
                 continue
+            if key == "conv1.weight" and target.shape[1] > value.shape[1] == 3:
+                target = target[:, :3]
+                report.reshaped.append(key)
             if value.shape != target.shape:
                 raise WeightError(
                     f"{source}: {key} is {tuple(value.shape)}, the network needs "
@@ -194,16 +200,19 @@ def load_weights(network: nn.Module, source: str) -> Report:
     return load(network, source)
 
 
-def load_all(network: nn.Module, path: str) -> Report:
+def load_all(network: nn.Module, path: str, part: str = "") -> Report:
     """Copy every tensor of a checkpoint of the same network, heads and statistics too.
 
     Args:
         network: any.
         path: checkpoint of train.py or a state dict.
+        part: name of the part of the stored network that is wanted; empty: all of it.
 
     Errors: WeightError for an unusable file, or one of another network.
     """
-    state = read_state(path)
+    start = f"{part}." if part else ""
+    stored = read_state(path).items()
+    state = {key.removeprefix(start): value for key, value in stored if key.startswith(start)}
     wanted = network.state_dict()
     wrong = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
     if wrong or len(state) != len(wanted):

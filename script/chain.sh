@@ -32,12 +32,12 @@ predict() {
   python test.py "$checkpoint" "${data[@]}" --split "$split" --out "$folder" "$@"
 }
 
-# evaluate FOLDER [flags]
+# evaluate FOLDER [flags]: the table, score.json and report.html.
 evaluate() {
   local folder=$1; shift
   if [ "$split" != val ] && [[ "$*" != *--split* ]]; then
     echo "$DATASET has no val.txt, so nothing is compared with masks: look at $folder/overlay"
     return
   fi
-  python evaluate.py "$folder" "${data[@]}" "$@"
+  python evaluate.py "$folder" "${data[@]}" --report "$@"
 }
