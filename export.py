@@ -30,8 +30,7 @@ def load_segmenter(path: Path) -> tuple[Segmenter, dict]:
     stage = restore(path, content, photos=True)
     if not stage.background:
         raise DataError(f"{path}: stage {content['stage']} makes cues; give one that segments")
-    size = tuple(stage.recipe.size) if stage.fit == "warp" else None
-    return Segmenter(stage.network, content["classes"], size).eval(), content
+    return Segmenter(stage).eval(), content
 
 
 def main(path: tyro.conf.Positional[Path], out: Path | None = None) -> None:
@@ -44,10 +43,11 @@ def main(path: tyro.conf.Positional[Path], out: Path | None = None) -> None:
     model, content = load_segmenter(path)
     out = out or path.parent / "home"
     files.write_safetensors(out / "model.safetensors", content)
+    print(out / "model.safetensors")
     program = files.trace(model)
     files.write_program(out / "model.pt2", program, model.classes)
     files.write_example(out / "predict.py")
-    print(*(out / name for name in ("model.safetensors", "model.pt2", "predict.py")), sep="\n")
+    print(f"{out / 'model.pt2'}\n{out / 'predict.py'}")
     if missing := files.missing_onnx():
         print(f"no model.onnx: pip install {' '.join(missing)} onnxruntime, and run this again")
         return

@@ -30,19 +30,19 @@ TOLERANCE = 1e-4
 
 
 class Segmenter(nn.Module):
-    """A network that takes images as they are and gives probabilities of the same size.
+    """A stage that takes images as they are and gives probabilities of the same size.
 
     Args:
-        network: RGB images 0..255, (N, 3, h, w), to logits (N, C, h', w').
-        classes: C names, background first.
-        size: height and width that images are resized to; None: the network sees their own.
+        stage: keeps the stage contract; its scores have the background.
     """
 
-    def __init__(self, network: nn.Module, classes: list[str], size: tuple[int, int] | None):
+    def __init__(self, stage: Any):
         super().__init__()
-        self.network = network
-        self.classes = list(classes)
-        self.size = size
+        self.network = stage.network
+        self.scores = stage.scores
+        self.classes = list(stage.spec.classes)
+        # Height and width that images are resized to; None: the network sees their own.
+        self.size = tuple(stage.recipe.size) if stage.fit == "warp" else None
 
     def forward(self, image: Tensor) -> Tensor:
         """Probabilities (N, C, H, W), of RGB images 0..255 (N, 3, H, W), uint8 or float."""
@@ -52,8 +52,7 @@ class Segmenter(nn.Module):
             # Not rounded, as test.py's images are: another library would round the odd pixel the
             # other way, and differ by a grey level.
             image = nn.functional.interpolate(image, self.size, mode="bilinear")
-        score = torch.softmax(self.network(image), dim=1)
-        return nn.functional.interpolate(score, full, mode="bilinear")
+        return nn.functional.interpolate(self.scores(image), full, mode="bilinear")
 
 
 def write_safetensors(path: Path, content: dict[str, Any]) -> None:
@@ -100,7 +99,10 @@ def tuples(value: Any) -> Any:
 
 
 def trace(model: Segmenter) -> torch.export.ExportedProgram:
-    """Record a model as a program for any number of uint8 images of any one size."""
+    """Record a model as a program for any number of uint8 images of any one size.
+
+    Errors: DataError for a stage whose steps depend on what an image shows.
+    """
     height, width = model.size or (64, 64)
     # 0 and 1 would be taken for constants, equal sides for the same side.
     image = torch.zeros(2, 3, height + 5, width + 9, dtype=torch.uint8)
@@ -109,8 +111,12 @@ def trace(model: Segmenter) -> torch.export.ExportedProgram:
         2: torch.export.Dim.DYNAMIC,
         3: torch.export.Dim.DYNAMIC,
     }
-    with torch.no_grad():
-        return torch.export.export(model.eval(), (image,), dynamic_shapes=(dynamic,))
+    try:
+        with torch.no_grad():
+            return torch.export.export(model.eval(), (image,), dynamic_shapes=(dynamic,))
+    except Exception as error:  # of a dozen kinds, most of them private to torch
+        reason = str(error).strip().partition("\n")[0][:120]
+        raise DataError(f"this stage cannot be written as a program ({reason})") from error
 
 
 def write_program(path: Path, program: torch.export.ExportedProgram, classes: list[str]) -> None:

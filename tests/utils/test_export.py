@@ -105,7 +105,7 @@ BLOCKED = (
 
 def test_example_needs_torch_alone(tmp_path):
     _, stage = saved(tmp_path)
-    model = export.Segmenter(stage.network, list(CLASSES), stage.recipe.size).eval()
+    model = export.Segmenter(stage).eval()
     export.write_program(tmp_path / "home/model.pt2", export.trace(model), model.classes)
     export.write_example(tmp_path / "home/predict.py")
     assert len(export.EXAMPLE.read_text().partition("\nextra")[2].splitlines()) <= 10
@@ -137,10 +137,24 @@ def test_native_size_is_exported(tmp_path):
     pytest.importorskip("onnxruntime", reason="onnxruntime runs the ONNX file")
     if missing := export.missing_onnx():
         pytest.skip(f"ONNX needs {missing}")
-    _, stage = saved(tmp_path)
-    model = export.Segmenter(stage.network, list(CLASSES), None).eval()
+    _, stage = saved(tmp_path, "dsrg-retrain")
+    model = export.Segmenter(stage).eval()
+    assert model.size is None
     program = export.trace(model)
     assert export.write_onnx(tmp_path / "m.onnx", program, model, {}) < 1e-4
+
+
+def test_stage_that_is_no_program_is_refused(tmp_path):
+    _, stage = saved(tmp_path)
+
+    class Branching(type(stage)):
+        def scores(self, image, tag=None):
+            found = super().scores(image)
+            return found if found.max() > 0.5 else 1 - found
+
+    stage.__class__ = Branching
+    with pytest.raises(DataError, match="cannot be written as a program"):
+        export.trace(export.Segmenter(stage).eval())
 
 
 def test_a_different_onnx_is_not_written(tmp_path):
@@ -148,9 +162,10 @@ def test_a_different_onnx_is_not_written(tmp_path):
     if missing := export.missing_onnx():
         pytest.skip(f"ONNX needs {missing}")
     _, stage = saved(tmp_path)
-    model = export.Segmenter(stage.network, list(CLASSES), stage.recipe.size).eval()
+    model = export.Segmenter(stage).eval()
     program = export.trace(model)
-    other = export.Segmenter(stage.network, list(CLASSES), (20, 50)).eval()
+    other = export.Segmenter(stage).eval()
+    other.size = (20, 50)
     with pytest.raises(DataError, match="differs from torch"):
         export.write_onnx(tmp_path / "m.onnx", program, other, {})
     assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
@@ -167,7 +182,13 @@ def test_refusals_are_one_sentence(tmp_path, damage):
         target.write_bytes(target.read_bytes()[:-50])
     elif damage == "foreign":
         target.write_bytes(export.save({"a": torch.zeros(1)}))
-    done = command(target, "--out", tmp_path / "home")
+    with pytest.raises(DataError) as refusal:
+        load_segmenter(target)
+    assert str(target) in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_command_refuses_in_one_sentence(tmp_path):
+    done = command(tmp_path / "none.pt", "--out", tmp_path / "home")
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1 and str(target) in done.stderr
+    assert done.stderr == f"export: {tmp_path / 'none.pt'}: no such checkpoint\n"
     assert not (tmp_path / "home").exists()
