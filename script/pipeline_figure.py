@@ -26,9 +26,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from datalist import DataError
 from datalist.spec import IGNORE, palette
 from loss import paste
+from method.restore import restore
 from method.rsepm import RecurSeed, inside_box
 from network.deeplab import resize
-from test import load_stage
+from utils import checkpoint
 
 TITLES = (
     "image", "activation", "self-correlation", "PAMR", "certain filter", "edge labels", "mixed",
@@ -95,7 +96,7 @@ def rows(stage: RecurSeed, names: tuple[str, ...]) -> list[list[np.ndarray]]:
 
 
 def main(flags: Flags) -> None:
-    stage = load_stage(flags.checkpoint, flags.dataset, flags.root)
+    stage = restore(flags.checkpoint, checkpoint.load(flags.checkpoint), flags.dataset, flags.root)
     if not isinstance(stage, RecurSeed):
         raise DataError(f"{flags.checkpoint} is not a checkpoint of train.py rsepm")
     stage.network.eval()

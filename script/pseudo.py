@@ -22,7 +22,8 @@ import densecrf
 from datalist import DataError
 from datalist.image import read_image
 from datalist.spec import IGNORE, resolve
-from test import load_stage
+from method.restore import restore
+from utils import checkpoint
 from utils.distributed import choose_device
 from utils.infer import cores, refine
 from utils.output import is_whole, output_path, read_score, upsample, write_label
@@ -100,7 +101,9 @@ def load_affinity(flags: Flags):
     """
     if flags.affinity is None:
         return None
-    stage = load_stage(flags.affinity, flags.dataset, str(flags.root or ""))
+    stage = restore(
+        flags.affinity, checkpoint.load(flags.affinity), flags.dataset, str(flags.root or "")
+    )
     if not hasattr(stage, "walk"):
         raise DataError(f"--affinity {flags.affinity}: train it with train.py affinity")
     stage.to(choose_device(flags.device))

@@ -9,12 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from datalist.cue import CueFile
 from datalist.image import read_image
 from datalist.spec import resolve
 from datalist.tag import read_tags
+from method.rsepm import RecurSeed
+from network.convert import RELEASED
+from utils import checkpoint
 from utils.output import read_label
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -269,3 +273,27 @@ def test_recursion_is_measured_while_training(scenes_root, tmp_path):
     assert printed.splitlines()[-1].split()[0] == "1"
     run("script/recursion.py", "--figure", tmp_path / "curve.png", tmp_path / "run")
     assert (tmp_path / "curve.png").stat().st_size > 1000
+
+
+def test_released_weights_and_the_figure_of_every_map(scenes_root, tmp_path):
+    """The smoke network stands in for the released one, under the released names."""
+    recipe = RecurSeed.recipes["smoke"]
+    network = RecurSeed(recipe, resolve(str(scenes_root))).network.live
+    back = {ours: theirs for theirs, ours in RELEASED.items()}
+    state = {}
+    for key, value in network.state_dict().items():
+        prefix = max((p for p in back if key.startswith(p)), key=len)
+        if "normalise" not in key:
+            state[back[prefix] + key[len(prefix) :]] = value
+    torch.save(state, tmp_path / "released.pth")
+    where = ("--dataset", scenes_root, "--recipe", "smoke", "--out", tmp_path / "run")
+    printed = run("script/released.py", "rsepm", tmp_path / "released.pth", *where).stdout
+    assert "aspp.block.0.conv.weight" in printed and "decoder.aspp.project.0.weight" in printed
+    last = tmp_path / "run/last.pt"
+    content = checkpoint.load(last)["network"]
+    for name, value in network.state_dict().items():
+        assert torch.equal(content[f"average.module.{name}"], value)
+    run("script/pipeline_figure.py", last, "--out", tmp_path / "maps.png")
+    assert read_image(tmp_path / "maps.png").shape[1] > 1000
+    other = ("--out", tmp_path / "x.png", "--id", "nothing", "else")
+    assert "nothing" in run("script/pipeline_figure.py", last, *other, code=1).stderr
