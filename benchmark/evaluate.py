@@ -6,12 +6,10 @@ The pairs are drawn: a few round objects on background, edges ignored, predictio
 ways of counting see the same files in the same run and must agree on every pixel.
 """
 
-import json
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +18,8 @@ import numpy as np
 import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from timing import median, report
 
 from datalist.spec import VOC, Spec
 from utils import measure, metric
@@ -80,16 +80,6 @@ def loop(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> np.ndar
     return count
 
 
-def median(call: Callable[[], object], times: int) -> float:
-    """Median seconds of a call."""
-    taken = []
-    for _ in range(times):
-        start = time.perf_counter()
-        call()
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
-
-
 def main(flags: Flags) -> None:
     with tempfile.TemporaryDirectory() as name:
         spec, ids = make(Path(name), flags)
@@ -114,10 +104,7 @@ def main(flags: Flags) -> None:
         "ratio": round(statistics.median(theirs) / statistics.median(ours), 1),
         "miou": round(100 * found.scores.miou, 2),
     }
-    for key, value in numbers.items():
-        print(f"{key.replace('_', ' '):32}{value:>10}")
-    if flags.json:
-        flags.json.write_text(json.dumps(numbers, indent=1) + "\n")
+    report(numbers, flags.json)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,8 @@ the released layer does: one of them chooses each pixel's class, and for every c
 labelling finds the components; they are given the same thresholds and start from the same seeds.
 """
 
-import json
 import statistics
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +18,8 @@ import torch
 import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from timing import median, report
 
 from loss.grow import grow_seeds
 
@@ -121,16 +120,6 @@ def components(mask: np.ndarray) -> np.ndarray:
     return part
 
 
-def median(call: Callable[[], object], times: int) -> float:
-    """Median milliseconds of a call."""
-    taken = []
-    for _ in range(times):
-        start = time.perf_counter()
-        call()
-        taken.append(1e3 * (time.perf_counter() - start))
-    return statistics.median(taken)
-
-
 def main(flags: Flags) -> None:
     torch.set_num_threads(flags.threads)
     cv2.setNumThreads(flags.threads)
@@ -142,8 +131,8 @@ def main(flags: Flags) -> None:
         one = [part[image] for part in arrays]
         if not (loop(*one) == grown[image].numpy()).all():
             sys.exit(f"The two ways of growing disagree on image {image}.")
-        theirs.append(median(lambda one=one: loop(*one), 1))
-    ours = median(lambda: grow_seeds(*given), flags.repeats) / flags.batch
+        theirs.append(1e3 * median(lambda one=one: loop(*one), 1))
+    ours = 1e3 * median(lambda: grow_seeds(*given), flags.repeats) / flags.batch
     numbers = {
         "batch": flags.batch,
         "classes": flags.classes,
@@ -160,17 +149,9 @@ def main(flags: Flags) -> None:
         if not grow_seeds(*moved).cpu().equal(grown):
             sys.exit("CPU and CUDA grow different seeds.")
 
-        def on_cuda() -> None:
-            grow_seeds(*moved)
-            torch.cuda.synchronize()
-
-        numbers["milliseconds_an_image_cuda"] = round(
-            median(on_cuda, flags.repeats) / flags.batch, 3
-        )
-    for key, value in numbers.items():
-        print(f"{key.replace('_', ' '):32}{value:>10}")
-    if flags.json:
-        flags.json.write_text(json.dumps(numbers, indent=1) + "\n")
+        seconds = median(lambda: grow_seeds(*moved), flags.repeats, "cuda")
+        numbers["milliseconds_an_image_cuda"] = round(1e3 * seconds / flags.batch, 3)
+    report(numbers, flags.json)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Time everything after the network: enlarging scores, CRF, argmax and PNG, for 500 x 375 pixels.
 
-    python benchmark/test_path.py [--json FILE]
+    python benchmark/test_path.py [--images FOLDER_OF_PHOTOGRAPHS] [--json FILE]
 
 Beside it the released path: scipy's zoom of the scores and the original dense CRF, one image after
 another. That CRF is timed through the package pydensecrf2, if it is installed (pip install
@@ -22,17 +22,20 @@ from scipy.ndimage import zoom
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from crf import photographs
 from timing import median, report
 
 import densecrf
 from datalist.spec import palette
-from utils.infer import refine
+from utils.infer import most_probable, refine
 from utils.output import upsample, write_label
 
 
 @dataclass(frozen=True)
 class Flags:
-    images: int = 8
+    images: str | None = None
+    """Folder of photographs; without, smooth random pictures stand for them."""
+    count: int = 8
     """Images of one pass."""
     classes: int = 21
     """Classes with background."""
@@ -44,15 +47,12 @@ class Flags:
     """File for the numbers."""
 
 
-def draw(seed: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """A photograph uint8 (375, 500, 3) and scores float32 (classes, 41, 41) that follow it."""
+def draw(seed: int, classes: int) -> np.ndarray:
+    """Smooth scores of a network, float32 (classes, 41, 41)."""
     rng = np.random.default_rng(seed)
-    coarse = rng.integers(0, 256, (7, 9, 3)).astype(np.uint8)
-    image = cv2.resize(coarse, (500, 375), interpolation=cv2.INTER_CUBIC)
-    image = np.clip(image + rng.normal(0, 6, image.shape), 0, 255).astype(np.uint8)
     logit = cv2.resize(rng.normal(0, 3, (6, 6, classes)), (41, 41), interpolation=cv2.INTER_CUBIC)
     power = np.exp(logit.transpose(2, 0, 1))
-    return image, (power / power.sum(0)).astype(np.float32)
+    return (power / power.sum(0)).astype(np.float32)
 
 
 def enlarged(score: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -63,7 +63,7 @@ def enlarged(score: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def ours(image: np.ndarray, score: np.ndarray, path: Path) -> np.ndarray:
     score = refine(upsample(score, image.shape[:2]), image, densecrf.preset("sec-test"))
-    label = score.argmax(0).astype(np.uint8)
+    label = most_probable(score, np.arange(len(score)))
     write_label(path, label)
     return label
 
@@ -87,15 +87,17 @@ def released(image: np.ndarray, score: np.ndarray, path: Path) -> np.ndarray:
 
 
 def main(flags: Flags) -> None:
-    cases = [draw(seed, flags.classes) for seed in range(flags.images)]
+    images = photographs(flags.images, flags.count, np.random.default_rng(0))
+    images = [np.ascontiguousarray(image) for image in images]
+    cases = [(image, draw(seed, flags.classes)) for seed, image in enumerate(images)]
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(flags.threads) as pool:
-        paths = [Path(name) / f"{n}.png" for n in range(flags.images)]
+        paths = [Path(name) / f"{n}.png" for n in range(flags.count)]
 
         def run() -> list[np.ndarray]:
             return list(pool.map(lambda case, path: ours(*case, path), cases, paths))
 
         labels = run()
-        seconds = median(run, flags.times) / flags.images
+        seconds = median(run, flags.times) / flags.count
         numbers = {"threads": flags.threads, "seconds_an_image_ours": seconds}
         try:
             other = released(*cases[0], paths[0])

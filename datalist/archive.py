@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import os
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -18,6 +20,11 @@ FLOOR = 64 << 20
 """Bytes that any file may unpack to."""
 RATIO = 100
 """How often its own size a longer file may unpack to; cue files reach 4 to 10."""
+DAMAGE = (
+    *(ValueError, TypeError, SyntaxError, OverflowError, MemoryError, KeyError),
+    tokenize.TokenError,
+)
+"""What numpy raises over the heads of arrays."""
 
 
 def read_packed(path: Path, limit: int) -> bytes:
@@ -84,7 +91,7 @@ def read_npz(path: Path, wanted: Mapping[str, tuple[str, int]]) -> dict[str, np.
             if sum(members[f"{name}.npy"].file_size for name in wanted) > budget:
                 raise DataError(f"{path} unpacks to more than {budget >> 20} MiB: not read.")
             return {
-                name: _read_array(archive, members[f"{name}.npy"], kinds, dimensions)
+                name: _read_member(archive, f"{name}.npy", kinds, dimensions)
                 for name, (kinds, dimensions) in wanted.items()
             }
     except DataError:
@@ -93,30 +100,57 @@ def read_npz(path: Path, wanted: Mapping[str, tuple[str, int]]) -> dict[str, np.
         raise DataError(f"cannot read {path}: {error.strerror or error}.") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
         raise DataError(f"{path} is damaged or not an .npz file: make it again.") from None
-    except (ValueError, TypeError, SyntaxError, OverflowError, MemoryError, KeyError) as error:
-        raise DataError(f"{path} holds a damaged array ({str(error)[:80]}).") from None
+    except DAMAGE as error:
+        raise DataError(f"{path} holds a damaged array ({_line(error)}).") from None
 
 
-def _read_array(
-    archive: zipfile.ZipFile, info: zipfile.ZipInfo, kinds: str, dimensions: int
-) -> np.ndarray:
+def _read_member(archive: zipfile.ZipFile, name: str, kinds: str, dimensions: int) -> np.ndarray:
+    with archive.open(name) as file:
+        try:
+            return _read_array(file, kinds, dimensions)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+
+
+def read_npy(path: Path, kinds: str, dimensions: int) -> np.ndarray:
+    """Read a .npy of an array, checked before memory is taken for it.
+
+    Args:
+        path: the file.
+        kinds, dimensions: kinds of dtype and number of dimensions, as in `read_npz`.
+
+    Errors: DataError where it is no such file.
+    """
+    try:
+        with open(path, "rb") as file:
+            return _read_array(file, kinds, dimensions)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}.") from None
+    except DAMAGE as error:
+        raise DataError(f"{path} is no readable array ({_line(error)}).") from None
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:80]
+
+
+def _read_array(file: IO[bytes], kinds: str, dimensions: int) -> np.ndarray:
     # numpy's own reader takes memory for the shape that the header states before it has seen the
     # data, and a header can state anything.
-    with archive.open(info) as file:
-        version = np.lib.format.read_magic(file)
-        if version == (1, 0):
-            shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-        elif version == (2, 0):
-            shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
-        else:
-            raise ValueError(f"array format {version} is not known")
-        if dtype.hasobject or dtype.kind not in kinds or len(shape) != dimensions:
-            raise ValueError(f"{info.filename} is {dtype} of shape {shape}")
-        length = dtype.itemsize
-        for side in shape:
-            length *= side
-        data = file.read(length + 1)
-        if len(data) != length:
-            raise ValueError(f"{info.filename} is not as long as its shape {shape}")
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    elif version == (2, 0):
+        shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
+    else:
+        raise ValueError(f"array format {version} is not known")
+    if dtype.hasobject or dtype.kind not in kinds or len(shape) != dimensions:
+        raise ValueError(f"it is {dtype} of shape {shape}")
+    length = dtype.itemsize
+    for side in shape:
+        length *= side
+    data = file.read(length + 1)
+    if len(data) != length:
+        raise ValueError(f"it is not as long as its shape {shape}")
     array = np.frombuffer(data, dtype)
     return array.reshape(shape, order="F" if fortran else "C")

@@ -20,6 +20,7 @@ import numpy as np
 
 from datalist import DataError
 from datalist.archive import read_npz, write_npz
+from datalist.cell import resolve_conflicts
 from datalist.image import read_mask
 from datalist.pickled import read_cues
 from datalist.spec import HERE, IGNORE, safe_id
@@ -288,77 +289,30 @@ def pack(folder: str | Path, path: str | Path, num_classes: int | None = None) -
     return cues
 
 
-def resolve_conflicts(cue: np.ndarray) -> np.ndarray:
-    """Give each cell that several classes claim to the class with the smaller region.
-
-    Regions are counted before anything is taken away. Between regions of one size the lower class
-    index wins, and any class wins against background.
-
-    Args:
-        cue: bool (C, h, w).
-
-    Returns:
-        bool (C, h, w) with at most one class in a cell.
-
-    Source: Kolesnikov and Lampert, ECCV 2016, on localization cues.
-    """
-    classes, height, width = cue.shape
-    area = cue.reshape(classes, -1).sum(axis=1)
-    order = np.lexsort((np.arange(classes), np.arange(classes) == 0, area))
-    free = np.ones((height, width), bool)
-    resolved = np.zeros_like(cue)
-    for index in order:
-        resolved[index] = cue[index] & free
-        free &= ~cue[index]
-    return resolved
-
-
-def merge(foreground: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """Join the cues of the foreground and the background network, conflicts resolved.
-
-    Args:
-        foreground: bool (K, h, w), one channel per class without background.
-        background: bool (h, w).
-
-    Returns:
-        bool (K + 1, h, w).
-    """
-    return resolve_conflicts(np.concatenate([background[None], foreground]))
-
-
-def merge_files(first: CueFile, second: CueFile) -> CueFile:
-    """Join the cues of two files of one grid and one set of classes, conflicts resolved.
+def merge_files(first: CueFile, second: CueFile, overlap: bool = False) -> CueFile:
+    """Join the cues of two files of one grid and one set of classes.
 
     An image that only one file has keeps its cues.
+
+    Args:
+        first, second: the files.
+        overlap: keep cells that several classes claim, as ascust/SEC-MXNet does. Its seeding loss
+            then asks for all of them at once, which no score can give. Without, as in SEC, whose
+            released cues have no such cell, the smaller region takes it.
     """
     if first.grid != second.grid or first.num_classes != second.num_classes:
         raise DataError(
             f"{first.source} ({first.num_classes} classes, grid {first.grid}) and {second.source} "
             f"({second.num_classes} classes, grid {second.grid}) do not fit each other."
         )
+    settle = np.asarray if overlap else resolve_conflicts
     return CueFile.collect(
         (
-            (name, resolve_conflicts(np.any([f[name] for f in (first, second) if name in f], 0)))
+            (name, settle(np.any([f[name] for f in (first, second) if name in f], 0)))
             for name in sorted({*first.ids, *second.ids})
         ),
         f"{first.source} and {second.source}",
     )
-
-
-def resize(cue: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """Bring a cue to another grid: each new cell takes the cell that its centre falls into.
-
-    Args:
-        cue: bool (C, h, w).
-        grid: (height, width) wanted.
-
-    Returns:
-        bool (C, height, width).
-    """
-    _, height, width = cue.shape
-    row = (2 * np.arange(grid[0]) + 1) * height // (2 * grid[0])
-    column = (2 * np.arange(grid[1]) + 1) * width // (2 * grid[1])
-    return cue[:, row[:, None], column]
 
 
 def _show(cues: CueFile) -> str:
@@ -390,6 +344,9 @@ def main(arguments: list[str] | None = None) -> None:
         alias = ["pack"] if name == "convert" else []
         command = commands.add_parser(name, help=line, description=line, aliases=alias)
         command.add_argument("cues", nargs=2 if name == "merge" else 1, type=Path)
+        if name == "merge":
+            note = "keep cells of several classes, as SEC-MXNet does"
+            command.add_argument("--overlap", action="store_true", help=note)
         if name != "show":
             command.add_argument("out", type=Path, help="cue file to write (.npz)")
         command.add_argument("--num-classes", type=int, help="classes, background counted")
@@ -399,7 +356,7 @@ def main(arguments: list[str] | None = None) -> None:
         files = [CueFile.open(path, flags.num_classes, flags.index) for path in flags.cues]
         cues = files[0]
         if flags.command == "merge":
-            cues = merge_files(*files)
+            cues = merge_files(*files, flags.overlap)
         if flags.command != "show":
             cues.write(flags.out)
             print(flags.out)

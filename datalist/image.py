@@ -118,7 +118,8 @@ def write_mask(path: Path, mask: np.ndarray) -> None:
     picture = Image.fromarray(np.ascontiguousarray(mask, np.uint8), "L")
     picture.putpalette(palette(256).tobytes())
     with replacing(path) as part:
-        picture.save(part, "PNG")
+        # Runs of one value are what a mask is made of: half the time of zlib's default.
+        picture.save(part, "PNG", compress_type=zlib.Z_RLE)
 
 
 def _opened(path: Path) -> Image.Image:
@@ -134,7 +135,7 @@ def _opened(path: Path) -> Image.Image:
         # Damaged heads raise a dozen types in Pillow's plugins, struct.error among them.
         if isinstance(error, OSError) and error.errno:
             raise DataError(f"cannot read {path}: {os.strerror(error.errno)}.") from None
-        raise DataError(f"{path} is not a readable image.") from None
+        raise DataError(f"{path} is not a readable image (JPEG, PNG, BMP or WebP).") from None
     if image.width * image.height > PIXEL_LIMIT:
         image.close()
         raise DataError(f"{path} has more than {PIXEL_LIMIT >> 20} million pixels: scale it down.")

@@ -20,8 +20,8 @@ from tqdm import tqdm
 from datalist import DataError
 from datalist.convert import draw_objects
 from datalist.image import write_mask
-from datalist.spec import plain, safe_id
-from datalist.tag import read_instances, stem, write_tags
+from datalist.spec import plain
+from datalist.tag import image_id, read_instances, write_tags
 
 CATEGORY = (
     "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "bird", "cat",
@@ -83,7 +83,7 @@ def build(arguments: Arguments) -> int:
         (draft / "classes.txt").write_text("\n".join(classes) + "\n", encoding="utf-8")
         tags = {}
         for image in tqdm(images, desc="masks", leave=False, disable=None):
-            name = safe_id(stem(image["file_name"]))
+            name = image_id(image["file_name"])
             mask = draw_objects(image, objects[image["id"]], index, source)
             write_mask(draft / "SegmentationClass" / f"{name}.png", mask)
             tags[name] = sorted({index[one["category_id"]] for one in objects[image["id"]]})

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from datalist import DataError
+from datalist.archive import read_npy
 from datalist.cue import CueFile
 from datalist.image import read_mask
 
@@ -31,13 +32,8 @@ def read_saliency(path: Path) -> np.ndarray:
     """
     if path.suffix == ".png":
         return read_mask(path).astype(np.float32) / 255
-    try:
-        saliency = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} is no readable .npy array of numbers ({error}).") from None
-    if not isinstance(saliency, np.ndarray) or saliency.ndim != 2 or not saliency.size:
-        raise DataError(f"{path} is no saliency map: one has the shape (height, width).")
-    if saliency.dtype.kind not in "fiub" or not (saliency.min() >= 0 and saliency.max() <= 1):
+    saliency = read_npy(path, "fiub", 2)
+    if not saliency.size or not (saliency.min() >= 0 and saliency.max() <= 1):
         raise DataError(f"{path}: saliency is a number from 0 to 1, here it is something else.")
     return saliency.astype(np.float32)
 

@@ -31,5 +31,6 @@ def constrain_loss(
     score = score.clamp_min(torch.finfo(score.dtype).eps)
     if clip is not None:
         return (target * torch.log((target / score).clamp(*clip))).sum(dim=1).mean()
-    log = torch.log(score)
-    return (torch.special.xlogy(target, target) - target * log).sum(dim=1).mean()
+    # 0 log 0 is 0: the smallest number above 0 has a logarithm, and times 0 it is nothing.
+    log = torch.log(target.clamp_min(torch.finfo(target.dtype).tiny))
+    return -(target * (torch.log(score) - log)).sum() * target.shape[1] / target.numel()

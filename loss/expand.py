@@ -38,10 +38,14 @@ def rank_pool(score: Tensor, decay: float) -> Tensor:
     flat = score.flatten(-2)
     if decay == 0:
         return flat.amax(dim=-1)
-    ordered = flat.sort(dim=-1, descending=True).values
+    return flat.sort(dim=-1, descending=True).values @ rank_weight(flat, decay)
+
+
+def rank_weight(flat: Tensor, decay: float) -> Tensor:
+    """Weights 1, decay, decay^2, ... that sum to 1, for maps (..., positions), (positions,)."""
     rank = torch.arange(flat.shape[-1], dtype=torch.float64, device=flat.device)
     weight = decay**rank
-    return ordered @ (weight / weight.sum()).to(flat.dtype)
+    return (weight / weight.sum()).to(flat.dtype)
 
 
 def expand_loss(
@@ -63,7 +67,6 @@ def expand_loss(
     of present classes and the background are sorted, which changes no value.
     """
     eps = torch.finfo(score.dtype).eps
-    foreground = score[:, 1:]
     present = tag > 0
     absent = ~present
 
@@ -72,9 +75,15 @@ def expand_loss(
         share = member.to(log.dtype) / member.sum(dim=1, keepdim=True).clamp_min(1)
         return (log * share[member]).sum() / len(member)
 
-    pooled = rank_pool(foreground[present], decay_foreground)
-    peak = foreground.flatten(2).amax(dim=2)[absent]
-    background = rank_pool(score[:, 0], decay_background)
+    # All maps that want sorting, the backgrounds first: one long call, which threads share.
+    every = torch.arange(len(score), device=score.device)
+    image, label = present.nonzero(as_tuple=True)
+    maps = score[torch.cat((every, image)), torch.cat((0 * every, label + 1))].flatten(1)
+    ordered = maps.sort(dim=1, descending=True).values
+    background = ordered[: len(score)] @ rank_weight(maps, decay_background)
+    pooled = ordered[len(score) :] @ rank_weight(maps, decay_foreground)
+    # `max` sends its gradient to one position; `amax` would look for all that are as high.
+    peak = score.flatten(2).max(dim=2).values[:, 1:][absent]
     return (
         -image_mean(pooled.clamp_min(eps).log(), present)
         - image_mean((1 - peak).clamp_min(eps).log(), absent)

@@ -18,5 +18,5 @@ def floor_softmax(logit: Tensor, floor: float = 1e-4) -> Tensor:
     """
     if logit.dtype in (torch.float16, torch.bfloat16):
         logit = logit.float()
-    score = torch.softmax(logit, dim=1) + floor
-    return score / score.sum(dim=1, keepdim=True)
+    # Probabilities sum to 1: what they are divided by after the floor is a number, not a map.
+    return (torch.softmax(logit, dim=1) + floor) / (1 + logit.shape[1] * floor)

@@ -17,9 +17,9 @@ def seed_loss(score: Tensor, cue: Tensor) -> Tensor:
     Source: Kolesnikov and Lampert, ECCV 2016, L_seed; background and foreground cues share
     one normaliser. Differs: the guard for images without cues.
     """
-    cue = cue > 0
-    count = cue.sum(dim=(1, 2, 3)).clamp_min(1).to(score.dtype)
-    image = cue.nonzero()[:, 0]
     # A cue marks one element in a hundred: taking those alone spares the logarithm of the others.
-    log = torch.log(score[cue].clamp_min(torch.finfo(score.dtype).eps))
+    place = (cue if cue.dtype == torch.bool else cue > 0).flatten().nonzero()[:, 0]
+    log = torch.log(score.flatten()[place].clamp_min(torch.finfo(score.dtype).eps))
+    image = torch.div(place, score[0].numel(), rounding_mode="floor")
+    count = torch.bincount(image, minlength=len(score))
     return -(log / count[image]).sum() / len(score)

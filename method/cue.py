@@ -17,7 +17,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from datalist.dataset import Images
-from method.recipe import RESNET, SMALL, SMALL_RESNET, SMOKE, VGGRecipe
+from method.recipe import MXNET, RESNET, SMALL, SMALL_RESNET, SMOKE, VGGRecipe
 from method.stage import Stage
 from network.resnet import BackgroundCueResNet, ForegroundCueResNet
 from network.vgg import BackgroundCueVGG, ForegroundCueVGG
@@ -28,7 +28,7 @@ class CueRecipe(VGGRecipe):
     """Solver of weak-localization: SEC's own with a longer first plateau."""
 
     weights: str = "torchvision"
-    """Start from: none, torchvision, or the path of a state dict."""
+    """Start from: none, torchvision, timm:NAME, or the path of a state dict."""
     decay_every: int = 4000
     """Steps between two cuts of the learning rate (the author, SEC issue 8)."""
     threshold: float = 0.2
@@ -71,9 +71,8 @@ class ForegroundCue(Classifier):
 
     recipes: ClassVar = {
         "paper": CueRecipe(pool=(2, 2, 2, 0, 0), dilation=(1,) * 5),
-        "paper-resnet50": CueRecipe(
-            **RESNET, pool=(2, 2, 2, 1, 1), dilation=(1,) * 5, decay_every=2000
-        ),
+        "mxnet": CueRecipe(**MXNET, pool=(2, 2, 2, 0, 0), dilation=(1,) * 5),
+        "paper-resnet50": CueRecipe(**RESNET, pool=(2, 2, 2, 1, 1), dilation=(1,) * 5),
         "small": CueRecipe(**SMALL_FOREGROUND),
         "small-resnet50": CueRecipe(
             **{**SMALL_FOREGROUND, **SMALL_RESNET, "pool": (2, 2, 1, 1, 1)}
@@ -144,9 +143,8 @@ class BackgroundCue(Classifier):
 
     recipes: ClassVar = {
         "paper": BackgroundCueRecipe(),
-        "paper-resnet50": BackgroundCueRecipe(
-            **RESNET, layer="layer2.1", dropout=0.0, decay_every=2000
-        ),
+        "mxnet": BackgroundCueRecipe(**MXNET, dropout=0.0),
+        "paper-resnet50": BackgroundCueRecipe(**RESNET, layer="layer2.1", dropout=0.0),
         "small": BackgroundCueRecipe(**SMALL_BACKGROUND),
         "small-resnet50": BackgroundCueRecipe(
             **{**SMALL_BACKGROUND, **SMALL_RESNET, "pool": (2, 2, 1, 1, 1), "layer": "layer2.0"}

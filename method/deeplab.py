@@ -46,7 +46,11 @@ SMALL_DEEPLAB = {**SMALL_BASE, **SMALL_RESNET_PLUS, "steps": 500}
 
 
 class DeepLab(Pseudo):
-    """Cross entropy on masks at their full size."""
+    """Cross entropy on masks at their full size.
+
+    Source: core/networks.py of the released RecurSeed code (last convolution 3 x 3 without bias).
+    Differs: stride 16 at test too.
+    """
 
     recipes: ClassVar = {
         "paper": DeepLabRecipe(),
@@ -59,7 +63,7 @@ class DeepLab(Pseudo):
         self.fit = recipe.fit
         self.network = DeepLabV3Plus(
             spec.num_classes, recipe.low, recipe.hidden, recipe.rates, recipe.dropout,
-            **recipe.trunk(),
+            kernel=3, bias=False, **recipe.trunk(),
         )  # fmt: skip
 
     def losses(self, batch: dict, step: int) -> dict[str, Tensor]:

@@ -36,7 +36,8 @@ class PyramidRecipe(VGGRecipe):
     backbone: Literal["vgg16", "resnet101"] = "vgg16"
     """Trunk; the paper has both. `hidden` and `dropout` shape VGG16's branches alone."""
     weights: str = "torchvision"
-    """Start from: none, torchvision, or a state dict (the paper: VGG16 with fc6, fc7 reduced)."""
+    """Start from: none, torchvision, timm:NAME, or a state dict (the paper: VGG16 with fc6 and fc7
+    reduced)."""
     rates: tuple[int, ...] = RATES
     """Dilation of each branch's fc6 (train-s.prototxt)."""
     crf: str = "sec-test"
@@ -192,7 +193,8 @@ class RetrainRecipe(PyramidRecipe, PseudoRecipe):
     """Flip half of the training images, with their masks."""
 
 
-SMALL_RETRAIN = {**SMALL_DSRG, "lr": 1e-3, "steps": 300}
+# Objects of `scenes` on three test scales: a network from scratch must have seen them so.
+SMALL_RETRAIN = {**SMALL_DSRG, "steps": 800, "scale": (0.75, 1.25)}
 
 
 class Retrain(Pseudo):

@@ -5,8 +5,8 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Hyper-parameters of one stage; each stands here or in a subclass and nowhere else."""
+class DataRecipe:
+    """What is learned from."""
 
     dataset: str = "scenes"
     """voc, coco, scenes, or the path of a folder in VOC layout."""
@@ -14,18 +14,24 @@ class Recipe:
     """Where voc, coco or scenes lies; empty: data/VOC2012, data/COCO2014, data/scenes."""
     split: str = "train"
     """Id list to train on."""
+    size: tuple[int, int] = (321, 321)
+    """Height and width of the network's input, pixels."""
+    mirror: bool = False
+    """Flip half of the training images, with their cues or masks."""
+
+
+@dataclass(frozen=True)
+class Recipe(DataRecipe):
+    """Start, length and optimiser; defaults without a source: solver.prototxt of SEC."""
+
     seed: int = 0
     """Seed of the weights, the order of images, the augmentation and dropout."""
     steps: int = 8000
     """Optimiser steps."""
     batch: int = 15
     """Images a step, over all devices together."""
-    size: tuple[int, int] = (321, 321)
-    """Height and width of the network's input, pixels."""
-    mirror: bool = False
-    """Flip half of the training images, with their cues or masks."""
     weights: str = "none"
-    """Start from: none, torchvision, or the path of a state dict."""
+    """Start from: none, torchvision, timm:NAME, or the path of a state dict."""
     convention: Literal["torchvision", "caffe"] = "torchvision"
     """Mean, scale and channel order that the weights expect."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -67,7 +73,10 @@ class TrunkRecipe(Recipe):
     dilation: tuple[int, ...] = (1, 1, 1, 1, 2)
     """Dilation of each block's convolutions."""
     dropout: float = 0.5
-    """Probability of dropping single elements after fc6 and fc7 (train.prototxt of SEC)."""
+    """Probability of dropping single elements after fc6 and fc7 (train.prototxt of SEC).
+    SEC-MXNet drops in its foreground network and in SEC on ResNet-50, after fc6, but neither in its
+    background network nor in SEC on VGG16. Ours: as in SEC, for thousands of steps see the same
+    images; the recipes "mxnet" and "paper-resnet50" follow SEC-MXNet."""
     norm: bool = False
     """Batch normalisation that learns its statistics, for training from scratch (ours). Without,
     VGG16 has none, and ResNet-50 keeps the statistics of its weights (SEC-MXNet)."""
@@ -165,15 +174,17 @@ SMALL = {
 }
 """What all small recipes on VGG16 share (ours): a narrow network."""
 
+MXNET = {"size": (320, 320), "mirror": True, "decay_every": 2000}
+"""What all recipes of ascust/SEC-MXNet share, beside what SEC has too (cores/config.py)."""
+
 RESNET = {
+    **MXNET,
     "backbone": "resnet50",
     "width": (64, 64, 128, 256, 512),
     "depth": (1, 3, 4, 6, 3),
     "window": 3,
-    "size": (320, 320),
-    "mirror": True,
 }
-"""What all recipes on ResNet-50 share (cores/config.py and symbols of ascust/SEC-MXNet)."""
+"""What all recipes on ResNet-50 share (symbols of ascust/SEC-MXNet)."""
 
 SMALL_RESNET = {"backbone": "resnet50", "width": (24, 12, 16, 24, 32), "window": 3}
 """What changes the small recipes to a narrow ResNet (ours)."""

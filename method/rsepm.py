@@ -112,15 +112,15 @@ class RSEPMRecipe(ResNetRecipe):
 SMALL_RSEPM = {
     **SMALL_BASE,
     **SMALL_RESNET_PLUS,
-    "steps": 900,
+    "steps": 600,
     "jitter": (0.0, 0.0, 0.0, 0.0),
     "average": 0.98,
     "average_ramp": 50.0,
     "levels": (4, 5),
     "refine": 2,
     "refine_dilations": (1, 2, 4),
-    "recursion_epoch": 4,
-    "mix_epoch": 7,
+    "recursion_epoch": 3,
+    "mix_epoch": 5,
 }
 SMOKE_RSEPM = {**SMOKE_RESNET_PLUS, "recursion_epoch": 0, "mix_epoch": 0}
 
@@ -227,11 +227,9 @@ class RecurSeed(Stage):
                 recipe.correlation_second,
             )
             refined = self.refine(image, resize(correlated, image.shape[-2:]))
-        return {
-            "cam": cam,
-            "correlated": correlated,
-            "refined": refined * tag[:, :, None, None] * inside,
-        }
+            # Over its maximum, as the maps that learn it are.
+            refined = activation(refined * tag[:, :, None, None] * inside)
+        return {"cam": cam, "correlated": correlated, "refined": refined}
 
     def refine(self, image: Tensor, score: Tensor) -> Tensor:
         """Scores (N, C, h, w) after PAMR on images of their size."""

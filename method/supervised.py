@@ -1,6 +1,6 @@
 """Learning from masks: the true ones, which is the ceiling, or those that another network made."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import torch
@@ -10,22 +10,18 @@ from datalist import DataError
 from datalist.dataset import Images
 from datalist.spec import IGNORE
 from method.recipe import Recipe
-from method.sec import SEC, SECRecipe
+from method.sec import SEC, FieldOfView, FOVRecipe
 from method.stage import Stage
 from network.normalise import mean_colour
 from network.weight import load_all
 
 
-@dataclass(frozen=True)
-class SupervisedRecipe(SECRecipe):
-    """SEC's network and schedule; the cue file and the loss weights play no part."""
-
-
-class Supervised(SEC):
+class Supervised(FieldOfView):
     """Cross entropy on true masks at the network's own resolution."""
 
     recipes: ClassVar = {
-        name: SupervisedRecipe(**vars(recipe)) for name, recipe in SEC.recipes.items()
+        name: FOVRecipe(**{field.name: getattr(recipe, field.name) for field in fields(FOVRecipe)})
+        for name, recipe in SEC.recipes.items()
     }
 
     def dataset(self) -> Images:
@@ -42,6 +38,11 @@ class Supervised(SEC):
     def losses(self, batch: dict, step: int) -> dict[str, Tensor]:
         logit = self.forward(batch["image"])
         return {"segment": segment_loss(logit, shrink(batch["mask"], logit.shape[-2:]), self)}
+
+    @torch.no_grad()
+    def panels(self, batch: dict) -> dict[str, Tensor]:
+        """The masks learned from, and the prediction."""
+        return {"mask": batch["mask"], "prediction": self.scores(batch["image"]).argmax(1)}
 
 
 @dataclass(frozen=True)
@@ -91,14 +92,10 @@ class Pseudo(Stage):
         )
 
     losses = Supervised.losses
+    panels = Supervised.panels
 
     def scores(self, image: Tensor, tag: Tensor | None = None) -> Tensor:
         return torch.softmax(self.forward(image), dim=1)
-
-    @torch.no_grad()
-    def panels(self, batch: dict) -> dict[str, Tensor]:
-        """The masks learned from, and the prediction."""
-        return {"mask": batch["mask"], "prediction": self.scores(batch["image"]).argmax(1)}
 
 
 def shrink(mask: Tensor, size: tuple[int, int]) -> Tensor:

@@ -12,7 +12,6 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 import tyro
@@ -24,15 +23,13 @@ from datalist.augment import warp_mask
 from datalist.cue import CueFile
 from datalist.dataset import Images
 from datalist.image import read_mask
-from datalist.spec import IGNORE, palette, resolve
+from datalist.spec import IGNORE, resolve
 from loss import floor_softmax
 from method.dsrg import DSRG, class_map
 from method.sec import grid_size
+from utils.figure import marked, sheet
 from utils.loop import Interrupted, Run, train
 from utils.output import write_text
-
-ENLARGE = 2
-"""Pixels of the figure for a pixel of the network's input."""
 
 
 @dataclass(frozen=True)
@@ -142,33 +139,17 @@ def measure(seed: np.ndarray, truth: np.ndarray) -> tuple[float, float, float]:
 
 
 def figure(folder: Path, path: Path) -> None:
-    """Rows of image | truth | cue | grown seeds at the start, the middle and the end."""
+    """Rows of image | cues | seeds grown at the start, the middle and the end | truth."""
     files = sorted(folder.glob("*.npz"))
     chosen = [files[0], files[len(files) // 2], files[-1]]
     data = [dict(np.load(file)) for file in chosen]
     first = data[0]
     rows = []
     for k, image in enumerate(first["image"]):
-        maps = [first["truth"][k], first["cue"][k], *(d["grown"][k] for d in data)]
-        size = (image.shape[1] * ENLARGE, image.shape[0] * ENLARGE)
-        row = [cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)]
-        for label in maps:
-            large = cv2.resize(label.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-            colour = palette(256)
-            colour[IGNORE] = 235
-            row.append(colour[large])
-        gap = np.full((size[1], 6, 3), 255, np.uint8)
-        row = [part for panel in row for part in (panel, gap)][:-1]
-        rows.append(np.concatenate(row, 1))
-    gap = np.full((6, rows[0].shape[1], 3), 255, np.uint8)
-    sheet = np.concatenate([part for row in rows for part in (row, gap)][:-1])
-    steps = [int(file.stem) for file in chosen]
-    titles = ["image", "truth", "cues", *(f"grown, step {step}" for step in steps)]
-    head = np.full((26, sheet.shape[1], 3), 255, np.uint8)
-    for column, title in enumerate(titles):
-        place = (column * (size[0] + 6) + 2, 18)
-        cv2.putText(head, title, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
-    cv2.imwrite(str(path), np.concatenate([head, sheet])[..., ::-1])
+        maps = [first["cue"][k], *(d["grown"][k] for d in data), first["truth"][k]]
+        rows.append([image, *(marked(image, label) for label in maps)])
+    steps = [f"grown, step {int(file.stem)}" for file in chosen]
+    sheet(path, rows, ("image", "cues", *steps, "truth"), size=(150, 160))
 
 
 def main(flags: Flags) -> None:

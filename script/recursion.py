@@ -50,7 +50,7 @@ class Flags:
     """Draw the mean curves of these runs into a picture, and train nothing."""
     out: Path = Path("out/recursion")
     """Folder of the run."""
-    images: int = 200
+    images: int = 80
     """Training images that the numbers are taken on."""
     quiet: bool = field(default=False)
     """No progress bar."""

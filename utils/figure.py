@@ -1,91 +1,85 @@
-"""Redraw the README's figure of SEC from a finished chain (python -m utils.figure OUT)."""
+"""Sheets of pictures for the README: rows of one size with titles above and beside."""
 
-import argparse
-import sys
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import matplotlib
 
 matplotlib.use("Agg")
-import cv2
 import numpy as np
 from matplotlib import pyplot as plt
+from numpy.typing import NDArray
+from PIL import Image
 
-from datalist import DataError
-from datalist.cue import CueFile
-from datalist.image import read_image, read_mask
-from datalist.spec import IGNORE, Spec, resolve
-from datalist.tag import read_tags
-from utils.output import blend, output_path, read_label
-
-
-def cue_map(cue: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Class index of each cue cell, 255 elsewhere: bool (C, h, w) to uint8 `size`."""
-    label = np.where(cue.any(0), cue.argmax(0), IGNORE).astype(np.uint8)
-    return cv2.resize(label, size[::-1], interpolation=cv2.INTER_NEAREST)
+from datalist.archive import replacing
+from datalist.spec import IGNORE
+from utils.output import blend
 
 
-def training(spec: Spec, cues: CueFile, ids: list[str]) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """For each image its tags as a title, the image, and its cues laid over it."""
-    tags = read_tags(spec, ids)
-    shown = []
-    for name in ids:
-        image = read_image(spec.image_path(name))
-        title = ", ".join(spec.classes[index] for index in tags[name])
-        label = cue_map(cues[name], image.shape[:2])
-        faded = (image * 0.35 + 160).astype(np.uint8)
-        marked = np.where((label == IGNORE)[..., None], faded, blend(image, label, 0.85))
-        shown.append((title, image, marked))
-    return shown
-
-
-def draw(out: Path, spec: Spec, path: Path, columns: int) -> None:
-    """Write the figure: tagged images and their cues; test images, predictions and truth.
+def sheet(
+    path: Path,
+    rows: Sequence[Sequence[NDArray[np.uint8]]],
+    above: Sequence[str] = (),
+    beside: Sequence[str] = (),
+    size: tuple[int, int] = (200, 220),
+) -> None:
+    """Write pictures side by side, as JPEG or PNG by the name of the file.
 
     Args:
-        out: folder of the chain: cue/cue.npz and val/label.
-        spec: its data set.
-        path: picture to write.
-        columns: images a row.
+        path: the file.
+        rows: RGB pictures of any size, (H, W, 3), as many in each row.
+        above, beside: titles of the columns and rows; none if empty.
+        size: height and width of each picture on the sheet, pixels.
     """
-    cues = CueFile.open(out / "cue" / "cue.npz")
-    seen = training(spec, cues, spec.ids("train")[:columns])
-    # The first test images with more than one class: one alone shows little.
-    masks = {name: read_mask(spec.mask_path(name)) for name in spec.ids("val")[: 8 * columns]}
-    several = [name for name, mask in masks.items() if len(set(np.unique(mask)) - {0, IGNORE}) > 1]
-    rows = ["tagged image", "cues", "test image", "prediction", "truth"]
-    figure, axes = plt.subplots(len(rows), columns, figsize=(1.5 * columns + 0.4, 8.2))
-    for column in range(columns):
-        title, image, marked = seen[column]
-        name = several[column]
-        test = read_image(spec.image_path(name))
-        label = read_label(output_path(out / "val", "label", name))
-        shown = [image, marked, test, blend(test, label), blend(test, masks[name])]
-        for row, picture in enumerate(shown):
-            axis = axes[row, column]
-            axis.imshow(cv2.resize(picture, (220, 200), interpolation=cv2.INTER_CUBIC))
+    height, width = size
+    figure, axes = plt.subplots(
+        len(rows), len(rows[0]), squeeze=False, dpi=110,
+        figsize=(len(rows[0]) * width / 110 + 0.3, len(rows) * height / 110 + 0.3),
+    )  # fmt: skip
+    for line, row in zip(axes, rows):
+        for axis, picture in zip(line, row):
+            small = picture.shape[0] < height
+            how = cv2.INTER_CUBIC if small else cv2.INTER_AREA
+            axis.imshow(cv2.resize(picture, (width, height), interpolation=how))
             axis.set(xticks=[], yticks=[])
-            if column == 0:
-                axis.set_ylabel(rows[row], fontsize=9)
-        axes[0, column].set_title(title, fontsize=8)
+            axis.spines[:].set_visible(False)
+    for axis, title in zip(axes[0], above):
+        axis.set_title(title, fontsize=9)
+    for line, title in zip(axes, beside):
+        line[0].set_ylabel(title, fontsize=9)
     figure.tight_layout(pad=0.4)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    plt.close(figure)
+    with replacing(path) as draft:
+        kind = "JPEG" if path.suffix.lower() in (".jpg", ".jpeg") else "PNG"
+        Image.open(buffer).convert("RGB").save(draft, kind, quality=88, optimize=True)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m utils.figure", description=__doc__)
-    parser.add_argument("out", type=Path, help="folder of a finished script/sec.sh")
-    parser.add_argument("--dataset", default="scenes", help="its data set")
-    parser.add_argument("--root", default=None, help="where voc, coco or scenes lies")
-    parser.add_argument("--path", type=Path, default=Path("docs/sec.png"), help="picture to write")
-    parser.add_argument("--columns", type=int, default=6, help="images a row")
-    flags = parser.parse_args()
-    try:
-        draw(flags.out, resolve(flags.dataset, flags.root), flags.path, flags.columns)
-    except DataError as error:
-        sys.exit(f"error: {error}")
+def heat(image: NDArray[np.uint8], score: NDArray) -> NDArray[np.uint8]:
+    """Lay a map over its image, cold to hot.
+
+    Args:
+        image: RGB in [0, 255], (H, W, 3).
+        score: values in [0, 1], (h, w); brought to the image's size.
+    """
+    large = cv2.resize(score.astype(np.float32), image.shape[1::-1])
+    colour = matplotlib.colormaps["turbo"](large.clip(0, 1))[..., :3] * 255
+    return np.rint(0.35 * image + 0.65 * colour).astype(np.uint8)
 
 
-if __name__ == "__main__":
-    main()
+def marked(image: NDArray[np.uint8], label: NDArray) -> NDArray[np.uint8]:
+    """Lay places of classes over an image that is faded elsewhere.
+
+    Args:
+        image: RGB in [0, 255], (H, W, 3).
+        label: class indices, 255 = none, (h, w); brought to the image's size.
+    """
+    label = cv2.resize(label.astype(np.uint8), image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    faded = (image * 0.35 + 160).astype(np.uint8)
+    # Background cues show the image; every other place is faded or coloured.
+    return np.where((label == IGNORE)[..., None], faded, blend(image, label, 0.85))

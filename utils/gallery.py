@@ -39,7 +39,8 @@ def disagreement(
         return float((first != second)[counted].mean()) if counted.any() else 0.0
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        bar = tqdm(pool.map(one, ids), "compare", len(ids), unit=" images", disable=quiet)
+        found = pool.map(one, ids)
+        bar = tqdm(found, "compare", len(ids), unit=" images", disable=quiet, dynamic_ncols=True)
         return np.array(list(bar))
 
 

@@ -28,7 +28,7 @@ class Log:
                 try:
                     if json.loads(line)["step"] <= step:
                         kept.append(line)
-                except (ValueError, KeyError, TypeError):
+                except (ValueError, KeyError, TypeError, RecursionError):
                     break  # a line cut off by a kill is the last one
         write_text(self.path, "".join(line + "\n" for line in kept))
         self.file = open(self.path, "a", buffering=1)  # noqa: SIM115

@@ -24,6 +24,7 @@ from utils import checkpoint, distributed
 from utils.distributed import World, choose_device
 from utils.log import Log
 from utils.output import write_text
+from utils.record import command_line
 from utils.timer import Timer
 
 
@@ -92,6 +93,23 @@ class Draws(Sampler):
                     order = np.random.default_rng([self.seed, epoch]).permutation(self.length)
                 batch.append((int(order[draw % self.length]), draw))
             yield batch[self.share]
+
+
+class Speed:
+    """Images a second since the last call, for the progress bar.
+
+    Args:
+        batch: images a step.
+    """
+
+    def __init__(self, batch: int):
+        self.batch, self.last = batch, monotonic()
+
+    def __call__(self, steps: int) -> str:
+        now = monotonic()
+        found = steps * self.batch / max(now - self.last, 1e-9)
+        self.last = now
+        return f"{found:.0f}" if found >= 10 else f"{found:.2g}"
 
 
 class Interrupted(Exception):
@@ -167,7 +185,8 @@ def train(stage: Any, name: str, run: Run, place: World | None = None) -> bool:
     log = None
     if place.main:
         checkpoint.sweep(run.out)
-        write_text(run.out / "recipe.json", json.dumps({"stage": name, **asdict(recipe)}, indent=1))
+        made = {"stage": name, "command": command_line(), **asdict(recipe)}
+        write_text(run.out / "recipe.json", json.dumps(made, indent=1))
         log = Log(run.out, step)
     timer = Timer(device) if run.profile else None
     part = timer.part if timer else nullcontext_of
@@ -195,7 +214,10 @@ def train(stage: Any, name: str, run: Run, place: World | None = None) -> bool:
     stage.network.train()
     saved, began = monotonic(), step
     quiet = run.quiet or not place.main
-    bar = tqdm(total=recipe.steps, initial=step, desc=name, unit="step", disable=quiet)
+    bar = tqdm(
+        total=recipe.steps, initial=step, desc=name, unit="step", disable=quiet, dynamic_ncols=True
+    )
+    speed = Speed(recipe.batch)
     batches = iter(loader)
     try:
         while step < recipe.steps:
@@ -228,7 +250,8 @@ def train(stage: Any, name: str, run: Run, place: World | None = None) -> bool:
             if step % run.log_every == 0 or step == recipe.steps:
                 count = (step - 1) % run.log_every + 1
                 means = {key: value / count for key, value in meter.items()}
-                bar.set_postfix({key: f"{value:.3f}" for key, value in means.items()})
+                shown = {"images/s": speed(count)}
+                bar.set_postfix(shown | {key: f"{value:.3f}" for key, value in means.items()})
                 if log:
                     log.scalars(step, {"lr": lr, **means})
                 meter = {}

@@ -26,7 +26,8 @@ class Predictions:
     folder: as the user gave it.
     kind: "label" (palette PNG) or "score" (.npz).
     files: file of each image id.
-    background: whether the scores have a background channel, so that argmax decides.
+    background: whether the scores have a background channel, so that argmax decides; one that
+        is there without this is left out.
     tags: class indices that may occur in each image, beside background; None = all.
     """
 
@@ -40,9 +41,10 @@ class Predictions:
         """Scores (k, H, W) in 0..255 at the image's size, and their class indices (k,)."""
         stored = read_score(self.files[image_id])
         score, keys = stored.score, stored.keys
+        kept = np.ones(len(keys), bool) if self.background else keys > 0
         if self.tags is not None:
-            kept = np.isin(keys, [0, *self.tags[image_id]])
-            score, keys = score[kept], keys[kept]
+            kept &= np.isin(keys, [0, *self.tags[image_id]])
+        score, keys = score[kept], keys[kept]
         return upsample(score, stored.size), keys
 
     def label(self, image_id: str, threshold: float = 0.0) -> NDArray[np.uint8]:
@@ -124,7 +126,7 @@ def choose_ids(spec: Spec, split: str, predictions: Predictions, partial: bool) 
     """
     ids = spec.ids(split)
     found = [i for i in ids if i in predictions.files]
-    if not partial:
+    if not partial and found:
         _refuse(
             set(ids) - set(found),
             f"of {len(ids)} images in split '{split}' have no prediction in {predictions.folder}",

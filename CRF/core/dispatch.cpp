@@ -12,7 +12,7 @@ namespace densecrf {
 namespace {
 
 #if defined(DENSECRF_X86)
-// 0 = baseline, 1 = AVX2 and FMA, 2 = AVX-512 (F, BW, DQ, VL), the operating system's consent
+// 0 = baseline, 1 = AVX2, FMA and F16C, 2 = AVX-512 (F, BW, DQ, VL), the operating system's consent
 // included.
 int level() {
 #if defined(_MSC_VER) && !defined(__clang__)
@@ -20,15 +20,17 @@ int level() {
     __cpuid(r, 0);
     if (r[0] < 7) return 0;
     __cpuid(r, 1);
-    const bool fma = r[2] & (1 << 12), saved = r[2] & (1 << 27);
-    if (!fma || !saved) return 0;
+    const bool fma = r[2] & (1 << 12), saved = r[2] & (1 << 27), half = r[2] & (1 << 29);
+    if (!fma || !saved || !half) return 0;
     const unsigned long long state = _xgetbv(0);
     __cpuidex(r, 7, 0);
     if ((state & 6) != 6 || !(r[1] & (1 << 5))) return 0;
     const unsigned wanted = (1u << 16) | (1u << 17) | (1u << 30) | (1u << 31);
     return (state & 0xe0) == 0xe0 && ((unsigned)r[1] & wanted) == wanted ? 2 : 1;
 #else
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return 0;
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") ||
+        !__builtin_cpu_supports("f16c"))
+        return 0;
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                    __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")
                ? 2

@@ -1,13 +1,13 @@
 // Compiled once per instruction set, with contraction to fused multiply-adds off: a point on the
 // border of a simplex must fall to the side where the original program puts it, or vertices appear
-// or vanish. The same rules as in pass.cpp hold for standard-library templates.
+// or vanish. The same rules as in row.h hold for standard-library templates.
 #include <cmath>
 #include <cstdint>
 
 #include "pass.h"
 
 namespace densecrf {
-namespace DENSECRF_EMBED {
+namespace DENSECRF_SET {
 namespace {
 
 // Where points lie in the lattice A*_d (Adams et al. 2010, section 4).
@@ -90,5 +90,5 @@ void embed_double(int dim, int n, const double* feature, int32_t* base, int32_t*
     embed_any<double>(dim, n, feature, base, rank, weight);
 }
 
-}  // namespace DENSECRF_EMBED
+}  // namespace DENSECRF_SET
 }  // namespace densecrf

@@ -42,8 +42,12 @@ public:
 
 private:
     struct Buffer;
-    void blur(Buffer& buffer, int member, int members) const;
-    void load(const float* marginal, float* rows, int64_t begin, int64_t end) const;
+    void require_energy() const;
+    PixelPass pass(const Buffer& buffer, int member) const;
+    void sweep(Buffer& buffer, PixelPass& pass, int step, int member) const;
+    void load(const float* marginal, float* rows, Range range) const;
+    void propagate(Buffer& buffer, const float* marginal, PixelPass& pass, int member) const;
+    void spread(Buffer& buffer, int step, int member) const;
 
     int64_t pixels_;
     int labels_, row_;

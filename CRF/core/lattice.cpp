@@ -1,183 +1,18 @@
 #include "lattice.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
+#include "key.h"
 #include "team.h"
 
 namespace densecrf {
 namespace {
-
-// ---- points ----
-
-class ImagePoints : public Points {
-public:
-    ImagePoints(int height, int width, double sx, double sy, const uint8_t* image, const double* srgb)
-        : width_(width),
-          // A width that float32 rounds to zero would make 0 / 0 of the first row and column.
-          sx_(std::max(sx, 1e-30)),
-          sy_(std::max(sy, 1e-30)),
-          image_(image) {
-        dim = image ? 5 : 2;
-        count = (int64_t)height * width;
-        low.assign(dim, 0.0);
-        high = {(width - 1) / sx, (height - 1) / sy};
-        for (int c = 0; image && c < 3; ++c) {
-            srgb_[c] = srgb[c];
-            high.push_back(255 / srgb[c]);
-        }
-    }
-    void fill(int64_t first, int n, float* feature) const override { fill_as(first, n, feature); }
-    void fill(int64_t first, int n, double* feature) const override { fill_as(first, n, feature); }
-
-private:
-    template <typename T>
-    void fill_as(int64_t first, int n, T* feature) const {
-        int64_t y = first / width_, x = first % width_;
-        for (int i = 0; i < n; ++i) {
-            feature[i] = (T)x / (T)sx_;
-            feature[kBlock + i] = (T)y / (T)sy_;
-            if (++x == width_) x = 0, ++y;
-        }
-        for (int c = 0; c + 2 < dim; ++c)
-            for (int i = 0; i < n; ++i)
-                feature[(c + 2) * kBlock + i] = (T)image_[(first + i) * 3 + c] / (T)srgb_[c];
-    }
-    int width_;
-    double sx_, sy_, srgb_[3] = {};
-    const uint8_t* image_;
-};
-
-class FeaturePoints : public Points {
-public:
-    FeaturePoints(int d, int64_t n, const float* feature) : feature_(feature) {
-        dim = d;
-        count = n;
-        for (int j = 0; j < d; ++j) {
-            float least = n ? feature[j * n] : 0, most = least;
-            for (int64_t i = 0; i < n; ++i) {
-                const float x = feature[j * n + i];
-                if (!std::isfinite(x))
-                    throw std::invalid_argument("a feature is NaN or infinite; features must be finite");
-                least = std::min(least, x);
-                most = std::max(most, x);
-            }
-            low.push_back(least);
-            high.push_back(most);
-        }
-    }
-    void fill(int64_t first, int n, float* feature) const override { fill_as(first, n, feature); }
-    void fill(int64_t first, int n, double* feature) const override { fill_as(first, n, feature); }
-
-private:
-    template <typename T>
-    void fill_as(int64_t first, int n, T* feature) const {
-        for (int j = 0; j < dim; ++j)
-            for (int i = 0; i < n; ++i) feature[j * kBlock + i] = (T)feature_[j * count + first + i];
-    }
-    const float* feature_;
-};
-
-// ---- packed keys ----
-
-// Coordinates of a vertex, or base and ranks of a simplex, as bit fields of 64-bit words. No field
-// crosses a word, so that keys can be added word by word.
-struct Layout {
-    struct Field {
-        int word, shift;
-        int64_t low;
-    };
-    std::vector<Field> field;
-    int words = 1;
-    int used = 0;
-
-    void add(int64_t low, int64_t high) {
-        int bits = 1;
-        while (((uint64_t)(high - low) >> bits) != 0) ++bits;
-        if (used + bits > 64) ++words, used = 0;
-        field.push_back({words - 1, used, low});
-        used += bits;
-    }
-};
-
-// Open addressing; N words a key, 0 = as many as the layout says.
-template <int N>
-class KeyTable {
-public:
-    explicit KeyTable(int words) : words_(N > 0 ? N : words) { resize(1 << 12); }
-
-    int words() const { return N > 0 ? N : words_; }
-    int32_t size() const { return size_; }
-    const uint64_t* key(int32_t id) const { return keys_.data() + (size_t)id * words(); }
-
-    int32_t insert(const uint64_t* key, bool* fresh) {
-        size_t at = hash(key) & mask_;
-        for (; slot_[at].id >= 0; at = (at + 1) & mask_)
-            if (same(slot_[at], key)) return *fresh = false, slot_[at].id;
-        if (size_ == std::numeric_limits<int32_t>::max())
-            throw std::invalid_argument("the lattice has more than 2^31 vertices; use wider kernels");
-        const int32_t id = size_++;
-        slot_[at] = {key[0], id};
-        keys_.insert(keys_.end(), key, key + words());
-        *fresh = true;
-        if ((size_t)size_ * 2 > slot_.size()) resize(slot_.size() * 2);
-        return id;
-    }
-
-    int32_t find(const uint64_t* key) const {
-        size_t at = hash(key) & mask_;
-        for (; slot_[at].id >= 0; at = (at + 1) & mask_)
-            if (same(slot_[at], key)) return slot_[at].id;
-        return -1;
-    }
-
-    void fetch(const uint64_t* key) const {
-#if defined(__GNUC__) || defined(__clang__)
-        __builtin_prefetch(&slot_[hash(key) & mask_]);
-#else
-        (void)key;
-#endif
-    }
-
-private:
-    struct Slot {
-        uint64_t first;
-        int32_t id;
-    };
-    bool same(const Slot& slot, const uint64_t* key) const {
-        if (slot.first != key[0]) return false;
-        for (int w = 1; w < words(); ++w)
-            if (keys_[(size_t)slot.id * words() + w] != key[w]) return false;
-        return true;
-    }
-    size_t hash(const uint64_t* key) const {
-        uint64_t h = 0;
-        for (int w = 0; w < words(); ++w) {
-            h = (h ^ key[w]) * 0x9E3779B97F4A7C15ull;
-            h ^= h >> 29;
-        }
-        return (size_t)(h ^ (h >> 17));
-    }
-    void resize(size_t slots) {
-        slot_.assign(slots, Slot{0, -1});
-        mask_ = slots - 1;
-        for (int32_t id = 0; id < size_; ++id) {
-            size_t at = hash(key(id)) & mask_;
-            while (slot_[at].id >= 0) at = (at + 1) & mask_;
-            slot_[at] = {key(id)[0], id};
-        }
-    }
-    int words_;
-    int32_t size_ = 0;
-    size_t mask_ = 0;
-    Array<Slot> slot_;
-    Array<uint64_t> keys_;
-};
-
-// ---- construction ----
 
 struct Geometry {
     Layout simplex, vertex;
@@ -218,22 +53,15 @@ Geometry plan(const Points& points) {
     return plan;
 }
 
-// The share [begin, end) of member `member` of `members`, in whole blocks.
-void share(int64_t count, int member, int members, int64_t* begin, int64_t* end) {
-    const int64_t blocks = (count + kBlock - 1) / kBlock;
-    *begin = blocks * member / members * kBlock;
-    *end = std::min(count, blocks * (member + 1) / members * kBlock);
-}
-
 template <typename T>
-void embed_range(const Points& points, const Layout& layout, int64_t begin, int64_t end,
-                 uint64_t* key, float* weight) {
+void embed_range(const Points& points, const Layout& layout, Range range, uint64_t* key,
+                 float* weight) {
     const int d = points.dim;
     std::vector<T> feature((size_t)d * kBlock);
     std::vector<int32_t> base((size_t)(d + 1) * kBlock), rank((size_t)(d + 1) * kBlock);
     const int words = layout.words;
-    for (int64_t first = begin; first < end; first += kBlock) {
-        const int n = (int)std::min<int64_t>(kBlock, end - first);
+    for (int64_t first = range.begin; first < range.end; first += kBlock) {
+        const int n = (int)std::min<int64_t>(kBlock, range.end - first);
         points.fill(first, n, feature.data());
         float* w = weight + first * (d + 1);
         if constexpr (sizeof(T) == 4)
@@ -253,97 +81,123 @@ void embed_range(const Points& points, const Layout& layout, int64_t begin, int6
     }
 }
 
-uint64_t field_of(const Layout& layout, int index, const uint64_t* key) {
-    const Layout::Field& f = layout.field[index];
-    const bool last = index + 1 == (int)layout.field.size() || layout.field[index + 1].word != f.word;
-    const int bits = last ? 64 - f.shift : layout.field[index + 1].shift - f.shift;
-    const uint64_t mask = bits >= 64 ? ~0ull : (1ull << bits) - 1;
-    return (key[f.word] >> f.shift) & mask;
-}
-
+// Tables of so many rows at most stay in the caches while pixels splat to them.
+constexpr int64_t kSplatted = 32768;
 constexpr int kAhead = 16;  // lookups whose memory is asked for before it is needed
 
+// Numbers simplices and vertices in the order in which pixels come to them, and finds neighbours.
 template <int NS, int NV>
-void connect(const Geometry& plan, const Array<uint64_t>& keys, int d, Filter& filter) {
-    KeyTable<NS> simplices(plan.simplex.words);
-    KeyTable<NV> vertices(plan.vertex.words);
-    const int sw = simplices.words(), vw = vertices.words();
-    bool fresh;
-
-    // step[j]: what takes a vertex to its neighbour along axis j: +1 everywhere, -d at j.
-    std::vector<uint64_t> step((size_t)(d + 1) * vw, 0);
-    for (int j = 0; j <= d; ++j)
-        for (int i = 0; i < d; ++i) {
-            const Layout::Field& f = plan.vertex.field[i];
-            step[j * vw + f.word] += (uint64_t)(int64_t)(i == j ? -d : 1) << f.shift;
-        }
-
-    std::vector<int> axis(d + 1);
-    std::vector<uint64_t> at(vw), around((size_t)(d + 1) * vw);
-    filter.simplex.resize(filter.pixels);
-    for (int64_t p = 0; p < filter.pixels; ++p) {
-        const uint64_t* key = &keys[p * sw];
-        if (p + kAhead < filter.pixels) simplices.fetch(key + kAhead * sw);
-        if (p > 0 && std::equal(key, key + sw, key - sw)) {
-            filter.simplex[p] = filter.simplex[p - 1];
-            continue;
-        }
-        filter.simplex[p] = simplices.insert(key, &fresh);
-        if (!fresh) continue;
-        std::fill(at.begin(), at.end(), 0);
-        int missing = d * (d + 1) / 2;
-        for (int i = 0; i < d; ++i) {
-            const Layout::Field& f = plan.vertex.field[i];
-            const int64_t base = (int64_t)field_of(plan.simplex, i, key) + plan.simplex.field[i].low;
-            const int rank = (int)field_of(plan.simplex, d + i, key);
-            at[f.word] += (uint64_t)(base * (d + 1) - f.low) << f.shift;
-            axis[rank] = i;
-            missing -= rank;
-        }
-        axis[missing] = d;
-        for (int r = 0; r <= d; ++r) {
-            std::copy(at.begin(), at.end(), around.begin() + r * vw);
-            vertices.fetch(at.data());
-            // From the vertex of remainder r to that of r + 1.
-            for (int w = 0; w < vw; ++w) at[w] += step[axis[d - r] * vw + w];
-        }
-        for (int r = 0; r <= d; ++r)
-            filter.corner.push_back(vertices.insert(&around[r * vw], &fresh));
-    }
-    filter.vertices = vertices.size();
-
-    filter.order.resize(d + 1);
-    std::vector<int32_t> next(vertices.size());
-    std::vector<uint8_t> follows(vertices.size());
-    for (int j = 0; j <= d; ++j) {
-        std::fill(follows.begin(), follows.end(), 0);
-        for (int32_t v = 0; v < vertices.size(); ++v) {
-            if (v + kAhead < vertices.size()) {
-                for (int w = 0; w < vw; ++w) at[w] = vertices.key(v + kAhead)[w] + step[j * vw + w];
-                vertices.fetch(at.data());
+class Connection {
+public:
+    Connection(const Geometry& plan, int d)
+        : plan_(plan), d_(d), simplices_(plan.simplex.words), vertices_(plan.vertex.words) {
+        // What takes a vertex to its neighbour along axis j: +1 everywhere, -d at j.
+        step_.assign((size_t)(d + 1) * vertices_.words(), 0);
+        for (int j = 0; j <= d; ++j)
+            for (int i = 0; i < d; ++i) {
+                const Layout::Field& f = plan.vertex.field[i];
+                step(j)[f.word] += (uint64_t)(int64_t)(i == j ? -d : 1) << f.shift;
             }
-            for (int w = 0; w < vw; ++w) at[w] = vertices.key(v)[w] + step[j * vw + w];
-            next[v] = vertices.find(at.data());
+    }
+
+    void number(const Array<uint64_t>& keys, Filter& filter) {
+        const int words = simplices_.words();
+        bool fresh;
+        filter.simplex.resize(filter.pixels);
+        for (int64_t p = 0; p < filter.pixels; ++p) {
+            const uint64_t* key = &keys[p * words];
+            if (p + kAhead < filter.pixels) simplices_.fetch(key + kAhead * words);
+            if (p > 0 && std::equal(key, key + words, key - words)) {
+                filter.simplex[p] = filter.simplex[p - 1];
+                continue;
+            }
+            filter.simplex[p] = simplices_.insert(key, &fresh);
+            if (fresh) number_corners(key, filter);
+        }
+        filter.vertices = vertices_.size();
+    }
+
+    // See Passes::blur.
+    void chain(int axis, Array<int32_t>& order) const {
+        const int32_t count = vertices_.size();
+        std::vector<uint64_t> at(vertices_.words());
+        std::vector<int32_t> next(count);
+        std::vector<uint8_t> follows(count, 0);
+        auto neighbour = [&](int32_t v) {
+            for (int w = 0; w < vertices_.words(); ++w) at[w] = vertices_.key(v)[w] + step(axis)[w];
+            return at.data();
+        };
+        for (int32_t v = 0; v < count; ++v) {
+            if (v + kAhead < count) vertices_.fetch(neighbour(v + kAhead));
+            next[v] = vertices_.find(neighbour(v));
             if (next[v] >= 0) follows[next[v]] = 1;
         }
-        auto& order = filter.order[j];
-        for (int32_t v = 0; v < vertices.size(); ++v) {
+        order.reserve(count);
+        for (int32_t v = 0; v < count; ++v) {
             if (follows[v] || next[v] < 0) continue;
             int32_t u = v;
             for (; next[u] >= 0; u = next[u]) order.push_back(u);
             order.push_back(~u);
         }
     }
+
+private:
+    uint64_t* step(int axis) { return &step_[(size_t)axis * vertices_.words()]; }
+    const uint64_t* step(int axis) const { return &step_[(size_t)axis * vertices_.words()]; }
+
+    void number_corners(const uint64_t* key, Filter& filter) {
+        const int words = vertices_.words();
+        at_.assign(words, 0);
+        axis_.resize(d_ + 1);
+        around_.resize((size_t)(d_ + 1) * words);
+        int missing = d_ * (d_ + 1) / 2;
+        for (int i = 0; i < d_; ++i) {
+            const Layout::Field& f = plan_.vertex.field[i];
+            const int64_t base = (int64_t)plan_.simplex.get(i, key) + plan_.simplex.field[i].low;
+            const int rank = (int)plan_.simplex.get(d_ + i, key);
+            at_[f.word] += (uint64_t)(base * (d_ + 1) - f.low) << f.shift;
+            axis_[rank] = i;
+            missing -= rank;
+        }
+        axis_[missing] = d_;
+        for (int r = 0; r <= d_; ++r) {
+            std::copy(at_.begin(), at_.end(), around_.begin() + r * words);
+            vertices_.fetch(at_.data());
+            // From the vertex of remainder r to that of r + 1.
+            for (int w = 0; w < words; ++w) at_[w] += step(axis_[d_ - r])[w];
+        }
+        bool fresh;
+        for (int r = 0; r <= d_; ++r)
+            filter.corner.push_back(vertices_.insert(&around_[r * words], &fresh));
+    }
+
+    const Geometry& plan_;
+    const int d_;
+    KeyTable<NS> simplices_;
+    KeyTable<NV> vertices_;
+    std::vector<uint64_t> step_, at_, around_;
+    std::vector<int> axis_;
+};
+
+template <int NS, int NV>
+void connect(const Geometry& plan, const Array<uint64_t>& keys, int threads, Filter& filter) {
+    Connection<NS, NV> connection(plan, filter.corners - 1);
+    connection.number(keys, filter);
+    filter.order.resize(filter.corners);
+    std::atomic<int> next{0};
+    run_team(std::min(threads, filter.corners), [&](int) {
+        for (int axis = next++; axis < filter.corners; axis = next++)
+            connection.chain(axis, filter.order[axis]);
+    });
 }
 
 // One channel through splat, blur and slice, for the normalisation.
-std::vector<float> apply_to_ones(const Filter& filter) {
+std::vector<float> apply_to_ones(const Filter& filter, int threads) {
     const int corners = filter.corners;
     std::vector<float> table(filter.vertices, 0.0f), result(filter.pixels);
     for (int64_t p = 0; p < filter.pixels; ++p)
         for (int v = 0; v < corners; ++v)
-            table[filter.corner[(int64_t)filter.simplex[p] * corners + v]] +=
-                filter.in_weight[p * corners + v];
+            table[filter.vertex(p, v)] += filter.in_weight[p * corners + v];
     for (const auto& order : filter.order) {
         float before = 0;
         for (size_t i = 0; i < order.size(); ++i) {
@@ -354,13 +208,15 @@ std::vector<float> apply_to_ones(const Filter& filter) {
             before = last ? 0.0f : old;
         }
     }
-    for (int64_t p = 0; p < filter.pixels; ++p) {
-        float sum = 0;
-        for (int v = 0; v < corners; ++v)
-            sum += table[filter.corner[(int64_t)filter.simplex[p] * corners + v]] *
-                   filter.in_weight[p * corners + v];
-        result[p] = sum * filter.gain;
-    }
+    run_team(threads, [&](int member) {
+        const Range range = share(filter.pixels, member, threads);
+        for (int64_t p = range.begin; p < range.end; ++p) {
+            float sum = 0;
+            for (int v = 0; v < corners; ++v)
+                sum += table[filter.vertex(p, v)] * filter.in_weight[p * corners + v];
+            result[p] = sum * filter.gain;
+        }
+    });
     return result;
 }
 
@@ -369,7 +225,7 @@ bool is_diagonal(const Filter& filter) {
     std::vector<int64_t> owner(filter.vertices, -1);
     for (int64_t p = 0; p < filter.pixels; ++p)
         for (int v = 0; v < filter.corners; ++v) {
-            int64_t& o = owner[filter.corner[(int64_t)filter.simplex[p] * filter.corners + v]];
+            int64_t& o = owner[filter.vertex(p, v)];
             if (o >= 0 && o != p) return false;
             o = p;
         }
@@ -380,9 +236,9 @@ bool is_diagonal(const Filter& filter) {
     return true;
 }
 
-void normalize(Filter& filter, Normalization normalization) {
+void normalize(Filter& filter, Normalization normalization, int threads) {
     if (normalization == Normalization::kNone) return;
-    std::vector<float> factor = apply_to_ones(filter);
+    std::vector<float> factor = apply_to_ones(filter, threads);
     const bool symmetric = normalization == Normalization::kSymmetric;
     for (float& x : factor) x = symmetric ? 1.0f / std::sqrt(x + 1e-20f) : 1.0f / (x + 1e-20f);
     if (!symmetric) filter.out_weight = filter.in_weight;
@@ -392,21 +248,73 @@ void normalize(Filter& filter, Normalization normalization) {
     filter.identity = symmetric && is_diagonal(filter);
 }
 
+// As vertices are numbered in the order of pixels, a segment reaches few more than it needs.
+void find_reach(Filter& filter, int threads) {
+    const int count = segments(filter.pixels);
+    filter.reach.resize(count);
+    std::atomic<int> next{0};
+    run_team(std::min(threads, count), [&](int) {
+        for (int s = next++; s < count; s = next++) {
+            const Range range = share(filter.pixels, s, count);
+            Range reach = {filter.vertices, 0};
+            for (int64_t p = range.begin; p < range.end; ++p) {
+                if (p > range.begin && filter.simplex[p] == filter.simplex[p - 1]) continue;
+                for (int v = 0; v < filter.corners; ++v) {
+                    const int64_t vertex = filter.vertex(p, v);
+                    reach.begin = std::min(reach.begin, vertex);
+                    reach.end = std::max(reach.end, vertex + 1);
+                }
+            }
+            filter.reach[s] = reach;
+        }
+    });
+}
+
+// Lists, for each vertex, the pixels that it is a corner of. Each member fills the lists of its own
+// vertices.
+void list_shares(Filter& filter, int threads) {
+    filter.start.assign(filter.vertices + 1, 0);
+    auto for_own = [&](int member, auto job) {
+        const Range range = share(filter.vertices, member, threads);
+        for (int64_t p = 0; p < filter.pixels; ++p)
+            for (int v = 0; v < filter.corners; ++v) {
+                const int32_t vertex = filter.vertex(p, v);
+                if (vertex >= range.begin && vertex < range.end) job(vertex, p, v);
+            }
+    };
+    run_team(threads, [&](int member) {
+        for_own(member, [&](int32_t vertex, int64_t, int) { ++filter.start[vertex]; });
+    });
+    int64_t sum = 0;
+    for (int64_t& s : filter.start) sum += std::exchange(s, sum);
+    std::vector<int64_t> end(filter.start.begin(), filter.start.end());
+    std::vector<double> most(threads, 0.0);
+    filter.share.resize(sum + kFetched);
+    run_team(threads, [&](int member) {
+        for_own(member, [&](int32_t vertex, int64_t p, int v) {
+            filter.share[end[vertex]++] = {(int32_t)p, filter.in_weight[p * filter.corners + v]};
+        });
+        const Range range = share(filter.vertices, member, threads);
+        for (int64_t v = range.begin; v < range.end; ++v) {
+            double total = 0;
+            for (int64_t s = filter.start[v]; s < filter.start[v + 1]; ++s)
+                total += filter.share[s].weight;
+            most[member] = std::max(most[member], total);
+        }
+    });
+    // Blurring along an axis can double a value at most; none may pass the largest float16, 65504.
+    const double largest = *std::max_element(most.begin(), most.end());
+    filter.half = largest * std::pow(2.0, filter.corners) < 60000;
+}
+
 }  // namespace
-
-std::unique_ptr<Points> image_points(int height, int width, double sx, double sy,
-                                     const uint8_t* image, const double* srgb) {
-    return std::make_unique<ImagePoints>(height, width, sx, sy, image, srgb);
-}
-
-std::unique_ptr<Points> feature_points(int dim, int64_t count, const float* feature) {
-    return std::make_unique<FeaturePoints>(dim, count, feature);
-}
 
 std::shared_ptr<const Filter> build_filter(const Points& points, Normalization normalization,
                                            int threads) {
     if (points.dim < 1 || points.dim > 255)
         throw std::invalid_argument("a kernel needs 1 to 255 features");
+    if (points.count > std::numeric_limits<int32_t>::max())
+        throw std::invalid_argument("an image may have 2^31 - 1 pixels at most");
     auto filter = std::make_shared<Filter>();
     const int d = points.dim;
     filter->corners = d + 1;
@@ -416,18 +324,22 @@ std::shared_ptr<const Filter> build_filter(const Points& points, Normalization n
     const Geometry geometry = plan(points);
     Array<uint64_t> keys((size_t)points.count * geometry.simplex.words);
     run_team(threads, [&](int member) {
-        int64_t begin, end;
-        share(points.count, member, threads, &begin, &end);
+        const Range range = share(points.count, member, threads);
+        float* weight = filter->in_weight.data();
         if (geometry.precise)
-            embed_range<double>(points, geometry.simplex, begin, end, keys.data(), filter->in_weight.data());
+            embed_range<double>(points, geometry.simplex, range, keys.data(), weight);
         else
-            embed_range<float>(points, geometry.simplex, begin, end, keys.data(), filter->in_weight.data());
+            embed_range<float>(points, geometry.simplex, range, keys.data(), weight);
     });
     if (geometry.simplex.words == 1 && geometry.vertex.words == 1)
-        connect<1, 1>(geometry, keys, d, *filter);
+        connect<1, 1>(geometry, keys, threads, *filter);
     else
-        connect<0, 0>(geometry, keys, d, *filter);
-    normalize(*filter, normalization);
+        connect<0, 0>(geometry, keys, threads, *filter);
+    normalize(*filter, normalization, threads);
+    if (filter->vertices > kSplatted && filter->vertices > filter->pixels / 8)
+        list_shares(*filter, threads);
+    else
+        find_reach(*filter, threads);
     return filter;
 }
 

@@ -1,34 +1,25 @@
 // The permutohedral lattice of one set of points (Adams, Baek and Davis 2010).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <vector>
 
 #include "buffer.h"
 #include "pass.h"
+#include "points.h"
+#include "team.h"
 
 namespace densecrf {
 
 enum class Normalization { kNone, kBefore, kAfter, kSymmetric };
 
-// Points in feature space, already divided by the kernel's widths.
-class Points {
-public:
-    virtual ~Points() = default;
-    int dim = 0;
-    int64_t count = 0;
-    std::vector<double> low, high;  // bounds of each feature
-    // feature[dim][kBlock] of points first .. first + n - 1.
-    virtual void fill(int64_t first, int n, float* feature) const = 0;
-    virtual void fill(int64_t first, int n, double* feature) const = 0;
-};
-
-// x / sx, y / sy and, where an image is given, its channels / width.
-std::unique_ptr<Points> image_points(int height, int width, double sx, double sy,
-                                     const uint8_t* image, const double* srgb);
-// feature: (dim, count), rows `stride` apart. Throws std::invalid_argument if one is not finite.
-std::unique_ptr<Points> feature_points(int dim, int64_t count, const float* feature);
+// Passes over pixels run segment by segment. How pixels are cut depends on their number alone, so that
+// sums are added in one order whatever the number of threads.
+inline int segments(int64_t pixels) {
+    return pixels <= 16384 ? 1 : (int)std::min<int64_t>(16, (pixels + 32767) / 32768 * 2);
+}
 
 // A pairwise kernel: the lattice of its points and the weights, normalisation included.
 struct Filter {
@@ -40,14 +31,27 @@ struct Filter {
     Array<int32_t> corner;      // (simplices, corners)
     Array<float> in_weight;     // (pixels, corners)
     Array<float> out_weight;    // empty where it equals in_weight
+    // Vertices that each segment splats to lie in this range; empty where vertices gather.
+    std::vector<Range> reach;
+    // Splatting as vertices see it, where they are many; empty where they are few.
+    Array<int64_t> start;  // (vertices + 1)
+    Array<Share> share;    // by vertex, then by pixel; a few more follow for fetching ahead
     std::vector<Array<int32_t>> order;  // one per axis, see Passes::blur
+    // Whether float16 holds all sums; computed where vertices gather.
+    bool half = false;
     // True where the normalised kernel matrix is diagonal and symmetric, so that it is the identity.
     bool identity = false;
 
+    int32_t vertex(int64_t pixel, int v) const { return corner[(int64_t)simplex[pixel] * corners + v]; }
+    bool gathers() const { return !start.empty(); }
     const float* slicing() const { return (out_weight.empty() ? in_weight : out_weight).data(); }
 };
 
 std::shared_ptr<const Filter> build_filter(const Points& points, Normalization normalization,
                                            int threads);
+
+// The filter of pixel positions / (sx, sy); the last few are kept for the next call.
+std::shared_ptr<const Filter> position_filter(int height, int width, double sx, double sy,
+                                              Normalization normalization, int threads);
 
 }  // namespace densecrf

@@ -125,9 +125,8 @@ Result mean_field(const nb::ndarray<const float, nb::ndim<4>, nb::c_contig, nb::
     std::vector<std::shared_ptr<const Filter>> shared(kernels.size());
     for (size_t k = 0; k < kernels.size(); ++k)
         if (kernels[k].width.size() == 2)
-            shared[k] = build_filter(*image_points((int)height, (int)width, kernels[k].width[0],
-                                                   kernels[k].width[1], nullptr, nullptr),
-                                     kernels[k].normalization, threads);
+            shared[k] = position_filter((int)height, (int)width, kernels[k].width[0],
+                                        kernels[k].width[1], kernels[k].normalization, threads);
     std::atomic<size_t> next{0};
     run_team(crew, [&](int) {
         for (size_t n = next++; n < images; n = next++) {

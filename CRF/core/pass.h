@@ -6,32 +6,62 @@
 namespace densecrf {
 
 constexpr int kBlock = 64;  // pixels handled together where data changes layout
+constexpr int kStage = 16;  // pixels whose rows stay in the first-level cache during a pass
+
+// A float16. Tables and marginals of large lattices take half the memory traffic as such; all sums are
+// of floats.
+struct Half {
+    uint16_t bits;
+};
 
 // One pairwise term as the pixel pass sees it. Tables hold one row of `row` floats per vertex.
 struct TermView {
-    int corners;             // vertices of a simplex, feature dimension + 1
-    const int32_t* simplex;  // (pixels) index of the simplex of each pixel
-    const int32_t* corner;   // (simplices, corners) vertex index
-    const float* in_weight;  // (pixels, corners) weights that splat
-    const float* out_weight; // (pixels, corners) weights that slice
-    const float* value;      // blurred table, read by slicing
-    float* sum;              // table that splatting adds to
-    bool ahead;              // fetch rows before they are needed
+    int corners;              // vertices of a simplex, feature dimension + 1
+    const int32_t* simplex;   // (pixels) index of the simplex of each pixel
+    const int32_t* corner;    // (simplices, corners) vertex index
+    const float* in_weight;   // (pixels, corners) weights that splat
+    const float* out_weight;  // (pixels, corners) weights that slice
+    const float* value;       // blurred table, read by slicing; null: `half_value`
+    const Half* half_value;
+    float* sum;               // table that splatting adds to; null: vertices gather later
+    int32_t first;            // vertex of the first row of `sum`
+    float scale;              // factor of what is sliced
+    bool ahead;               // fetch rows before they are needed
 };
 
 struct PixelPass {
-    int64_t begin, end;       // pixels
-    int labels, row;          // labels, and floats per row (labels padded to whole vectors)
+    int64_t begin, end;        // pixels
+    int labels, row;           // labels, and floats per row (labels padded to whole vectors)
     int terms;
     const TermView* term;
-    const float* logit;       // (pixels, row) negative energies; null: start from marginal_in
-    const float* marginal_in; // (pixels, row) marginals of the step before; null where `self` is 0
-    float self;               // weight of the pixel's own marginal (terms that are the identity)
+    const float* logit;        // (pixels, row) negative energies; null: start from marginal_in
+    const float* marginal_in;  // (pixels, row) marginals of the step before; null where `self` is 0
+    float self;                // weight of the pixel's own marginal (terms that are the identity)
     bool slice, softmax, splat;
-    float* scratch;           // (row), for rows too long for registers
-    float* marginal_out;      // (pixels, row) or null; may equal marginal_in
-    float* plane_out;         // (labels, plane) or null
+    float* scratch;            // (kStage, row)
+    float* marginal_out;       // (pixels, row) or null; may equal marginal_in
+    Half* half_out;            // (pixels, row) or null
+    float* plane_out;          // (labels, plane) or null
     int64_t plane;
+};
+
+constexpr int kFetched = 16;  // shares between asking for a pixel's row and reading it
+
+// A pixel that a vertex is a corner of.
+struct Share {
+    int32_t pixel;
+    float weight;
+};
+
+// Splatting seen from the vertices: each row is written once, by one thread, in the same order.
+template <typename T>
+struct GatherPass {
+    int64_t begin, end;      // vertices
+    int row;
+    const int64_t* start;    // (vertices + 1) first share of each vertex
+    const Share* share;
+    const T* marginal;       // (pixels, row)
+    T* table;                // (vertices, row), written
 };
 
 enum Flaw { kFine = 0, kNotFinite = 1, kNoLabel = 2 };
@@ -41,14 +71,17 @@ struct Passes {
     // Floats per row for so many labels.
     int (*row)(int labels);
     void (*pixel)(const PixelPass&);
+    void (*gather)(const GatherPass<float>&);
     // order: vertex ids chain after chain, the last of each chain as its complement (~id).
     void (*blur)(float* table, int row, const int32_t* order, int64_t begin, int64_t end);
+    // The same on float16; null where the instruction set cannot convert.
+    void (*gather_half)(const GatherPass<Half>&);
+    void (*blur_half)(Half* table, int row, const int32_t* order, int64_t begin, int64_t end);
     // rows of `logit` = -energy; padding and impossible labels become very negative.
     Flaw (*logits)(const float* energy, int64_t plane, int labels, int row, int64_t begin, int64_t end,
                    float* logit);
-    // target[i] = scale * sum over tables of table[i]; tables are cleared.
-    void (*merge)(float* target, float* const* table, int tables, float scale, int64_t begin,
-                  int64_t end);
+    // target += source, source = 0.
+    void (*merge)(float* target, float* source, int64_t size);
     // Embeds n <= kBlock points, feature[dimension][kBlock] -> base[dim + 1][kBlock] (multiples of
     // dim + 1, divided by it), rank[dim + 1][kBlock], weight[n][dim + 1].
     void (*embed)(int dim, int n, const float* feature, int32_t* base, int32_t* rank, float* weight);

@@ -43,7 +43,8 @@ struct Vec {
     typedef typename Native<W>::I I;
     F v;
 
-    static DENSECRF_INLINE Vec all(float x) { return {F{} + x}; }
+    // x - 0 is x for every x, so that the compiler emits a broadcast; x + 0 is not, for x = -0.
+    static DENSECRF_INLINE Vec all(float x) { return {x - F{}}; }
     static DENSECRF_INLINE Vec load(const float* p) {
         Vec r;
         std::memcpy(&r.v, p, sizeof(F));
@@ -96,6 +97,25 @@ DENSECRF_INLINE Vec<W> swap_lanes(Vec<W> a) {
     typename Native<W>::I index;
     for (int i = 0; i < W; ++i) index[i] = i ^ Half;
     return {__builtin_shuffle(a.v, index)};
+#endif
+}
+
+// The lanes of two vectors in turn: a0 b0 a1 b1 ...; `low` takes the first half, `high` the rest.
+template <int W>
+DENSECRF_INLINE void interleave(Vec<W> a, Vec<W> b, Vec<W>* low, Vec<W>* high) {
+#if defined(__clang__)
+    for (int i = 0; i < W; ++i) {
+        low->v[i] = i % 2 ? b.v[i / 2] : a.v[i / 2];
+        high->v[i] = i % 2 ? b.v[(W + i) / 2] : a.v[(W + i) / 2];
+    }
+#else
+    typename Native<W>::I first, second;
+    for (int i = 0; i < W; ++i) {
+        first[i] = i / 2 + (i % 2) * W;
+        second[i] = first[i] + W / 2;
+    }
+    low->v = __builtin_shuffle(a.v, b.v, first);
+    high->v = __builtin_shuffle(a.v, b.v, second);
 #endif
 }
 
@@ -175,7 +195,35 @@ DENSECRF_INLINE Vec<W> swap_lanes(Vec<W> a) {
     return r;
 }
 
+template <int W>
+DENSECRF_INLINE void interleave(Vec<W> a, Vec<W> b, Vec<W>* low, Vec<W>* high) {
+    for (int i = 0; i < W; ++i) {
+        low->v[i] = i % 2 ? b.v[i / 2] : a.v[i / 2];
+        high->v[i] = i % 2 ? b.v[(W + i) / 2] : a.v[(W + i) / 2];
+    }
+}
+
 #endif
+
+// Interleaving the two halves of W rows log2(W) times transposes them.
+template <int W, int Done = 1>
+DENSECRF_INLINE void shuffle_rows(Vec<W>* a) {
+    if constexpr (Done < W) {
+        Vec<W> b[W];
+        for (int i = 0; i < W / 2; ++i) interleave(a[i], a[i + W / 2], &b[2 * i], &b[2 * i + 1]);
+        for (int i = 0; i < W; ++i) a[i] = b[i];
+        shuffle_rows<W, Done * 2>(a);
+    }
+}
+
+// Transposes W x W floats whose rows are `from_row` and `to_row` floats apart.
+template <int W>
+DENSECRF_INLINE void transpose(const float* from, int64_t from_row, float* to, int64_t to_row) {
+    Vec<W> a[W];
+    for (int i = 0; i < W; ++i) a[i] = Vec<W>::load(from + i * from_row);
+    shuffle_rows<W>(a);
+    for (int i = 0; i < W; ++i) a[i].store(to + i * to_row);
+}
 
 // The largest lane, or the sum of lanes, of each of G vectors, in every lane.
 template <int W, int G, int Half = W / 2>

@@ -1,8 +1,10 @@
 // A few threads that live for one call, and a barrier between their steps.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <cstdint>
 #include <exception>
 #include <mutex>
 #include <thread>
@@ -75,6 +77,17 @@ private:
     std::mutex mutex_;
     std::condition_variable changed_;
 };
+
+struct Range {
+    int64_t begin, end;
+};
+
+// The part of `count` things that is `member`'s; cut at multiples of 64, so that no two members write
+// to one cache line or one block of pixels.
+inline Range share(int64_t count, int member, int members) {
+    const int64_t blocks = (count + 63) / 64;
+    return {blocks * member / members * 64, std::min(count, blocks * (member + 1) / members * 64)};
+}
 
 // Runs job(member) for member = 0 .. members - 1, the first in this thread. An exception of any
 // member is thrown here; jobs that meet at a barrier must not throw.

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from datalist.spec import Spec, resolve
 from method import STAGES, stage_class
+from method.restore import restore_recipe
 from network.normalise import CONVENTION
 from utils import checkpoint
 from utils.loop import Draws, Interrupted, Run, train
@@ -98,7 +99,7 @@ def test_saved_and_loaded_scores_alike_to_the_bit(case, scenes_root, scenes_cue,
     train(stage, case[0], run_in(tmp_path))
     path = tmp_path / "last.pt"
     content = checkpoint.load(path)
-    recipe = checkpoint.restore_recipe(path, content, type(stage.recipe))
+    recipe = restore_recipe(path, content, type(stage.recipe))
     assert recipe == stage.recipe
     loaded = type(stage)(recipe, stage.spec)
     loaded.network.load_state_dict(content["network"])

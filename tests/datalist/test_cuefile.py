@@ -12,16 +12,8 @@ from hypothesis.extra.numpy import arrays
 
 from datalist import DataError
 from datalist.archive import read_npz, replacing
-from datalist.cue import (
-    CueFile,
-    from_cells,
-    main,
-    merge,
-    pack,
-    resize,
-    resolve_conflicts,
-    write_cues,
-)
+from datalist.cell import merge, resize, resolve_conflicts
+from datalist.cue import CueFile, from_cells, main, pack, write_cues
 from datalist.image import write_mask
 
 SHAPES = st.tuples(st.integers(2, 5), st.integers(1, 6), st.integers(1, 7))
@@ -329,6 +321,9 @@ def test_commands(tmp_path, capsys):
     assert set(merged.ids) == set(first)
     assert np.array_equal(merged["a"], resolve_conflicts(first["a"]))
     assert np.array_equal(merged["ü"], resolve_conflicts(first["ü"] | second["ü"]))
+    main(["merge", *(str(tmp_path / name) for name in ("1.npz", "2.npz", "o.npz")), "--overlap"])
+    kept = CueFile.open(tmp_path / "o.npz")["ü"]
+    assert np.array_equal(kept, first["ü"] | second["ü"]) and kept.sum(0).max() > 1
     main(["show", str(tmp_path / "3.npz")])
     assert "3 images, 4 classes, grid 5 x 6" in capsys.readouterr().out
     with pytest.raises(SystemExit, match=r"error: .*has no array"):

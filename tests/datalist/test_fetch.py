@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import tarfile
 import threading
 import zipfile
@@ -15,7 +16,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from datalist import DataError, fetch
-from datalist.convert import read_sbd, render_coco
+from datalist.convert import apart, read_sbd, render_coco
 from datalist.fetch import Archive, Arguments, archives, download, main
 from datalist.image import read_mask, write_mask
 from datalist.spec import resolve
@@ -346,13 +347,28 @@ def test_real_table():
             assert len(archive.md5) == 32 and int(archive.md5, 16) and archive.folders
 
 
-def test_mat_files_that_cannot_be(tmp_path):
-    savemat(tmp_path / "a.mat", {"GTcls": {"Segmentation": np.full((2, 2), 30, np.uint8)}})
+@pytest.fixture(scope="module")
+def pool():
+    with apart() as process:
+        yield process
+
+
+def test_mat_files_that_cannot_be(tmp_path, pool):
+    path = tmp_path / "a.mat"
+    savemat(path, {"GTcls": {"Segmentation": np.full((2, 2), 30, np.uint8)}})
+    assert read_sbd(path, 31, pool).tolist() == [[30, 30], [30, 30]]
     with pytest.raises(DataError, match="holds the value 30"):
-        read_sbd(tmp_path / "a.mat", 21)
-    savemat(tmp_path / "a.mat", {"other": 1})
+        read_sbd(path, 21, pool)
+    savemat(path, {"other": 1})
     with pytest.raises(DataError, match="is not a mask of SBD"):
-        read_sbd(tmp_path / "a.mat", 21)
-    (tmp_path / "a.mat").write_bytes(b"nothing")
+        read_sbd(path, 21, pool)
+    path.write_bytes(b"nothing")
     with pytest.raises(DataError, match="is not a mask of SBD"):
-        read_sbd(tmp_path / "a.mat", 21)
+        read_sbd(path, 21, pool)
+
+
+def test_mat_file_that_crashes_its_reader(tmp_path):
+    with apart() as pool:
+        pool.submit(os.abort)
+        with pytest.raises(DataError, match="is not a mask of SBD"):
+            read_sbd(tmp_path / "a.mat", 21, pool)

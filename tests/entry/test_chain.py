@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from datalist.cue import CueFile
 from datalist.image import read_image
@@ -101,16 +103,51 @@ def test_own_photos(trained, scenes_root, tmp_path):
     photo = scenes_root / "JPEGImages/val_00000.jpg"
     glob = scenes_root / "JPEGImages/val_0000[12].jpg"
     images = ("--image", photo, glob)
-    run("test.py", trained / "sec/last.pt", *images, "--out", tmp_path, "--quiet")
+    done = run("test.py", trained / "sec/last.pt", *images, "--out", tmp_path, "--quiet")
+    assert str(tmp_path / "overlay") in done.stdout
     assert {p.stem for p in (tmp_path / "label").iterdir()} == {f"val_0000{n}" for n in range(3)}
     shape = read_image(photo).shape
     overlay = read_image(tmp_path / "overlay/val_00000.jpg")
-    assert overlay.shape[0] == shape[0] and overlay.shape[1] > 2 * shape[1] + 20
-    text = tmp_path / "notes.jpg"
-    text.write_text("not a picture")
-    for bad in (text, tmp_path / "nowhere.jpg"):
-        arguments = ("--image", bad, "--out", tmp_path / "x", "--quiet")
-        assert bad.name in run("test.py", trained / "sec/last.pt", *arguments, code=1).stderr
+    assert overlay.shape[0] % shape[0] == 0
+    assert overlay.shape[1] > overlay.shape[0] // shape[0] * 2 * shape[1] + 20
+    nowhere = ("--image", tmp_path / "nowhere.jpg", "--out", tmp_path / "x", "--quiet")
+    assert "nowhere.jpg" in run("test.py", trained / "sec/last.pt", *nowhere, code=1).stderr
+    pattern = ("--image", tmp_path / "*.webp", "--out", tmp_path / "x", "--quiet")
+    assert "no file matches" in run("test.py", trained / "sec/last.pt", *pattern, code=1).stderr
+
+
+def test_photos_as_cameras_and_people_leave_them(trained, scenes_root, tmp_path):
+    """One that cannot be read stops no other; a large one keeps its size; the newest is taken."""
+    folder, out = tmp_path / "mine", tmp_path / "out"
+    folder.mkdir()
+    photo = Image.open(scenes_root / "JPEGImages/val_00000.jpg")
+    photo.resize((900, 700)).save(folder / "large.jpg")
+    photo.convert("CMYK").save(folder / "print.jpg")
+    (folder / "notes.jpg").write_text("not a picture")
+    command = ("test.py", trained / "sec/last.pt", "--image", folder, "--out", out, "--quiet")
+    error = run(*command, code=1).stderr
+    assert "notes.jpg is not a readable image" in error and str(out) in error
+    shutil.rmtree(out)
+    assert "notes.jpg" in run(*command, "--processes", 2, code=1).stderr
+    assert {path.stem for path in (out / "overlay").iterdir()} == {"large", "print"}
+    assert read_label(out / "label/large.png").shape == (700, 900)
+    assert read_image(out / "overlay/large.jpg").shape[0] == round(700 * 800 / 900)
+    (folder / "notes.jpg").unlink()
+    photo.resize((300, 500)).save(folder / "large.jpg")
+    done = run(*command[:3], folder / "large.jpg", *command[4:])
+    assert done.stdout.split()[-1] == str(out / "overlay/large.jpg")
+    assert read_label(out / "label/large.png").shape == (500, 300)
+
+
+def test_a_folder_holds_predictions_of_one_kind(trained, tmp_path):
+    command = ("test.py", trained / "sec/last.pt", "--out", tmp_path / "val", "--quiet")
+    run(*command)
+    made = json.loads((tmp_path / "val/predict.json").read_text())
+    assert made["settings"]["crf"] is False and "test.py" in made["command"]
+    run(*command, "--save", "label", "score", "--batch", 3)
+    assert "crf: False -> True" in run(*command, "--crf", code=1).stderr
+    other = ("test.py", trained / "foreground/last.pt", *command[2:], "--save", "score")
+    assert "network: " in run(*other, code=1).stderr
 
 
 def test_refusals(trained, four_root, tmp_path):
@@ -126,6 +163,20 @@ def test_refusals(trained, four_root, tmp_path):
     cam = trained / "foreground/last.pt"
     assert "background" in run("test.py", cam, *out, "--crf", "--save", "score", code=1).stderr
     assert not (tmp_path / "x").exists()
+
+
+def test_figures_from_a_finished_chain(trained, scenes_root, tmp_path):
+    for part, place in {"foreground": "cue", "background": "cue", "sec": "."}.items():
+        target = tmp_path / place / ("train" if part == "sec" else part)
+        target.parent.mkdir(exist_ok=True)
+        target.symlink_to(trained / part)
+    (tmp_path / "cue/cue.npz").symlink_to(trained / "cue.npz")
+    run("test.py", tmp_path / "train/last.pt", "--out", tmp_path / "val", "--quiet")
+    size = ("--columns", 2, "--rows", 1)
+    run("script/figure.py", tmp_path, "--folder", tmp_path / "docs", *size)
+    for name in ("result", "sec"):
+        assert read_image(tmp_path / f"docs/{name}.jpg").std() > 10
+    assert "last.pt" in run("script/figure.py", tmp_path / "docs", code=1).stderr
 
 
 def test_dsrg_from_cues_to_retrained_labels(trained, scenes_root, tmp_path):
@@ -175,3 +226,46 @@ def test_locate_from_tags_and_other_masks_to_miou(scenes_root, external_root, tm
     tags = read_tags(resolve(str(scenes_root)), ["train_00000"])["train_00000"]
     label = read_label(tmp_path / "pseudo/label/train_00000.png")
     assert set(np.unique(label)) <= {0, *tags}
+
+
+def test_rsepm_from_tags_to_a_network_on_its_masks(scenes_root, tmp_path):
+    smoke = ("--dataset", scenes_root, "--recipe", "smoke", "--quiet")
+    run("train.py", "rsepm", *smoke, "--out", tmp_path / "train")
+    seed, pseudo = tmp_path / "seed", tmp_path / "pseudo"
+    predict = ("--scales", 1, 0.75, "--mirror", "--quiet")
+    known = ("--split", "train", "--save", "score", "--restrict-to-tags")
+    run("test.py", tmp_path / "train/last.pt", *predict, *known, "--out", seed)
+    found = run("evaluate.py", seed, "--dataset", scenes_root, "--split", "train", "--sweep")
+    assert "best of 15" in found.stdout
+    run("script/pseudo.py", seed, "--dataset", scenes_root, "--out", pseudo, "--quiet")
+    assert len(list((pseudo / "label").iterdir())) == 12
+    sure = ("--threshold", 0.3, 0.05, "--out", tmp_path / "sure", "--quiet")
+    run("script/pseudo.py", seed, "--dataset", scenes_root, *sure)
+    mask = ("--mask", tmp_path / "sure/label", "--out", tmp_path / "affinity")
+    run("train.py", "affinity", *smoke, *mask)
+    walk = ("--affinity", tmp_path / "affinity/last.pt", "--out", tmp_path / "walked", "--quiet")
+    run("script/pseudo.py", seed, "--dataset", scenes_root, *walk)
+    assert len(list((tmp_path / "walked/label").iterdir())) == 12
+    mask = ("--mask", pseudo / "label", "--out", tmp_path / "deeplab")
+    run("train.py", "deeplab", *smoke, *mask)
+    last = tmp_path / "deeplab/last.pt"
+    run("test.py", last, *predict, "--crf", "--out", tmp_path / "val")
+    done = run("evaluate.py", tmp_path / "val", "--dataset", scenes_root, "--quiet")
+    assert done.stdout.splitlines()[-1].startswith("miou ")
+
+
+def test_pseudo_masks_say_what_they_need(scenes_root, tmp_path):
+    out = ("--dataset", scenes_root, "--out", tmp_path / "x")
+    assert "--save score" in run("script/pseudo.py", tmp_path, *out, code=1).stderr
+    (tmp_path / "score").mkdir()
+    assert "12 images" in run("script/pseudo.py", tmp_path, *out, code=1).stderr
+    assert not (tmp_path / "x").exists()
+
+
+def test_recursion_is_measured_while_training(scenes_root, tmp_path):
+    where = ("--dataset", scenes_root, "--recipe", "smoke", "--quiet", "--images", 6)
+    printed = run("script/recursion.py", *where, "--out", tmp_path / "run").stdout
+    assert printed.splitlines()[-2].split()[1:] == ["cam", "correlated", "refined", "decoder"]
+    assert printed.splitlines()[-1].split()[0] == "1"
+    run("script/recursion.py", "--figure", tmp_path / "curve.png", tmp_path / "run")
+    assert (tmp_path / "curve.png").stat().st_size > 1000

@@ -138,6 +138,21 @@ def test_scores_with_background_are_decided_by_argmax(world):
     assert score["curve"] == [] and score["threshold"] is None
 
 
+def test_sweep_leaves_a_stored_background_out(world):
+    root, out, truths, _ = world
+    rng = np.random.default_rng(3)
+    folder, labels = out.parent / "seed", []
+    for n, truth in enumerate(truths):
+        score = np.rint(255 * rng.random((4, *truth.shape))) / 255
+        score[0] = 1
+        write_score(output_path(folder, "score", f"image_{n}"), score, range(4), truth.shape)
+        labels.append(np.where(score[1:].max(0) > 0.6, score[1:].argmax(0) + 1, 0))
+    run(folder, "--dataset", root, "--sweep", "--threshold", 0.6, 0.6, 0.1)
+    score = json.loads((folder / "score.json").read_text())
+    assert score["miou"] == pytest.approx(mean(iou(truths, labels)), abs=0.006)
+    assert score["threshold"] == 0.6
+
+
 def test_restricted_to_tags(world):
     root, out, truths, predictions = world
     run(out, "--dataset", root, "--restrict-to-tags")

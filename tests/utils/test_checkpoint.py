@@ -5,6 +5,7 @@ import os
 import pickle
 import resource
 import signal
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,28 @@ def test_foreign_files_are_refused(tmp_path):
         checkpoint.load(path)
     with pytest.raises(DataError, match="no such checkpoint"):
         checkpoint.load(tmp_path / "none.pt")
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [("stage", 1), ("recipe", []), ("classes", "ab"), ("classes", [1]), ("network", {"a": 1})],
+)
+def test_parts_of_other_types_are_named(tmp_path, part, value):
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, {**CONTENT, part: value})
+    with pytest.raises(DataError, match=rf"last\.pt: the checkpoint's part '{part}' is damaged"):
+        checkpoint.load(path)
+
+
+def test_compressed_checkpoint_is_refused(tmp_path):
+    path = saved(tmp_path, size=100_000)
+    with zipfile.ZipFile(path) as whole:
+        parts = {name: whole.read(name) for name in whole.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as small:
+        for name, data in parts.items():
+            small.writestr(name, data)
+    with pytest.raises(DataError, match=r"last\.pt: damaged"):
+        checkpoint.load(path)
 
 
 def test_nothing_in_a_checkpoint_is_run(tmp_path):

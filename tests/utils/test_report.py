@@ -120,7 +120,12 @@ def world(tmp_path):
         {"step": n, "lr": 0.1 / (1 + n), "loss": 3.0 / (1 + n), "seed": 1.0} for n in range(500)
     ]
     (tmp_path / "a" / "log.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    (tmp_path / "a" / "recipe.json").write_text('{"steps": 500, "size": [4, 5], "note": "<i>x"}')
+    recipe = {"command": "python train.py sec", "steps": 500, "size": [4, 5], "note": "<i>x"}
+    (tmp_path / "a" / "recipe.json").write_text(json.dumps(recipe))
+    (tmp_path / "b" / "recipe.json").write_text(json.dumps(recipe | {"steps": 7}))
+    for run, crf in (("a", False), ("b", True)):
+        made = {"command": "python test.py last.pt", "settings": {"crf": crf, "mirror": True}}
+        (tmp_path / run / "predict.json").write_text(json.dumps(made))
     return spec, ids, tmp_path
 
 
@@ -234,6 +239,7 @@ def check_page(browser, path):
 
 def test_one_run_in_a_browser(world, browser):
     from selenium.webdriver import Keys
+    from selenium.webdriver.support.ui import WebDriverWait
 
     path, _ = page(world, "a")
     browser.get(path.as_uri())
@@ -293,6 +299,11 @@ def test_one_run_in_a_browser(world, browser):
 
     assert len(find(browser, "svg.lines")) == 2  # losses, learning rate
     assert "4, 5" in find(browser, "dl")[0].text
+    commands = [node.text for node in find(browser, ".code code")]
+    assert [c.split()[1] for c in commands] == ["train.py", "test.py", "evaluate.py"]
+    copy = find(browser, ".copy")[1]
+    browser.execute_script("arguments[0].click()", copy)
+    WebDriverWait(browser, 5).until(lambda _: copy.text in ("copied", "selected"))
     assert browser.get_log("browser") == []
 
 
@@ -309,6 +320,8 @@ def test_two_runs_and_scores_in_a_browser(world, browser):
     gains = [float(b) - float(a) for a, b in pairs]
     assert gains[0] > 0 and gains == sorted(gains, reverse=True)
     assert len(find(browser, ".item:first-child .panel")) == 5
+    changed = {node.text.split("\n")[0] for node in find(browser, "dl .changed dt")}
+    assert changed == {"steps", "test: crf"}
 
     path, runs = page(world, "cam", path="cam.html")
     assert runs[0].measured.threshold == 0.2

@@ -1,0 +1,119 @@
+// How the passes, compiled once per instruction set, choose vectors for a row of labels. Everything
+// that they share lies in namespaces of its own per instruction set, and no standard-library template
+// may be used there: the linker could share its code with files for older processors.
+#pragma once
+
+#include "pass.h"
+#include "simd.h"
+
+#if DENSECRF_WIDTH >= 8  // x86 with AVX2, which no processor has without F16C
+#define DENSECRF_HALF
+#include <immintrin.h>
+#endif
+
+#if defined(__GNUC__) || defined(__clang__)
+#define DENSECRF_FETCH(address, write) __builtin_prefetch(address, write)
+#else
+#define DENSECRF_FETCH(address, write) (void)(address)
+#endif
+
+namespace densecrf {
+namespace DENSECRF_SET {
+
+int row_for(int labels);
+void pixel(const PixelPass& pass);
+void gather(const GatherPass<float>& pass);
+void gather_half(const GatherPass<Half>& pass);
+void blur(float* table, int row, const int32_t* order, int64_t begin, int64_t end);
+void blur_half(Half* table, int row, const int32_t* order, int64_t begin, int64_t end);
+Flaw logits(const float* energy, int64_t plane, int labels, int row, int64_t begin, int64_t end,
+            float* logit);
+void merge(float* target, float* source, int64_t size);
+void embed_float(int dim, int n, const float* feature, int32_t* base, int32_t* rank, float* weight);
+void embed_double(int dim, int n, const double* feature, int32_t* base, int32_t* rank, float* weight);
+
+}  // namespace DENSECRF_SET
+
+namespace {
+
+template <int W>
+DENSECRF_INLINE Vec<W> load(const float* p) {
+    return Vec<W>::load(p);
+}
+template <int W>
+DENSECRF_INLINE void store(Vec<W> x, float* p) {
+    x.store(p);
+}
+
+#if defined(DENSECRF_HALF)
+template <int W>
+DENSECRF_INLINE Vec<W> load(const Half* p) {
+    Vec<W> r;
+#if DENSECRF_WIDTH >= 16
+    if constexpr (W == 16) {
+        const __m512 x = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p));
+        std::memcpy(&r, &x, sizeof(r));
+    }
+#endif
+    if constexpr (W == 8) {
+        const __m256 x = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p));
+        std::memcpy(&r, &x, sizeof(r));
+    }
+    if constexpr (W == 4) {
+        const __m128 x = _mm_cvtph_ps(_mm_loadl_epi64((const __m128i*)p));
+        std::memcpy(&r, &x, sizeof(r));
+    }
+    return r;
+}
+template <int W>
+DENSECRF_INLINE void store(Vec<W> x, Half* p) {
+#if DENSECRF_WIDTH >= 16
+    if constexpr (W == 16) {
+        __m512 y;
+        std::memcpy(&y, &x, sizeof(y));
+        _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph(y, _MM_FROUND_TO_NEAREST_INT));
+    }
+#endif
+    if constexpr (W == 8) {
+        __m256 y;
+        std::memcpy(&y, &x, sizeof(y));
+        _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph(y, _MM_FROUND_TO_NEAREST_INT));
+    }
+    if constexpr (W == 4) {
+        __m128 y;
+        std::memcpy(&y, &x, sizeof(y));
+        _mm_storel_epi64((__m128i*)p, _mm_cvtps_ph(y, _MM_FROUND_TO_NEAREST_INT));
+    }
+}
+#endif
+
+template <int W, int V>
+struct Columns {};  // V vectors of W floats
+
+// Calls job(Columns<W, V>(), column) until all columns of a row are dealt with, at most four vectors
+// at a time, which leaves registers free.
+template <int W, typename Job>
+DENSECRF_INLINE void for_vectors(int row, const Job& job) {
+    int column = 0;
+    for (; row - column > 4 * W; column += 4 * W) job(Columns<W, 4>(), column);
+    switch ((row - column) / W) {
+        case 1: return job(Columns<W, 1>(), column);
+        case 2: return job(Columns<W, 2>(), column);
+        case 3: return job(Columns<W, 3>(), column);
+        default: return job(Columns<W, 4>(), column);
+    }
+}
+
+template <typename Job>
+DENSECRF_INLINE void for_columns(int row, const Job& job) {
+#if DENSECRF_WIDTH >= 16
+    if (row % 16 == 0) return for_vectors<16>(row, job);
+#endif
+#if DENSECRF_WIDTH >= 8
+    if (row % 8 == 0) return for_vectors<8>(row, job);
+#endif
+    for_vectors<4>(row, job);
+}
+
+}  // namespace
+}  // namespace densecrf

@@ -1,0 +1,43 @@
+"""Boundary network: where one object ends, from all stages of a ResNet."""
+
+import torch
+from torch import Tensor, nn
+
+from network.deeplab import resize
+from network.resnet import ResNetTrunk
+
+
+class Boundary(nn.Module):
+    """ResNet trunk and, on each of its stages, a few channels that together tell boundaries.
+
+    Args:
+        hidden: channels taken from each stage, a multiple of 4.
+        frozen: leave the trunk's weights as they are.
+        trunk: arguments of `ResNetTrunk`.
+
+    Source: Ahn et al., CVPR 2019 (IRN), boundary branch; group normalisation in four groups.
+    Differs: all stages are brought to the size of the first, whatever the strides.
+    """
+
+    def __init__(self, hidden: int = 32, frozen: bool = True, **trunk):
+        super().__init__()
+        self.trunk = ResNetTrunk(**trunk)
+        self.frozen = frozen
+        if frozen:
+            self.trunk.requires_grad_(False)
+        self.new = (*(f"take{k}" for k in range(1, 6)), "score")
+        for name, channels in zip(self.new, self.trunk.width):
+            layers = (nn.Conv2d(channels, hidden, 1, bias=False), nn.GroupNorm(4, hidden))
+            self.add_module(name, nn.Sequential(*layers))
+        self.score = nn.Conv2d(5 * hidden, 1, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Boundary logits (N, 1, h, w) of RGB images 0..255, (N, 3, H, W), at the stem's size."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            features = self.trunk.stages(image)
+        size = features[0].shape[-2:]
+        taken = [
+            torch.relu(resize(self.get_submodule(name)(feature), size))
+            for name, feature in zip(self.new, features)
+        ]
+        return self.score(torch.cat(taken, dim=1))

@@ -1,0 +1,117 @@
+"""Redraw the README's pictures from a finished script/sec.sh (or quickstart.sh).
+
+    python script/figure.py out/quickstart [--folder docs]
+
+result.jpg: test images, predictions, truth. sec.jpg: how one training image becomes a mask, from
+the tag's activation map over the cues to the network's scores and the CRF.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from datalist import DataError
+from datalist.cue import CueFile
+from datalist.image import read_image, read_mask
+from datalist.spec import IGNORE, Spec
+from datalist.tag import read_tags
+from method.restore import restore
+from utils import checkpoint
+from utils.figure import heat, marked, sheet
+from utils.infer import refine, resize
+from utils.output import blend, output_path, read_label, upsample
+
+
+@dataclass(frozen=True)
+class Flags:
+    out: tyro.conf.Positional[Path]
+    """Folder of the finished chain."""
+    folder: Path = Path("docs")
+    """Where the pictures go."""
+    dataset: str = ""
+    """Data set; empty: the one trained on."""
+    root: str = ""
+    """Where voc, coco or scenes lies."""
+    columns: int = 6
+    """Test images in result.jpg."""
+    rows: int = 4
+    """Training images in sec.jpg."""
+
+
+def result(flags: Flags, spec: Spec) -> None:
+    """The first test images with more than one class: one alone shows little."""
+    masks = {name: read_mask(spec.mask_path(name)) for name in spec.ids("val")[: 8 * flags.columns]}
+    several = [name for name, mask in masks.items() if len(set(np.unique(mask)) - {0, IGNORE}) > 1]
+    columns = []
+    for name in several[: flags.columns]:
+        image = read_image(spec.image_path(name))
+        label = read_label(output_path(flags.out / "val", "label", name))
+        columns.append([image, blend(image, label), blend(image, masks[name])])
+    beside = ("test image", "prediction", "truth")
+    sheet(flags.folder / "result.jpg", list(zip(*columns)), beside=beside)
+
+
+def steps(flags: Flags, stages: dict[str, Any], name: str, tags: tuple[int, ...]) -> list:
+    """Pictures of one training image: itself, CAM, saliency, cues, score, CRF, truth."""
+    sec = stages["train"]
+    spec, image = sec.spec, read_image(sec.spec.image_path(name))
+    tag = torch.zeros(1, spec.num_classes - 1)
+    tag[0, [index - 1 for index in tags]] = 1
+    pixels = torch.from_numpy(image.transpose(2, 0, 1).copy())
+
+    def scores(stage: Any) -> np.ndarray:
+        resized = torch.from_numpy(resize(pixels, stage.recipe.size))[None]
+        return stage.scores(resized, tag)[0].detach().numpy()
+
+    cam = scores(stages["cue/foreground"])[tags[0] - 1]
+    saliency = scores(stages["cue/background"])[0]
+    cue = CueFile.open(flags.out / "cue" / "cue.npz")[name]
+    score = upsample(scores(sec), image.shape[:2])
+    refined = refine(score, image, sec.test_crf()).argmax(0)
+    truth = read_mask(spec.mask_path(name))
+    return [
+        image,
+        heat(image, cam),
+        heat(image, saliency),
+        marked(image, np.where(cue.any(0), cue.argmax(0), IGNORE)),
+        heat(image, score[tags[0]]),
+        blend(image, refined),
+        blend(image, truth),
+    ]
+
+
+def method(flags: Flags, stages: dict[str, Any]) -> None:
+    """A row for each of the first training images, with its tags beside."""
+    spec = stages["train"].spec
+    names = spec.ids("train")[: flags.rows]
+    tags = read_tags(spec, names)
+    rows = [steps(flags, stages, name, tuple(tags[name])) for name in names]
+    above = ("tagged image", "CAM, first tag", "saliency", "cues", "score, first tag")
+    above += ("with CRF", "truth")
+    beside = ["\n".join(spec.classes[index] for index in tags[name]) for name in names]
+    sheet(flags.folder / "sec.jpg", rows, above, beside, size=(150, 160))
+
+
+def main(flags: Flags) -> None:
+    stages = {}
+    for part in ("cue/foreground", "cue/background", "train"):
+        path = flags.out / part / "last.pt"
+        stages[part] = restore(path, checkpoint.load(path), flags.dataset, flags.root)
+        stages[part].network.eval()
+    result(flags, stages["train"].spec)
+    method(flags, stages)
+    print(f"{flags.folder / 'result.jpg'}, {flags.folder / 'sec.jpg'}")
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Flags, description=__doc__))
+    except (DataError, OSError, ValueError) as error:
+        sys.exit(f"figure.py: {error}")

@@ -1,0 +1,130 @@
+"""Draw images through every map of RecurSeed and EdgePredictMix, with a checkpoint of train.py
+rsepm:
+
+    python script/pipeline_figure.py CHECKPOINT --out PICTURE [--id ID ID ...]
+
+Columns: image, activation map of its best-lit class, the map after self-correlation, after PAMR,
+the labels that the certain filter keeps, the decoder's own labels by the edge rule, the image with
+the objects of the one above pasted in, and the labels of that mixture. White is left out.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import matplotlib
+import numpy as np
+import torch
+import tyro
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from datalist import DataError
+from datalist.spec import IGNORE, palette
+from loss import paste
+from method.rsepm import RecurSeed, inside_box
+from network.deeplab import resize
+from test import load_stage
+
+TITLES = (
+    "image", "activation", "self-correlation", "PAMR", "certain filter", "edge labels", "mixed",
+    "mixed labels", "truth",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Flags:
+    checkpoint: Annotated[Path, tyro.conf.Positional]
+    """Checkpoint of train.py rsepm."""
+    out: Path
+    """Picture to write."""
+    id: tuple[str, ...] = ()
+    """Training images, two at least; default: the first four."""
+    dataset: str = ""
+    """voc, coco, scenes or a folder; empty: the one trained on."""
+    root: str = ""
+    """Where voc, coco or scenes lies."""
+
+
+def colour(label: np.ndarray) -> np.ndarray:
+    """RGB of class indices in VOC's colours; `IGNORE` white."""
+    table = palette(256).copy()
+    table[IGNORE] = 255
+    return table[label]
+
+
+@torch.no_grad()
+def rows(stage: RecurSeed, names: tuple[str, ...]) -> list[list[np.ndarray]]:
+    """The pictures of each image, in the order of `TITLES`."""
+    data = stage.images(mask=stage.spec.mask_folder)
+    samples = [data[data.ids.index(name)] for name in names]
+    batch = {k: torch.stack([s[k] for s in samples]) for k in ("image", "tag", "mask")}
+    if "box" in samples[0]:
+        batch["box"] = torch.stack([s["box"] for s in samples])
+    image, tag = batch["image"], batch["tag"]
+    size = image.shape[-2:]
+    inside = inside_box(batch, size)
+    maps, logit, *features = stage.forward(image)
+    found = stage.recurse(image.float(), tag, inside, maps, features)
+    sure = stage.certain(found["refined"], tag, inside)
+    own, region = stage.own_labels(image.float(), logit, tag, inside)
+    mixed, labels = (paste(x, x.roll(1, 0), region) for x in (image, own))
+    lines = []
+    for k in range(len(names)):
+        shown = int(found["refined"][k].sum(dim=(1, 2)).argmax())
+        heat = [
+            resize(found[name][k : k + 1], size)[0, shown].numpy()
+            for name in ("cam", "correlated", "refined")
+        ]
+        lines.append(
+            [
+                image[k].permute(1, 2, 0).numpy(),
+                *heat,
+                colour(sure[k].numpy()),
+                colour(own[k].numpy()),
+                mixed[k].permute(1, 2, 0).numpy(),
+                colour(labels[k].numpy()),
+                colour(batch["mask"][k].numpy()),
+            ]
+        )
+    return lines
+
+
+def main(flags: Flags) -> None:
+    stage = load_stage(flags.checkpoint, flags.dataset, flags.root)
+    if not isinstance(stage, RecurSeed):
+        raise DataError(f"{flags.checkpoint} is not a checkpoint of train.py rsepm")
+    stage.network.eval()
+    known = stage.spec.ids(stage.recipe.split)
+    names = flags.id or tuple(known[:4])
+    lost = [name for name in names if name not in known]
+    if lost or len(names) < 2:
+        raise DataError(
+            f"--id needs two or more images of {stage.spec.name} {stage.recipe.split}"
+            + (f"; '{lost[0]}' is none" if lost else "")
+        )
+    lines = rows(stage, names)
+    figure, axes = pyplot.subplots(len(lines), len(TITLES), figsize=(13, 1.5 * len(lines) + 0.3))
+    for row, pictures in zip(axes, lines):
+        for place, picture in zip(row, pictures):
+            heat = {"vmin": 0, "vmax": 1, "cmap": "magma"} if picture.ndim == 2 else {}
+            place.imshow(picture, **heat)
+            place.set_xticks([])
+            place.set_yticks([])
+            place.spines[:].set_color("lightgrey")
+    for place, title in zip(axes[0], TITLES):
+        place.set_title(title, fontsize=9)
+    figure.tight_layout(pad=0.3)
+    flags.out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(flags.out, dpi=110)
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Flags, description=__doc__))
+    except (DataError, OSError, ValueError) as error:
+        sys.exit(f"pipeline_figure.py: {error}")

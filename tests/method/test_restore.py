@@ -1,0 +1,60 @@
+"""A stage from a checkpoint's content: refused by name before any memory is taken."""
+
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from readers import content
+
+from datalist import DataError
+from method.restore import is_of, restore
+
+FILE = Path("run/last.pt")
+
+
+def changed(**parts):
+    return {**content(), **parts}
+
+
+def recipe(**fields):
+    return changed(recipe={**content()["recipe"], **fields})
+
+
+def test_sound_content():
+    stage = restore(FILE, content(), photos=True)
+    assert stage.num_classes == 3 and stage.recipe.steps == 4
+
+
+@pytest.mark.parametrize(
+    ("parts", "match"),
+    [
+        (changed(stage="magic"), r"last\.pt: stage 'magic' is not known"),
+        (recipe(width=(4, 4, "x", 4, 4)), r"its recipe has width = "),
+        (recipe(lr="fast"), r"its recipe has lr = 'fast'"),
+        (recipe(policy="never"), r"its recipe has policy = 'never'"),
+        (recipe(more=1), r"does not fit this version \(more\)"),
+        (recipe(depth=(10**9, 1, 1, 1, 1)), "more layers than tensors"),
+        (recipe(width=(10**7,) * 5), "tensors are not those of its recipe's network"),
+        (recipe(width=(-1,) * 5), "its recipe makes no network"),
+        (changed(classes=["background", "cat"]), "tensors are not those"),
+        (changed(network={}), "more layers than tensors"),
+    ],
+)
+def test_refusals(parts, match):
+    with pytest.raises(DataError, match=match):
+        restore(FILE, parts, photos=True)
+
+
+def test_data_set_of_other_classes(four_root):
+    with pytest.raises(DataError, match="was trained on the classes background, cat, dog"):
+        restore(FILE, content(), dataset=str(four_root))
+
+
+def test_types_of_fields():
+    assert is_of(1, float) and is_of((1, 2), tuple[int, ...]) and is_of(None, int | None)
+    assert is_of("a", Literal["a"]) and is_of((1, 2.0), tuple[int, float])
+    for value, hint in (
+        (True, int), (1.0, int), (1, str), ("b", Literal["a"]), ([], Literal["a"]),
+        ([1], tuple[int, ...]), (("a",), tuple[int, ...]), ((1,), tuple[int, int]),
+    ):  # fmt: skip
+        assert not is_of(value, hint)

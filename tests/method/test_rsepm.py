@@ -1,0 +1,185 @@
+"""RecurSeed: what teaches what, where filling counts, what predicts."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from datalist.spec import IGNORE, resolve
+from method.rsepm import RecurSeed, activation, classify_loss, inside_box
+from network.rsepm import RSEPM, Averaged
+
+MIXES = ("edge", "certain", "classmix", "cutmix", "none")
+
+
+def make(root, **changes) -> RecurSeed:
+    recipe = replace(RecurSeed.recipes["smoke"], dataset=str(root), dropout=0.0, **changes)
+    torch.manual_seed(0)
+    stage = RecurSeed(recipe, resolve(recipe.dataset))
+    stage.load()
+    return stage
+
+
+def batch_of(stage, count=4) -> dict:
+    data = stage.dataset()
+    samples = [data[k] for k in range(count)]
+    return {
+        key: torch.stack([s[key] for s in samples])
+        for key in samples[0]
+        if isinstance(samples[0][key], torch.Tensor) and key != "size"
+    }
+
+
+def test_losses_begin_with_their_epochs(scenes_root):
+    stage = make(scenes_root, recursion_epoch=1, mix_epoch=2)  # 12 images: 6 steps an epoch
+    batch = batch_of(stage)
+    first, second, third = (stage.losses(batch, step) for step in (5, 6, 12))
+    assert first["recursion"] == 0 and first["segment"] == 0
+    assert set(second) == {"classify", "recursion", "segment"} and second["segment"] > 0
+    assert set(third) - set(second) == {"mixed recursion", "mixed segment"}
+
+
+@pytest.mark.parametrize("mix", MIXES)
+def test_each_way_of_mixing(scenes_root, mix):
+    stage = make(scenes_root, mix=mix, certain=0.2)
+    terms = stage.losses(batch_of(stage), 0)
+    assert ("mixed segment" in terms) == (mix != "none")
+    assert all(value.isfinite() for value in terms.values())
+
+
+def test_targets_carry_no_gradient_and_know_only_tags(scenes_root):
+    stage = make(scenes_root)
+    batch = batch_of(stage)
+    image, tag = batch["image"], batch["tag"]
+    inside = inside_box(batch, (16, 16))
+    small = nn.functional.avg_pool2d(image.float(), 2)
+    maps, _, *features = stage.forward(image)
+    found = stage.recurse(small, tag, inside, maps, features)
+    assert found["refined"].shape == (4, stage.num_classes - 1, 16, 16)
+    for value in found.values():
+        assert not value.requires_grad and value.min() >= 0 and value.max() <= 1
+        assert (value.amax(dim=(2, 3)) * (1 - tag)).max() == 0
+
+
+def test_filling_is_neither_learned_nor_labelled(scenes_root):
+    stage = make(scenes_root, fit="native", long=(20, 24))
+    batch = batch_of(stage)
+    inside = inside_box(batch, (16, 16))
+    assert 0.2 < inside.float().mean() < 0.7  # an image of 20 to 24 pixels in a crop of 32
+    target = torch.rand(4, stage.num_classes - 1, 16, 16)
+    assert (stage.certain(target, batch["tag"], inside)[~inside[:, 0]] == IGNORE).all()
+    maps = torch.randn(4, stage.num_classes - 1, 16, 16)
+    elsewhere = torch.where(inside, maps, 50.0)
+    first, second = (classify_loss(m, batch["tag"], inside) for m in (maps, elsewhere))
+    torch.testing.assert_close(first, second)
+
+
+def test_box_on_a_grid():
+    batch = {"image": torch.zeros(1, 3, 8, 12), "box": torch.tensor([[2, 0, 8, 9]])}
+    found = inside_box(batch, (4, 6))[0, 0]
+    assert found.nonzero().amin(0).tolist() == [1, 0] and found.nonzero().amax(0).tolist() == [3, 3]
+    assert found.sum() == 12 + 0 and inside_box({"image": batch["image"]}, (4, 6)).all()
+
+
+def test_activation_spans_zero_to_one():
+    maps = torch.randn(2, 3, 5, 5)
+    maps[0, 0] = -1
+    found = activation(maps)
+    assert found[0, 0].max() == 0 and found[1].amax(dim=(1, 2)).tolist() == [1, 1, 1]
+    assert found.min() == 0
+
+
+def test_a_pasted_object_brings_its_pixels_labels_and_tag(scenes_root, monkeypatch):
+    stage = make(scenes_root)
+    batch = batch_of(stage, 2)
+    batch["tag"] = torch.zeros(2, stage.num_classes - 1)
+    batch["tag"][0, 1] = 1
+    label = torch.zeros(2, 16, 16, dtype=torch.long)
+    label[0, 4:8, 4:8] = 2
+    region = (label > 0).roll(1, 0)
+    monkeypatch.setattr(stage, "own_labels", lambda *_: (label, region))
+    seen = []
+    forward = stage.forward
+    monkeypatch.setattr(stage, "forward", lambda image: seen.append(image) or forward(image))
+    learned = []
+    learn = stage.learn
+    monkeypatch.setattr(stage, "learn", lambda *args: learned.append(args) or learn(*args))
+    stage.losses(batch, 0)
+    mixed = seen[1]
+    assert torch.equal(mixed[1, :, 8:16, 8:16], batch["image"][0, :, 8:16, 8:16])
+    assert torch.equal(mixed[1, :, 16:], batch["image"][1, :, 16:])
+    assert torch.equal(mixed[0], batch["image"][0])
+    assert (learned[1][4][1, 4:8, 4:8] == 2).all() and learned[1][4][1].sum() == 32
+    assert learned[1][5].tolist()[1] == batch["tag"][0].tolist()
+
+
+# -- prediction -------------------------------------------------------------------------------
+
+
+def test_seeds_are_the_released_formula(scenes_root):
+    stage = make(scenes_root)
+    stage.network.eval()
+    image = batch_of(stage, 2)["image"]
+    tag = torch.zeros(2, stage.num_classes - 1)
+    tag[0, :2] = 1
+    found = stage.predict([image, image[:, :, ::2, ::2]], tag, mirror=True)
+    passes = []
+    for view in (image, image[:, :, ::2, ::2]):
+        passes += [stage.scores(view), stage.scores(view.flip(3)).flip(3)]
+    mean = stage.merge(passes)
+    for k in range(2):
+        seed = mean[0, 1 + k] / (mean[0, 1 + k].max() + 1e-5)
+        torch.testing.assert_close(found[0, 1 + k], seed)
+    best = found[0, 1:].amax(0)
+    torch.testing.assert_close(found[0, 0], (1 - best) ** 2)
+    assert found[0, 3:].max() == 0
+    assert (found[1, 0] == 1).all() and found[1, 1:].max() == 0  # no tag: all background
+
+
+def test_without_tags_the_classifier_chooses(scenes_root):
+    stage = make(scenes_root, presence=0.5)
+    stage.network.eval()
+    image = batch_of(stage, 3)["image"]
+    maps = stage.forward(image)[0]
+    likely = torch.sigmoid(maps.mean(dim=(2, 3))) >= 0.5
+    assert likely.any() and not likely.all()
+    found = stage.predict([image], None, mirror=False)
+    assert torch.equal(found[:, 1:].amax(dim=(2, 3)) > 0, likely)
+
+
+# -- moving average ---------------------------------------------------------------------------
+
+
+def test_average_follows_the_formula():
+    network = RSEPM(4, hidden=8, low=4, width=(4,) * 5, depth=(1,) * 5, norm=True)
+    both = Averaged(network, decay=0.9, ramp=3.0)
+    expected = None
+    weight = network.classifier.weight
+    for update in range(4):
+        with torch.no_grad():
+            weight += torch.randn_like(weight)
+        both.update()
+        now = weight.detach().clone()
+        if update == 0:
+            expected = now
+        else:
+            keep = 0.9 * (1 - torch.exp(torch.tensor(-update / 3.0)))
+            expected = keep * expected + (1 - keep) * now
+        torch.testing.assert_close(both.average.module.classifier.weight, expected)
+
+
+def test_the_average_predicts_and_never_learns():
+    network = RSEPM(4, hidden=8, low=4, width=(4,) * 5, depth=(1,) * 5, norm=True)
+    both = Averaged(network, 0.9, 3.0)
+    image = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    before = {key: value.clone() for key, value in both.average.state_dict().items()}
+    maps, logit, *features = both.train()(image)
+    assert maps.shape == (2, 3, 4, 4) and logit.shape == (2, 4, 8, 8) and len(features) == 5
+    assert all(torch.equal(value, before[key]) for key, value in both.average.state_dict().items())
+    with torch.no_grad():
+        network.classifier.weight.zero_()
+    assert both.eval()(image)[0].abs().max() > 0
+    both.reset()
+    assert both(image)[0].abs().max() == 0
+    assert not any(p.requires_grad for p in both.average.parameters())

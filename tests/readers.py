@@ -1,0 +1,345 @@
+"""Every reader of files: how a hostile file for it is made, and how it is read."""
+
+import gzip
+import io
+import json
+import pickle
+import random
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor
+from dataclasses import asdict, dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from hostile import (
+    NAMES,
+    NUMBERS,
+    caffemodel,
+    damage,
+    npy,
+    odd_array,
+    odd_json,
+    odd_npz,
+    odd_pickle,
+    odd_png,
+    odd_tree,
+    odd_value,
+)
+from safetensors.torch import save
+
+from datalist import DataError
+from datalist.check import inspect
+from datalist.convert import apart, draw, read_sbd
+from datalist.cue import CueFile
+from datalist.image import image_size, read_image, read_mask
+from datalist.pickled import read_cues, read_index
+from datalist.saliency import read_saliency
+from datalist.spec import Spec, read_classes, read_ids, safe_id
+from datalist.tag import from_instances, from_text, from_xml, read_instances
+from method import stage_class
+from method.restore import restore
+from network.source import read_state
+from network.vgg import LargeFOV
+from network.weight import load_vgg
+from utils import checkpoint, export
+from utils.output import read_cue, read_label, read_score, upsample
+from utils.report import read_log
+
+CLASSES = ("background", "cat", "dog")
+XML = b"<annotation><object><name>cat</name><part><name>head</name></part></object></annotation>"
+INSTANCES = {
+    "images": [{"id": 1, "file_name": "x.jpg", "height": 9, "width": 12}],
+    "annotations": [
+        {"image_id": 1, "category_id": 3, "segmentation": [[1, 1, 8, 1, 8, 7.5]], "area": 20},
+        {
+            "image_id": 1, "category_id": 5, "area": 2, "iscrowd": 1,
+            "segmentation": {"size": [9, 12], "counts": [3, 5, 100]},
+        },
+        {
+            "image_id": 1, "category_id": 5, "area": 1,
+            "segmentation": {"size": [9, 12], "counts": "35Y3"},
+        },
+    ],
+    "categories": [{"id": 3, "name": "cat"}, {"id": 5, "name": "dog"}],
+}  # fmt: skip
+PICKLE = {
+    "0_labels": np.array([2], np.int64),
+    "0_cues": np.array([[0, 2], [0, 1], [4, 1]], np.int64),
+    "1_cues": np.array([[1], [2], [2]], np.int64),
+}
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How to make a file of one kind, and how to read it."""
+
+    make: Callable[[random.Random], bytes]
+    read: Callable[[Path], object]
+
+
+def text(*wholes: bytes) -> Callable[[random.Random], bytes]:
+    """Damaged texts, now and then packed or in another encoding."""
+
+    def make(rng: random.Random) -> bytes:
+        data = damage(rng, rng.choice(wholes))
+        kind = rng.random()
+        if kind < 0.1:
+            return damage(rng, gzip.compress(data))
+        return data.decode("latin-1").encode("utf-16") if kind < 0.15 else data
+
+    return make
+
+
+def named(ids) -> None:
+    """Fail for an id that could leave its folder."""
+    assert all(safe_id(name) == name and Path("a", name).parent == Path("a") for name in ids)
+
+
+def read_list(path: Path) -> None:
+    named(read_ids(path))
+
+
+def read_numbers(path: Path) -> None:
+    named(read_index(path).values())
+
+
+def tags(reader: Callable) -> Callable[[Path], None]:
+    """Read a file of tags, and look at what came."""
+
+    def read(path: Path) -> None:
+        found = reader(path, CLASSES)
+        named(found)
+        assert all(set(row) <= {1, 2} for row in found.values())
+
+    return read
+
+
+def read_pictures(path: Path) -> None:
+    """An image as image and as mask, each of which may refuse it."""
+    try:
+        image = read_image(path)
+        assert image.dtype == np.uint8 and image.shape == (*image_size(path), 3)
+    finally:
+        mask = read_mask(path, 3)
+        assert mask.dtype == np.uint8 and mask.ndim == 2 and set(np.unique(mask)) <= {0, 1, 2, 255}
+
+
+def draw_masks(path: Path) -> None:
+    """Masks of all images of a COCO json."""
+    content = read_instances(path)
+    for image in content["images"]:
+        rows = [row for row in content["annotations"] if row["image_id"] == image["id"]]
+        try:
+            assert draw(image, rows, {3: 1, 5: 2}).dtype == np.uint8
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+            raise DataError(f"{path}: {error}") from None  # as render_coco does
+
+
+def open_cues(path: Path) -> None:
+    cues = CueFile.open(path)
+    named(cues.ids)
+    for _, cue in zip(range(9), cues.items()):
+        assert cue[1].shape == (cues.num_classes, *cues.grid)
+
+
+def make_pickle(rng: random.Random) -> bytes:
+    return odd_pickle(rng, pickle.dumps(PICKLE, rng.randint(1, 5)))
+
+
+def open_score(path: Path) -> None:
+    found = read_score(path)
+    assert upsample(found.score, found.size).shape == (len(found.keys), *found.size)
+
+
+def open_pickle(path: Path) -> None:
+    index = path.with_name("index.txt")
+    index.write_text("x.jpg 0\ny.jpg 1\n")
+    try:
+        cues = read_cues(path, index)
+        CueFile.open(path, index=index)
+    finally:
+        index.unlink()
+    assert all(cue.dtype.kind in "iu" and cue.ndim == 2 for cue in cues.values())
+
+
+def open_folder(path: Path) -> None:
+    """A cue of one image alone, and as a folder of them."""
+    read_cue(path)
+    CueFile.open(path.parent)
+
+
+@cache
+def content() -> dict:
+    """A sound checkpoint of a small network."""
+    kind = stage_class("sec")
+    spec = Spec(name="x", root=Path(), classes=CLASSES, lists={})
+    stage = kind(kind.recipes["smoke"], spec)
+    return {
+        "format": checkpoint.FORMAT, "stage": "sec", "recipe": asdict(stage.recipe), "step": 4,
+        "classes": list(CLASSES), "network": dict(stage.network.state_dict()),
+    }  # fmt: skip
+
+
+def odd_tensors(rng: random.Random, state: dict) -> dict:
+    """A state dict with a tensor renamed, reshaped, of another type, taken away or no tensor."""
+    state = dict(state)
+    key = rng.choice(list(state))
+    value = state.pop(key)
+    kind = rng.randrange(6)
+    if kind == 0:
+        state[rng.choice(NAMES)] = value
+    elif kind == 1:
+        state[key] = value.flatten()
+    elif kind == 2:
+        state[key] = value.to(rng.choice((torch.float64, torch.int8, torch.bool, torch.complex64)))
+    elif kind == 3:
+        state[key] = torch.zeros(1).expand(rng.choice(((1 << 40,), (1 << 20, 1 << 20), (0, 5))))
+    elif kind == 4:
+        state[key] = odd_value(rng)
+    return state
+
+
+def make_checkpoint(rng: random.Random) -> bytes:
+    whole = dict(content())
+    for _ in range(rng.randint(0, 2)):
+        part = rng.choice(("recipe", "recipe", "recipe", "classes", "network", "stage", "step"))
+        if part == "network":
+            whole[part] = odd_tensors(rng, whole[part])
+        elif part == "recipe":
+            recipe = dict(whole[part])
+            key = rng.choice(list(recipe))
+            old = recipe[key]
+            if isinstance(old, tuple) and rng.random() < 0.7:
+                changed = list(old)
+                changed[rng.randrange(len(old))] = rng.choice(NUMBERS)
+                recipe[key] = tuple(changed)
+            else:
+                recipe[key] = odd_value(rng)
+            whole[part] = recipe
+        else:
+            whole[part] = odd_tree(rng, whole[part])
+    file = io.BytesIO()
+    torch.save(whole, file, _use_new_zipfile_serialization=rng.random() < 0.9)
+    data = file.getvalue()
+    return damage(rng, data) if rng.random() < 0.4 else data
+
+
+def make_safetensors(rng: random.Random) -> bytes:
+    whole = content()
+    metadata = {key: odd_json(rng, whole[key]).decode("latin-1") if rng.random() < 0.2
+                else json.dumps(whole[key]) for key in export.DESCRIPTION}  # fmt: skip
+    metadata["seedseg"] = export.FORMAT
+    data = save(whole["network"], metadata)
+    if rng.random() < 0.5:
+        length = int.from_bytes(data[:8], "little")
+        head = odd_json(rng, json.loads(data[8 : 8 + length]))
+        data = len(head).to_bytes(8, "little") + head + data[8 + length :]
+    return damage(rng, data) if rng.random() < 0.3 else data
+
+
+def make_weights(rng: random.Random) -> bytes:
+    state = {key.removeprefix("trunk."): value for key, value in content()["network"].items()}
+    state = odd_tensors(rng, state) if rng.random() < 0.6 else state
+    whole = {"state_dict": state} if rng.random() < 0.2 else state
+    file = io.BytesIO()
+    if rng.random() < 0.1:
+        pickle.dump(whole, file)
+    else:
+        torch.save(whole, file)
+    data = file.getvalue()
+    return damage(rng, data) if rng.random() < 0.5 else data
+
+
+def make_caffemodel(rng: random.Random) -> bytes:
+    state = {"fc6.weight": np.ones((3, 4), np.float32), "fc6.bias": np.ones(3, np.float32)}
+    return damage(rng, caffemodel(state, old=rng.random() < 0.5))
+
+
+def make_mat(rng: random.Random) -> bytes:
+    from scipy.io import savemat
+
+    file = io.BytesIO()
+    mask = np.arange(12, dtype=np.uint8).reshape(3, 4) % 3
+    mask = odd_array(rng, mask) if rng.random() < 0.3 else mask
+    mask = mask if mask.dtype.kind in "iufcb" else mask.astype("S3").view(np.uint8)
+    savemat(file, {"GTcls": {"Segmentation": mask}}, do_compression=rng.random() < 0.5)
+    return damage(rng, file.getvalue())
+
+
+@cache
+def mat_process() -> list:
+    return [apart()]
+
+
+def open_mat(path: Path) -> None:
+    (pool,) = mat_process()
+    try:
+        assert read_sbd(path, 3, pool).max(initial=0) < 3
+    finally:
+        try:
+            pool.submit(int).result()
+        except BrokenExecutor:
+            mat_process()[0] = apart()
+
+
+def load_weights(path: Path) -> None:
+    network = LargeFOV(3, width=(4,) * 5, hidden=8, depth=(1,) * 5)
+    load_vgg(network, str(path))
+
+
+def restore_checkpoint(path: Path) -> None:
+    restore(path, checkpoint.load(path), photos=True)
+
+
+def restore_safetensors(path: Path) -> None:
+    restore(path, export.read_safetensors(path), photos=True)
+
+
+def check_folder(path: Path) -> None:
+    """Tags of somebody's own folder, whose only file is damaged: told, not raised."""
+    spec = Spec("own", path.parent, CLASSES, {"train": path}, image=(".",), annotation=".")
+    inspect(spec, ["train"])
+
+
+SCORE = {
+    "score": np.arange(24, dtype=np.uint8).reshape(2, 3, 4), "keys": np.array([0, 2]),
+    "size": np.array([9, 12]),
+}  # fmt: skip
+PACKED = {
+    "ids": np.array(["a", "b"]), "grid": np.array([4, 5]), "num_classes": np.array(3),
+    "offset": np.array([0, 2, 3]), "cell": np.array([1, 25, 59], np.int32),
+}  # fmt: skip
+CELLS = {
+    "cue": np.array([[0, 1], [2, 3], [4, 0]], np.int16), "grid": np.array([4, 5]),
+    "num_classes": np.array(3),
+}  # fmt: skip
+LOG = b'{"step": 1, "loss": 0.5, "lr": 1e-3}\n{"step": 2, "loss": NaN}\n'
+
+READERS = {
+    "list.txt": Reader(text(b"a\nJPEGImages/b.jpg SegmentationClass/b.png\nc -1\n"), read_list),
+    "folder.txt": Reader(text(b"a\nb\n"), check_folder),
+    "classes.txt": Reader(text(b"background\ncat\ntraffic light\n"), read_classes),
+    "index.txt": Reader(text(b"x.jpg 0\ny.jpg 1\n"), read_numbers),
+    "tags.csv": Reader(text(b'id,tags\na,cat,"dog"\nb.jpg,dog;cat\n'), tags(from_text)),
+    "tags.txt": Reader(text(b"a dog\nb cat dog\n"), tags(from_text)),
+    "tags.xml": Reader(text(XML), lambda path: from_xml(path, CLASSES)),
+    "tags.json": Reader(partial(odd_json, tree=INSTANCES), tags(from_instances)),
+    "masks.json": Reader(partial(odd_json, tree=INSTANCES), draw_masks),
+    "image.png": Reader(odd_png, read_pictures),
+    "label.png": Reader(odd_png, read_label),
+    "saliency.png": Reader(odd_png, read_saliency),
+    "saliency.npy": Reader(lambda rng: damage(rng, npy(rng, np.eye(3) / 2)), read_saliency),
+    "sbd.mat": Reader(make_mat, open_mat),
+    "score.npz": Reader(partial(odd_npz, arrays=SCORE), open_score),
+    "cue.npz": Reader(partial(odd_npz, arrays=PACKED), open_cues),
+    "cells.npz": Reader(partial(odd_npz, arrays=CELLS), open_folder),
+    "cue.pickle": Reader(make_pickle, open_pickle),
+    "last.pt": Reader(make_checkpoint, restore_checkpoint),
+    "model.safetensors": Reader(make_safetensors, restore_safetensors),
+    "weights.pth": Reader(make_weights, load_weights),
+    "net.caffemodel": Reader(make_caffemodel, read_state),
+    "log.jsonl": Reader(text(LOG), read_log),
+}
+"""File name -> how it is made and read."""
