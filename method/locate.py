@@ -121,8 +121,8 @@ SMALL_SEGMENTER = {
     **SMALL_PROMPT,
     "segmenter_weights": "none",
     "scale": None,
-    "long": (73, 135),  # 0.7 to 1.3 of the longer side at test
-    "steps": 700,
+    "long": (67, 125),  # 0.7 to 1.3 of the longer side at test
+    "steps": 400,
     "batch": 8,
     "pairs": 8,
 }
@@ -232,7 +232,7 @@ class Segmenter(Prompted):
         tag = shown_classes(mask, self.num_classes)
         batch["tag"] = tag  # of the crop, not of the whole image; the pictures show it
         views = self.views(image)
-        terms = self.compare(views, tag)
+        terms = self.compare(views, tag, step)
         cam, refined = views[0]
         shown, label = self.draw_pairs(tag)
         prompts = [over_peak(maps.detach())[shown, label] for maps in (cam, refined[:, 1:])]

@@ -5,10 +5,10 @@ from torch import Tensor, nn
 
 from network.deeplab import resize
 from network.resnet import ResNetTrunk
-from network.vgg import fully_connected, new_layer_std
+from network.vgg import Trunk, fully_connected, new_layer_std
 from network.wide import WideTrunk
 
-TRUNK = {"resnet38d": WideTrunk, "resnet50": ResNetTrunk}
+TRUNK = {"vgg16": Trunk, "resnet38d": WideTrunk, "resnet50": ResNetTrunk}
 
 
 class SEAMNet(nn.Module):
@@ -16,10 +16,10 @@ class SEAMNet(nn.Module):
 
     Args:
         num_tags: foreground classes.
-        backbone: "resnet38d" or "resnet50".
+        backbone: a key of `TRUNK`.
         reduced: channels that the two middle features are brought to (published: 64 and 128).
         dropout: probability of dropping whole channels before the classifier.
-        trunk: arguments of `WideTrunk` or `ResNetTrunk`.
+        trunk: arguments of the backbone's class.
 
     Source: Wang et al., CVPR 2020 (SEAM), layer names of the released code. Differs: the published
     classifier has an output for the background that nothing trains; maps stay on the trunk's grid.

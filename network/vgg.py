@@ -100,6 +100,15 @@ class Trunk(nn.Module):
                 x = nn.functional.max_pool2d(x, self.window, stride, pad, ceil_mode=pad == 0)
         return x
 
+    def stages(self, image: Tensor) -> list[Tensor]:
+        """Outputs of the five blocks with their pools, (N, width[k], h, w), of images as above."""
+        features, first = [], None
+        for block, names in enumerate(self.layers, start=1):
+            last = f"pool{block}" if self.pool[block - 1] else names[-1]
+            features.append(self(features[-1] if features else image, first, last))
+            first = last
+        return features
+
 
 def between(steps: list[str], first: str | None, last: str | None) -> list[str]:
     """Names after `first` (None: from the start) up to and including `last` (None: to the end)."""

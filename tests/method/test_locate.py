@@ -205,3 +205,10 @@ def test_resegment_takes_both_parts_from_checkpoints(make, tmp_path):
         make(Resegment, segmenter=files["segmenter"], steps=0).load()
     with pytest.raises(WeightError, match="another network"):
         make(Resegment, segmenter=files["start"]).load()
+
+
+def test_images_enter_at_a_longer_side_of_choice(make):
+    stage = make(SEAM, test_long=100)
+    assert stage.input_size((200, 50)) == (100, 25)
+    assert stage.input_size((30, 40)) == (75, 100)
+    assert make(SEAM, test_long=0).input_size((33, 47)) == (33, 47)
