@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Score predictions against the true masks: class table, mIoU, score.json, HTML report.
 
 One folder is scored. Two are compared: class by class and, in the report, by the images on which
@@ -6,7 +7,6 @@ they disagree most.
 
 import json
 import os
-import shlex
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from datalist.spec import Spec, resolve
 from datalist.tag import read_tags
 from utils import measure, metric, report
 from utils.output import write_text
+from utils.record import command_line
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,14 @@ class Flags:
     """Folder that test.py wrote into; a second one to compare with."""
     dataset: str = "scenes"
     """scenes, voc, coco, or a folder in VOC layout."""
-    root: Path | None = None
+    root: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """Where voc, coco or scenes lies, if not in its default place."""
     split: str = "val"
     """List of images to evaluate."""
-    kind: Literal["label", "score"] | None = None
+    kind: Annotated[
+        Literal["label", "score"] | None,
+        tyro.conf.arg(metavar="{label,score}", help_behavior_hint=""),
+    ] = None
     """What to read: label/*.png or score/*.npz; default: labels, if there are any."""
     threshold: tuple[float, float, float] = (0.1, 0.8, 0.05)
     """Constant background scores to try for scores without background: from, to, step."""
@@ -45,13 +49,13 @@ class Flags:
     """Permit missing and extra predictions; evaluate those in common."""
     detail: bool = False
     """Show false positives and negatives of each class, as shares of its union."""
-    out: Path | None = None
+    out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
     """Folder for score.json (of two: comparison.json); default: the (second) folder given."""
     workers: Annotated[int, tyro.conf.arg(aliases=["-j"])] = os.cpu_count() or 1
     """Threads."""
     report: bool = False
     """Write report.html beside score.json: one file, opens without a network."""
-    run: Path | None = None
+    run: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
     """Folder with log.jsonl and recipe.json for the report; default: found beside."""
     quiet: bool = False
     """No progress bar."""
@@ -85,7 +89,7 @@ def main(flags: Flags) -> None:
     write_text(out / f"{stem}.json", json.dumps(numbers, indent=1) + "\n")
     if flags.report:
         page = out / ("report.html" if stem == "score" else "comparison.html")
-        command = shlex.join(["python", *sys.argv])
+        command = command_line()
         size = report.write(page, spec, flags.split, runs, command, flags.workers, flags.quiet)
         print(f"{page} ({size / 1e6:.1f} MB)")
     print("miou", *(f"{100 * run.measured.scores.miou:.2f}" for run in runs))

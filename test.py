@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Predict with a checkpoint: python test.py CHECKPOINT --out DIR [flags]."""
 
 import sys
@@ -9,41 +10,20 @@ import torch
 import tyro
 
 from datalist import DataError
-from datalist.spec import Spec, resolve
-from method import STAGES, stage_class
+from method.restore import restore
 from utils import checkpoint, distributed
 from utils.distributed import World, choose_device
-from utils.infer import Predict, cores, predict_split
+from utils.infer import Predict, check, cores, predict_split
+from utils.output import output_path
+from utils.record import keep_settings
 
 
-def load_stage(path: Path, dataset: str = "", root: str = "", photos: bool = False):
-    """Rebuild a trained stage from its checkpoint.
-
-    Args:
-        path: checkpoint of train.py.
-        dataset, root: data set to predict on; empty: the one it was trained on.
-        photos: no data set is needed; the checkpoint names the classes.
-
-    Errors: DataError for an unusable checkpoint or a data set of other classes.
-    """
-    content = checkpoint.load(path)
-    if content["stage"] not in STAGES:
-        raise DataError(f"{path}: stage '{content['stage']}' is not known to this version")
-    kind = stage_class(content["stage"])
-    recipe = checkpoint.restore_recipe(path, content, type(next(iter(kind.recipes.values()))))
-    if dataset:
-        recipe = replace(recipe, dataset=dataset, root=root)
-    if photos:
-        spec = Spec(name="photos", root=path.parent, classes=tuple(content["classes"]), lists={})
-    else:
-        spec = resolve(recipe.dataset, recipe.root or None)
-    if list(spec.classes) != content["classes"]:
-        raise DataError(
-            f"{path} was trained on the classes {', '.join(content['classes'])}; "
-            f"{recipe.dataset} has {', '.join(spec.classes)}"
-        )
-    stage = kind(recipe, spec)
-    stage.network.load_state_dict(content["network"])
+def open_stage(path: Path, dataset: str, root: str, predict: Predict):
+    """Load a stage, refuse what it cannot do, and note how the folder's files are made."""
+    stage = restore(path, checkpoint.load(path), dataset, root, bool(predict.image))
+    check(stage, predict)
+    if not predict.image:
+        keep_settings(predict, path)
     return stage
 
 
@@ -61,13 +41,47 @@ def work(rank: int, place: World, path: Path, dataset: str, root: str, predict: 
     threads = max(1, (predict.threads or cores()) // place.local_size)
     if device.type == "cpu":
         torch.set_num_threads(max(1, cores() // place.local_size))
-    stage = load_stage(path, dataset, root, bool(predict.image))
+    stage = open_stage(path, dataset, root, predict)
     predict_split(stage, predict, device, threads, (place.rank, place.size))
 
 
 def expand(path: Path) -> list[str]:
-    """Files that a path with wildcards names; another path as it is."""
-    return [str(path)] if path.exists() else sorted(glob(str(path))) or [str(path)]
+    """Files that a path with wildcards names; another path as it is.
+
+    The shell leaves a pattern alone in quotes, on Windows, and where it finds nothing.
+    """
+    if path.exists() or not set("*?[") & set(str(path)):
+        return [str(path)]
+    found = sorted(glob(str(path), recursive=True))
+    if not found:
+        raise DataError(f"no file matches --image {path}.")
+    return found
+
+
+def spawned(rank: int, *arguments) -> None:
+    """`work` in a process of its own, which ends in one sentence too."""
+    try:
+        work(rank, *arguments)
+    except (DataError, OSError, ValueError) as error:
+        sys.exit(f"test.py: {error}")
+
+
+def prepare(predict: Predict, path: Path) -> Predict:
+    """Fill in what pictures of people want, and where the files go."""
+    if not predict.image:
+        return replace(predict, out=predict.out or path.parent / predict.split)
+    images = tuple(Path(name) for image in predict.image for name in expand(image))
+    save = predict.save if predict.save != ("label",) else ("label", "overlay")  # to look at
+    return replace(predict, out=predict.out or Path("out/photo"), image=images, save=save)
+
+
+def tell(predict: Predict) -> None:
+    """Say where the files are."""
+    folders = ", ".join(str(predict.out / kind) for kind in predict.save)
+    if len(predict.image) == 1 and predict.image[0].is_file() and "overlay" in predict.save:
+        print(f"look at {output_path(predict.out, 'overlay', predict.image[0].stem)}")
+    else:
+        print(f"files in {folders}")
 
 
 def main(
@@ -83,14 +97,12 @@ def main(
         dataset: voc, coco, scenes or a folder; empty: the one trained on
         root: where voc, coco or scenes lies
     """
-    if predict.image:
-        # A glob that the shell left alone (in quotes, or on Windows); people want to look.
-        found = [Path(name) for path in predict.image for name in expand(path)]
-        save = predict.save if predict.save != ("label",) else ("label", "overlay")
-        predict = replace(predict, image=tuple(found), save=save)
+    predict = prepare(predict, path)
     place = distributed.world()
     if place.size > 1:  # torchrun shares the list out
         work(0, place, path, dataset, root, predict)
+        if place.main:
+            tell(predict)
         return
     device = choose_device(predict.device)
     every = device.type == "cuda" and predict.device in ("auto", "cuda")
@@ -98,11 +110,14 @@ def main(
     if count == 1:
         work(0, place, path, dataset, root, predict)
     else:
-        load_stage(
-            path, dataset, root, bool(predict.image)
-        )  # refuse here, in one sentence, not in every process
+        open_stage(path, dataset, root, predict)  # refuse here, not in every process
         place = World(0, count, 0, count)
-        torch.multiprocessing.spawn(work, (place, path, dataset, root, predict), nprocs=count)
+        arguments = (place, path, dataset, root, predict)
+        try:
+            torch.multiprocessing.spawn(spawned, arguments, nprocs=count)
+        except torch.multiprocessing.ProcessExitedException:
+            sys.exit(1)  # the process has said why
+    tell(predict)
 
 
 if __name__ == "__main__":

@@ -1,24 +1,26 @@
+#!/usr/bin/env python
 """Train one stage: python train.py STAGE [flags]; python train.py STAGE --help lists them."""
 
 import signal
 import sys
 from dataclasses import asdict
 
-import tyro
-
 from datalist import DataError
 from datalist.spec import resolve
-from method import STAGES, stage_class
+from method import STAGES, stage_class, summary
 
-USAGE = f"""usage: train.py STAGE [--recipe NAME] [flags]
+USAGE = """usage: train.py STAGE [--recipe NAME] [flags]
 
-stages: {", ".join(STAGES)}
+stages:
+{stages}
+
 recipes: paper (as published), small (a laptop, no pretrained weights), smoke (seconds),
          mxnet (SEC and its cue networks on VGG16 as ascust/SEC-MXNet has them);
          default: paper for --dataset voc and coco, else small;
          --backbone resnet50 takes the recipe of that name on ResNet-50
 
 train.py STAGE --help shows the flags of a stage with their defaults, units and sources."""
+COMPLETION = ("--tyro-print-completion", "--tyro-write-completion")
 
 
 def option(arguments: list[str], name: str, default: str) -> str:
@@ -31,11 +33,8 @@ def option(arguments: list[str], name: str, default: str) -> str:
     return default
 
 
-def choose_recipe(kind: type, arguments: list[str]):
-    """The named recipe, or the one that suits the data set; flags then change single fields.
-
-    Returns the recipe and the arguments without `--recipe NAME`.
-    """
+def choose_recipe(kind: type, arguments: list[str]) -> str:
+    """Name of the recipe asked for, or of the one that suits the data set."""
     published = option(arguments, "dataset", "scenes") in ("voc", "coco")
     name = option(arguments, "recipe", "paper" if published else "small")
     backbone = option(arguments, "backbone", "vgg16")
@@ -43,45 +42,36 @@ def choose_recipe(kind: type, arguments: list[str]):
         name = f"{name}-{backbone}"
     if name not in kind.recipes:
         raise DataError(f"--recipe {name}: this stage has {', '.join(kind.recipes)}")
-    rest, skip = [], False
-    for word in arguments:
-        if skip:
-            skip = False
-        elif word == "--recipe":
-            skip = True
-        elif not word.startswith("--recipe="):
-            rest.append(word)
-    return kind.recipes[name], rest
+    return name
 
 
 def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(USAGE)
+        stages = "\n".join(f"  {name:17}{summary(name)}" for name in STAGES)
+        print(USAGE.format(stages=stages))
         return 0
-    name = arguments[0]
-    if name not in STAGES:
+    name, *words = arguments
+    if name not in STAGES and name not in COMPLETION:
         raise DataError(f"'{name}' is no stage; stages are {', '.join(STAGES)}")
-    kind = stage_class(name)
-    recipe, rest = choose_recipe(kind, arguments[1:])
 
     # After the quick refusals: these take a second to import.
-    from utils import distributed
+    from utils import distributed, flags
     from utils.loop import Run
 
-    def parse(
-        recipe: tyro.conf.OmitArgPrefixes[type(recipe)] = recipe,
-        *,
-        run: tyro.conf.OmitArgPrefixes[Run],
-    ):
-        return recipe, run
-
-    recipe, run = tyro.cli(
-        parse,
-        prog=f"train.py {name}",
-        description=kind.__doc__,
-        args=rest,
-        config=(tyro.conf.FlagCreatePairsOff,),
+    if name in COMPLETION:
+        kinds = {}
+        for stage in STAGES:
+            recipes = stage_class(stage).recipes
+            named = next(iter(recipes))
+            kinds[stage] = flags.flags_of(recipes[named], named, list(recipes), Run)
+        flags.complete(kinds, "train.py", arguments)
+    kind = stage_class(name)
+    named = choose_recipe(kind, words)
+    names = list(kind.recipes)
+    parsed = flags.parse(
+        kind.recipes[named], named, names, Run, f"train.py {name}", summary(name), words
     )
+    recipe, run = parsed.recipe, parsed.run
     place = distributed.world()
     device = distributed.choose_device(run.device, place)
     with distributed.joined(place, device):

@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -19,7 +20,7 @@ from tqdm import tqdm
 
 from datalist import DataError
 from datalist.image import read_image, read_mask
-from datalist.spec import Spec, resolve
+from datalist.spec import SUFFIXES, Spec, resolve
 from datalist.tag import Tags, find, from_xml, read_tags
 
 SHOWN = 5
@@ -79,6 +80,8 @@ def inspect(spec: Spec, splits: Iterable[str] = ("train", "val"), threads: int =
         _check_images(spec, split, found[split], report, threads)
         if split == "train":
             _check_tags(spec, found[split], report)
+    if spec.name not in ("voc", "coco"):  # which have lists of their own, and images beside them
+        _check_unlisted(spec, report)
     names = list(found)
     for index, first in enumerate(names):
         for second in names[index + 1 :]:
@@ -126,6 +129,17 @@ def _check_images(spec: Spec, split: str, ids: list[str], report: Report, thread
             f"{len(ids) - masks} of {len(ids)} val images have no mask, such as '{lost}': "
             "they cannot be evaluated."
         )
+
+
+def _check_unlisted(spec: Spec, report: Report) -> None:
+    listed: set[str] = set()
+    for split in spec.lists:
+        with suppress(DataError):  # said above, where the list is one of those asked for
+            listed |= set(spec.ids(split))
+    files = [path for folder in spec.image for path in sorted((spec.root / folder).iterdir())]
+    lost = [path for path in files if path.suffix.lower() in SUFFIXES and path.stem not in listed]
+    if lost:
+        report.warnings.append(f"{len(lost)} images are in no list, such as {lost[0]}.")
 
 
 def _check_tags(spec: Spec, ids: list[str], report: Report) -> None:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from datalist import DataError
 from datalist.image import write_mask
 from datalist.spec import Spec
-from datalist.tag import indices, read_instances, stem
+from datalist.tag import image_id, indices, read_instances
 
 
 def augment_voc(spec: Spec, sbd: Path) -> Path:
@@ -88,7 +88,7 @@ def render_coco(spec: Spec, split: str) -> int:
     if not missing:
         return 0
     content = read_instances(path)
-    images = {stem(image["file_name"]): image for image in content["images"]}
+    images = {image_id(image["file_name"]): image for image in content["images"]}
     index = {
         row["id"]: (*indices([row["name"]], spec.classes, str(path)), 0)[0]
         for row in content["categories"]

@@ -20,6 +20,7 @@ import numpy as np
 
 from datalist import DataError
 from datalist.archive import read_npz, write_npz
+from datalist.cell import resolve_conflicts
 from datalist.image import read_mask
 from datalist.pickled import read_cues
 from datalist.spec import HERE, IGNORE, safe_id
@@ -288,44 +289,6 @@ def pack(folder: str | Path, path: str | Path, num_classes: int | None = None) -
     return cues
 
 
-def resolve_conflicts(cue: np.ndarray) -> np.ndarray:
-    """Give each cell that several classes claim to the class with the smaller region.
-
-    Regions are counted before anything is taken away. Between regions of one size the lower class
-    index wins, and any class wins against background.
-
-    Args:
-        cue: bool (C, h, w).
-
-    Returns:
-        bool (C, h, w) with at most one class in a cell.
-
-    Source: Kolesnikov and Lampert, ECCV 2016, on localization cues.
-    """
-    classes, height, width = cue.shape
-    area = cue.reshape(classes, -1).sum(axis=1)
-    order = np.lexsort((np.arange(classes), np.arange(classes) == 0, area))
-    free = np.ones((height, width), bool)
-    resolved = np.zeros_like(cue)
-    for index in order:
-        resolved[index] = cue[index] & free
-        free &= ~cue[index]
-    return resolved
-
-
-def merge(foreground: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """Join the cues of the foreground and the background network, conflicts resolved.
-
-    Args:
-        foreground: bool (K, h, w), one channel per class without background.
-        background: bool (h, w).
-
-    Returns:
-        bool (K + 1, h, w).
-    """
-    return resolve_conflicts(np.concatenate([background[None], foreground]))
-
-
 def merge_files(first: CueFile, second: CueFile, overlap: bool = False) -> CueFile:
     """Join the cues of two files of one grid and one set of classes.
 
@@ -350,22 +313,6 @@ def merge_files(first: CueFile, second: CueFile, overlap: bool = False) -> CueFi
         ),
         f"{first.source} and {second.source}",
     )
-
-
-def resize(cue: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """Bring a cue to another grid: each new cell takes the cell that its centre falls into.
-
-    Args:
-        cue: bool (C, h, w).
-        grid: (height, width) wanted.
-
-    Returns:
-        bool (C, height, width).
-    """
-    _, height, width = cue.shape
-    row = (2 * np.arange(grid[0]) + 1) * height // (2 * grid[0])
-    column = (2 * np.arange(grid[1]) + 1) * width // (2 * grid[1])
-    return cue[:, row[:, None], column]
 
 
 def _show(cues: CueFile) -> str:

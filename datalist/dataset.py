@@ -12,7 +12,8 @@ import torch
 from torch.utils.data import Dataset
 
 from datalist import DataError, augment
-from datalist.cue import CueFile, resize
+from datalist.cell import resize
+from datalist.cue import CueFile
 from datalist.image import check_mask, read_image, read_mask
 from datalist.spec import IGNORE, Spec, safe_id
 from datalist.tag import multi_hot, read_tags
@@ -186,17 +187,17 @@ class Photos(Dataset):
 
     Args:
         paths: image files, and folders of them; ids are the file names without suffix.
-        size: (height, width) of the sample, aspect not kept; None keeps each image's own.
+        longest: pixels; pictures with a longer side are shrunk to it. 0 keeps them as they are.
 
-    A sample holds `id`, `image` uint8 RGB (3, H, W) and `size` int64 (2,) as `Images` gives them.
+    A sample holds `id`, `image` uint8 RGB (3, H, W) and `size` int64 (2,), the height and width of
+    the picture as it is stored. Of a file that cannot be read it holds `id` and `error`, a
+    sentence: among a thousand pictures of people there is one.
 
     Errors: DataError for no pictures, or two of one name.
     """
 
-    def __init__(
-        self, paths: Sequence[Path | str] | Path | str, size: tuple[int, int] | None = None
-    ) -> None:
-        self.size = size
+    def __init__(self, paths: Sequence[Path | str] | Path | str, longest: int = 0) -> None:
+        self.longest = longest
         files: dict[str, Path] = {}
         for path in map(Path, [paths] if isinstance(paths, str | Path) else paths):
             if path.is_dir():
@@ -223,12 +224,17 @@ class Photos(Dataset):
         return len(self.ids)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        image = read_image(self.paths[index])
-        size = torch.tensor(image.shape[:2])
-        if self.size is not None:
-            image = augment.warp(image, self.size)
+        try:
+            image = read_image(self.paths[index])
+        except DataError as error:
+            return {"id": self.ids[index], "error": str(error)}
+        height, width = image.shape[:2]
+        if 0 < self.longest < max(height, width):
+            shrink = self.longest / max(height, width)
+            size = max(1, round(width * shrink)), max(1, round(height * shrink))
+            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        return {"id": self.ids[index], "image": pixels, "size": size}
+        return {"id": self.ids[index], "image": pixels, "size": torch.tensor((height, width))}
 
 
 def _is_picture(path: Path) -> bool:

@@ -135,7 +135,7 @@ def _opened(path: Path) -> Image.Image:
         # Damaged heads raise a dozen types in Pillow's plugins, struct.error among them.
         if isinstance(error, OSError) and error.errno:
             raise DataError(f"cannot read {path}: {os.strerror(error.errno)}.") from None
-        raise DataError(f"{path} is not a readable image.") from None
+        raise DataError(f"{path} is not a readable image (JPEG, PNG, BMP or WebP).") from None
     if image.width * image.height > PIXEL_LIMIT:
         image.close()
         raise DataError(f"{path} has more than {PIXEL_LIMIT >> 20} million pixels: scale it down.")

@@ -4,8 +4,9 @@ What is read, first found first, in the folder of the data set:
 
 - `tags.csv`: `ID,TAG,TAG,...`, one image a line (a first line `id,...` is a heading);
 - `tags.txt`: `ID TAG TAG ...`, spaces inside a class name written as `_`;
+- `tags.json`: COCO instances, as labelling tools export them;
 - `tags/CLASS/ID.*`: one folder per class, only the files' names count (copies or links);
-- COCO instances json (data set `coco`);
+- COCO's own json files (data set `coco`);
 - `Annotations/ID.xml`: the names of all objects, as VOC writes them.
 
 A line or annotation without any tag is an image of pure background. Objects marked "difficult"
@@ -17,7 +18,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -72,6 +73,8 @@ def find(spec: Spec) -> tuple[str, list[Path]]:
     for name in ("tags.csv", "tags.txt"):
         if (path := spec.root / name).is_file():
             return "text", [path]
+    if (path := spec.root / "tags.json").is_file():
+        return "instances", [path]
     if (path := spec.root / "tags").is_dir():
         return "folders", [path]
     instances = [path for name in spec.instances if (path := spec.root / name).is_file()]
@@ -156,31 +159,43 @@ def from_text(path: Path, classes: Sequence[str]) -> Tags:
     """
     found: Tags = {}
     known = {plain(name) for name in classes}
+    for where, name, fields in rows(path):
+        words: list[str] = []
+        for field in fields:
+            for part in field.split(";"):
+                words += [part] if plain(part) in known else part.split()
+        found[name] = indices(words, classes, where)
+    return found
+
+
+def rows(path: Path) -> Iterator[tuple[str, str, list[str]]]:
+    """Read the lines of `tags.csv` or `tags.txt`: where each stands, its image id, its fields.
+
+    Errors: DataError naming the line of an id that is no plain file name or comes twice; or where
+    there is no line.
+    """
     lines = read_text(path).splitlines()
     try:
-        rows = list(csv.reader(lines)) if path.suffix == ".csv" else [x.split() for x in lines]
+        table = list(csv.reader(lines)) if path.suffix == ".csv" else [x.split() for x in lines]
     except csv.Error as error:
         raise DataError(f"{path} is not a readable CSV file: {error}.") from None
-    for number, row in enumerate(rows, 1):
+    seen: set[str] = set()
+    for number, row in enumerate(table, 1):
         if not row or not row[0].strip() or row[0].startswith("#"):
             continue
-        if not found and row[0].strip().casefold() in {"id", "image", "filename"}:
+        if not seen and row[0].strip().casefold() in {"id", "image", "filename"}:
             continue
         where = f"{path}, line {number}"
         try:
             name = safe_id(stem(row[0].strip()))
         except DataError as error:
             raise DataError(f"{where}: {error}") from None
-        if name in found:
+        if name in seen:
             raise DataError(f"{where}: image '{name}' has a line already.")
-        words: list[str] = []
-        for field in row[1:]:
-            for part in field.split(";"):
-                words += [part] if plain(part) in known else part.split()
-        found[name] = indices(words, classes, where)
-    if not found:
+        seen.add(name)
+        yield where, name, row[1:]
+    if not seen:
         raise DataError(f"{path} holds no tags: write ID,TAG,TAG one image a line.")
-    return found
 
 
 def from_folders(path: Path, classes: Sequence[str]) -> Tags:
@@ -207,8 +222,10 @@ def from_instances(path: Path, classes: Sequence[str]) -> Tags:
     names = {}
     for category in content["categories"]:
         names[category["id"]] = indices([str(category["name"])], classes, str(path))
-    stems = {image["id"]: safe_id(stem(str(image["file_name"]))) for image in content["images"]}
-    found: dict[str, set[int]] = {stem: set() for stem in stems.values()}
+    stems = {image["id"]: image_id(image["file_name"]) for image in content["images"]}
+    found: dict[str, set[int]] = {name: set() for name in stems.values()}
+    if len(found) < len(content["images"]):
+        raise DataError(f"{path} has two images of one name or number: names must differ.")
     for annotation in content["annotations"]:
         image, category = annotation["image_id"], annotation["category_id"]
         if image not in stems or category not in names:
@@ -262,6 +279,15 @@ def write_tags(path: Path, tags: Mapping[str, Iterable[int]], classes: Sequence[
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["id", "tags"])
         writer.writerows([name, *(classes[k] for k in row)] for name, row in tags.items())
+
+
+def image_id(file_name: str) -> str:
+    """Id of an image that a json names, maybe with folders before it, as labelling tools do.
+
+    Errors: DataError where it is no plain file name, or one of the folders is "..".
+    """
+    folder, _, name = file_name.rpartition("/")
+    return safe_id(file_name if ".." in folder.split("/") else stem(name))
 
 
 def stem(name: str) -> str:

@@ -28,7 +28,7 @@ class CueRecipe(VGGRecipe):
     """Solver of weak-localization: SEC's own with a longer first plateau."""
 
     weights: str = "torchvision"
-    """Start from: none, torchvision, or the path of a state dict."""
+    """Start from: none, torchvision, timm:NAME, or the path of a state dict."""
     decay_every: int = 4000
     """Steps between two cuts of the learning rate (the author, SEC issue 8)."""
     threshold: float = 0.2

@@ -20,17 +20,13 @@ import torch
 from torch import Tensor, nn
 
 import densecrf
-from datalist import DataError
-from datalist.dataset import Images
 from datalist.spec import IGNORE
 from loss import balanced_seed_loss, constrain_loss, floor_softmax, grow_seeds
 from method.recipe import SMALL, SMALL_RESNET, SMOKE, VGGRecipe
 from method.sec import SEC
 from method.stage import Stage
-from method.supervised import Supervised
+from method.supervised import Pseudo, PseudoRecipe
 from network.aspp import RATES, ResNetPyramid, VGGPyramid
-from network.normalise import CONVENTION
-from network.weight import load_all
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,8 @@ class PyramidRecipe(VGGRecipe):
     backbone: Literal["vgg16", "resnet101"] = "vgg16"
     """Trunk; the paper has both. `hidden` and `dropout` shape VGG16's branches alone."""
     weights: str = "torchvision"
-    """Start from: none, torchvision, or a state dict (the paper: VGG16 with fc6, fc7 reduced)."""
+    """Start from: none, torchvision, timm:NAME, or a state dict (the paper: VGG16 with fc6 and fc7
+    reduced)."""
     rates: tuple[int, ...] = RATES
     """Dilation of each branch's fc6 (train-s.prototxt)."""
     crf: str = "sec-test"
@@ -183,13 +180,9 @@ class DSRG(SEC):
 
 
 @dataclass(frozen=True)
-class RetrainRecipe(PyramidRecipe):
+class RetrainRecipe(PyramidRecipe, PseudoRecipe):
     """Step 2 as released: solver-f.prototxt and train-f.prototxt."""
 
-    mask: str = ""
-    """Folder of masks to learn from, ID.png."""
-    start: str = ""
-    """Checkpoint of step 1 to go on from; empty: from `weights` alone."""
     steps: int = 20000
     """Optimiser steps (solver-f.prototxt)."""
     batch: int = 10
@@ -200,13 +193,12 @@ class RetrainRecipe(PyramidRecipe):
     """Flip half of the training images, with their masks."""
 
 
-SMALL_RETRAIN = {**SMALL_DSRG, "lr": 1e-3, "steps": 300}
+SMALL_RETRAIN = {**SMALL_DSRG, "steps": 800}
 
 
-class Retrain(DSRG):
+class Retrain(Pseudo):
     """Step 2: cross entropy on the masks that step 1 predicts, in crops of the image's own size."""
 
-    fit = "native"
     recipes: ClassVar = {
         "paper": RetrainRecipe(),
         "paper-resnet101": RetrainRecipe(**RESNET101),
@@ -217,42 +209,11 @@ class Retrain(DSRG):
     }
 
     def __init__(self, recipe, spec):
-        Stage.__init__(self, recipe, spec)
+        super().__init__(recipe, spec)
         self.network = build(recipe, spec.num_classes)
 
-    def load(self):
-        """Start from step 1, or from the recipe's weights; returns the report of keys."""
-        if self.recipe.start:
-            return load_all(self.network, self.recipe.start)
-        return super().load()
-
-    def dataset(self) -> Images:
-        recipe = self.recipe
-        if not recipe.mask:
-            raise DataError(
-                "dsrg-retrain learns from masks: give --mask FOLDER of ID.png (script/dsrg.sh "
-                "makes them with test.py)"
-            )
-        mean = tuple(round(value) for value in CONVENTION[recipe.convention][0])
-        return Images(
-            self.spec,
-            recipe.split,
-            size=recipe.size,
-            mode="crop",
-            tag=False,
-            mask=recipe.mask,
-            mirror=recipe.mirror,
-            fill=mean[::-1] if CONVENTION[recipe.convention][2] == "BGR" else mean,
-            seed=recipe.seed,
-            cache=True,
-        )
-
-    losses = Supervised.losses
-
-    @torch.no_grad()
-    def panels(self, batch: dict) -> dict[str, Tensor]:
-        """The masks learned from, and the prediction."""
-        return {"mask": batch["mask"], "prediction": self.scores(batch["image"]).argmax(1)}
+    test_crf = DSRG.test_crf
+    merge = DSRG.merge
 
 
 def build(recipe: PyramidRecipe, num_classes: int) -> nn.Module:

@@ -5,8 +5,8 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Hyper-parameters of one stage; each stands here or in a subclass and nowhere else."""
+class DataRecipe:
+    """What is learned from."""
 
     dataset: str = "scenes"
     """voc, coco, scenes, or the path of a folder in VOC layout."""
@@ -14,18 +14,24 @@ class Recipe:
     """Where voc, coco or scenes lies; empty: data/VOC2012, data/COCO2014, data/scenes."""
     split: str = "train"
     """Id list to train on."""
+    size: tuple[int, int] = (321, 321)
+    """Height and width of the network's input, pixels."""
+    mirror: bool = False
+    """Flip half of the training images, with their cues or masks."""
+
+
+@dataclass(frozen=True)
+class Recipe(DataRecipe):
+    """Start, length and optimiser; defaults without a source: solver.prototxt of SEC."""
+
     seed: int = 0
     """Seed of the weights, the order of images, the augmentation and dropout."""
     steps: int = 8000
     """Optimiser steps."""
     batch: int = 15
     """Images a step, over all devices together."""
-    size: tuple[int, int] = (321, 321)
-    """Height and width of the network's input, pixels."""
-    mirror: bool = False
-    """Flip half of the training images, with their cues or masks."""
     weights: str = "none"
-    """Start from: none, torchvision, or the path of a state dict."""
+    """Start from: none, torchvision, timm:NAME, or the path of a state dict."""
     convention: Literal["torchvision", "caffe"] = "torchvision"
     """Mean, scale and channel order that the weights expect."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -47,15 +53,13 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class VGGRecipe(Recipe):
+class TrunkRecipe(Recipe):
     """Shape of a network; the defaults are the published VGG16.
 
-    On ResNet-50 the five blocks are the stem and the four stages: `width` counts the channels
+    On a ResNet the five blocks are the stem and the four stages: `width` counts the channels
     inside their blocks, `pool` the strides of the stem's convolution, its pool and stages 2 to 4.
     """
 
-    backbone: Literal["vgg16", "resnet50"] = "vgg16"
-    """Trunk (the paper: vgg16); each has recipes of its own, which --backbone chooses."""
     width: tuple[int, ...] = (64, 128, 256, 512, 512)
     """Channels of the five blocks (train.prototxt of SEC)."""
     depth: tuple[int, ...] = (2, 2, 3, 3, 3)
@@ -78,12 +82,48 @@ class VGGRecipe(Recipe):
     VGG16 has none, and ResNet-50 keeps the statistics of its weights (SEC-MXNet)."""
 
     def trunk(self) -> dict:
-        """Arguments of `network.vgg.Trunk`."""
+        """Arguments of `network.vgg.Trunk` and `network.resnet.ResNetTrunk`."""
         names = ("width", "depth", "pool", "window", "dilation", "norm", "convention")
         return {name: getattr(self, name) for name in names}
 
 
-SMALL = {
+@dataclass(frozen=True)
+class VGGRecipe(TrunkRecipe):
+    """The same with a choice of trunks."""
+
+    backbone: Literal["vgg16", "resnet50"] = "vgg16"
+    """Trunk (the paper: vgg16); each has recipes of its own, which --backbone chooses."""
+
+
+@dataclass(frozen=True)
+class ResNetRecipe(TrunkRecipe):
+    """Shape of a DeepLab-v3+; the defaults are ResNet-50 at stride 16, torchvision's weights."""
+
+    weights: str = "torchvision"
+    """Start from: none, torchvision, or the path of a state dict."""
+    width: tuple[int, ...] = (64, 64, 128, 256, 512)
+    """Channels of the stem and inside the blocks of the four stages (ResNet)."""
+    depth: tuple[int, ...] = (1, 3, 4, 6, 3)
+    """Convolutions of the stem, blocks of the four stages (ResNet-50)."""
+    pool: tuple[int, ...] = (2, 2, 2, 2, 1)
+    """Strides of the stem's convolution, its pool, and stages 2 to 4 (released: stride 16)."""
+    dilation: tuple[int, ...] = (1, 1, 1, 1, 1)
+    """Dilation of each stage's 3 x 3 convolutions (released: none at stride 16)."""
+    norm: bool = True
+    """Batch normalisation that learns its statistics (released)."""
+    hidden: int = 256
+    """Channels of the pyramid and the decoder (released)."""
+    low: int = 256
+    """Channels that the first stage's features are reduced to (released)."""
+    rates: tuple[int, ...] = (6, 12, 18)
+    """Dilations of the pyramid (released)."""
+    crf: str = "deeplab"
+    """CRF preset at test (released)."""
+    test_crf_scale: float = 1.0
+    """Divides the CRF's widths at test."""
+
+
+SMALL_BASE = {
     "steps": 400,
     "batch": 16,
     "size": (80, 80),
@@ -93,13 +133,18 @@ SMALL = {
     "weight_decay": 1e-2,
     "policy": "poly",
     "warmup": 20,
+}
+"""How all small recipes learn (ours): from scratch, on a laptop."""
+
+SMALL = {
+    **SMALL_BASE,
     "width": (24, 48, 64, 96, 96),
     "depth": (1, 1, 1, 1, 1),
     "hidden": 128,
     "norm": True,
     "dropout": 0.1,
 }
-"""What all small recipes share (ours): a narrow network that learns from scratch on a laptop."""
+"""What all small recipes on VGG16 share (ours): a narrow network."""
 
 MXNET = {"size": (320, 320), "mirror": True, "decay_every": 2000}
 """What all recipes of ascust/SEC-MXNet share, beside what SEC has too (cores/config.py)."""

@@ -30,15 +30,29 @@ from network.vgg import LargeFOV
 
 
 @dataclass(frozen=True)
-class SECRecipe(VGGRecipe):
-    """The released solver and network; sources in methods order, "ours" where not published."""
+class FOVRecipe(VGGRecipe):
+    """DeepLab-LargeFOV and its CRF at test."""
+
+    weights: str = "torchvision"
+    """Start from: none, torchvision, timm:NAME, or a state dict (the paper: vgg16_20M, Caffe)."""
+    rate: int = 12
+    """Dilation of fc6 (train.prototxt)."""
+    crf: str = "sec-test"
+    """CRF preset, widths in pixels of a full-size image (krahenbuhl2013 wrapper)."""
+    test_crf: str = ""
+    """CRF preset at test; empty: as `crf`. SEC-MXNet trains with a colour width of 13 and tests
+    with 10 ("sec-mxnet"), as "mxnet" and "paper-resnet50" do here. Ours: one width, so that the
+    network is trained towards the edges that it is tested with."""
+    test_crf_scale: float = 1.0
+    """Divides the CRF's widths at test (deploy/demo.py)."""
+
+
+@dataclass(frozen=True)
+class SECRecipe(FOVRecipe):
+    """The three losses as released."""
 
     cue: str = ""
     """Cue file (.npz, or the official localization_cues.pickle.gz)."""
-    weights: str = "torchvision"
-    """Start from: none, torchvision, or a state dict (the paper: vgg16_20M, Caffe)."""
-    rate: int = 12
-    """Dilation of fc6 (train.prototxt)."""
     floor: float = 1e-4
     """Added to each probability before the losses (min_prob of the released layers)."""
     decay_foreground: float = 0.996
@@ -47,8 +61,6 @@ class SECRecipe(VGGRecipe):
     """Rank-pooling decay of the background (paper), on a grid of `decay_grid`."""
     decay_grid: tuple[int, int] = (41, 41)
     """Grid of the two decays; on other grids the share of pixels with half the weight is kept."""
-    crf: str = "sec-test"
-    """CRF preset, widths in pixels of a full-size image (krahenbuhl2013 wrapper)."""
     crf_scale: float = 12.0
     """Divides the CRF's widths at training (the released layer; the grid is about 1 / 8)."""
     crf_steps: int = 10
@@ -57,12 +69,6 @@ class SECRecipe(VGGRecipe):
     """What the CRF takes for negative energies at training. SEC and SEC-MXNet's VGG16 feed logits;
     its ResNet-50 feeds probabilities, whose energies span 1 at most, so that smoothing drowns
     them. Ours: logits for both, as one loss should mean one thing."""
-    test_crf: str = ""
-    """CRF preset at test; empty: as `crf`. SEC-MXNet trains with a colour width of 13 and tests with
-    10 ("sec-mxnet"), as "mxnet" and "paper-resnet50" do here. Ours: one width, so that the network
-    is trained towards the edges that it is tested with."""
-    test_crf_scale: float = 1.0
-    """Divides the CRF's widths at test (deploy/demo.py)."""
     seed_weight: float = 1.0
     """Weight of the seeding loss (paper); 0 leaves it out."""
     expand_weight: float = 1.0
@@ -76,12 +82,29 @@ SMALL_SEC = {
     "weights": "none",
     "pool": (2, 2, 1, 1, 1),
     "rate": 6,
-    "crf_scale": 12.0,
     "test_crf_scale": 4.0,
 }
 
 
-class SEC(Stage):
+class FieldOfView(Stage):
+    """A DeepLab-LargeFOV network and what it predicts."""
+
+    def __init__(self, recipe, spec):
+        super().__init__(recipe, spec)
+        kind = {"vgg16": LargeFOV, "resnet50": ResNetFOV}[recipe.backbone]
+        self.network = kind(
+            spec.num_classes, recipe.hidden, recipe.rate, recipe.dropout, **recipe.trunk()
+        )
+
+    def test_crf(self) -> densecrf.Preset:
+        recipe = self.recipe
+        return densecrf.preset(recipe.test_crf or recipe.crf, scale=recipe.test_crf_scale)
+
+    def scores(self, image: Tensor, tag: Tensor | None = None) -> Tensor:
+        return torch.softmax(self.forward(image), dim=1)
+
+
+class SEC(FieldOfView):
     """DeepLab-LargeFOV under the three losses."""
 
     recipes: ClassVar = {
@@ -100,10 +123,6 @@ class SEC(Stage):
 
     def __init__(self, recipe, spec):
         super().__init__(recipe, spec)
-        kind = {"vgg16": LargeFOV, "resnet50": ResNetFOV}[recipe.backbone]
-        self.network = kind(
-            spec.num_classes, recipe.hidden, recipe.rate, recipe.dropout, **recipe.trunk()
-        )
         self.preset = densecrf.preset(recipe.crf, scale=recipe.crf_scale)
         self.thread = ThreadPoolExecutor(1, "crf")
 
@@ -170,10 +189,6 @@ class SEC(Stage):
             )
         return terms
 
-    def test_crf(self) -> densecrf.Preset:
-        recipe = self.recipe
-        return densecrf.preset(recipe.test_crf or recipe.crf, scale=recipe.test_crf_scale)
-
     @torch.no_grad()
     def panels(self, batch: dict) -> dict[str, Tensor]:
         shown = {"prediction": self.scores(batch["image"]).argmax(1)}
@@ -181,9 +196,6 @@ class SEC(Stage):
             cue = batch["cue"]
             shown["cue"] = torch.where(cue.any(1), cue.float().argmax(1), 255)
         return shown
-
-    def scores(self, image: Tensor, tag: Tensor | None = None) -> Tensor:
-        return torch.softmax(self.forward(image), dim=1)
 
 
 def grid_size(size: tuple[int, int], pool: tuple[int, ...]) -> tuple[int, int]:

@@ -66,8 +66,11 @@ class Stage:
         self.network.to(self.device, memory_format=torch.channels_last)
         return self
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Run the network or its replica, in bfloat16 where asked; float32 out."""
+    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Run the network or its replica, in bfloat16 where asked; float32 out.
+
+        A network with several outputs gives a tuple.
+        """
         # The replica averages gradients; a prediction in one process must not wait for the others.
         network = self.replica if self.replica and self.network.training else self.network
         image = image.contiguous(memory_format=torch.channels_last)
@@ -75,6 +78,8 @@ class Stage:
             self.device.type, torch.bfloat16, enabled=self.half
         ):  # fmt: skip
             output = network(image)
+        if isinstance(output, tuple):
+            return tuple(part.float() for part in output)
         return output.float()
 
     # -- training ---------------------------------------------------------------------------
@@ -133,7 +138,7 @@ class Stage:
         def factor(step: int) -> float:
             if step < recipe.warmup:
                 return (step + 1) / recipe.warmup
-            left = max(0.0, 1 - step / recipe.steps)
+            left = max(0.0, 1 - step / max(1, recipe.steps))
             if recipe.policy == "poly":
                 return left**0.9
             if recipe.policy == "cosine":
@@ -165,6 +170,21 @@ class Stage:
         Stages that need the tags (N, K) take them; the others pass them over.
         """
         raise NotImplementedError
+
+    def predict(self, images: list[Tensor], tag: Tensor | None, mirror: bool) -> Tensor:
+        """Scores of images given at several scales, each (N, 3, H, W), as `scores` has them.
+
+        Args:
+            images: the same images at each scale.
+            tag: their tags (N, K), or None where they are not known.
+            mirror: run the mirrored images too.
+        """
+        found = []
+        for image in images:
+            found.append(self.scores(image, tag))
+            if mirror:
+                found.append(self.scores(image.flip(3), tag).flip(3))
+        return self.merge(found)
 
     def merge(self, scores: list[Tensor]) -> Tensor:
         """Join scores of several scales and mirrorings, each (N, channels, h, w), to one.

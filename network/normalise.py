@@ -11,6 +11,13 @@ CONVENTION = {
 }
 
 
+def mean_colour(convention: str) -> tuple[int, int, int]:
+    """R, G, B, 0..255, that `Normalise` turns into about zero: what to fill images up with."""
+    mean, _, order = CONVENTION[convention]
+    red, green, blue = (round(value) for value in (mean if order == "RGB" else mean[::-1]))
+    return red, green, blue
+
+
 class Normalise(nn.Module):
     """Turn RGB images of 0..255 into what the first convolution was trained on.
 

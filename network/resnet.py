@@ -27,6 +27,9 @@ class ResNetTrunk(nn.Module):
         pool: stride of the stem's convolution, of its max pool, and of stages 2, 3 and 4.
         window: side of the stem's pool.
         dilation: 1, then the dilation of each stage's 3 x 3 convolutions.
+        grid: factors of that dilation in the blocks of the last stage, the last one for all that
+            follow; DeepLab-v3's multi-grid is (1, 2, 4).
+        extra: channels of the image after R, G, B; they reach the first convolution as they are.
         norm: whether batch normalisation learns its statistics; without, those of the weights
             stay as they are, as batches of this size are too small to measure them.
         convention: colour convention of the weights, see `Normalise`.
@@ -43,12 +46,14 @@ class ResNetTrunk(nn.Module):
         dilation: Sequence[int] = (1, 1, 1, 2, 4),
         norm: bool = False,
         convention: str = "torchvision",
+        grid: Sequence[int] = (1,),
+        extra: int = 0,
     ):
         super().__init__()
         self.normalise = Normalise(convention)
         self.norm = norm
         self.pool = tuple(pool)
-        self.conv1 = nn.Conv2d(3, width[0], 7, pool[0], 3, bias=False)
+        self.conv1 = nn.Conv2d(3 + extra, width[0], 7, pool[0], 3, bias=False)
         self.bn1 = nn.BatchNorm2d(width[0])
         self.maxpool = nn.MaxPool2d(window, pool[1], window // 2)
         channels = width[0]
@@ -65,7 +70,8 @@ class ResNetTrunk(nn.Module):
                         nn.Conv2d(channels, 4 * inner, 1, step, bias=False),
                         nn.BatchNorm2d(4 * inner),
                     )
-                stage.append(Bottleneck(channels, inner, step, shortcut, dilation=rate))
+                factor = grid[min(block, len(grid) - 1)] if name == STAGES[-1] else 1
+                stage.append(Bottleneck(channels, inner, step, shortcut, dilation=rate * factor))
                 channels = 4 * inner
             self.add_module(name, nn.Sequential(*stage))
         self.width = (width[0], *(4 * inner for inner in width[1:]))
@@ -90,7 +96,7 @@ class ResNetTrunk(nn.Module):
         """Run the parts after `first` (or from the image) up to and including `last`.
 
         Args:
-            x: RGB image 0..255, (N, 3, H, W), or the output of part `first`.
+            x: RGB image 0..255, (N, 3 + extra, H, W), or the output of part `first`.
             first: part whose output `x` is; None: `x` is the image, normalised here.
             last: part to stop after; None: the end.
 
@@ -99,11 +105,21 @@ class ResNetTrunk(nn.Module):
         """
         for name in between(self.steps(), first, last):
             if name == "stem":
-                x = torch.relu(self.bn1(self.conv1(self.normalise(x))))
-                x = self.maxpool(x)
+                image = self.normalise(x[:, :3])
+                if x.shape[1] > 3:
+                    image = torch.cat((image, x[:, 3:].to(image.dtype)), dim=1)
+                x = self.maxpool(torch.relu(self.bn1(self.conv1(image))))
             else:
                 x = self.get_submodule(name)(x)
         return x
+
+    def stages(self, image: Tensor) -> list[Tensor]:
+        """Outputs of the stem and of the four stages, (N, width[k], h, w), of images as above."""
+        features, first = [], None
+        for last in ("stem", *(f"{s}.{len(self.get_submodule(s)) - 1}" for s in STAGES)):
+            features.append(self(features[-1] if features else image, first, last))
+            first = last
+        return features
 
 
 class ResNetFOV(nn.Module):

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torchvision import models
+
+from network.source import WeightError, digest, open_source, read_state
 
 # Position of each convolution in torchvision's vgg16().features.
 VGG_FEATURE = {
@@ -14,11 +15,13 @@ VGG_FEATURE = {
     "conv3_3": 14, "conv4_1": 17, "conv4_2": 19, "conv4_3": 21, "conv5_1": 24, "conv5_2": 26,
     "conv5_3": 28,
 }  # fmt: skip
+VGG_LAYERS = {
+    **{f"features.{index}": name for name, index in VGG_FEATURE.items()},
+    **{"classifier.0": "fc6", "classifier.3": "fc7", "classifier.6": "fc8"},
+    **{"pre_logits.fc1": "fc6", "pre_logits.fc2": "fc7", "head.fc": "fc8"},
+}
+"""Layers of vgg16 of torchvision, and of timm where it differs -> Caffe names."""
 PREFIXES = ("module.", "trunk.", "features.", "network.")
-
-
-class WeightError(ValueError):
-    """A weight file that cannot be used; the message says which and why."""
 
 
 @dataclass
@@ -30,39 +33,17 @@ class Report:
     reshaped: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
+    sha256: str = ""
+    """Digest of the weight file; empty where that is not known."""
 
     def __str__(self) -> str:
-        parts = [f"weights from {self.source}: {len(self.used)} used"]
-        for name in ("reshaped", "missing", "unused"):
+        digest = f" (SHA-256 {self.sha256})" if self.sha256 else ""
+        lines = [f"weights from {self.source}{digest}"]
+        for name in ("used", "reshaped", "missing", "unused"):
             keys = getattr(self, name)
             if keys:
-                parts.append(f"{len(keys)} {name} ({', '.join(keys)})")
-        return "; ".join(parts)
-
-
-def read_state(path: str | Path) -> dict[str, Tensor]:
-    """Read a state dict, from a .pt / .pth file (tensors only, nothing is executed) or safetensors.
-
-    Errors: WeightError where the file is missing, damaged or holds anything but tensors.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise WeightError(f"{path}: no such weight file; give torchvision, none, or a path")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).splitlines()[0][:200]
-        raise WeightError(f"{path}: not a state dict of tensors ({reason})") from error
-    for key in ("state_dict", "network", "model"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise WeightError(f"{path}: holds no state dict (a mapping of names to tensors)")
-    return state
+                lines.append(f"{len(keys)} {name}: {', '.join(keys)}")
+        return "\n".join(lines)
 
 
 def subsample(weight: Tensor, shape: torch.Size) -> Tensor:
@@ -88,29 +69,26 @@ def subsample(weight: Tensor, shape: torch.Size) -> Tensor:
     return weight
 
 
-def torchvision_vgg() -> dict[str, Tensor]:
-    """ImageNet weights of torchvision's VGG16 under Caffe names (downloaded on first use)."""
-    try:
-        state = models.vgg16(weights=models.VGG16_Weights.IMAGENET1K_V1).state_dict()
-    except OSError as error:
-        raise WeightError(
-            f"torchvision's VGG16 weights could not be downloaded ({error}); "
-            "give the path of a downloaded file, or none"
-        ) from error
-    return rename_torchvision(state)
+def caffe_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Give the keys of torchvision's or timm's vgg16 their Caffe names; others pass unchanged.
 
-
-def rename_torchvision(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Give the keys of torchvision's vgg16 their Caffe names; other state dicts pass unchanged."""
+    Checkpoints of SEC_pytorch have torchvision's trunk under a head with Caffe names.
+    """
+    state = {key.removeprefix("module."): value for key, value in state.items()}
     if "features.0.weight" not in state:
-        return state
-    table = {f"features.{index}": name for name, index in VGG_FEATURE.items()}
-    table |= {"classifier.0": "fc6", "classifier.3": "fc7", "classifier.6": "fc8"}
-    return {
-        f"{table[key.rpartition('.')[0]]}.{key.rpartition('.')[2]}": value
-        for key, value in state.items()
-        if key.rpartition(".")[0] in table
-    }
+        return strip(state)
+    renamed = {}
+    for key, value in state.items():
+        layer, _, kind = key.rpartition(".")
+        renamed[f"{VGG_LAYERS.get(layer, layer)}.{kind}"] = value
+    return renamed
+
+
+def strip(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Keys without the names of the modules that networks were wrapped in."""
+    for prefix in PREFIXES:
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
 
 
 def load_vgg(network: nn.Module, source: str, skip: tuple[str, ...] = ("fc8", "score")) -> Report:
@@ -118,23 +96,21 @@ def load_vgg(network: nn.Module, source: str, skip: tuple[str, ...] = ("fc8", "s
 
     Args:
         network: holds conv1_1 ... conv5_3 (in `trunk`), and maybe fc6 and fc7.
-        source: "none", "torchvision" or the path of a state dict (Caffe or torchvision names).
+        source: "none", "torchvision", "timm:NAME" or the path of a state dict; names of Caffe,
+            torchvision, timm or SEC_pytorch.
         skip: layers that keep their random start.
 
     Returns:
         Which keys were used, reshaped, missing in the file, unused.
 
-    Errors: WeightError for an unusable file, or one that holds no convolution of the network.
+    Errors: WeightError for an unusable file, or one that lacks a convolution of the network.
     """
-    report = Report(source)
     if source == "none":
-        return report
-    state = torchvision_vgg() if source == "torchvision" else rename_torchvision(read_state(source))
-    plain = {}
-    for key, value in state.items():
-        for prefix in PREFIXES:
-            key = key.removeprefix(prefix)
-        plain[key] = value
+        return Report(source)
+    found = open_source(source, "vgg16")
+    found.check_colour(network.trunk.normalise)
+    report = Report(source, sha256=found.sha256)
+    plain = caffe_names(found.state)
     taken: set[str] = set()
     with torch.no_grad():
         for key, parameter in network.named_parameters():
@@ -160,45 +136,33 @@ def load_vgg(network: nn.Module, source: str, skip: tuple[str, ...] = ("fc8", "s
             report.used.append(short)
             taken |= {short, f"{stem}.{kind}"}
     report.unused = sorted(plain.keys() - taken)
-    if not any(key.startswith("conv") for key in report.used):
-        raise WeightError(f"{source}: none of its keys is a VGG16 layer (conv1_1.weight, ...)")
+    if lost := [key for key in report.missing if key.startswith("conv")]:
+        raise WeightError(f"{source} is no VGG16: it lacks {lost[0]}")
     return report
-
-
-def torchvision_resnet(depth: int = 50) -> dict[str, Tensor]:
-    """ImageNet weights of torchvision's ResNet-50 or -101 (downloaded on first use)."""
-    try:
-        return models.get_model(f"resnet{depth}", weights="IMAGENET1K_V1").state_dict()
-    except OSError as error:
-        raise WeightError(
-            f"torchvision's ResNet-{depth} weights could not be downloaded ({error}); "
-            "give the path of a downloaded file, or none"
-        ) from error
 
 
 def load_resnet(network: nn.Module, source: str) -> Report:
     """Copy ResNet weights, with the statistics of their normalisation, into a network's `trunk`.
 
+    Where the first convolution sees more than R, G, B, its weights of further channels keep their
+    random start.
+
     Args:
         network: holds a `network.resnet.ResNetTrunk` as `trunk`.
-        source: "none", "torchvision" or the path of a state dict (torchvision names).
+        source: "none", "torchvision", "timm:NAME" or the path of a state dict (their names).
 
     Returns:
-        Which keys were used, missing in the file, unused.
+        Which keys were used, reshaped (the first convolution), missing in the file, unused.
 
     Errors: WeightError for an unusable file, or one of another shape.
     """
-    report = Report(source)
     if source == "none":
-        return report
+        return Report(source)
     depth = 101 if len(network.trunk.layer3) > 6 else 50  # they differ in the third stage alone
-    plain = {}
-    for key, value in (
-        torchvision_resnet(depth) if source == "torchvision" else read_state(source)
-    ).items():
-        for prefix in PREFIXES:
-            key = key.removeprefix(prefix)
-        plain[key] = value
+    found = open_source(source, f"resnet{depth}")
+    found.check_colour(network.trunk.normalise)
+    report = Report(source, sha256=found.sha256)
+    plain = strip(found.state)
     with torch.no_grad():
         for key, target in network.trunk.state_dict(keep_vars=True).items():
             if key.startswith("normalise."):
@@ -207,6 +171,9 @@ def load_resnet(network: nn.Module, source: str) -> Report:
             if value is None:
                 report.missing.append(key)
                 continue
+            if key == "conv1.weight" and target.shape[1] > value.shape[1] == 3:
+                target = target[:, :3]
+                report.reshaped.append(key)
             if value.shape != target.shape:
                 raise WeightError(
                     f"{source}: {key} is {tuple(value.shape)}, the network needs "
@@ -215,10 +182,11 @@ def load_resnet(network: nn.Module, source: str) -> Report:
             target.copy_(value)
             report.used.append(key)
     report.unused = sorted(plain)
-    if not any(key.startswith("layer") for key in report.used):
-        raise WeightError(
-            f"{source}: none of its keys is a ResNet layer (layer1.0.conv1.weight, ...)"
-        )
+    # Older files do not count batches, and nothing here needs the count.
+    if lost := [key for key in report.missing if not key.endswith("num_batches_tracked")]:
+        raise WeightError(f"{source} is no ResNet-{depth}: it lacks {lost[0]}")
+    if more := [key for key in report.unused if key.startswith("layer")]:
+        raise WeightError(f"{source} is no ResNet-{depth}: it has {more[0]}")
     return report
 
 
@@ -228,16 +196,19 @@ def load_weights(network: nn.Module, source: str) -> Report:
     return load(network, source)
 
 
-def load_all(network: nn.Module, path: str) -> Report:
+def load_all(network: nn.Module, path: str, part: str = "") -> Report:
     """Copy every tensor of a checkpoint of the same network, heads and statistics too.
 
     Args:
         network: any.
         path: checkpoint of train.py or a state dict.
+        part: name of the part of the stored network that is wanted; empty: all of it.
 
     Errors: WeightError for an unusable file, or one of another network.
     """
-    state = read_state(path)
+    start = f"{part}." if part else ""
+    stored = read_state(path).items()
+    state = {key.removeprefix(start): value for key, value in stored if key.startswith(start)}
     wanted = network.state_dict()
     wrong = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
     if wrong or len(state) != len(wanted):
@@ -247,4 +218,4 @@ def load_all(network: nn.Module, path: str) -> Report:
             "use the recipe and the classes that it was trained with"
         )
     network.load_state_dict(state)
-    return Report(path, used=list(state))
+    return Report(path, used=list(state), sha256=digest(Path(path)))

@@ -12,6 +12,9 @@ case $DATASET in
   *) ROOT= ;;
 esac
 data=(--dataset "$DATASET" ${ROOT:+--root "$ROOT"})
+# Somebody's own folder may have no masks to compare with: its train images are segmented then.
+split=val
+if [ -d "$DATASET" ] && [ ! -e "$DATASET/ImageSets/Segmentation/val.txt" ]; then split=train; fi
 
 # train STAGE FOLDER [flags]: all visible GPUs, or the CPU. Goes on where it stopped.
 train() {
@@ -26,11 +29,15 @@ train() {
 # predict CHECKPOINT FOLDER [flags]: images that are there already are skipped.
 predict() {
   local checkpoint=$1 folder=$2; shift 2
-  python test.py "$checkpoint" "${data[@]}" --out "$folder" "$@"
+  python test.py "$checkpoint" "${data[@]}" --split "$split" --out "$folder" "$@"
 }
 
-# evaluate FOLDER [flags]
+# evaluate FOLDER [flags]: the table, score.json and report.html.
 evaluate() {
   local folder=$1; shift
-  python evaluate.py "$folder" "${data[@]}" "$@"
+  if [ "$split" != val ] && [[ "$*" != *--split* ]]; then
+    echo "$DATASET has no val.txt, so nothing is compared with masks: look at $folder/overlay"
+    return
+  fi
+  python evaluate.py "$folder" "${data[@]}" --report "$@"
 }

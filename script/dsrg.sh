@@ -20,4 +20,4 @@ train dsrg "$OUT/train" --cue "$CUE" ${DSRG:-}
 predict "$OUT/train/last.pt" "$OUT/pseudo" --split train --scales $SCALES --crf --restrict-to-tags
 train dsrg-retrain "$OUT/retrain" --mask "$OUT/pseudo/label" --start "$OUT/train/last.pt" ${RETRAIN:-}
 predict "$OUT/retrain/last.pt" "$OUT/val" --scales $SCALES --save label overlay --crf ${TEST:-}
-evaluate "$OUT/val" --out "$OUT"
+evaluate "$OUT/val" --out "$OUT" --run "$OUT/retrain"

@@ -23,7 +23,7 @@ fi
 rows=() failed=0
 for folder in "${folders[@]}"; do
   # A folder of another split or data set is no reason to leave out the others.
-  if text=$(evaluate "$folder" --split "$SPLIT" --report --quiet ${EVALUATE:-}); then
+  if text=$(evaluate "$folder" --split "$SPLIT" --quiet ${EVALUATE:-}); then
     rows+=("$(printf '%8s  %s' "$(tail -n 1 <<<"$text" | cut -d' ' -f2)" "$folder")")
   else
     rows+=("$(printf '%8s  %s' - "$folder")")

@@ -9,4 +9,4 @@ if [ -z "${CUE:-}" ]; then
 fi
 train sec "$OUT/train" --cue "$CUE" ${SEC:-}
 predict "$OUT/train/last.pt" "$OUT/val" --save label overlay --crf ${TEST:-}
-evaluate "$OUT/val" --out "$OUT" --run "$OUT/train" --report
+evaluate "$OUT/val" --out "$OUT" --run "$OUT/train"

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import tempfile
 import zipfile
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from datalist import DataError
 
 FORMAT = "seedseg-1"
-KEYS = ("stage", "recipe", "classes", "network", "step")
+KINDS = {"stage": str, "recipe": dict, "classes": list, "network": dict, "step": int}
+"""Parts that every checkpoint has."""
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
@@ -58,6 +60,8 @@ def load(path: Path) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums
             if torn := archive.testzip():
                 raise ValueError(f"the checksum of its part {torn} is wrong")
+            if sum(part.file_size for part in archive.infolist()) > path.stat().st_size:
+                raise ValueError("it is compressed, which train.py's checkpoints are not")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         previous = path.with_name("previous.pt")
@@ -65,10 +69,22 @@ def load(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: damaged, or no checkpoint of tensors{hint}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise DataError(f"{path}: not a checkpoint of train.py (its mark {FORMAT!r} is missing)")
-    missing = [key for key in KEYS if key not in content]
+    check(path, content)
+    return content
+
+
+def check(path: Path, content: dict[str, Any]) -> None:
+    """Raise DataError where a part of a checkpoint's content is missing or of another type."""
+    missing = [key for key in KINDS if key not in content]
     if missing:
         raise DataError(f"{path}: the checkpoint lacks {', '.join(missing)}")
-    return content
+    wrong = [key for key, kind in KINDS.items() if not isinstance(content[key], kind)]
+    if not wrong and not all(isinstance(name, str) for name in content["classes"]):
+        wrong = ["classes"]
+    if not wrong and not all(isinstance(value, Tensor) for value in content["network"].values()):
+        wrong = ["network"]
+    if wrong:
+        raise DataError(f"{path}: the checkpoint's part '{wrong[0]}' is damaged")
 
 
 def newest(folder: Path) -> Path | None:
@@ -77,19 +93,6 @@ def newest(folder: Path) -> Path | None:
         if (folder / name).is_file():
             return folder / name
     return None
-
-
-def restore_recipe(path: Path, content: dict[str, Any], kind: type) -> Any:
-    """Rebuild the recipe dataclass of type `kind` from a checkpoint.
-
-    Errors: DataError where its fields are not those of `kind`.
-    """
-    stored = content["recipe"]
-    known = {field.name for field in fields(kind)}
-    if not isinstance(stored, dict) or set(stored) != known:
-        odd = ", ".join(sorted(known ^ set(stored))) if isinstance(stored, dict) else "no recipe"
-        raise DataError(f"{path}: its recipe does not fit this version ({odd})")
-    return kind(**stored)
 
 
 def differences(recipe: Any, stored: dict[str, Any]) -> list[str]:

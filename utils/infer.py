@@ -12,11 +12,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
 import torch
+import tyro
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
@@ -42,12 +43,15 @@ Kind = Literal["label", "score", "overlay", "cue"]
 class Predict:
     """What to predict, how, and what to leave behind."""
 
-    out: Path
-    """Folder for label/, score/, overlay/ and cue/; images whose files are whole are skipped."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
+    """Folder for label/, score/, overlay/ and cue/; default: out/photo for pictures, else the
+    split's name beside the checkpoint."""
     split: str = "val"
     """List of images."""
     image: tuple[Path, ...] = ()
     """Pictures, or folders of them, to segment instead of a split; overlays get a legend."""
+    longest: int = 800
+    """Pixels; pictures of --image with a longer side are shrunk to it. 0: never."""
     save: tuple[Kind, ...] = ("label",)
     """label: palette PNGs; score: class scores; overlay: image | prediction | truth; cue."""
     scales: tuple[float, ...] = (1.0,)
@@ -95,20 +99,22 @@ def predict_split(
         threads: threads after the network.
         share: (k, n) takes every n-th image from the k-th on.
 
-    Errors: DataError for a stage that cannot do what is asked, or unreadable images.
+    Errors: DataError for a stage that cannot do what is asked, or unreadable images; of pictures,
+    the others are predicted first.
     """
     check(stage, predict)
     stage.to(device)
     stage.network.eval()
     need_tag = predict.restrict_to_tags or not stage.background or "cue" in predict.save
-    if predict.image:
-        data = Photos(predict.image)
+    # Shared out before what is there already is left out: that changes while others write.
+    if predict.image:  # a picture may be another one of the same name: never left out
+        data = Photos(predict.image, predict.longest)
+        places = range(len(data))[share[0] :: share[1]]
     else:
         data = Images(stage.spec, predict.split, tag=need_tag)
-    # Shared out before what is there already is left out: that changes while others write.
-    places = range(len(data.ids))[share[0] :: share[1]]
-    wanted = set(missing([data.ids[place] for place in places], predict))
-    places = [place for place in places if data.ids[place] in wanted]
+        places = range(len(data))[share[0] :: share[1]]
+        wanted = set(missing([data.ids[place] for place in places], predict))
+        places = [place for place in places if data.ids[place] in wanted]
     loader = DataLoader(
         Subset(data, places),
         batch_size=predict.batch,
@@ -117,12 +123,18 @@ def predict_split(
         worker_init_fn=worker_init,
     )
     bar = tqdm(
-        total=len(places), unit="image", desc="predict", disable=predict.quiet or share[0] > 0
+        total=len(places),
+        unit=" images",
+        desc="predict",
+        disable=predict.quiet or share[0] > 0,
+        dynamic_ncols=True,
     )
     pending: deque[Future] = deque()
+    broken = []
     with ThreadPoolExecutor(threads) as pool:
         for samples in loader:
-            for group in alike(stage, samples):
+            broken += [sample["error"] for sample in samples if "error" in sample]
+            for group in alike(stage, [s for s in samples if "error" not in s]):
                 for item in run_network(stage, predict, group):
                     pending.append(pool.submit(finish, stage, predict, *item))
             while len(pending) > 4 * max(threads, predict.batch):
@@ -132,6 +144,10 @@ def predict_split(
             pending.popleft().result()
             bar.update()
     bar.close()
+    if broken:
+        reasons = "; ".join(reason.rstrip(".") for reason in broken)
+        rest = f", the others are in {predict.out}" if len(broken) < len(places) else ""
+        raise DataError(f"{len(broken)} of {len(places)} pictures left out{rest}: {reasons}")
 
 
 def check(stage: Any, predict: Predict) -> None:
@@ -151,7 +167,7 @@ def check(stage: Any, predict: Predict) -> None:
 
 def alike(stage: Any, samples: list[dict]) -> Iterator[list[dict]]:
     """Split samples into groups that become inputs of one size."""
-    if stage.fit == "warp":
+    if stage.fit == "warp" and samples:
         yield samples
     else:
         yield from ([sample] for sample in samples)
@@ -166,20 +182,16 @@ def run_network(stage: Any, predict: Predict, samples: list[dict]) -> list[tuple
     """
     tag = torch.stack([s["tag"] for s in samples]).to(stage.device) if "tag" in samples[0] else None
     base = stage.recipe.size if stage.fit == "warp" else samples[0]["image"].shape[-2:]
-    found = []
-    cue = None
+    images = []
     for scale in predict.scales:
         size = tuple(max(1, round(side * scale)) for side in base)
         image = torch.stack([torch.from_numpy(resize(s["image"], size)) for s in samples])
-        image = image.to(stage.device, non_blocking=True)
-        if "cue" in predict.save and cue is None:
-            cue = stage.cues(image, tag).cpu().numpy()
-        if set(predict.save) == {"cue"}:
-            break
-        found.append(stage.scores(image, tag))
-        if predict.mirror:
-            found.append(stage.scores(image.flip(3), tag).flip(3))
-    score = stage.merge(found).float().cpu().numpy() if found else [None] * len(samples)
+        images.append(image.to(stage.device, non_blocking=True))
+    cue = stage.cues(images[0], tag).cpu().numpy() if "cue" in predict.save else None
+    if set(predict.save) == {"cue"}:
+        score = [None] * len(samples)
+    else:
+        score = stage.predict(images, tag, predict.mirror).float().cpu().numpy()
     return [(s, score[k], None if cue is None else cue[k]) for k, s in enumerate(samples)]
 
 
@@ -200,6 +212,7 @@ def finish(stage: Any, predict: Predict, sample: dict, score: Any, cue: Any) -> 
     if score is None:
         return
     image = sample["image"].permute(1, 2, 0).contiguous().numpy()
+    size = tuple(sample["size"].tolist())
     keys = np.arange(0 if stage.background else 1, stage.num_classes)
     if predict.restrict_to_tags:
         allowed = np.concatenate(([True], sample["tag"].numpy() > 0))
@@ -210,18 +223,35 @@ def finish(stage: Any, predict: Predict, sample: dict, score: Any, cue: Any) -> 
     if predict.crf and len(keys) > 1:
         score = refine(score, image, stage.test_crf())
     if "score" in predict.save:
-        write_score(output_path(predict.out, "score", name), score, keys, image.shape[:2])
+        write_score(output_path(predict.out, "score", name), score, keys, size)
     if "label" in predict.save or "overlay" in predict.save:
         label = most_probable(score, keys)
         if "overlay" in predict.save:
             path = output_path(predict.out, "overlay", name)
             if predict.image:
-                write_overlay(path, image, label, classes=stage.spec.classes)
+                write_overlay(path, *enlarge(image, label), classes=stage.spec.classes)
             else:
                 truth = stage.spec.mask_path(name)
                 write_overlay(path, image, label, read_mask(truth) if truth.is_file() else None)
         if "label" in predict.save:
+            if label.shape != size:
+                label = cv2.resize(label, size[::-1], interpolation=cv2.INTER_NEAREST)
             write_label(output_path(predict.out, "label", name), label)
+
+
+def enlarge(image: np.ndarray, label: np.ndarray, least: int = 400) -> tuple:
+    """Image (H, W, 3) and label (H, W), a whole number of times larger if smaller than `least`.
+
+    A legend beside fewer pixels could not be read.
+    """
+    times = -(-least // max(label.shape))
+    if times < 2:
+        return image, label
+    size = (label.shape[1] * times, label.shape[0] * times)
+    return (
+        cv2.resize(image, size, interpolation=cv2.INTER_CUBIC),
+        cv2.resize(label, size, interpolation=cv2.INTER_NEAREST),
+    )
 
 
 def refine(score: np.ndarray, image: np.ndarray, preset: densecrf.Preset) -> np.ndarray:

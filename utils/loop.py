@@ -24,6 +24,7 @@ from utils import checkpoint, distributed
 from utils.distributed import World, choose_device
 from utils.log import Log
 from utils.output import write_text
+from utils.record import command_line
 from utils.timer import Timer
 
 
@@ -150,7 +151,7 @@ def train(stage: Any, name: str, run: Run, place: World | None = None) -> bool:
         raise DataError(
             f"{run.out}: not all machines see its checkpoint; --out needs a shared disk"
         )
-    if step >= recipe.steps:
+    if step >= recipe.steps and (step or checkpoint.newest(run.out)):
         return False
 
     workers = run.workers if run.workers >= 0 else (4 if device.type == "cuda" else 0)
@@ -167,7 +168,8 @@ def train(stage: Any, name: str, run: Run, place: World | None = None) -> bool:
     log = None
     if place.main:
         checkpoint.sweep(run.out)
-        write_text(run.out / "recipe.json", json.dumps({"stage": name, **asdict(recipe)}, indent=1))
+        made = {"stage": name, "command": command_line(), **asdict(recipe)}
+        write_text(run.out / "recipe.json", json.dumps(made, indent=1))
         log = Log(run.out, step)
     timer = Timer(device) if run.profile else None
     part = timer.part if timer else nullcontext_of
@@ -240,6 +242,8 @@ def train(stage: Any, name: str, run: Run, place: World | None = None) -> bool:
             if step == recipe.steps or monotonic() - saved > run.save_every:
                 save()
                 saved = monotonic()
+        if not recipe.steps:  # the stage as it started, for test.py
+            save()
     finally:
         bar.close()
         if log:

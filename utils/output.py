@@ -306,7 +306,11 @@ def legend(label: NDArray, classes: Sequence[str]) -> NDArray[np.uint8]:
     found = [index for index in np.argsort(-count, kind="stable") if count[index]]
     line = max(12, min(height // max(len(found), 1), height // 12))
     font = ImageFont.load_default(size=line * 0.7)
-    names = [f"{classes[i]}  {100 * count[i] / label.size:.0f} %" for i in found]
+    shares = [100 * count[i] / label.size for i in found]
+    names = [
+        f"{classes[i]}  {f'{share:.0f}' if share >= 0.5 else '<1'} %"
+        for i, share in zip(found, shares)
+    ]
     width = int(2.2 * line + max(font.getlength(name) for name in names))
     panel = Image.new("RGB", (width, height), "white")
     pen = ImageDraw.Draw(panel)

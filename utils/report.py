@@ -14,6 +14,7 @@ from datalist.spec import Spec, palette
 from utils import chart, gallery, metric
 from utils.measure import Measured, Predictions
 from utils.output import write_text
+from utils.record import read_record
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def write(
     Args:
         path: the HTML file; it needs no other file and no network.
         runs: one or two, over the same images.
-        command: what made the result, as typed.
+        command: the evaluation's, as typed; those of training and test are in their folders.
         workers: threads. quiet: no progress bar.
 
     Returns:
@@ -76,12 +77,11 @@ def write(
             title=" against ".join(run.name for run in runs),
             dataset=spec.name,
             split=split,
-            runs=[_summary(run, spec) for run in runs],
+            runs=_mark_changed([_summary(run, spec, command) for run in runs]),
             rows=_rows(spec, runs, colours),
             heats=[chart.heat(run.measured.matrix, classes) for run in runs],
             mistakes=[_mistakes(run.measured.matrix, spec, colours) for run in runs],
             figures=[_figures(run) for run in runs],
-            command=command,
             date=datetime.now().strftime("%Y-%m-%d %H:%M"),
             shown=len(items),
             total=count,
@@ -107,7 +107,7 @@ def _environment() -> jinja2.Environment:
     )
 
 
-def _summary(run: Run, spec: Spec) -> dict:
+def _summary(run: Run, spec: Spec, command: str) -> dict:
     numbers = metric.as_percent(run.measured.scores, spec.classes)
     return numbers | {
         "name": run.name,
@@ -116,8 +116,8 @@ def _summary(run: Run, spec: Spec) -> dict:
         "images": len(run.measured.ids),
         "threshold": run.measured.threshold,
         "restricted": run.predictions.tags is not None,
-        "recipe": _recipe(run.training),
         "training": str(run.training) if run.training else None,
+        **_made(run, command),
     }
 
 
@@ -257,15 +257,24 @@ def read_log(path: Path) -> dict[str, np.ndarray]:
     }
 
 
-def _recipe(folder: Path | None) -> dict[str, str]:
-    path = folder / "recipe.json" if folder else None
-    if path is None or not path.is_file():
-        return {}
-    try:
-        recipe = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return {}
-    return {str(k): _plain(v) for k, v in recipe.items()} if isinstance(recipe, dict) else {}
+def _made(run: Run, command: str) -> dict:
+    """Commands that made a run's result, first to last, and its recipe."""
+    train = read_record(run.training / "recipe.json") if run.training else {}
+    predict = read_record(run.predictions.folder / "predict.json")
+    commands = [train.pop("command", None), predict.get("command"), command]
+    settings = predict.get("settings")
+    recipe = {str(k): _plain(v) for k, v in train.items()}
+    if isinstance(settings, dict):
+        recipe |= {f"test: {k}": _plain(v) for k, v in settings.items() if k != "checksum"}
+    return {"commands": [c for c in commands if isinstance(c, str)], "recipe": recipe}
+
+
+def _mark_changed(runs: list[dict]) -> list[dict]:
+    """Note for each of two runs the fields of its recipe that the other has not, or otherwise."""
+    first, last = runs[0]["recipe"], runs[-1]["recipe"]
+    both = first and last
+    changed = [k for k in first.keys() | last.keys() if both and first.get(k) != last.get(k)]
+    return [run | {"changed": changed} for run in runs]
 
 
 def _plain(value: object) -> str:

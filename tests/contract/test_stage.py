@@ -10,8 +10,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from datalist.spec import resolve
+from datalist.spec import Spec, resolve
 from method import STAGES, stage_class
+from method.restore import restore_recipe
 from network.normalise import CONVENTION
 from utils import checkpoint
 from utils.loop import Draws, Interrupted, Run, train
@@ -32,12 +33,25 @@ def make(case: tuple[str, str], root: Path, cue: Path, **changes):
     kind = stage_class(name)
     recipe = kind.recipes[recipe_name]
     known = {field.name for field in fields(recipe)}
-    given = {"cue": str(cue), "mask": str(root / "SegmentationClass"), **changes}
+    given = {"cue": str(cue), "mask": str(root / "SegmentationClass")}
+    if name == "resegment":
+        given["segmenter"] = segmenter_beside(cue)
+    given |= changes
     recipe = replace(recipe, dataset=str(root), **{k: v for k, v in given.items() if k in known})
     torch.manual_seed(recipe.seed)
     stage = kind(recipe, resolve(recipe.dataset))
     stage.load()
     return stage
+
+
+def segmenter_beside(path: Path) -> str:
+    """State dict of an untrained segmenter, written beside a file once."""
+    file = path.with_name("segmenter.pt")
+    if not file.exists():
+        kind = stage_class("segmenter")
+        spec = Spec("none", path.parent, ("background", "thing"), {})
+        torch.save(kind(kind.recipes["smoke"], spec).network.state_dict(), file)
+    return str(file)
 
 
 def first_batch(stage) -> dict:
@@ -85,7 +99,7 @@ def test_saved_and_loaded_scores_alike_to_the_bit(case, scenes_root, scenes_cue,
     train(stage, case[0], run_in(tmp_path))
     path = tmp_path / "last.pt"
     content = checkpoint.load(path)
-    recipe = checkpoint.restore_recipe(path, content, type(stage.recipe))
+    recipe = restore_recipe(path, content, type(stage.recipe))
     assert recipe == stage.recipe
     loaded = type(stage)(recipe, stage.spec)
     loaded.network.load_state_dict(content["network"])

@@ -71,6 +71,13 @@ def test_everything_that_is_wrong_is_listed(folder):
     assert str(report).endswith("7 errors: not ready")
 
 
+def test_images_in_no_list(folder):
+    image = folder / "JPEGImages/a.jpg"
+    (folder / "JPEGImages/new.JPG").write_bytes(image.read_bytes())
+    (warning,) = inspect(resolve(str(folder))).warnings
+    assert warning.startswith("1 images are in no list, such as ") and "new.JPG" in warning
+
+
 def test_many_mistakes_stay_short(folder):
     names = [f"x{k}" for k in range(40)]
     (folder / "ImageSets/Segmentation/val.txt").write_text("\n".join(names))

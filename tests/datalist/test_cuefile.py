@@ -12,16 +12,8 @@ from hypothesis.extra.numpy import arrays
 
 from datalist import DataError
 from datalist.archive import read_npz, replacing
-from datalist.cue import (
-    CueFile,
-    from_cells,
-    main,
-    merge,
-    pack,
-    resize,
-    resolve_conflicts,
-    write_cues,
-)
+from datalist.cell import merge, resize, resolve_conflicts
+from datalist.cue import CueFile, from_cells, main, pack, write_cues
 from datalist.image import write_mask
 
 SHAPES = st.tuples(st.integers(2, 5), st.integers(1, 6), st.integers(1, 7))

@@ -10,7 +10,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from datalist import DataError, augment
-from datalist.cue import CueFile, resize
+from datalist.cell import resize
+from datalist.cue import CueFile
 from datalist.dataset import Images, Photos, worker_init
 from datalist.image import read_image, read_mask, write_mask
 from datalist.spec import palette, resolve
@@ -302,10 +303,14 @@ def test_photos(folder, tmp_path):
     assert photos.ids == sorted(SIZES) and len(photos) == 6
     sample = photos[1]
     assert sample.keys() == {"id", "image", "size"} and sample["image"].shape == (3, 31, 17)
-    small = Photos([folder / "JPEGImages/a.jpg", folder / "JPEGImages/b.jpg"], size=(4, 6))
-    batch = next(iter(DataLoader(small, batch_size=2)))
-    assert batch["image"].shape == (2, 3, 4, 6) and batch["size"].tolist() == [[20, 30], [31, 17]]
+    small = Photos([folder / "JPEGImages/a.jpg", folder / "JPEGImages/b.jpg"], longest=20)
+    assert small[0]["image"].shape == (3, 13, 20)
+    assert small[0]["size"].tolist() == [20, 30] and small[1]["size"].tolist() == [31, 17]
+    assert small[1]["image"].shape == (3, 20, 11)
     (tmp_path / "a.png").write_bytes(b"")
+    broken = Photos([tmp_path / "a.png", folder / "JPEGImages/b.jpg"])
+    assert broken[0]["id"] == "a" and "a.png is not a readable image" in broken[0]["error"]
+    assert broken[1]["image"].shape == (3, 31, 17)
     for paths, match in [
         ([folder / "JPEGImages/a.jpg", tmp_path / "a.png"], "have one name"),
         ([tmp_path / "z.jpg"], "does not exist"),

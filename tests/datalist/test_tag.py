@@ -90,6 +90,21 @@ def test_coco(tmp_path):
     assert read_tags(spec, ["x", "y"]) == {"x": (2, 10), "y": ()}
 
 
+def test_coco_json_of_own_data(folder):
+    spec = resolve(str(folder))
+    content = {
+        "images": [{"id": k, "file_name": f"upload/{name}.jpg"} for k, name in enumerate("abcd")],
+        "annotations": [{"image_id": 1, "category_id": 0}, {"image_id": 1, "category_id": 4}],
+        "categories": [{"id": 0, "name": "dog"}, {"id": 4, "name": "traffic_light"}],
+    }
+    (folder / "tags.json").write_text(json.dumps(content))
+    assert read_tags(spec, spec.ids("train")) == {"a": (), "b": (2, 3), "c": (), "d": ()}
+    content["images"][0]["file_name"] = "other/b.jpg"
+    (folder / "tags.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="two images of one name"):
+        read_tags(spec, ["a"])
+
+
 def test_hostile_file_name_in_json(tmp_path):
     with pytest.raises(DataError, match="is not an image id"):
         from_instances(instances(tmp_path, ("../x", "y")), COCO)

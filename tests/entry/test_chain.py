@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from datalist.cue import CueFile
 from datalist.image import read_image
@@ -99,16 +100,50 @@ def test_own_photos(trained, scenes_root, tmp_path):
     photo = scenes_root / "JPEGImages/val_00000.jpg"
     glob = scenes_root / "JPEGImages/val_0000[12].jpg"
     images = ("--image", photo, glob)
-    run("test.py", trained / "sec/last.pt", *images, "--out", tmp_path, "--quiet")
+    done = run("test.py", trained / "sec/last.pt", *images, "--out", tmp_path, "--quiet")
+    assert str(tmp_path / "overlay") in done.stdout
     assert {p.stem for p in (tmp_path / "label").iterdir()} == {f"val_0000{n}" for n in range(3)}
     shape = read_image(photo).shape
     overlay = read_image(tmp_path / "overlay/val_00000.jpg")
-    assert overlay.shape[0] == shape[0] and overlay.shape[1] > 2 * shape[1] + 20
-    text = tmp_path / "notes.jpg"
-    text.write_text("not a picture")
-    for bad in (text, tmp_path / "nowhere.jpg"):
-        arguments = ("--image", bad, "--out", tmp_path / "x", "--quiet")
-        assert bad.name in run("test.py", trained / "sec/last.pt", *arguments, code=1).stderr
+    assert overlay.shape[0] % shape[0] == 0
+    assert overlay.shape[1] > overlay.shape[0] // shape[0] * 2 * shape[1] + 20
+    nowhere = ("--image", tmp_path / "nowhere.jpg", "--out", tmp_path / "x", "--quiet")
+    assert "nowhere.jpg" in run("test.py", trained / "sec/last.pt", *nowhere, code=1).stderr
+    pattern = ("--image", tmp_path / "*.webp", "--out", tmp_path / "x", "--quiet")
+    assert "no file matches" in run("test.py", trained / "sec/last.pt", *pattern, code=1).stderr
+
+
+def test_photos_as_cameras_and_people_leave_them(trained, scenes_root, tmp_path):
+    """One that cannot be read stops no other; a large one keeps its size; the newest is taken."""
+    folder, out = tmp_path / "mine", tmp_path / "out"
+    folder.mkdir()
+    photo = Image.open(scenes_root / "JPEGImages/val_00000.jpg")
+    photo.resize((900, 700)).save(folder / "large.jpg")
+    photo.convert("CMYK").save(folder / "print.jpg")
+    (folder / "notes.jpg").write_text("not a picture")
+    command = ("test.py", trained / "sec/last.pt", "--image", folder, "--out", out, "--quiet")
+    error = run(*command, code=1).stderr
+    assert "1 of 3 pictures" in error and "notes.jpg" in error and str(out) in error
+    run(*command, "--processes", 2, code=1)
+    assert {path.stem for path in (out / "overlay").iterdir()} == {"large", "print"}
+    assert read_label(out / "label/large.png").shape == (700, 900)
+    assert read_image(out / "overlay/large.jpg").shape[0] == round(700 * 800 / 900)
+    (folder / "notes.jpg").unlink()
+    photo.resize((300, 500)).save(folder / "large.jpg")
+    done = run(*command[:3], folder / "large.jpg", *command[4:])
+    assert done.stdout.split()[-1] == str(out / "overlay/large.jpg")
+    assert read_label(out / "label/large.png").shape == (500, 300)
+
+
+def test_a_folder_holds_predictions_of_one_kind(trained, tmp_path):
+    command = ("test.py", trained / "sec/last.pt", "--out", tmp_path / "val", "--quiet")
+    run(*command)
+    made = json.loads((tmp_path / "val/predict.json").read_text())
+    assert made["settings"]["crf"] is False and "test.py" in made["command"]
+    run(*command, "--save", "label", "score", "--batch", 3)
+    assert "crf: False -> True" in run(*command, "--crf", code=1).stderr
+    other = ("test.py", trained / "foreground/last.pt", *command[2:], "--save", "score")
+    assert "network: " in run(*other, code=1).stderr
 
 
 def test_refusals(trained, four_root, tmp_path):

@@ -1,5 +1,7 @@
 """VGG16 networks: shapes of the published layers, and weights by name."""
 
+import hashlib
+
 import pytest
 import torch
 from torchvision import models
@@ -87,6 +89,24 @@ def test_caffe_names_load_as_they_are(tmp_path):
     report = load_vgg(network, str(tmp_path / "caffe.pt"))
     assert torch.equal(network.trunk.conv1_1.weight, source.trunk.conv1_1.weight)
     assert torch.equal(network.fc6.weight, source.fc6.weight) and not report.missing
+
+
+def test_sec_pytorch_checkpoint(tmp_path):
+    trunk = models.vgg16().features.state_dict()
+    state = {f"module.features.{key}": value for key, value in trunk.items()}
+    source = LargeFOV(5)
+    for name in ("fc6", "fc7", "fc8"):
+        for key, value in source.get_submodule(name).state_dict().items():
+            state[f"module.{name}.{key}"] = value
+    path = tmp_path / "sec.pth"
+    torch.save({"state_dict": state}, path)
+    network = LargeFOV(5)
+    report = load_vgg(network, str(path))
+    assert torch.equal(network.trunk.conv5_3.weight, trunk["28.weight"])
+    assert torch.equal(network.fc6.weight, source.fc6.weight)
+    assert not report.missing and not report.reshaped
+    assert report.unused == ["fc8.bias", "fc8.weight"]
+    assert hashlib.sha256(path.read_bytes()).hexdigest() in str(report)
 
 
 def test_weights_that_do_not_fit(tmp_path):

@@ -231,8 +231,17 @@ function readOut(chart, event) {
   tell([`${read.name} ${read.x[near]}`, ...rows].join("\n"), event);
 }
 
-byId("copy").onclick = () => {
-  navigator.clipboard?.writeText(byId("command").textContent);
-  byId("copy").textContent = "copied";
-};
+// Copies where the browser lets a file do so; else selects, for Ctrl-C.
+for (const button of document.querySelectorAll(".copy")) {
+  const code = button.previousElementSibling;
+  button.onclick = async () => {
+    try {
+      await navigator.clipboard.writeText(code.textContent);
+      button.textContent = "copied";
+    } catch {
+      getSelection().selectAllChildren(code);
+      button.textContent = "selected";
+    }
+  };
+}
 draw();

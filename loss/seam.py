@@ -1,0 +1,75 @@
+"""SEAM: class activation maps must move with the image, and agree with their refined selves."""
+
+import torch
+from torch import Tensor, nn
+
+
+def tag_loss(cam: Tensor, tag: Tensor) -> Tensor:
+    """Multi-label soft margin loss of the maps' averages, mean over classes and images.
+
+    Args:
+        cam: class activation maps, any real numbers, (N, K, h, w).
+        tag: 1 for each class the image shows, (N, K).
+
+    Returns:
+        Scalar > 0.
+
+    Source: Wang et al., CVPR 2020 (SEAM), classification loss of one view.
+    """
+    return nn.functional.multilabel_soft_margin_loss(cam.mean(dim=(2, 3)), tag.to(cam.dtype))
+
+
+def rvmin_loss(refined: Tensor, share: float = 0.25) -> Tensor:
+    """Mean of the lowest values that an image's refined maps reach at their strongest class.
+
+    Keeps the refinement from spreading a class over the whole image.
+
+    Args:
+        refined: refined maps of the tagged classes, 0 for the others, (N, K, h, w).
+        share: share of the positions that counts, lowest first, in (0, 1].
+
+    Returns:
+        Scalar >= 0.
+
+    Source: released SEAM code, adaptive minimum pooling.
+    """
+    highest = refined.amax(dim=1).flatten(1)
+    count = max(1, int(share * highest.shape[1]))
+    return highest.topk(count, dim=1, largest=False).values.relu().mean()
+
+
+def equivariance_loss(first: Tensor, second: Tensor) -> Tensor:
+    """Mean absolute difference of the maps of two views, brought to one grid.
+
+    Args:
+        first, second: maps in [0, 1], 0 for classes not tagged, (N, K, h, w).
+
+    Returns:
+        Scalar in [0, 1].
+
+    Source: SEAM, equivariant regularisation (ER).
+    """
+    return (first - second).abs().mean()
+
+
+def cross_equivariance_loss(refined: Tensor, other: Tensor, share: float = 0.2) -> Tensor:
+    """Distance of refined maps from the strongest classes of the other view's plain maps.
+
+    Args:
+        refined: refined maps, background first, in [0, 1], 0 for classes not tagged, (N, C, h, w).
+        other: plain maps of the other view on the same grid, a constant target, as `refined`.
+        share: share of an image's values that counts, most distant first, in (0, 1].
+
+    Returns:
+        Scalar in [0, 1].
+
+    Source: SEAM, equivariant cross regularisation (ECR) of one direction.
+    """
+    distance = (max_onehot(other.detach()) - refined).abs().flatten(1)
+    count = max(1, int(share * distance.shape[1]))
+    return distance.topk(count, dim=1).values.mean()
+
+
+def max_onehot(score: Tensor) -> Tensor:
+    """Keep each position's highest value, (N, C, h, w), and set the others to 0."""
+    return torch.where(score == score.amax(dim=1, keepdim=True), score, 0)

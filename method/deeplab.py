@@ -1,0 +1,89 @@
+"""Multi-stage segmentation: a DeepLab-v3+ learns from the masks that another method made.
+
+Chen et al., ECCV 2018, on ResNet-101. RecurSeed and EdgePredictMix, DHR and others report their
+last stage with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from method.recipe import SMALL_BASE, ResNetRecipe
+from method.supervised import Pseudo, PseudoRecipe, segment_loss
+from network.deeplab import DeepLabV3Plus, resize
+
+
+@dataclass(frozen=True)
+class DeepLabRecipe(ResNetRecipe, PseudoRecipe):
+    """ResNet-101 at stride 16; solver as of the authors' next paper (shjo-april/DHR) [inferred]."""
+
+    depth: tuple[int, ...] = (1, 3, 4, 23, 3)
+    """Convolutions of the stem, blocks of the four stages (ResNet-101)."""
+    low: int = 48
+    """Channels that the first stage's features are reduced to (released)."""
+    steps: int = 33000
+    """Optimiser steps: 50 epochs of train_aug, ours."""
+    batch: int = 16
+    """Images a step (DHR) [inferred]."""
+    size: tuple[int, int] = (512, 512)
+    """Height and width of the crop, pixels (DHR) [inferred]."""
+    scale: tuple[float, float] | None = (0.5, 2.0)
+    """Range of the factor to the image's own size before the crop, DeepLab's."""
+    mirror: bool = True
+    """Flip half of the training images, with their masks."""
+    lr: float = 1e-3
+    """Base learning rate (DHR) [inferred]."""
+    weight_decay: float = 4e-5
+    """Weight decay of weights (DHR) [inferred]."""
+    policy: Literal["step", "poly", "cosine"] = "poly"
+    """How the learning rate falls (DHR) [inferred]."""
+
+
+SMALL_DEEPLAB = {
+    **SMALL_BASE,
+    "weights": "none",
+    "steps": 500,
+    "scale": (0.6, 0.95),
+    "width": (24, 12, 16, 24, 32),
+    "depth": (1, 1, 1, 1, 1),
+    "pool": (2, 1, 2, 1, 1),
+    "dilation": (1, 1, 1, 1, 2),
+    "hidden": 48,
+    "low": 24,
+    "rates": (2, 4, 6),
+    "dropout": 0.1,
+    "test_crf_scale": 4.0,
+}
+SMOKE_DEEPLAB = {
+    "steps": 4,
+    "batch": 2,
+    "size": (32, 32),
+    "width": (4,) * 5,
+    "hidden": 8,
+    "low": 4,
+}
+
+
+class DeepLab(Pseudo):
+    """Cross entropy on masks at their full size."""
+
+    recipes: ClassVar = {
+        "paper": DeepLabRecipe(),
+        "small": DeepLabRecipe(**SMALL_DEEPLAB),
+        "smoke": DeepLabRecipe(**{**SMALL_DEEPLAB, **SMOKE_DEEPLAB}),
+    }
+
+    def __init__(self, recipe, spec):
+        super().__init__(recipe, spec)
+        self.network = DeepLabV3Plus(
+            spec.num_classes, recipe.low, recipe.hidden, recipe.rates, recipe.dropout,
+            **recipe.trunk(),
+        )  # fmt: skip
+
+    def losses(self, batch: dict, step: int) -> dict[str, Tensor]:
+        logit = self.forward(batch["image"])
+        mask = batch["mask"]
+        return {"segment": segment_loss(resize(logit, mask.shape[-2:]), mask, self)}

@@ -1,0 +1,107 @@
+"""Network of RecurSeed and EdgePredictMix: one trunk, a classifier's maps, a decoder's scores."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from network.deeplab import Decoder
+from network.resnet import ResNetTrunk
+
+
+class RSEPM(nn.Module):
+    """ResNet trunk with a 1 x 1 classifier, whose maps are the CAMs, and a DeepLab-v3+ decoder.
+
+    Args:
+        num_classes: classes with background; the classifier leaves the background out.
+        low, hidden, rates, dropout: as of `network.deeplab.Decoder`.
+        trunk: arguments of `ResNetTrunk`.
+
+    Source: core/networks.py of the released RecurSeed code: the fine features are not reduced to
+    fewer channels than the pyramid has, the last convolution is 3 x 3, and neither it nor the
+    classifier has a bias.
+    """
+
+    new = ("classifier", "decoder")
+
+    def __init__(
+        self,
+        num_classes: int,
+        low: int = 256,
+        hidden: int = 256,
+        rates: Sequence[int] = (6, 12, 18),
+        dropout: float = 0.5,
+        **trunk,
+    ):
+        super().__init__()
+        self.trunk = ResNetTrunk(**trunk)
+        coarse, fine = self.trunk.width[-1], self.trunk.width[1]
+        self.classifier = nn.Conv2d(coarse, num_classes - 1, 1, bias=False)
+        self.decoder = Decoder(
+            coarse, fine, num_classes, low, hidden, rates, dropout, kernel=3, bias=False
+        )
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Everything the losses need of RGB images 0..255, (N, 3, H, W).
+
+        Returns:
+            Maps of the classifier, (N, num_classes - 1, h, w), whose means are the logits of the
+            tags; logits of the decoder, (N, num_classes, h', w'); then the five stages' features.
+        """
+        features = self.trunk.stages(image)
+        return (
+            self.classifier(features[-1]),
+            self.decoder(features[-1], features[1]),
+            *features,
+        )
+
+
+class Averaged(nn.Module):
+    """A network that learns and the moving average of its weights, which predicts.
+
+    In training mode the network itself runs, in evaluation mode the average. Both are in the state
+    dict.
+
+    Args:
+        network: any.
+        decay: how much of the average stays at an update, in [0, 1).
+        ramp: updates over which the decay rises to it, as 1 - exp(-updates / ramp).
+
+    Source: ModelEMA of the released RecurSeed code (decay, ramp of 2000 updates). The statistics
+    of normalisation layers are averaged as well.
+    """
+
+    def __init__(self, network: nn.Module, decay: float, ramp: float):
+        super().__init__()
+        self.new = tuple(f"live.{name}" for name in network.new)
+        self.decay, self.ramp = decay, ramp
+        self.average = AveragedModel(network, multi_avg_fn=self.move, use_buffers=True)
+        self.average.requires_grad_(False)
+        self.live = network
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        return (self.live if self.training else self.average)(image)
+
+    def train(self, mode: bool = True) -> "Averaged":
+        super().train(mode)
+        self.average.eval()
+        return self
+
+    def update(self) -> None:
+        """Move the average towards the network; the first time, to it."""
+        self.average.update_parameters(self.live)
+
+    def reset(self) -> None:
+        """Set the average to the network, after weights were loaded into it."""
+        self.average.module.load_state_dict(self.live.state_dict())
+
+    @torch.no_grad()
+    def move(self, average: list[Tensor], now: list[Tensor], updates: Tensor) -> None:
+        """One update of tensors of one type, in place."""
+        if average[0].is_floating_point():
+            keep = self.decay * (1 - math.exp(-int(updates) / self.ramp))
+            torch._foreach_lerp_(average, now, 1 - keep)
+        else:  # counters
+            torch._foreach_copy_(average, now)

@@ -1,0 +1,107 @@
+"""SEAM's network: class activation maps, and the same maps refined by pixel correlation."""
+
+import torch
+from torch import Tensor, nn
+
+from network.deeplab import resize
+from network.resnet import ResNetTrunk
+from network.vgg import fully_connected, new_layer_std
+from network.wide import WideTrunk
+
+TRUNK = {"resnet38d": WideTrunk, "resnet50": ResNetTrunk}
+
+
+class SEAMNet(nn.Module):
+    """Classifier without fully connected layers, with a pixel correlation module (PCM) beside it.
+
+    Args:
+        num_tags: foreground classes.
+        backbone: "resnet38d" or "resnet50".
+        reduced: channels that the two middle features are brought to (published: 64 and 128).
+        dropout: probability of dropping whole channels before the classifier.
+        trunk: arguments of `WideTrunk` or `ResNetTrunk`.
+
+    Source: Wang et al., CVPR 2020 (SEAM), layer names of the released code. Differs: the published
+    classifier has an output for the background that nothing trains; maps stay on the trunk's grid.
+    """
+
+    new = ("fc8", "f8_3", "f8_4", "f9")
+
+    def __init__(
+        self,
+        num_tags: int,
+        backbone: str = "resnet38d",
+        reduced: tuple[int, int] = (64, 128),
+        dropout: float = 0.5,
+        **trunk,
+    ):
+        super().__init__()
+        if backbone == "resnet38d":
+            trunk["dropout"] = dropout
+        self.trunk = TRUNK[backbone](**trunk)
+        low, middle, high = self.trunk.width[-3:]
+        std = new_layer_std(self.trunk.norm)
+        self.fc8 = fully_connected(high, num_tags, 1, std=std)
+        self.f8_3 = fully_connected(low, reduced[0], 1)
+        self.f8_4 = fully_connected(middle, reduced[1], 1)
+        self.f9 = fully_connected(3 + sum(reduced), sum(reduced), 1)
+        for name in self.new:
+            self.get_submodule(name).bias = None
+        self.dropout = nn.Dropout2d(dropout)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Plain and refined maps of RGB images 0..255, (N, 3, H, W).
+
+        Returns:
+            (N, 2 K + 1, h, w): K maps before any cut, any real numbers; then K + 1 refined ones,
+            background first, in [0, 1].
+        """
+        low, middle, high = self.trunk.stages(image)[-3:]
+        cam = self.fc8(self.dropout(high))
+        grid = cam.shape[-2:]
+        # The maps teach the trunk; the affinities only learn to read what it gives.
+        colour = resize(self.trunk.normalise(image), grid).to(cam.dtype)
+        low = resize(torch.relu(self.f8_3(low.detach())), grid)
+        middle = resize(torch.relu(self.f8_4(middle.detach())), grid)
+        feature = self.f9(torch.cat((colour, low, middle), dim=1))
+        return torch.cat((cam, correlate(strongest(cam.detach()), feature)), dim=1)
+
+
+def over_peak(cam: Tensor) -> Tensor:
+    """Maps (N, C, h, w) over their maximum, negative values 0; 0 where none is positive."""
+    cam = cam.clamp_min(0)
+    return cam / cam.amax(dim=(2, 3), keepdim=True).clamp_min(1e-5)
+
+
+def with_background(cam: Tensor) -> Tensor:
+    """Put a background map, one minus the highest, before maps in [0, 1]; (N, K + 1, h, w)."""
+    return torch.cat((1 - cam.amax(dim=1, keepdim=True), cam), dim=1)
+
+
+def strongest(cam: Tensor) -> Tensor:
+    """Maps over their peaks with each position's highest alone, and background; (N, K + 1, h, w).
+
+    Args:
+        cam: any real numbers, (N, K, h, w).
+    """
+    cam = over_peak(cam)
+    kept = torch.where(cam == cam.amax(dim=1, keepdim=True), cam, 0)
+    return torch.cat((1 - cam.amax(dim=1, keepdim=True), kept), dim=1)
+
+
+def correlate(cam: Tensor, feature: Tensor) -> Tensor:
+    """Give each position the mean of a map over all positions, weighted by likeness of features.
+
+    Args:
+        cam: maps, (N, C, h, w).
+        feature: any real numbers, (N, D, h, w).
+
+    Returns:
+        (N, C, h, w). Likeness is the cosine of two features, at least 0, over its sum.
+
+    Source: SEAM, pixel correlation module. The affinities take (h w)^2 numbers an image.
+    """
+    direction = nn.functional.normalize(feature.flatten(2), dim=1, eps=1e-5)
+    likeness = (direction.transpose(1, 2) @ direction).relu()
+    likeness = likeness / likeness.sum(dim=1, keepdim=True).clamp_min(1e-5)
+    return (cam.to(likeness.dtype).flatten(2) @ likeness).view_as(cam)

@@ -1,0 +1,150 @@
+"""Where published weights come from: torchvision, timm, or a file; nothing in a file is run."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision import models
+
+from network.normalise import CONVENTION, Normalise
+
+KINDS = "torchvision, timm:NAME, none, or the path of a state dict"
+
+
+class WeightError(ValueError):
+    """A weight file that cannot be used; the message says which and why."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A state dict and what is known of it.
+
+    Args:
+        name: as it was asked for.
+        state: tensors by name.
+        sha256: digest of the file it was read from, hexadecimal; "" where that is not known.
+        colour: (mean, std) of RGB in 0..255 that it was trained with; None where not known.
+    """
+
+    name: str
+    state: dict[str, Tensor]
+    sha256: str = ""
+    colour: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+
+    def check_colour(self, normalise: Normalise) -> None:
+        """Raise WeightError where a network feeds its images in other colours than these."""
+        if self.colour is None:
+            return
+        mean, std = (torch.tensor(row) for row in self.colour)
+        same = torch.allclose(normalise.mean.flatten().cpu(), mean, atol=0.6)
+        same &= torch.allclose(normalise.std.flatten().cpu(), std, atol=0.6)
+        if not same or normalise.order != "RGB":
+            raise WeightError(
+                f"{self.name} expects RGB with mean {[round(m) for m in self.colour[0]]}, which "
+                f"the convention '{normalise.convention}' is not: choose other weights, or "
+                "--convention torchvision"
+            )
+
+
+def open_source(name: str, architecture: str) -> Source:
+    """Get the weights that `--weights` names.
+
+    Args:
+        name: torchvision, timm:NAME, or the path of a .pt, .pth or .safetensors file.
+        architecture: torchvision's name of the network, such as "resnet50".
+
+    Errors: WeightError where they cannot be had.
+    """
+    if name == "torchvision":
+        return from_torchvision(architecture)
+    if name.startswith("timm:"):
+        return from_timm(name.removeprefix("timm:"))
+    return Source(name, read_state(name), digest(Path(name)))
+
+
+def from_torchvision(architecture: str) -> Source:
+    """ImageNet weights of torchvision (downloaded on first use)."""
+    weights = models.get_model_weights(architecture).IMAGENET1K_V1
+    try:
+        state = weights.get_state_dict(progress=True, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise WeightError(
+            f"torchvision's {architecture} weights could not be downloaded ({error}); "
+            "give the path of a downloaded file, or none"
+        ) from error
+    file = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
+    return Source("torchvision", state, digest(file), CONVENTION["torchvision"][:2])
+
+
+def from_timm(name: str) -> Source:
+    """Weights of timm (downloaded on first use), such as resnet50.a1_in1k."""
+    try:
+        import timm
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        raise WeightError(f"timm:{name} needs timm: pip install timm") from None
+    known = timm.list_pretrained(f"{name.partition('.')[0]}*")
+    if not any(one == name or one.startswith(f"{name}.") for one in known):
+        near = f"; it has {', '.join(known[:5])}" if known else ""
+        raise WeightError(f"timm has no weights '{name}'{near}")
+    try:
+        network = timm.create_model(name, pretrained=True)
+    except Exception as error:  # of urllib, the hub's client or torch, as the day goes
+        reason = str(error).partition("\n")[0][:200]
+        raise WeightError(
+            f"timm:{name} could not be downloaded ({reason}); give the path of a downloaded "
+            "file, or none"
+        ) from error
+    facts = network.pretrained_cfg
+    file = facts.get("file") or try_to_load_from_cache(
+        facts.get("hf_hub_id") or "none", "model.safetensors"
+    )
+    colour = tuple(tuple(255 * value for value in facts[key]) for key in ("mean", "std"))
+    return Source(
+        f"timm:{name}",
+        network.state_dict(),
+        digest(Path(file)) if isinstance(file, str) else "",
+        colour,
+    )
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal; "" where there is none."""
+    if not path.is_file():
+        return ""
+    found = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
+
+
+def read_state(path: str | Path) -> dict[str, Tensor]:
+    """Read a state dict, from a .pt / .pth file (tensors only, nothing is executed) or safetensors.
+
+    Errors: WeightError where the file is missing, damaged or holds anything but tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightError(f"{path}: no such weight file; give {KINDS}")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise WeightError(f"{path}: not a state dict of tensors ({reason})") from error
+    for key in ("state_dict", "network", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
+        raise WeightError(f"{path}: holds no state dict (a mapping of names to tensors)")
+    return state

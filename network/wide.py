@@ -1,0 +1,210 @@
+"""ResNet-38d: a wide residual network at stride 8, with the names of its public weights."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from network.normalise import Normalise
+from network.weight import Report, WeightError, read_state
+
+
+class Block(nn.Module):
+    """Two 3 x 3 convolutions, each after normalisation and ReLU, added to the shortcut.
+
+    Args:
+        inputs, inner, outputs: channels.
+        stride: of the first convolution and of the shortcut.
+        first: dilation of the first convolution.
+        dilation: dilation of the second.
+    """
+
+    def __init__(
+        self, inputs: int, inner: int, outputs: int, stride: int = 1, first: int = 1,
+        dilation: int = 1,
+    ):  # fmt: skip
+        super().__init__()
+        self.bn_branch2a = nn.BatchNorm2d(inputs)
+        self.conv_branch2a = convolution(inputs, inner, 3, stride, first)
+        self.bn_branch2b1 = nn.BatchNorm2d(inner)
+        self.conv_branch2b1 = convolution(inner, outputs, 3, 1, dilation)
+        if stride > 1 or inputs != outputs:
+            self.conv_branch1 = convolution(inputs, outputs, 1, stride)
+        else:
+            self.conv_branch1 = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.bn_branch2a(x))
+        shortcut = x if self.conv_branch1 is None else self.conv_branch1(y)
+        y = torch.relu(self.bn_branch2b1(self.conv_branch2a(y)))
+        return shortcut + self.conv_branch2b1(y)
+
+
+class BottleneckBlock(nn.Module):
+    """1 x 1, dilated 3 x 3 and 1 x 1 convolution, added to a 1 x 1 shortcut.
+
+    Args:
+        inputs, outputs: channels; a quarter and a half of `outputs` lie between.
+        dilation: of the 3 x 3 convolution.
+        dropout: probability of dropping whole channels before the last two convolutions.
+    """
+
+    def __init__(self, inputs: int, outputs: int, dilation: int, dropout: float):
+        super().__init__()
+        self.bn_branch2a = nn.BatchNorm2d(inputs)
+        self.conv_branch2a = convolution(inputs, outputs // 4, 1)
+        self.bn_branch2b1 = nn.BatchNorm2d(outputs // 4)
+        self.conv_branch2b1 = convolution(outputs // 4, outputs // 2, 3, 1, dilation)
+        self.bn_branch2b2 = nn.BatchNorm2d(outputs // 2)
+        self.conv_branch2b2 = convolution(outputs // 2, outputs, 1)
+        self.conv_branch1 = convolution(inputs, outputs, 1)
+        self.dropout = nn.Dropout2d(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.bn_branch2a(x))
+        shortcut = self.conv_branch1(y)
+        y = self.dropout(torch.relu(self.bn_branch2b1(self.conv_branch2a(y))))
+        y = self.dropout(torch.relu(self.bn_branch2b2(self.conv_branch2b1(y))))
+        return shortcut + self.conv_branch2b2(y)
+
+
+class WideTrunk(nn.Module):
+    """ResNet-38d: conv1a, four groups of blocks (b2 ... b5), two wide bottlenecks (b6, b7).
+
+    Args:
+        width: output channels of conv1a and of b2 ... b7.
+        depth: blocks of b2 ... b5.
+        pool: strides of b2, b3 and b4.
+        dilation: of b5, b6 and b7; b5 begins with a convolution without.
+        dropout: of the channels in b7; b6 has 0.6 of it (published: 0.5 and 0.3).
+        norm: whether batch normalisation learns. Without, it stays as the weights have it, and so
+            do conv1a and b2.
+        convention: colour convention of the weights, see `Normalise`.
+
+    Source: Wu et al., "Wider or Deeper" 2016, model A1; dilations and frozen layers as in the
+    released code of PSA and SEAM.
+    """
+
+    def __init__(
+        self,
+        width: Sequence[int] = (64, 128, 256, 512, 1024, 2048, 4096),
+        depth: Sequence[int] = (3, 3, 6, 3),
+        pool: Sequence[int] = (2, 2, 2),
+        dilation: Sequence[int] = (2, 4, 4),
+        dropout: float = 0.5,
+        norm: bool = False,
+        convention: str = "torchvision",
+    ):
+        super().__init__()
+        self.depth, self.norm = tuple(depth), norm
+        self.width = (width[3], width[4], width[6])  # of the stages
+        self.normalise = Normalise(convention)
+        self.conv1a = convolution(3, width[0], 3)
+        rates, strides = (1, 1, 1, dilation[0]), (*pool, 1)
+        for group, (rate, stride) in enumerate(zip(rates, strides)):
+            inputs, outputs = width[group], width[group + 1]
+            # b5 doubles its channels with its second convolutions alone.
+            inner = inputs if group == 3 else outputs
+            for name in self.names(group):
+                if name == self.names(group)[0]:
+                    block = Block(inputs, inner, outputs, stride, 1, rate)
+                else:
+                    block = Block(outputs, inner, outputs, 1, rate, rate)
+                self.add_module(name, block)
+        self.b6 = BottleneckBlock(width[4], width[5], dilation[1], 0.6 * dropout)
+        self.b7 = BottleneckBlock(width[5], width[6], dilation[2], dropout)
+        self.bn7 = nn.BatchNorm2d(width[6])
+        if not norm:
+            self.freeze()
+
+    def names(self, group: int) -> list[str]:
+        """Names of the blocks of group 0 to 3: b2, b2_1, b2_2, ..."""
+        first = f"b{group + 2}"
+        return [first, *(f"{first}_{block}" for block in range(1, self.depth[group]))]
+
+    def freeze(self) -> None:
+        """Take conv1a, b2 and all batch normalisation out of training."""
+        fixed = [self.conv1a, *(self.get_submodule(name) for name in self.names(0))]
+        fixed += [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
+        for module in fixed:
+            module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "WideTrunk":
+        """Set the mode; frozen statistics stay frozen."""
+        super().train(mode)
+        if not self.norm:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+    def stages(self, image: Tensor) -> list[Tensor]:
+        """Features after b4, b5 and b7, normalised and rectified, of RGB images 0..255.
+
+        Args:
+            image: (N, 3, H, W).
+
+        Returns:
+            Three of (N, width[k], h, w), on one grid.
+        """
+        x = self.conv1a(self.normalise(image))
+        for group in range(3):
+            for name in self.names(group):
+                x = self.get_submodule(name)(x)
+        fourth = torch.relu(self.b5.bn_branch2a(x))
+        for name in self.names(3):
+            x = self.get_submodule(name)(x)
+        fifth = torch.relu(self.b6.bn_branch2a(x))
+        return [fourth, fifth, torch.relu(self.bn7(self.b7(self.b6(x))))]
+
+    def forward(self, image: Tensor) -> Tensor:
+        """The last of `stages`."""
+        return self.stages(image)[-1]
+
+
+def convolution(
+    inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1
+) -> nn.Conv2d:
+    """Convolution without bias, by He et al.; stride 1 keeps the size."""
+    padding = kernel // 2 * dilation
+    layer = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=False)
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    return layer
+
+
+def load_wide(network: nn.Module, source: str) -> Report:
+    """Copy the public weights of ResNet-38d, converted from MXNet, into a network's `trunk`.
+
+    Args:
+        network: holds a `WideTrunk` as `trunk`; its other layers keep their random start.
+        source: "none" or the path of a state dict with the names of the released PSA and SEAM code.
+
+    Returns:
+        Which keys were used, missing in the file, unused.
+
+    Errors: WeightError for an unusable file, or one of another network.
+    """
+    report = Report(source)
+    if source == "none":
+        return report
+    if source == "torchvision":
+        raise WeightError(
+            "torchvision has no ResNet-38d: give --weights the path of the state dict converted "
+            "from MXNet (ilsvrc-cls_rna-a1_cls1000_ep-0001), or take --backbone resnet50"
+        )
+    state = {key.removeprefix("module."): value for key, value in read_state(source).items()}
+    with torch.no_grad():
+        for key, target in network.trunk.state_dict(keep_vars=True).items():
+            if key.startswith("normalise.") or key.endswith("num_batches_tracked"):
+                continue
+            value = state.pop(key, None)
+            if value is None or value.shape != target.shape:
+                have = "lacks it" if value is None else f"has {tuple(value.shape)}"
+                raise WeightError(
+                    f"{source} is not ResNet-38d of this recipe's width: the network needs {key} "
+                    f"of {tuple(target.shape)}, the file {have}"
+                )
+            target.copy_(value)
+            report.used.append(key)
+    report.unused = sorted(state)
+    return report

@@ -1,0 +1,223 @@
+"""Annotation files give back the labels that they were made from."""
+
+import contextlib
+import io
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from pycocotools import mask as rle
+from pycocotools.coco import COCO
+
+from datalist import DataError
+from datalist.image import write_mask
+from datalist.spec import resolve
+from utils.annotate import Arguments, main, row_runs
+from utils.outline import polygons, regions
+
+FOUR = ("background", "rust", "paint", "crack", "moss")
+LABELS = hnp.arrays(
+    np.uint8,
+    hnp.array_shapes(min_dims=2, max_dims=2, max_side=12),
+    elements=st.sampled_from([0, 0, 0, 1, 1, 2, 255]),
+)
+
+
+def blobs(seed: int, size: tuple[int, int] = (60, 83)) -> np.ndarray:
+    """A label map of smooth regions with holes and specks."""
+    rng = np.random.default_rng(seed)
+    noise = cv2.GaussianBlur(rng.normal(size=size).astype(np.float32), (0, 0), 4)
+    label = np.digitize(noise, np.quantile(noise, [0.4, 0.7, 0.9])).astype(np.uint8)
+    label[rng.random(size) < 0.003] = 3
+    label[:, :3] = 255
+    return label
+
+
+def painted(found, size) -> np.ndarray:
+    """A label map from the polygons that pycocotools fills."""
+    label = np.zeros(size, np.uint8)
+    for region, outline in found:
+        packed = rle.merge(rle.frPyObjects([path.ravel().tolist() for path in outline], *size))
+        label[rle.decode(packed) > 0] = region.index
+    return label
+
+
+@settings(deadline=None)
+@given(label=LABELS, instances=st.booleans())
+def test_exact_polygons_of_any_label(label, instances):
+    found = regions(label, instances)
+    outlines = [(region, polygons(region)) for region in found]
+    assert np.array_equal(painted(outlines, label.shape), np.where(label == 255, 0, label))
+    for _, outline in outlines:
+        for path in outline:
+            assert (path >= 0).all() and (path <= label.shape[::-1]).all()
+
+
+@settings(deadline=None)
+@given(label=LABELS)
+def test_instances_are_the_connected_parts(label):
+    found = regions(label, True)
+    total = np.zeros(label.shape, int)
+    for region in found:
+        mask = region.full(label.shape)
+        assert cv2.connectedComponents(mask, connectivity=8)[0] == 2
+        assert (label[mask > 0] == region.index).all()
+        total += mask
+    assert np.array_equal(total, ((label > 0) & (label < 255)).astype(int))
+
+
+def test_coarse_polygons_stay_near():
+    label = blobs(0)
+    for tolerance in (1.0, 2.0):
+        found = [(region, polygons(region, tolerance)) for region in regions(label, True)]
+        corners = sum(len(path) for _, outline in found for path in outline)
+        exact = sum(len(p) for r, _ in found for p in polygons(r))
+        assert corners < exact / 2
+        away = painted(found, label.shape) != np.where(label == 255, 0, label)
+        edge = cv2.morphologyEx(label, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
+        near = cv2.dilate(edge.astype(np.uint8), np.ones((3, 3), np.uint8), iterations=2) > 0
+        assert not (away & ~near).any()
+
+
+def test_small_parts_are_left_out():
+    label = blobs(1)
+    kept = regions(label, True, smallest=9)
+    assert 0 < len(kept) < len(regions(label, True))
+    assert all(region.mask.sum() >= 9 for region in kept)
+    merged = regions(label, False, smallest=9)
+    assert len(merged) <= 3
+    assert sum(r.mask.sum() for r in merged) == sum(r.mask.sum() for r in kept)
+
+
+@pytest.fixture
+def predicted(four_root: Path, tmp_path: Path) -> tuple[Arguments, dict[str, np.ndarray]]:
+    """Labels of the images of somebody's own folder, and the arguments to read them with."""
+    spec = resolve(str(four_root))
+    labels = {}
+    for number, name in enumerate(spec.ids("train")):
+        size = cv2.imread(str(spec.image_path(name))).shape[:2]
+        labels[name] = blobs(number, size)
+        write_mask(tmp_path / "run/label" / f"{name}.png", labels[name])
+    labels = {name: np.where(label == 255, 0, label) for name, label in labels.items()}
+    out = tmp_path / "out" / "annotations"
+    return Arguments(tmp_path / "run", "coco", out, dataset=str(four_root)), labels
+
+
+@pytest.mark.parametrize("shape", ["mask", "polygon"])
+@pytest.mark.parametrize("instances", [True, False])
+def test_coco_round_trip(predicted, shape, instances):
+    arguments, labels = predicted
+    main(replace(arguments, shape=shape, instances=instances, tolerance=0))
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(str(arguments.out))
+    assert [c["name"] for c in coco.loadCats(coco.getCatIds())] == [
+        "rust",
+        "paint",
+        "crack",
+        "moss",
+    ]
+    assert len(coco.getImgIds()) == len(labels)
+    for image in coco.loadImgs(coco.getImgIds()):
+        name = Path(image["file_name"]).stem
+        assert (image["height"], image["width"]) == labels[name].shape
+        label = np.zeros_like(labels[name])
+        for one in coco.loadAnns(coco.getAnnIds(image["id"])):
+            mask = coco.annToMask(one) > 0
+            assert one["area"] == mask.sum() and not label[mask].any()
+            assert one["bbox"] == list(cv2.boundingRect(mask.view(np.uint8)))
+            label[mask] = one["category_id"]
+        assert np.array_equal(label, labels[name])
+
+
+def test_cvat_masks(predicted):
+    arguments, labels = predicted
+    main(replace(arguments, format="cvat"))
+    top = ElementTree.parse(arguments.out).getroot()
+    names = [one.text for one in top.findall("meta/task/labels/label/name")]
+    assert top.tag == "annotations" and top.find("version").text == "1.1"
+    assert len(top.findall("image")) == len(labels)
+    for image in top.findall("image"):
+        label = np.zeros((int(image.get("height")), int(image.get("width"))), np.uint8)
+        for one in image.findall("mask"):
+            left, upper, width, height = (
+                int(one.get(k)) for k in ("left", "top", "width", "height")
+            )
+            runs = [int(run) for run in one.get("rle").split(", ")]
+            flat = np.repeat(np.arange(len(runs)) % 2, runs)
+            box = label[upper : upper + height, left : left + width]
+            box[flat.reshape(height, width) > 0] = 1 + names.index(one.get("label"))
+        assert np.array_equal(label, labels[Path(image.get("name")).stem])
+
+
+def test_cvat_and_labelstudio_polygons(predicted):
+    arguments, labels = predicted
+    main(replace(arguments, format="cvat", shape="polygon", tolerance=0, instances=True))
+    second = replace(arguments, out=arguments.out.with_suffix(".json"))
+    main(replace(second, format="labelstudio", tolerance=0, instances=True))
+    top = ElementTree.parse(arguments.out).getroot()
+    tasks = json.loads(arguments.out.with_suffix(".json").read_text())
+    view = ElementTree.parse(arguments.out.with_suffix(".xml")).getroot()
+    names = [one.get("value") for one in view.iter("Label")]
+    assert view.find("PolygonLabels").get("name") == "label"
+    assert len(tasks) == len(labels)
+    for image, task in zip(top.findall("image"), tasks):
+        name = image.get("name")
+        assert task["data"]["image"] == f"/data/local-files/?d={name}"
+        size = labels[Path(name).stem].shape
+        (prediction,) = task["predictions"]
+        pairs = list(zip(image.findall("polygon"), prediction["result"], strict=True))
+        found = np.zeros((2, *size), np.uint8)
+        for polygon, result in pairs:
+            value = result["value"]
+            assert value["polygonlabels"] == [polygon.get("label")]
+            assert (result["original_height"], result["original_width"]) == size
+            first = [float(n) for pair in polygon.get("points").split(";") for n in pair.split(",")]
+            second = (np.array(value["points"]) / 100 * size[::-1]).ravel().tolist()
+            for layer, path in enumerate((first, second)):
+                mask = rle.decode(rle.merge(rle.frPyObjects([path], *size))) > 0
+                found[layer, mask] = 1 + names.index(polygon.get("label"))
+        assert np.array_equal(found[0], labels[Path(name).stem])
+        assert np.array_equal(found[1], labels[Path(name).stem])
+
+
+@given(mask=hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=7)))
+def test_runs(mask):
+    runs = row_runs(mask)
+    assert all(run > 0 for run in runs[1:])
+    assert np.array_equal(np.repeat(np.arange(len(runs)) % 2, runs), mask.ravel())
+
+
+def test_command_and_refusals(predicted, tmp_path, four_root):
+    arguments, labels = predicted
+    line = [sys.executable, "-m", "utils.annotate", str(arguments.folder), "--format", "cvat"]
+    line += ["--out", str(arguments.out)]
+    done = subprocess.run([*line, "--dataset", str(four_root)], capture_output=True, text=True)
+    assert done.returncode == 0 and f"in {len(labels)} images" in done.stdout, done.stderr
+    arguments.out.unlink()
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("annotate: class names come from")
+    classes = tmp_path / "classes.txt"
+    classes.write_text("background\nrust\n")
+    few = replace(arguments, dataset="", classes=classes)
+    with pytest.raises(DataError, match=r"\.png holds the value"):
+        main(few)
+    with pytest.raises(DataError, match="holds no label PNGs"):
+        main(replace(arguments, folder=tmp_path))
+    with pytest.raises(DataError, match="labelstudio reads polygons"):
+        main(replace(arguments, format="labelstudio", shape="mask"))
+    write_mask(arguments.folder / "label/other.png", np.zeros((3, 3), np.uint8))
+    with pytest.raises(DataError, match=r"label/other\.png: image 'other'"):
+        main(arguments)
+    assert not arguments.out.exists()
+    classes.write_text("background\na\nb\nc\n")
+    main(few)
+    assert json.loads(arguments.out.read_text())["images"][0]["file_name"] == "other.jpg"

@@ -1,0 +1,173 @@
+"""Exported files give the checkpoint's probabilities, at sizes and batches not traced."""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+
+from datalist import DataError
+from datalist.spec import Spec
+from export import load_segmenter
+from method import stage_class
+from method.restore import restore_recipe
+from utils import checkpoint, export
+from utils.infer import resize
+
+ROOT = Path(__file__).resolve().parents[2]
+CLASSES = ("background", "cat", "dog")
+
+
+def saved(folder: Path, stage_name: str = "sec", recipe: str = "smoke"):
+    """Checkpoint of a stage with random weights, and the stage."""
+    spec = Spec(name="x", root=folder, classes=CLASSES, lists={})
+    kind = stage_class(stage_name)
+    torch.manual_seed(3)
+    stage = kind(replace(kind.recipes[recipe], dataset=str(folder)), spec)
+    for parameter in stage.network.parameters():  # away from equal probabilities
+        parameter.data.mul_(3)
+    stage.network.eval()
+    content = {
+        "stage": stage_name, "recipe": asdict(stage.recipe), "classes": list(CLASSES),
+        "network": stage.network.state_dict(), "step": 4,
+    }  # fmt: skip
+    checkpoint.save(folder / "last.pt", content)
+    return folder / "last.pt", stage
+
+
+def command(*arguments):
+    line = [sys.executable, "-m", "utils.export", *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize("name, recipe", [("sec", "smoke"), ("sec", "smoke-resnet50")])
+def test_command_writes_files_that_agree(tmp_path, name, recipe):
+    path, stage = saved(tmp_path, name, recipe)
+    done = command(path)
+    assert done.returncode == 0, done.stderr
+    home = tmp_path / "home"
+    image = torch.randint(0, 256, (3, 3, 45, 70), dtype=torch.uint8)
+    model, _ = load_segmenter(home / "model.safetensors")
+    with torch.no_grad():
+        small = torch.stack([torch.from_numpy(resize(one, stage.recipe.size)) for one in image])
+        expected = stage.scores(small)
+        expected = torch.nn.functional.interpolate(expected, (45, 70), mode="bilinear")
+        found = model(image)
+        program = torch.export.load(home / "model.pt2").module()(image)
+    assert model.classes == list(CLASSES) and expected.std() > 1e-3
+    # test.py resizes in whole grey levels, the export does not round.
+    assert (found - expected).abs().max() < 0.02 * expected.std() + 1e-3
+    torch.testing.assert_close(program, found)
+    if export.missing_onnx():
+        return
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime runs the ONNX file")
+    session = runtime.InferenceSession(home / "model.onnx")
+    assert session.get_inputs()[0].shape == ["batch", 3, "height", "width"]
+    assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == list(CLASSES)
+    for shape in ((1, 3, 20, 31), (2, 3, 64, 64), (1, 3, 1, 1), (1, 3, 130, 97)):
+        image = torch.randint(0, 256, shape, dtype=torch.uint8)
+        (other,) = session.run(None, {"image": image.numpy()})
+        with torch.no_grad():
+            assert np.abs(other - model(image).numpy()).max() < 1e-4
+
+
+def test_hub_entry_from_any_folder(tmp_path):
+    path, _ = saved(tmp_path)
+    code = (
+        "import torch; torch.manual_seed(0)\n"
+        f"model = torch.hub.load({str(ROOT)!r}, 'seedseg', source='local', path={str(path)!r})\n"
+        "assert not model.training\n"
+        "print(model.classes, *model(torch.zeros(1, 3, 9, 12)).shape)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.stdout == f"{list(CLASSES)} 1 3 9 12\n", done.stderr
+
+
+ALONE = """
+import runpy, sys
+sys.modules.update(dict.fromkeys({BLOCKED}))  # as if they were not installed
+sys.argv = ["predict.py", "photo.png"]
+runpy.run_path("home/predict.py", run_name="__main__")
+"""
+BLOCKED = (
+    "torchvision", "timm", "tyro", "cv2", "scipy", "safetensors", "onnx", "onnxscript", "densecrf",
+    "method", "network", "utils", "datalist", "loss",
+)  # fmt: skip
+
+
+def test_example_needs_torch_alone(tmp_path):
+    _, stage = saved(tmp_path)
+    model = export.Segmenter(stage.network, list(CLASSES), stage.recipe.size).eval()
+    export.write_program(tmp_path / "home/model.pt2", export.trace(model), model.classes)
+    export.write_example(tmp_path / "home/predict.py")
+    assert len(export.EXAMPLE.read_text().partition("\nextra")[2].splitlines()) <= 10
+    pixels = np.random.default_rng(0).integers(0, 256, (33, 50, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE.replace("{BLOCKED}", repr(BLOCKED))],
+        capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    with torch.no_grad():
+        label = model(torch.from_numpy(pixels).permute(2, 0, 1)[None])[0].argmax(0)
+    expected = [f"{name}: {(label == k).float().mean():.1%}" for k, name in enumerate(CLASSES)]
+    assert done.stdout.splitlines() == expected, done.stderr
+
+
+def test_safetensors_gives_back_the_checkpoint(tmp_path):
+    path, stage = saved(tmp_path)
+    content = checkpoint.load(path)
+    export.write_safetensors(tmp_path / "m.safetensors", content)
+    with safe_open(tmp_path / "m.safetensors", framework="pt") as file:
+        assert json.loads(file.metadata()["classes"]) == list(CLASSES)
+    found = export.read_safetensors(tmp_path / "m.safetensors")
+    restored = restore_recipe(path, found, type(stage.recipe))
+    assert restored == stage.recipe and found["stage"] == "sec" and found["step"] == 4
+    assert all(torch.equal(found["network"][k], v) for k, v in content["network"].items())
+
+
+def test_native_size_is_exported(tmp_path):
+    pytest.importorskip("onnxruntime", reason="onnxruntime runs the ONNX file")
+    if missing := export.missing_onnx():
+        pytest.skip(f"ONNX needs {missing}")
+    _, stage = saved(tmp_path)
+    model = export.Segmenter(stage.network, list(CLASSES), None).eval()
+    program = export.trace(model)
+    assert export.write_onnx(tmp_path / "m.onnx", program, model, {}) < 1e-4
+
+
+def test_a_different_onnx_is_not_written(tmp_path):
+    pytest.importorskip("onnxruntime", reason="onnxruntime runs the ONNX file")
+    if missing := export.missing_onnx():
+        pytest.skip(f"ONNX needs {missing}")
+    _, stage = saved(tmp_path)
+    model = export.Segmenter(stage.network, list(CLASSES), stage.recipe.size).eval()
+    program = export.trace(model)
+    other = export.Segmenter(stage.network, list(CLASSES), (20, 50)).eval()
+    with pytest.raises(DataError, match="differs from torch"):
+        export.write_onnx(tmp_path / "m.onnx", program, other, {})
+    assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+
+
+@pytest.mark.parametrize("damage", ["missing", "text", "torn", "foreign", "cue"])
+def test_refusals_are_one_sentence(tmp_path, damage):
+    path, _ = saved(tmp_path, "cue-foreground" if damage == "cue" else "sec")
+    target = path if damage == "cue" else tmp_path / "m.safetensors"
+    if damage == "text":
+        target.write_text("no tensors")
+    elif damage == "torn":
+        export.write_safetensors(target, checkpoint.load(path))
+        target.write_bytes(target.read_bytes()[:-50])
+    elif damage == "foreign":
+        target.write_bytes(export.save({"a": torch.zeros(1)}))
+    done = command(target, "--out", tmp_path / "home")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1 and str(target) in done.stderr
+    assert not (tmp_path / "home").exists()

@@ -1,0 +1,246 @@
+"""Predictions as the start of a human annotation round: COCO, CVAT and Label Studio files.
+
+`python -m utils.annotate DIR --format cvat --dataset mydata --out mydata.xml` turns a folder of
+label PNGs, as test.py writes them, into a file to import beside the images.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from xml.etree import ElementTree
+
+import numpy as np
+import tyro
+from pycocotools import mask as rle
+
+from datalist import DataError
+from datalist.image import check_mask
+from datalist.spec import Spec, palette, read_classes, resolve
+from utils.outline import Region, polygons, regions
+from utils.output import read_label, write_text
+
+Format = Literal["coco", "cvat", "labelstudio"]
+Shape = Literal["mask", "polygon"]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image and what was found in it.
+
+    Args:
+        name: file name of the image.
+        size: (height, width) in pixels.
+        found: its regions.
+    """
+
+    name: str
+    size: tuple[int, int]
+    found: list[Region]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Turn a folder of label PNGs into a file that annotation tools import."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """Folder of ID.png of class indices, or one that has them in label/."""
+    format: Format
+    """coco: instances json; cvat: "CVAT for images 1.1" XML; labelstudio: tasks json."""
+    out: Path
+    """File to write; labelstudio adds its labelling configuration beside it, as .xml."""
+    dataset: str = ""
+    """Where class names and image files come from: voc, coco, scenes or a folder."""
+    root: str | None = None
+    """Folder of voc, coco or scenes."""
+    classes: Path | None = None
+    """Instead of a data set: classes.txt; images are taken to be ID.jpg."""
+    shape: Shape | None = None
+    """mask: exact, run-length encoded; polygon: corners to drag. Default: mask; for labelstudio,
+    which reads polygons only, polygon."""
+    instances: bool = False
+    """Each connected part is an object of its own; else all pixels of a class are one."""
+    smallest: int = 1
+    """Pixels; smaller connected parts are left out."""
+    tolerance: float = 1.0
+    """Pixels that a polygon may leave the mask's edge to have fewer corners; 0: exact."""
+    prefix: str = "/data/local-files/?d="
+    """What labelstudio puts before the name of an image to find it."""
+
+
+def pictures(
+    arguments: Arguments, classes: tuple[str, ...], spec: Spec | None
+) -> Iterator[Picture]:
+    """Read a folder of label PNGs, one after the other in order of their names.
+
+    Errors: DataError for a folder without PNGs, a damaged one, an index that is no class, or an
+    image that the data set does not have.
+    """
+    inner = arguments.folder / "label"
+    paths = sorted((inner if inner.is_dir() else arguments.folder).glob("*.png"))
+    if not paths:
+        raise DataError(f"{arguments.folder} holds no label PNGs: make them with test.py.")
+    for path in paths:
+        label = read_label(path)
+        check_mask(label, len(classes), path)
+        try:
+            name = spec.image_path(path.stem).name if spec else f"{path.stem}.jpg"
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
+        yield Picture(name, label.shape, regions(label, arguments.instances, arguments.smallest))
+
+
+def to_coco(classes: tuple[str, ...], found: Iterable[Picture], arguments: Arguments) -> str:
+    """COCO instances json: categories are numbered as the classes, images from 1."""
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, picture in enumerate(found, 1):
+        height, width = picture.size
+        images.append({"id": number, "file_name": picture.name, "width": width, "height": height})
+        for region in picture.found:
+            if arguments.shape == "polygon":
+                outline = polygons(region, arguments.tolerance)
+                segmentation: Any = [path.ravel().tolist() for path in outline]
+            else:
+                packed = rle.encode(np.asfortranarray(region.full(picture.size)))
+                segmentation = {"size": [height, width], "counts": packed["counts"].decode()}
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": region.index,
+                    "segmentation": segmentation,
+                    "area": int(region.mask.sum()),
+                    "bbox": list(region.box),
+                    "iscrowd": 0,
+                }
+            )
+    categories = [{"id": k, "name": name} for k, name in enumerate(classes) if k]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    return json.dumps(content, separators=(",", ":"))
+
+
+def to_cvat(classes: tuple[str, ...], found: Iterable[Picture], arguments: Arguments) -> str:
+    """XML of "CVAT for images 1.1", for a task that holds the images under their names."""
+    top = ElementTree.Element("annotations")
+    ElementTree.SubElement(top, "version").text = "1.1"
+    task = ElementTree.SubElement(ElementTree.SubElement(top, "meta"), "task")
+    size = ElementTree.SubElement(task, "size")
+    ElementTree.SubElement(task, "mode").text = "annotation"
+    labels = ElementTree.SubElement(task, "labels")
+    for name, colour in zip(classes[1:], palette(len(classes))[1:]):
+        label = ElementTree.SubElement(labels, "label")
+        ElementTree.SubElement(label, "name").text = name
+        ElementTree.SubElement(label, "color").text = "#" + bytes(colour.tolist()).hex()
+    for number, picture in enumerate(found):
+        height, width = picture.size
+        facts = {"id": number, "name": picture.name, "width": width, "height": height}
+        image = ElementTree.SubElement(top, "image", {k: str(v) for k, v in facts.items()})
+        for region in picture.found:
+            for tag, place in cvat_shapes(region, arguments):
+                facts = {"label": classes[region.index], "source": "auto", "occluded": "0"}
+                ElementTree.SubElement(image, tag, {**facts, **place, "z_order": "0"})
+    size.text = str(len(top.findall("image")))
+    ElementTree.indent(top)
+    return ElementTree.tostring(top, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def cvat_shapes(region: Region, arguments: Arguments) -> Iterator[tuple[str, dict[str, str]]]:
+    """CVAT's elements of a region: "polygon" or "mask", with their places."""
+    if arguments.shape == "polygon":
+        for path in polygons(region, arguments.tolerance):
+            yield "polygon", {"points": ";".join(f"{x:.2f},{y:.2f}" for x, y in path)}
+    else:
+        left, top, width, height = region.box
+        box = {"left": left, "top": top, "width": width, "height": height}
+        runs = ", ".join(map(str, row_runs(region.mask)))
+        yield "mask", {"rle": runs, **{key: str(side) for key, side in box.items()}}
+
+
+def row_runs(mask: np.ndarray) -> list[int]:
+    """Lengths of the runs of a mask, row by row, first of 0 (maybe none), then of 1, and so on."""
+    flat = mask.ravel()
+    ends = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    runs = np.diff([0, *ends, flat.size]).tolist()
+    return [0, *runs] if flat[0] else runs
+
+
+def to_labelstudio(classes: tuple[str, ...], found: Iterable[Picture], arguments: Arguments) -> str:
+    """Tasks with predictions for Label Studio; corners are in percent of the image's sides."""
+    tasks = []
+    for picture in found:
+        height, width = picture.size
+        result = []
+        for region in picture.found:
+            for path in polygons(region, arguments.tolerance):
+                points = (100 * path / (width, height)).round(4).tolist()
+                name = classes[region.index]
+                result.append(
+                    {
+                        "id": f"region-{len(result) + 1}",
+                        "type": "polygonlabels",
+                        "from_name": "label",
+                        "to_name": "image",
+                        "original_width": width,
+                        "original_height": height,
+                        "image_rotation": 0,
+                        "value": {"points": points, "closed": True, "polygonlabels": [name]},
+                    }
+                )
+        data = {"image": arguments.prefix + picture.name}
+        prediction = {"model_version": "SeedSeg", "result": result}
+        tasks.append({"data": data, "predictions": [prediction]})
+    return json.dumps(tasks, separators=(",", ":"))
+
+
+def labelstudio_view(classes: tuple[str, ...]) -> str:
+    """Labelling configuration of Label Studio whose names `to_labelstudio` uses."""
+    view = ElementTree.Element("View")
+    ElementTree.SubElement(view, "Image", name="image", value="$image")
+    labels = ElementTree.SubElement(view, "PolygonLabels", name="label", toName="image")
+    for name, colour in zip(classes[1:], palette(len(classes))[1:]):
+        colour = "#" + bytes(colour.tolist()).hex()
+        ElementTree.SubElement(labels, "Label", value=name, background=colour)
+    ElementTree.indent(view)
+    return ElementTree.tostring(view, encoding="unicode") + "\n"
+
+
+WRITERS: dict[str, Callable[[tuple[str, ...], Iterable[Picture], Arguments], str]] = {
+    "coco": to_coco,
+    "cvat": to_cvat,
+    "labelstudio": to_labelstudio,
+}
+
+
+def main(arguments: Arguments) -> None:
+    """Write the file, and say what is in it."""
+    if arguments.format == "labelstudio" and arguments.shape == "mask":
+        raise DataError("labelstudio reads polygons: leave --shape mask away.")
+    if bool(arguments.dataset) == bool(arguments.classes):
+        raise DataError("class names come from --dataset or from --classes: give one of them.")
+    spec = resolve(arguments.dataset, arguments.root) if arguments.dataset else None
+    classes = spec.classes if spec else read_classes(arguments.classes)
+    counts = []
+
+    def counted() -> Iterator[Picture]:
+        for picture in pictures(arguments, classes, spec):
+            counts.append(len(picture.found))
+            yield picture
+
+    write_text(arguments.out, WRITERS[arguments.format](classes, counted(), arguments))
+    print(f"{arguments.out}: {sum(counts)} regions in {len(counts)} images")
+    if arguments.format == "labelstudio":
+        view = arguments.out.with_suffix(".xml")
+        write_text(view, labelstudio_view(classes))
+        print(f"{view}: labelling configuration for the project's settings")
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Arguments, prog="python -m utils.annotate"))
+    except (DataError, OSError) as error:
+        sys.exit(f"annotate: {error}")

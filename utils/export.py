@@ -1,0 +1,199 @@
+"""What others run a trained network from: safetensors, a torch program, ONNX.
+
+`python -m utils.export CHECKPOINT` writes them. Every file is written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from datalist import DataError
+from datalist.archive import replacing
+from utils import checkpoint
+
+FORMAT = "seedseg-1"
+DESCRIPTION = ("stage", "recipe", "classes", "step")
+"""What a file says of its network, each as JSON."""
+EXAMPLE = Path(__file__).with_name("template") / "predict.py"
+ONNX_PACKAGES = ("onnx", "onnxscript")
+TOLERANCE = 1e-4
+
+
+class Segmenter(nn.Module):
+    """A network that takes images as they are and gives probabilities of the same size.
+
+    Args:
+        network: RGB images 0..255, (N, 3, h, w), to logits (N, C, h', w').
+        classes: C names, background first.
+        size: height and width that images are resized to; None: the network sees their own.
+    """
+
+    def __init__(self, network: nn.Module, classes: list[str], size: tuple[int, int] | None):
+        super().__init__()
+        self.network = network
+        self.classes = list(classes)
+        self.size = size
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Probabilities (N, C, H, W), of RGB images 0..255 (N, 3, H, W), uint8 or float."""
+        full = image.shape[-2:]
+        image = image.float()
+        if self.size is not None:
+            # Not rounded, as test.py's images are: another library would round the odd pixel the
+            # other way, and differ by a grey level.
+            image = nn.functional.interpolate(image, self.size, mode="bilinear")
+        score = torch.softmax(self.network(image), dim=1)
+        return nn.functional.interpolate(score, full, mode="bilinear")
+
+
+def write_safetensors(path: Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint's network, with stage, recipe, classes and step in the metadata as JSON.
+
+    Args:
+        path: target.
+        content: what `utils.checkpoint.load` gives.
+    """
+    metadata = {key: json.dumps(content[key]) for key in DESCRIPTION}
+    state = {key: value.detach().cpu().contiguous() for key, value in content["network"].items()}
+    with replacing(path) as part:
+        # Not save_file, whose file only its owner may read.
+        part.write_bytes(save(state, {"format": "pt", "seedseg": FORMAT, **metadata}))
+
+
+def read_safetensors(path: Path) -> dict[str, Any]:
+    """Read what `write_safetensors` wrote, in the form that `utils.checkpoint.load` gives.
+
+    Errors: DataError for a missing, damaged or foreign file.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path}: damaged, or no safetensors ({str(error)[:80]})") from error
+    if metadata.get("seedseg") != FORMAT:
+        raise DataError(f"{path}: not written by export.py (its mark {FORMAT!r} is missing)")
+    try:
+        content = {key: json.loads(metadata[key]) for key in DESCRIPTION}
+        content["recipe"] = {key: tuples(value) for key, value in content["recipe"].items()}
+    except (KeyError, ValueError, AttributeError, RecursionError) as error:
+        raise DataError(f"{path}: its metadata is damaged ({error})") from error
+    checkpoint.check(path, content | {"network": state})
+    return content | {"network": state}
+
+
+def tuples(value: Any) -> Any:
+    """Lists as tuples, at any depth: JSON knows no tuples, recipes no lists."""
+    return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+
+def trace(model: Segmenter) -> torch.export.ExportedProgram:
+    """Record a model as a program for any number of uint8 images of any one size."""
+    height, width = model.size or (64, 64)
+    # 0 and 1 would be taken for constants, equal sides for the same side.
+    image = torch.zeros(2, 3, height + 5, width + 9, dtype=torch.uint8)
+    dynamic = {
+        0: torch.export.Dim.DYNAMIC,
+        2: torch.export.Dim.DYNAMIC,
+        3: torch.export.Dim.DYNAMIC,
+    }
+    with torch.no_grad():
+        return torch.export.export(model.eval(), (image,), dynamic_shapes=(dynamic,))
+
+
+def write_program(path: Path, program: torch.export.ExportedProgram, classes: list[str]) -> None:
+    """Write a program that torch alone runs, with its classes in the extra file classes.json."""
+    with replacing(path) as part, open(part, "wb") as file:
+        torch.export.save(program, file, extra_files={"classes.json": json.dumps(classes)})
+
+
+def write_example(path: Path) -> None:
+    """Write a program of a dozen lines that runs the model.pt2 beside it on a picture."""
+    with replacing(path) as part:
+        part.write_bytes(EXAMPLE.read_bytes())
+
+
+def missing_onnx() -> list[str]:
+    """Packages that `write_onnx` needs and that are not installed."""
+    return [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
+
+
+def write_onnx(
+    path: Path, program: torch.export.ExportedProgram, model: Segmenter, metadata: dict[str, str]
+) -> float | None:
+    """Write an ONNX file with dynamic batch, height and width, and hold it against torch.
+
+    Args:
+        path: target.
+        program: of `trace`.
+        model: what the program was traced from.
+        metadata: kept in the file.
+
+    Returns:
+        Largest difference of a probability from torch's; None where onnxruntime is missing.
+
+    Errors: DataError where a package is missing or the difference is above 1e-4.
+    """
+    if missing := missing_onnx():
+        raise DataError(f"ONNX needs {' and '.join(missing)}: pip install {' '.join(missing)}")
+    import onnx
+
+    with warnings.catch_warnings():  # about names of the dynamic sides, which stand below
+        warnings.simplefilter("ignore")
+        converted = torch.onnx.export(
+            program, input_names=["image"], output_names=["probability"], verbose=False
+        )
+    proto = converted.model_proto
+    onnx.helper.set_model_props(proto, metadata)
+    for value in (*proto.graph.input, *proto.graph.output):
+        for axis, name in ((0, "batch"), (2, "height"), (3, "width")):
+            value.type.tensor_type.shape.dim[axis].dim_param = name
+    with replacing(path) as part:
+        part.write_bytes(proto.SerializeToString())
+        difference = compare(part, model)
+        if difference is not None and not difference <= TOLERANCE:
+            raise DataError(f"{path}: ONNX differs from torch by {difference:.2g}; not written")
+    return difference
+
+
+def compare(path: Path, model: Segmenter) -> float | None:
+    """Largest difference between an ONNX file's and the model's probabilities, over three sizes.
+
+    Returns:
+        The difference; None where onnxruntime is not installed.
+    """
+    if importlib.util.find_spec("onnxruntime") is None:
+        return None
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    rng = np.random.default_rng(0)
+    worst = 0.0
+    for shape in ((1, 3, 96, 70), (3, 3, 41, 64), (2, 3, 75, 75)):
+        image = rng.integers(0, 256, shape, dtype=np.uint8)
+        (found,) = session.run(None, {"image": image})
+        with torch.no_grad():
+            expected = model(torch.from_numpy(image)).numpy()
+        if found.shape != expected.shape:
+            return float("inf")
+        worst = max(worst, float(np.abs(found - expected).max()))
+    return worst
+
+
+if __name__ == "__main__":
+    # Only an entry script knows the methods, which build the network: it is the command.
+    from export import command
+
+    command()
