@@ -72,7 +72,9 @@ class Stage:
         A network with several outputs gives a tuple.
         """
         # The replica averages gradients; a prediction in one process must not wait for the others.
-        network = self.replica if self.replica and self.network.training else self.network
+        # Asked for by identity: the truth of a compiled module is its length, which it lacks.
+        replicated = self.replica is not None and self.network.training
+        network = self.replica if replicated else self.network
         image = image.contiguous(memory_format=torch.channels_last)
         with self.part("network"), torch.autocast(
             self.device.type, torch.bfloat16, enabled=self.half

@@ -160,7 +160,7 @@ def train(stage: Any, name: str, run: Run, place: World | None = None) -> bool:
     if place.size > 1:
         stage.network, stage.replica = distributed.replicate(stage.network, device)
     if run.compile:
-        stage.replica = torch.compile(stage.replica or stage.network)
+        stage.replica = torch.compile(stage.network if stage.replica is None else stage.replica)
     optimizer = stage.optimizer()
     schedule = stage.schedule(optimizer)
     step, meter = resume(stage, name, run.out, optimizer, schedule)

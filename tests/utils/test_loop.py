@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,17 @@ def test_batch_that_cannot_be_split_is_refused(tmp_path):
     run = Run(tmp_path, device="cpu", quiet=True)
     with pytest.raises(DataError, match="batch 4 cannot be split evenly over 3 processes"):
         train(Tiny(), "tiny", run, World(0, 3, 0, 3))
+
+
+def test_compiled_network_learns_the_same(tmp_path, monkeypatch):
+    run_in(tmp_path / "plain", log_every=1)
+    # Traced and guarded as ever, but run without a C++ compiler.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    run_in(tmp_path / "compiled", log_every=1, compile=True)
+    logs = [(tmp_path / name / "log.jsonl").read_text() for name in ("plain", "compiled")]
+    for plain, compiled in zip(*(map(json.loads, log.splitlines()) for log in logs)):
+        assert compiled == pytest.approx(plain, abs=1e-6)
+    assert weights(tmp_path / "compiled").keys() == weights(tmp_path / "plain").keys()
 
 
 def test_profile_prints_the_parts_of_a_step(tmp_path, capsys):
