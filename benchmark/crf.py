@@ -10,6 +10,8 @@ Each name is reported as ours_ms, rival_ms (medians) and ratio. `smooth` is a ph
 
 import argparse
 import json
+import multiprocessing
+import resource
 import statistics
 import sys
 import time
@@ -69,6 +71,29 @@ def compare(calls: dict, repeat: int) -> dict[str, float]:
             call()
             times[name].append((time.perf_counter() - start) * 1e3)
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+def _growth(ours: bool, unary: np.ndarray, image: np.ndarray) -> int:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if ours:
+        densecrf.mean_field(unary, image, "sec-test", threads=2)
+    else:
+        rival(unary, image)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+
+
+def memory(unary: np.ndarray, pictures: dict[str, np.ndarray]) -> dict[str, dict[str, int]]:
+    """Bytes by which one call raises a fresh process's peak (Linux), the result included."""
+    rows = {}
+    for name, image in pictures.items():
+        both = []
+        for ours in (True, False):
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                both.append(pool.apply(_growth, (ours, unary, image)))
+        rows[f"memory_{name}"] = {"ours_bytes": both[0], "rival_bytes": both[1]}
+        mebi = [b / 2**20 for b in both]
+        print(f"{'memory_' + name:24} ours {mebi[0]:9.1f} MiB rival {mebi[1]:9.1f} MiB")
+    return rows
 
 
 def copy_bandwidth() -> float:
@@ -179,6 +204,7 @@ def main() -> None:
     del many, batch
 
     rows.update({k: {"ours_ms": v} for k, v in cuda(options.repeat, rng).items()})
+    rows.update(memory(unary, pictures))
     if options.scaling:
         rows.update(scaling(photo, options.repeat, rng))
     bandwidth = copy_bandwidth()

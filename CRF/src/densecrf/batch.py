@@ -96,8 +96,8 @@ def mean_field(
     """Marginals of a fully connected CRF, by mean field on a permutohedral lattice.
 
     Arrays are numpy or any DLPack tensor in CPU memory; contiguous float32 and uint8 are not
-    copied. The interpreter's lock is released. The result depends on the number of threads by
-    rounding only.
+    copied. The interpreter's lock is released. The result does not depend on the number of
+    threads.
 
     Args:
         unary: energies -log p, (N, C, H, W) or (C, H, W) floats; +inf forbids a label.
