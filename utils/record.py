@@ -27,7 +27,7 @@ def read_record(path: Path) -> dict[str, Any]:
     """A recipe.json or predict.json; empty where there is none that can be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
