@@ -228,7 +228,7 @@ def _interpret(data: bytes) -> dict[str, np.ndarray]:
 def _global(name: str) -> _Global:
     if name not in GLOBALS:
         raise DataError(
-            f"it names '{name.replace(' ', '.')[:80]}', and a cue file holds integer arrays only"
+            f"it names '{'.'.join(name.split())[:80]}', and a cue file holds integer arrays only"
         )
     return _Global(GLOBALS[name])
 

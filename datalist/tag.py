@@ -307,7 +307,7 @@ def indices(names: Iterable[str], classes: Sequence[str], where: str) -> tuple[i
         number = known.get(plain(name))
         if number is None:
             some = ", ".join(classes[1:9]) + (", ..." if len(classes) > 9 else "")
-            raise DataError(f"{where}: '{name[:80]}' is not one of the classes ({some}).")
+            raise DataError(f"{where}: {name[:80]!r} is not one of the classes ({some}).")
         if number:
             found.add(number)
     return tuple(sorted(found))

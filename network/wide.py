@@ -1,12 +1,14 @@
 """ResNet-38d: a wide residual network at stride 8, with the names of its public weights."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from network.normalise import Normalise
-from network.weight import Report, WeightError, read_state
+from network.source import WeightError, digest, read_state
+from network.weight import Report
 
 
 class Block(nn.Module):
@@ -192,6 +194,7 @@ def load_wide(network: nn.Module, source: str) -> Report:
             "torchvision has no ResNet-38d: give --weights the path of the state dict converted "
             "from MXNet (ilsvrc-cls_rna-a1_cls1000_ep-0001), or take --backbone resnet50"
         )
+    report.sha256 = digest(Path(source))
     state = {key.removeprefix("module."): value for key, value in read_state(source).items()}
     with torch.no_grad():
         for key, target in network.trunk.state_dict(keep_vars=True).items():
