@@ -188,14 +188,12 @@ class RecurSeed(Stage):
         mixed = [paste(x, x.roll(1, 0), region) for x in (own, target, inside)]
         # A class that came with the pasted part is there; the image's own stay, though some may
         # be covered now.
-        count = torch.stack([(mixed[0] == k).flatten(1).any(1) for k in self.foreground()], dim=1)
-        tag = torch.maximum(tag, count.to(tag))
+        classes = range(1, self.num_classes)
+        came = torch.stack([(mixed[0] == k).flatten(1).any(1) for k in classes], dim=1)
+        tag = torch.maximum(tag, came.to(tag))
         large = resize(region[:, None].float(), image.shape[-2:])[:, 0] >= 0.5
         maps, logit, *_ = self.forward(paste(image, image.roll(1, 0), large))
         return terms | self.learn("mixed ", maps, logit, mixed[1], mixed[0], tag, mixed[2])
-
-    def foreground(self) -> range:
-        return range(1, self.num_classes)
 
     @torch.no_grad()
     def recurse(

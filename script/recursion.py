@@ -136,6 +136,8 @@ def draw(runs: list[Path], path: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(6.4, 3.6))
     for name, title in TITLES.items():
         values = np.array([run[name] for run in found])
+        if name == "decoder":  # before that it has learned nothing
+            values[:, np.array(found[0]["epoch"]) <= recipe["recursion_epoch"]] = np.nan
         (line,) = axes.plot(found[0]["epoch"], values.mean(0), label=title)
         axes.fill_between(
             found[0]["epoch"],

@@ -2,6 +2,7 @@
 # RecurSeed and EdgePredictMix on `scenes`, over seeds: what each way of mixing adds, what the
 # recursion adds, masks by the CRF and by the random walk, single and last stage.
 #   SEEDS="0 1 2"  MIXES="edge certain classmix cutmix none"  OUT=out/rsepm_ablation  DATASET=scenes
+#   RSEPM=FLAGS (of train.py rsepm)  TRAIN=FLAGS (of the other stages)
 . "$(dirname "$0")/chain.sh"
 OUT=${OUT:-out/rsepm_ablation}
 SEEDS=${SEEDS:-0 1 2}
@@ -10,19 +11,19 @@ for SEED in $SEEDS; do
   for mix in $MIXES; do
     run="$OUT/seed$SEED/$mix"
     # Trains what `train.py rsepm` trains, and measures its maps once an epoch.
-    python script/recursion.py "${data[@]}" --seed "$SEED" --mix "$mix" --out "$run/train" --quiet
+    python script/recursion.py "${data[@]}" ${RSEPM:-} --seed "$SEED" --mix "$mix" --out "$run/train" --quiet
     predict "$run/train/last.pt" "$run/single" --scales 1 0.75 1.25 --mirror --crf --quiet
     evaluate "$run/single" --quiet
   done
   # No losses on the refined maps: what the classifier's maps reach by themselves.
   plain=(--recursion-weight 0 --mix none)
-  python script/recursion.py "${data[@]}" --seed "$SEED" "${plain[@]}" --quiet \
+  python script/recursion.py "${data[@]}" ${RSEPM:-} --seed "$SEED" "${plain[@]}" --quiet \
     --out "$OUT/seed$SEED/no-recursion/train"
   run="$OUT/seed$SEED/edge"
   [ -f "$run/train/last.pt" ] || continue
   mkdir -p "$OUT/seed$SEED/chain"
   ln -sfn ../edge/train "$OUT/seed$SEED/chain/train"
-  OUT="$OUT/seed$SEED/chain" SEED=$SEED RSEPM=--quiet bash script/rsepm.sh
+  OUT="$OUT/seed$SEED/chain" SEED=$SEED RSEPM="${RSEPM:-} --quiet" bash script/rsepm.sh
   walk="$OUT/seed$SEED/walk"
   python script/pseudo.py "$OUT/seed$SEED/chain/seed" "${data[@]}" --crf-scale 4 --quiet \
     --threshold 0.3 0.05 --out "$walk/sure"
