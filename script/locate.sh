@@ -33,4 +33,4 @@ predict "$OUT/resegment/last.pt" "$OUT/pseudo" --split train --restrict-to-tags
 evaluate "$OUT/pseudo" --split train
 train deeplab "$OUT/retrain" --mask "$OUT/pseudo/label" ${RETRAIN:-}
 predict "$OUT/retrain/last.pt" "$OUT/val" --save label overlay --crf ${TEST:-}
-evaluate "$OUT/val" --out "$OUT" --run "$OUT/retrain" --report
+evaluate "$OUT/val" --out "$OUT" --run "$OUT/retrain"
