@@ -1,16 +1,22 @@
 #!/usr/bin/env bash
 # Every check that needs a GPU, in under 10 minutes and without a network; ends with one table.
 #   bash benchmark/gpu.sh [FOLDER for the numbers, default out/gpu]
+#   DEVICE=cpu bash benchmark/gpu.sh   the same commands at smoke size: only whether they run
 set -uo pipefail
 cd "$(dirname "$0")/.."
 if [ -z "${VIRTUAL_ENV:-}" ] && [ -f .venv/bin/activate ]; then . .venv/bin/activate; fi
 PYTHON=$(command -v python || command -v python3)
 OUT=${1:-out/gpu}
-if ! "$PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
+DEVICE=${DEVICE:-cuda}
+step=() losses=() path=()
+if [ "$DEVICE" = cpu ]; then
+  step=(--recipe smoke --times 1 --compare 10) losses=(--batch 2 --grid 9 --times 3) path=(--count 1 --times 1)
+elif ! "$PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
   echo "benchmark/gpu.sh: no GPU at hand: this machine has no CUDA device" >&2
   exit 1
 fi
 mkdir -p "$OUT"
+rm -f "$OUT"/*.json  # numbers of an earlier run are none of this one's
 failed=0
 check() {  # NAME COMMAND...: run, keep the output, go on after a failure
   local name=$1; shift
@@ -20,9 +26,9 @@ check() {  # NAME COMMAND...: run, keep the output, go on after a failure
     failed=1; echo "$name: FAILED"; tail -3 "$OUT/$name.txt"
   fi
 }
-check train_step "$PYTHON" benchmark/train_step.py --device cuda --json "$OUT/train_step.json"
-check losses "$PYTHON" benchmark/losses.py --device cuda --json "$OUT/losses.json"
-check test_path "$PYTHON" benchmark/test_path.py --json "$OUT/test_path.json"
+check train_step "$PYTHON" benchmark/train_step.py --device "$DEVICE" "${step[@]}" --json "$OUT/train_step.json"
+check losses "$PYTHON" benchmark/losses.py --device "$DEVICE" "${losses[@]}" --json "$OUT/losses.json"
+check test_path "$PYTHON" benchmark/test_path.py "${path[@]}" --json "$OUT/test_path.json"
 check exact_resume "$PYTHON" -m pytest -q tests/utils/test_gpu.py
 echo
 "$PYTHON" - "$OUT" <<'PYTHON_END'
