@@ -31,7 +31,7 @@ from safetensors.torch import save
 
 from datalist import DataError
 from datalist.check import inspect
-from datalist.convert import apart, draw, read_sbd
+from datalist.convert import apart, draw_objects, read_sbd
 from datalist.cue import CueFile
 from datalist.image import image_size, read_image, read_mask
 from datalist.pickled import read_cues, read_index
@@ -131,10 +131,7 @@ def draw_masks(path: Path) -> None:
     content = read_instances(path)
     for image in content["images"]:
         rows = [row for row in content["annotations"] if row["image_id"] == image["id"]]
-        try:
-            assert draw(image, rows, {3: 1, 5: 2}).dtype == np.uint8
-        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
-            raise DataError(f"{path}: {error}") from None  # as render_coco does
+        assert draw_objects(image, rows, {3: 1, 5: 2}, path).dtype == np.uint8
 
 
 def open_cues(path: Path) -> None:
