@@ -29,7 +29,6 @@ from hostile import (
 )
 from safetensors.torch import save
 
-from datalist import DataError
 from datalist.check import inspect
 from datalist.convert import apart, draw_objects, read_sbd
 from datalist.cue import CueFile
