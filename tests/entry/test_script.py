@@ -20,13 +20,13 @@ def bash(code, **environment):
 def test_folder_without_masks_has_its_own_images_segmented(four_root, tmp_path):
     mine = tmp_path / "mine"
     shutil.copytree(four_root, mine)
-    code = 'python() { echo "$@"; }; predict last.pt out --crf; evaluate out'
+    code = 'step() { :; }; python() { echo "$@"; }; predict last.pt out --crf; evaluate out'
     predicted, evaluated = bash(code, DATASET=str(mine)).splitlines()
     assert predicted == f"test.py last.pt --dataset {mine} --split val --out out --crf"
-    assert evaluated == f"evaluate.py out --dataset {mine}"
+    assert evaluated == f"evaluate.py out --dataset {mine} --report"
     (mine / "ImageSets/Segmentation/val.txt").unlink()
     predicted, evaluated = bash(code, DATASET=str(mine)).splitlines()
     assert predicted == f"test.py last.pt --dataset {mine} --split train --out out --crf"
     assert evaluated.startswith(f"{mine} has no val.txt") and evaluated.endswith("out/overlay")
     asked = bash(code + " --split train", DATASET=str(mine)).splitlines()[1]
-    assert asked == f"evaluate.py out --dataset {mine} --split train"
+    assert asked == f"evaluate.py out --dataset {mine} --report --split train"
