@@ -87,8 +87,6 @@ class SegmenterRecipe(PromptRecipe):
     """Pairs of an image and a class that the segmenter learns from at each step, at most."""
     scale: tuple[float, float] | None = (0.7, 1.3)
     """Range of the factor to the image's own size before the crop; without, `long` decides."""
-    again: bool = False
-    """Learn from the mask of the first pass as a prompt too (ours): later passes get such ones."""
     optimizer: Literal["sgd", "adamw"] = "adamw"
     """Optimiser of both networks (released: SGD for the localiser, Adam for the segmenter)."""
     lr: float = 1e-4
@@ -118,14 +116,14 @@ SMALL_PROMPT = {
     "low": 16,
     "hidden": 32,
     "rates": (2, 4, 6),
+    "passes": 1,  # a segmenter from scratch loses some points with each further pass
 }
 SMALL_SEGMENTER = {
     **SMALL_PROMPT,
     "segmenter_weights": "none",
     "scale": None,
     "long": (67, 125),  # 0.7 to 1.3 of the longer side at test
-    "again": True,  # from scratch, without it each further pass loses what the first one gained
-    "steps": 400,
+    "steps": 800,
     "batch": 8,
     "pairs": 8,
 }
@@ -244,15 +242,11 @@ class Segmenter(Prompted):
         both = self.segment(torch.cat((image[shown],) * 2), torch.cat(prompts))
         first, second = both.chunk(2)
         truth, valid = (mask[shown] == label[:, None, None] + 1).float(), mask[shown] != IGNORE
-        terms |= {
+        return terms | {
             "segment": dice_loss(first, truth, valid),
             "segment refined": dice_loss(second, truth, valid),
             "agree": dice_loss(first, second, valid),
         }
-        if self.recipe.again:
-            third = self.segment(image[shown], first.detach())
-            terms["segment again"] = dice_loss(third, truth, valid)
-        return terms
 
     def draw_pairs(self, tag: Tensor) -> tuple[Tensor, Tensor]:
         """Numbers of images and of their classes, (P,) each: some of those shown, at least one."""

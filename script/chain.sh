@@ -23,13 +23,16 @@ if [ -d "$DATASET" ] && [ ! -e "$DATASET/ImageSets/Segmentation/val.txt" ]; then
 # step TITLE: a line that says where the chain is.
 step() { printf '\n== %s\n' "$*"; }
 
-# look OUT CHECKPOINT: the last lines of a chain.
+# look OUT CHECKPOINT: the end of a chain: where its pictures are, and the mIoU as the last line.
 look() {
   local python=python
   if [ "${VIRTUAL_ENV:-}" = "$PWD/.venv" ]; then python=.venv/bin/python; fi
   printf '\nlook at         %s/val/overlay\n' "$1"
   if [ -e "$1/report.html" ]; then printf 'and at          %s/report.html\n' "$1"; fi
   printf 'own pictures    %s test.py %s --image photo.jpg --crf\n' "$python" "$2"
+  if [ "$split" = val ]; then
+    python -c 'import json, sys; print("miou %.2f" % json.load(open(sys.argv[1]))["miou"])' "$1/score.json"
+  fi
 }
 
 # train STAGE FOLDER [flags]: all visible GPUs, or the CPU. Goes on where it stopped.

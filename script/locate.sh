@@ -5,10 +5,11 @@
 #   EXTERNAL: images with masks in VOC layout, of whatever classes; of COCO 2017:
 #             python -m datalist.instances. For scenes their other world is drawn into data/external
 #   SEGMENTER=FILE   checkpoint of a segmenter trained before
-#   PASSES=3         times that the segmenter segments
+#   PASSES=N         times that the segmenter segments, instead of the recipe's
 . "$(dirname "$0")/chain.sh"
 OUT=${OUT:-out/locate}
-case $DATASET in voc | coco) recipe=paper ;; *) recipe=small ;; esac
+# A folder is trained small, but beside VOC or COCO its networks are the published ones.
+case $DATASET in voc | coco) recipe="--recipe paper" ;; *) recipe= ;; esac
 if [ -z "${SEGMENTER:-}" ]; then
   if [ "$DATASET" = scenes ] && [ -z "${EXTERNAL:-}" ]; then
     EXTERNAL=data/external
@@ -17,20 +18,18 @@ if [ -z "${SEGMENTER:-}" ]; then
   : "${EXTERNAL:?give a folder of images with masks of other classes, or SEGMENTER}"
   target=("${data[@]}")
   data=(--dataset "$EXTERNAL")
-  start=
-  if [ "$recipe" = paper ]; then # as released: its localiser has learned before
-    train seam "$OUT/external" --recipe paper ${SEAM:-}
-    start="--start $OUT/external/last.pt"
-  fi
-  train segmenter "$OUT/segmenter" --recipe "$recipe" $start ${SEGMENT:-}
+  # Prompts teach once they locate something: the external localiser learns before and beside.
+  train seam "$OUT/external" $recipe ${SEAM:-}
+  train segmenter "$OUT/segmenter" $recipe --start "$OUT/external/last.pt" ${SEGMENT:-}
   data=("${target[@]}")
   SEGMENTER="$OUT/segmenter/last.pt"
 fi
 train seam "$OUT/seam" ${SEAM:-}
 train resegment "$OUT/resegment" --start "$OUT/seam/last.pt" --segmenter "$SEGMENTER" \
-  --passes "${PASSES:-3}"
+  ${PASSES:+--passes "$PASSES"}
 predict "$OUT/resegment/last.pt" "$OUT/pseudo" --split train --restrict-to-tags
 evaluate "$OUT/pseudo" --split train
 train deeplab "$OUT/retrain" --mask "$OUT/pseudo/label" ${RETRAIN:-}
 predict "$OUT/retrain/last.pt" "$OUT/val" --save label overlay --crf ${TEST:-}
 evaluate "$OUT/val" --out "$OUT" --run "$OUT/retrain"
+look "$OUT" "$OUT/retrain/last.pt"

@@ -8,14 +8,14 @@ TRAIN="${TRAIN:-} --quiet"
 export TRAIN DATASET
 for SEED in ${SEEDS:-0 1 2}; do
   run="$OUT/seed$SEED"
-  OUT="$run" SEED=$SEED PASSES=3 bash script/locate.sh
+  OUT="$run" SEED=$SEED PASSES=1 bash script/locate.sh
   train seam "$run/cam" --no-equivariance
   for step in cam seam; do
     predict "$run/$step/last.pt" "$run/$step" --split train --save score --quiet
     evaluate "$run/$step" --split train --kind score --restrict-to-tags --quiet
   done
   evaluate "$run/pseudo" --split train --quiet
-  for pass in 1 2; do
+  for pass in 2 3; do
     train resegment "$run/pass$pass" --start "$run/seam/last.pt" --passes $pass \
       --segmenter "${SEGMENTER:-$run/segmenter/last.pt}"
     predict "$run/pass$pass/last.pt" "$run/pass$pass" --split train --restrict-to-tags --quiet
@@ -31,7 +31,7 @@ import numpy as np
 
 from datalist.scenes import WORLD
 
-rows = {"CAM": "cam", "SEAM": "seam", "pass 1": "pass1", "pass 2": "pass2", "pass 3": "pseudo"}
+rows = {"CAM": "cam", "SEAM": "seam", "pass 1": "pseudo", "pass 2": "pass2", "pass 3": "pass3"}
 runs = sorted(Path(sys.argv[1]).glob("seed*"))
 
 

@@ -27,7 +27,7 @@ TITLES = ("image", "CAM", "pass 1", "pass 3", "truth")
 @dataclass(frozen=True)
 class Flags:
     run: Annotated[Path, tyro.conf.Positional]
-    """Folder of one seed: cam/score, pass1/label and pseudo/label lie in it."""
+    """Folder of one seed: cam/score, pseudo/label and pass3/label lie in it."""
     out: Path = Path("docs/locate.png")
     """Picture to write."""
     dataset: str = "scenes"
@@ -63,7 +63,7 @@ def panels(run: Path, spec: Spec, name: str) -> list[np.ndarray]:
     image = read_image(spec.image_path(name))
     first, last = (
         blend(image, read_label(output_path(run / folder, "label", name)))
-        for folder in ("pass1", "pseudo")
+        for folder in ("pseudo", "pass3")
     )
     cam = heat(image, output_path(run / "cam", "score", name))
     return [image, cam, first, last, blend(image, read_truth(spec, name))]

@@ -23,4 +23,5 @@ masks --out "$OUT/pseudo" "${walk[@]}" ${PSEUDO:-}
 evaluate "$OUT/pseudo" --split train
 train deeplab "$OUT/deeplab" --mask "$OUT/pseudo/label" ${DEEPLAB:-}
 predict "$OUT/deeplab/last.pt" "$OUT/val" --scales $SCALES --mirror --save label overlay --crf ${TEST:-}
-evaluate "$OUT/val" --out "$OUT" --run "$OUT/deeplab" --report
+evaluate "$OUT/val" --out "$OUT" --run "$OUT/deeplab"
+look "$OUT" "$OUT/deeplab/last.pt"

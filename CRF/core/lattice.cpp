@@ -8,16 +8,11 @@
 #include <string>
 #include <utility>
 
-#include "key.h"
+#include "number.h"
 #include "team.h"
 
 namespace densecrf {
 namespace {
-
-struct Geometry {
-    Layout simplex, vertex;
-    bool precise = false;
-};
 
 // Bounds of base and vertex coordinates follow from those of the features, as the embedding is
 // linear.
@@ -83,111 +78,56 @@ void embed_range(const Points& points, const Layout& layout, Range range, uint64
 
 // Tables of so many rows at most stay in the caches while pixels splat to them.
 constexpr int64_t kSplatted = 32768;
-constexpr int kAhead = 16;  // lookups whose memory is asked for before it is needed
 
-// Numbers simplices and vertices in the order in which pixels come to them, and finds neighbours.
-template <int NS, int NV>
-class Connection {
-public:
-    Connection(const Geometry& plan, int d)
-        : plan_(plan), d_(d), simplices_(plan.simplex.words), vertices_(plan.vertex.words) {
-        // What takes a vertex to its neighbour along axis j: +1 everywhere, -d at j.
-        step_.assign((size_t)(d + 1) * vertices_.words(), 0);
-        for (int j = 0; j <= d; ++j)
-            for (int i = 0; i < d; ++i) {
-                const Layout::Field& f = plan.vertex.field[i];
-                step(j)[f.word] += (uint64_t)(int64_t)(i == j ? -d : 1) << f.shift;
-            }
+// See Passes::blur.
+template <int N>
+void chain(const KeyTable<N>& vertices, const uint64_t* step, Array<int32_t>& order) {
+    const int32_t count = vertices.size();
+    std::vector<uint64_t> at(vertices.words());
+    std::vector<int32_t> next(count);
+    std::vector<uint8_t> follows(count, 0);
+    auto neighbour = [&](int32_t v) {
+        for (int w = 0; w < vertices.words(); ++w) at[w] = vertices.key(v)[w] + step[w];
+        return at.data();
+    };
+    for (int32_t v = 0; v < count; ++v) {
+        if (v + kAhead < count) vertices.fetch(neighbour(v + kAhead));
+        next[v] = vertices.find(neighbour(v));
+        if (next[v] >= 0) follows[next[v]] = 1;
     }
-
-    void number(const Array<uint64_t>& keys, Filter& filter) {
-        const int words = simplices_.words();
-        bool fresh;
-        filter.simplex.resize(filter.pixels);
-        for (int64_t p = 0; p < filter.pixels; ++p) {
-            const uint64_t* key = &keys[p * words];
-            if (p + kAhead < filter.pixels) simplices_.fetch(key + kAhead * words);
-            if (p > 0 && std::equal(key, key + words, key - words)) {
-                filter.simplex[p] = filter.simplex[p - 1];
-                continue;
-            }
-            filter.simplex[p] = simplices_.insert(key, &fresh);
-            if (fresh) number_corners(key, filter);
-        }
-        filter.vertices = vertices_.size();
+    order.reserve(count);
+    for (int32_t v = 0; v < count; ++v) {
+        if (follows[v] || next[v] < 0) continue;
+        int32_t u = v;
+        for (; next[u] >= 0; u = next[u]) order.push_back(u);
+        order.push_back(~u);
     }
+}
 
-    // See Passes::blur.
-    void chain(int axis, Array<int32_t>& order) const {
-        const int32_t count = vertices_.size();
-        std::vector<uint64_t> at(vertices_.words());
-        std::vector<int32_t> next(count);
-        std::vector<uint8_t> follows(count, 0);
-        auto neighbour = [&](int32_t v) {
-            for (int w = 0; w < vertices_.words(); ++w) at[w] = vertices_.key(v)[w] + step(axis)[w];
-            return at.data();
-        };
-        for (int32_t v = 0; v < count; ++v) {
-            if (v + kAhead < count) vertices_.fetch(neighbour(v + kAhead));
-            next[v] = vertices_.find(neighbour(v));
-            if (next[v] >= 0) follows[next[v]] = 1;
-        }
-        order.reserve(count);
-        for (int32_t v = 0; v < count; ++v) {
-            if (follows[v] || next[v] < 0) continue;
-            int32_t u = v;
-            for (; next[u] >= 0; u = next[u]) order.push_back(u);
-            order.push_back(~u);
-        }
-    }
-
-private:
-    uint64_t* step(int axis) { return &step_[(size_t)axis * vertices_.words()]; }
-    const uint64_t* step(int axis) const { return &step_[(size_t)axis * vertices_.words()]; }
-
-    void number_corners(const uint64_t* key, Filter& filter) {
-        const int words = vertices_.words();
-        at_.assign(words, 0);
-        axis_.resize(d_ + 1);
-        around_.resize((size_t)(d_ + 1) * words);
-        int missing = d_ * (d_ + 1) / 2;
-        for (int i = 0; i < d_; ++i) {
-            const Layout::Field& f = plan_.vertex.field[i];
-            const int64_t base = (int64_t)plan_.simplex.get(i, key) + plan_.simplex.field[i].low;
-            const int rank = (int)plan_.simplex.get(d_ + i, key);
-            at_[f.word] += (uint64_t)(base * (d_ + 1) - f.low) << f.shift;
-            axis_[rank] = i;
-            missing -= rank;
-        }
-        axis_[missing] = d_;
-        for (int r = 0; r <= d_; ++r) {
-            std::copy(at_.begin(), at_.end(), around_.begin() + r * words);
-            vertices_.fetch(at_.data());
-            // From the vertex of remainder r to that of r + 1.
-            for (int w = 0; w < words; ++w) at_[w] += step(axis_[d_ - r])[w];
-        }
-        bool fresh;
-        for (int r = 0; r <= d_; ++r)
-            filter.corner.push_back(vertices_.insert(&around_[r * words], &fresh));
-    }
-
-    const Geometry& plan_;
-    const int d_;
-    KeyTable<NS> simplices_;
-    KeyTable<NV> vertices_;
-    std::vector<uint64_t> step_, at_, around_;
-    std::vector<int> axis_;
-};
-
+// Each member numbers its own pixels; then the first takes the others' numbers in.
 template <int NS, int NV>
 void connect(const Geometry& plan, const Array<uint64_t>& keys, int threads, Filter& filter) {
-    Connection<NS, NV> connection(plan, filter.corners - 1);
-    connection.number(keys, filter);
+    const int members = filter.pixels > 16384 ? threads : 1;
+    std::vector<Numbers<NS, NV>> part(members, {plan, filter.corners - 1});
+    std::vector<Array<int32_t>> number(members);
+    filter.simplex.resize(filter.pixels);
+    run_team(members, [&](int member) {
+        const Range range = share(filter.pixels, member, members);
+        part[member].add_pixels(keys.data(), range, filter.simplex.data());
+    });
+    for (int m = 1; m < members; ++m) number[m] = part[0].append(part[m]);
+    filter.corner = part[0].take_corners();
+    filter.vertices = part[0].vertices().size();
     filter.order.resize(filter.corners);
     std::atomic<int> next{0};
-    run_team(std::min(threads, filter.corners), [&](int) {
+    run_team(std::max(members, std::min(threads, filter.corners)), [&](int member) {
+        if (member > 0 && member < members) {
+            const Range range = share(filter.pixels, member, members);
+            for (int64_t p = range.begin; p < range.end; ++p)
+                filter.simplex[p] = number[member][filter.simplex[p]];
+        }
         for (int axis = next++; axis < filter.corners; axis = next++)
-            connection.chain(axis, filter.order[axis]);
+            chain(part[0].vertices(), part[0].step(axis), filter.order[axis]);
     });
 }
 
@@ -243,8 +183,11 @@ void normalize(Filter& filter, Normalization normalization, int threads) {
     for (float& x : factor) x = symmetric ? 1.0f / std::sqrt(x + 1e-20f) : 1.0f / (x + 1e-20f);
     if (!symmetric) filter.out_weight = filter.in_weight;
     auto& scaled = normalization == Normalization::kAfter ? filter.out_weight : filter.in_weight;
-    for (int64_t p = 0; p < filter.pixels; ++p)
-        for (int v = 0; v < filter.corners; ++v) scaled[p * filter.corners + v] *= factor[p];
+    run_team(threads, [&](int member) {
+        const Range range = share(filter.pixels, member, threads);
+        for (int64_t p = range.begin; p < range.end; ++p)
+            for (int v = 0; v < filter.corners; ++v) scaled[p * filter.corners + v] *= factor[p];
+    });
     filter.identity = symmetric && is_diagonal(filter);
 }
 

@@ -153,24 +153,6 @@ def test_segmenter_learns_the_pairs_masks_from_both_maps(make, monkeypatch):
     torch.testing.assert_close(terms["agree"], dice_loss(first, second))
 
 
-def test_a_first_mask_is_a_prompt_too(make, monkeypatch):
-    stage = make(Segmenter, again=True)
-    prompts = []
-
-    def segment(image, prompt):
-        prompts.append(prompt)
-        return prompt.new_full((len(image), 32, 40), 0.5).requires_grad_()
-
-    monkeypatch.setattr(stage, "segment", segment)
-    mask = torch.zeros(2, 32, 40, dtype=torch.long)
-    mask[:, :9] = 2
-    terms = stage.losses({"image": image_of(), "mask": mask}, 0)
-    assert prompts[1].shape == (2, 32, 40) and prompts[1].eq(0.5).all()
-    assert not prompts[1].requires_grad
-    expected = dice_loss(torch.full((2, 32, 40), 0.5), (mask == 2).float())
-    torch.testing.assert_close(terms["segment again"].detach(), expected)
-
-
 def test_pixels_of_no_class_do_not_teach(make, monkeypatch):
     stage = make(Segmenter)
     monkeypatch.setattr(stage, "segment", lambda image, prompt: torch.ones(len(image), 32, 40))
