@@ -65,6 +65,10 @@ SMALL_AFFINITY = {
     "norm": True,
     "frozen": False,
     "radius": 5,
+    # Twenty cells a side, not a hundred: shorter steps, and fewer, or nothing stays apart.
+    "walk_radius": 1,
+    "walk_power": 20.0,
+    "walk_doublings": 4,
 }
 
 

@@ -29,7 +29,7 @@ for SEED in $SEEDS; do
     --threshold 0.3 0.05 --out "$walk/sure"
   train affinity "$walk/train" --mask "$walk/sure/label" --quiet
   python script/pseudo.py "$OUT/seed$SEED/chain/seed" "${data[@]}" --crf-scale 4 --quiet \
-    --affinity "$walk/train/last.pt" --out "$walk/pseudo"
+    --affinity "$walk/train/last.pt" --threshold 0.25 --out "$walk/pseudo"
   evaluate "$walk/pseudo" --split train --quiet
 done
 runs=()
