@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from network.resnet import ResNetTrunk
 
@@ -40,6 +39,8 @@ class Decoder(nn.Module):
         bias: bool = True,
     ):
         super().__init__()
+        from torchvision.models.segmentation.deeplabv3 import ASPP  # takes seconds to import
+
         self.aspp = ASPP(coarse, rates, hidden)
         self.aspp.project[-1].p = dropout
         self.reduce = convolution(fine, low, 1)

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torchvision.models.resnet import Bottleneck
 
 from network.normalise import Normalise
 from network.vgg import BackgroundCueVGG, ForegroundCueVGG, between, fully_connected
@@ -49,6 +48,8 @@ class ResNetTrunk(nn.Module):
         grid: Sequence[int] = (1,),
         extra: int = 0,
     ):
+        from torchvision.models.resnet import Bottleneck  # takes seconds to import
+
         super().__init__()
         self.normalise = Normalise(convention)
         self.norm = norm

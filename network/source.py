@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision import models
 
 from network.caffe import read_caffemodel
 from network.normalise import CONVENTION, Normalise
@@ -76,6 +75,8 @@ def open_source(name: str, architecture: str) -> Source:
 
 def from_torchvision(architecture: str) -> Source:
     """ImageNet weights of torchvision (downloaded on first use)."""
+    from torchvision import models  # seconds, which only those wait for who need it
+
     weights = models.get_model_weights(architecture).IMAGENET1K_V1
     try:
         state = weights.get_state_dict(progress=True, check_hash=True)
