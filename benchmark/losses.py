@@ -16,7 +16,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from timing import median, report
+from timing import medians, report
 
 from loss import constrain_loss, expand_loss, floor_softmax, seed_loss
 
@@ -100,8 +100,8 @@ def main(flags: Flags) -> None:
     gap = (gradient - other_gradient).abs().max() / other_gradient.abs().max()
     if not torch.allclose(value, other, rtol=1e-5) or gap > 1e-4:
         sys.exit(f"The two ways disagree: {value} and {other}, gradients by {gap:.1e}.")
-    seconds = median(lambda: run(ours), flags.times, flags.device)
-    theirs = median(lambda: run(port), flags.times, flags.device)
+    calls = (lambda: run(ours), lambda: run(port))
+    seconds, theirs = medians(calls, flags.times, flags.device)
     report(
         {
             "device": flags.device,

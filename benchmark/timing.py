@@ -3,7 +3,7 @@
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -11,15 +11,21 @@ import torch
 
 def median(call: Callable[[], object], times: int, device: str = "cpu") -> float:
     """Median seconds of a call after one to warm up, with the device's queue emptied."""
-    taken = []
+    return medians((call,), times, device)[0]
+
+
+def medians(calls: Sequence[Callable], times: int, device: str = "cpu") -> list[float]:
+    """The same of several calls that take turns, so that a busy moment falls on all of them."""
+    taken: list[list[float]] = [[] for _ in calls]
     for turn in range(times + 1):
-        wait(device)
-        start = time.perf_counter()
-        call()
-        wait(device)
-        if turn:
-            taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
+        for call, seconds in zip(calls, taken):
+            wait(device)
+            start = time.perf_counter()
+            call()
+            wait(device)
+            if turn:
+                seconds.append(time.perf_counter() - start)
+    return [statistics.median(seconds) for seconds in taken]
 
 
 def wait(device: str) -> None:
