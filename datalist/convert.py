@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -24,8 +25,8 @@ from datalist.image import PIXEL_LIMIT, write_mask
 from datalist.spec import Spec, resolve
 from datalist.tag import image_id, indices, read_instances
 
-MAT_SECONDS = 60
-"""Seconds after which a .mat file counts as damaged; one takes a millisecond."""
+MAT_SECONDS = 5
+"""Seconds after which a .mat file counts as damaged; a whole one takes a millisecond."""
 
 
 def augment_voc(spec: Spec, sbd: Path) -> Path:
@@ -76,7 +77,7 @@ def read_sbd(path: Path, num_classes: int, pool: ProcessPoolExecutor) -> np.ndar
     Errors: DataError for another file; where it crashed the process, the pool is of no more use.
     """
     try:
-        mask = pool.submit(load_sbd, path).result(MAT_SECONDS)
+        mask = pool.submit(load_sbd, path).result(2 * MAT_SECONDS)
     except Exception as error:
         # scipy raises whatever the damage leads to, from zlib.error to TypeError.
         reason = " ".join(str(error).split())[:80]
@@ -87,10 +88,15 @@ def read_sbd(path: Path, num_classes: int, pool: ProcessPoolExecutor) -> np.ndar
 
 
 def load_sbd(path: Path) -> np.ndarray:
-    """Integers (H, W) of GTcls.Segmentation in a .mat file, without a guard."""
+    """Integers (H, W) of GTcls.Segmentation in a .mat file; ends its process if it takes long."""
     from scipy.io import loadmat
 
-    mask = np.asarray(loadmat(path)["GTcls"][0]["Segmentation"][0])
+    alarm = getattr(signal, "alarm", lambda seconds: None)  # Windows has none
+    alarm(MAT_SECONDS)  # scipy's compiled code hears of nothing else
+    try:
+        mask = np.asarray(loadmat(path)["GTcls"][0]["Segmentation"][0])
+    finally:
+        alarm(0)
     if mask.ndim != 2 or mask.dtype.kind not in "iu":
         raise ValueError("no class indices")
     return mask
