@@ -259,7 +259,7 @@ def make_mat(rng: random.Random) -> bytes:
     file = io.BytesIO()
     mask = np.arange(12, dtype=np.uint8).reshape(3, 4) % 3
     mask = odd_array(rng, mask) if rng.random() < 0.3 else mask
-    mask = mask if mask.dtype.kind in "iufcb" else mask.astype("S3").view(np.uint8)
+    mask = mask if mask.dtype.kind in "iufcb" else np.frombuffer(mask.tobytes(), np.uint8)
     savemat(file, {"GTcls": {"Segmentation": mask}}, do_compression=rng.random() < 0.5)
     return damage(rng, file.getvalue())
 
