@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from readers import READERS
+from readers import READERS, end_processes
 
 from datalist import DataError
 from network.source import WeightError
@@ -72,6 +72,7 @@ def work(name: str, seed: int, first: int, last: int, folder: Path, state) -> No
             if state[1] <= 3:
                 print(f"{name}, case {number}, kept as {keep}: {found}", flush=True)
         shutil.rmtree(folder / "box", ignore_errors=True)
+    end_processes()
 
 
 def run(name: str, seed: int, first: int, last: int) -> int:

@@ -269,6 +269,12 @@ def mat_process() -> list:
     return [apart()]
 
 
+def end_processes() -> None:
+    """End what readers started: a process that it belongs to would wait for it for ever."""
+    if mat_process.cache_info().currsize:
+        mat_process()[0].shutdown()
+
+
 def open_mat(path: Path) -> None:
     (pool,) = mat_process()
     try:
