@@ -1,39 +1,16 @@
 """train.py -> test.py -> evaluate.py as a user runs them, at smoke size."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
+from program import run
 
 from datalist.cue import CueFile
 from datalist.image import read_image
-from datalist.spec import resolve
-from datalist.tag import read_tags
-from method.rsepm import RecurSeed
-from network.convert import RELEASED
-from utils import checkpoint
 from utils.output import read_label
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def run(script, *arguments, code=0):
-    """Run an entry script; a refusal must be one sentence without a traceback."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *script.split(), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
-    assert done.returncode == code, done.stdout + done.stderr
-    if code:
-        assert "Traceback" not in done.stderr
-        assert len(done.stderr.strip().splitlines()) == 1
-    return done
 
 
 @pytest.fixture(scope="module")
@@ -205,95 +182,3 @@ def test_growth_is_measured_while_training(trained, scenes_root, tmp_path):
     assert list(numbers) == ["cue", "0", "1", "2", "3", "4"]
     assert all(row["coverage"] >= numbers["cue"]["coverage"] for row in numbers.values())
     assert (tmp_path / "growth.png").stat().st_size > 1000 and (tmp_path / "last.pt").exists()
-
-
-def test_locate_from_tags_and_other_masks_to_miou(scenes_root, external_root, tmp_path):
-    """The whole script: its folders are data sets of different classes."""
-    environment = {
-        "DATASET": str(scenes_root),
-        "EXTERNAL": str(external_root),
-        "OUT": str(tmp_path),
-        "TRAIN": "--recipe smoke --quiet",
-        "PASSES": "2",
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "OMP_NUM_THREADS": "1",
-    }
-    command = ["bash", "script/locate.sh"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, **environment}
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    score = json.loads((tmp_path / "score.json").read_text())
-    assert done.stdout.splitlines()[-1] == f"miou {score['miou']:.2f}"
-    recipe = json.loads((tmp_path / "resegment/recipe.json").read_text())
-    assert recipe["passes"] == 2 and recipe["steps"] == 4
-    tags = read_tags(resolve(str(scenes_root)), ["train_00000"])["train_00000"]
-    label = read_label(tmp_path / "pseudo/label/train_00000.png")
-    assert set(np.unique(label)) <= {0, *tags}
-
-
-def test_rsepm_from_tags_to_a_network_on_its_masks(scenes_root, tmp_path):
-    smoke = ("--dataset", scenes_root, "--recipe", "smoke", "--quiet")
-    run("train.py", "rsepm", *smoke, "--out", tmp_path / "train")
-    seed, pseudo = tmp_path / "seed", tmp_path / "pseudo"
-    predict = ("--scales", 1, 0.75, "--mirror", "--quiet")
-    known = ("--split", "train", "--save", "score", "--restrict-to-tags")
-    run("test.py", tmp_path / "train/last.pt", *predict, *known, "--out", seed)
-    found = run("evaluate.py", seed, "--dataset", scenes_root, "--split", "train", "--sweep")
-    assert "best of 15" in found.stdout
-    run("script/pseudo.py", seed, "--dataset", scenes_root, "--out", pseudo, "--quiet")
-    assert len(list((pseudo / "label").iterdir())) == 12
-    sure = ("--threshold", 0.3, 0.05, "--out", tmp_path / "sure", "--quiet")
-    run("script/pseudo.py", seed, "--dataset", scenes_root, *sure)
-    mask = ("--mask", tmp_path / "sure/label", "--out", tmp_path / "affinity")
-    run("train.py", "affinity", *smoke, *mask)
-    walk = ("--affinity", tmp_path / "affinity/last.pt", "--out", tmp_path / "walked", "--quiet")
-    run("script/pseudo.py", seed, "--dataset", scenes_root, *walk)
-    assert len(list((tmp_path / "walked/label").iterdir())) == 12
-    mask = ("--mask", pseudo / "label", "--out", tmp_path / "deeplab")
-    run("train.py", "deeplab", *smoke, *mask)
-    last = tmp_path / "deeplab/last.pt"
-    run("test.py", last, *predict, "--crf", "--out", tmp_path / "val")
-    done = run("evaluate.py", tmp_path / "val", "--dataset", scenes_root, "--quiet")
-    assert done.stdout.splitlines()[-1].startswith("miou ")
-
-
-def test_pseudo_masks_say_what_they_need(scenes_root, tmp_path):
-    out = ("--dataset", scenes_root, "--out", tmp_path / "x")
-    assert "--save score" in run("script/pseudo.py", tmp_path, *out, code=1).stderr
-    (tmp_path / "score").mkdir()
-    assert "12 images" in run("script/pseudo.py", tmp_path, *out, code=1).stderr
-    assert not (tmp_path / "x").exists()
-
-
-def test_recursion_is_measured_while_training(scenes_root, tmp_path):
-    where = ("--dataset", scenes_root, "--recipe", "smoke", "--quiet", "--images", 6)
-    printed = run("script/recursion.py", *where, "--out", tmp_path / "run").stdout
-    assert printed.splitlines()[-2].split()[1:] == ["cam", "correlated", "refined", "decoder"]
-    assert printed.splitlines()[-1].split()[0] == "1"
-    run("script/recursion.py", "--figure", tmp_path / "curve.png", tmp_path / "run")
-    assert (tmp_path / "curve.png").stat().st_size > 1000
-
-
-def test_released_weights_and_the_figure_of_every_map(scenes_root, tmp_path):
-    """The smoke network stands in for the released one, under the released names."""
-    recipe = RecurSeed.recipes["smoke"]
-    network = RecurSeed(recipe, resolve(str(scenes_root))).network.live
-    back = {ours: theirs for theirs, ours in RELEASED.items()}
-    state = {}
-    for key, value in network.state_dict().items():
-        prefix = max((p for p in back if key.startswith(p)), key=len)
-        if "normalise" not in key:
-            state[back[prefix] + key[len(prefix) :]] = value
-    torch.save(state, tmp_path / "released.pth")
-    where = ("--dataset", scenes_root, "--recipe", "smoke", "--out", tmp_path / "run")
-    printed = run("script/released.py", "rsepm", tmp_path / "released.pth", *where).stdout
-    assert "aspp.block.0.conv.weight" in printed and "decoder.aspp.project.0.weight" in printed
-    last = tmp_path / "run/last.pt"
-    content = checkpoint.load(last)["network"]
-    for name, value in network.state_dict().items():
-        assert torch.equal(content[f"average.module.{name}"], value)
-    run("script/pipeline_figure.py", last, "--out", tmp_path / "maps.png")
-    assert read_image(tmp_path / "maps.png").shape[1] > 1000
-    other = ("--out", tmp_path / "x.png", "--id", "nothing", "else")
-    assert "nothing" in run("script/pipeline_figure.py", last, *other, code=1).stderr
