@@ -19,24 +19,29 @@ from utils import checkpoint
 from utils.output import read_label
 
 
-def test_locate_from_tags_and_other_masks_to_miou(scenes_root, external_root, tmp_path):
-    """The whole script: its folders are data sets of different classes."""
-    environment = {
-        "DATASET": str(scenes_root),
-        "EXTERNAL": str(external_root),
-        "OUT": str(tmp_path),
+def chain(name: str, out: Path, **environment: str) -> str:
+    """What script/NAME.sh prints, run to its end at smoke size."""
+    environment |= {
+        "OUT": str(out),
         "TRAIN": "--recipe smoke --quiet",
-        "PASSES": "2",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "OMP_NUM_THREADS": "1",
     }
-    command = ["bash", "script/locate.sh"]
     done = subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, **environment}
-    )
+        ["bash", f"script/{name}.sh"],
+        capture_output=True, text=True, cwd=ROOT, env={**os.environ, **environment},
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_locate_from_tags_and_other_masks_to_miou(scenes_root, external_root, tmp_path):
+    """The whole script: its folders are data sets of different classes."""
+    printed = chain(
+        "locate", tmp_path, DATASET=str(scenes_root), EXTERNAL=str(external_root), PASSES="2"
+    )
     score = json.loads((tmp_path / "score.json").read_text())
-    assert done.stdout.splitlines()[-1] == f"miou {score['miou']:.2f}"
+    assert printed.splitlines()[-1] == f"miou {score['miou']:.2f}"
     recipe = json.loads((tmp_path / "resegment/recipe.json").read_text())
     assert recipe["passes"] == 2 and recipe["steps"] == 4
     tags = read_tags(resolve(str(scenes_root)), ["train_00000"])["train_00000"]
@@ -45,29 +50,18 @@ def test_locate_from_tags_and_other_masks_to_miou(scenes_root, external_root, tm
 
 
 def test_rsepm_from_tags_to_a_network_on_its_masks(scenes_root, tmp_path):
-    smoke = ("--dataset", scenes_root, "--recipe", "smoke", "--quiet")
-    run("train.py", "rsepm", *smoke, "--out", tmp_path / "train")
-    seed, pseudo = tmp_path / "seed", tmp_path / "pseudo"
-    predict = ("--scales", 1, 0.75, "--mirror", "--quiet")
-    known = ("--split", "train", "--save", "score", "--restrict-to-tags")
-    run("test.py", tmp_path / "train/last.pt", *predict, *known, "--out", seed)
-    found = run("evaluate.py", seed, "--dataset", scenes_root, "--split", "train", "--sweep")
-    assert "best of 15" in found.stdout
-    run("script/pseudo.py", seed, "--dataset", scenes_root, "--out", pseudo, "--quiet")
-    assert len(list((pseudo / "label").iterdir())) == 12
-    sure = ("--threshold", 0.3, 0.05, "--out", tmp_path / "sure", "--quiet")
-    run("script/pseudo.py", seed, "--dataset", scenes_root, *sure)
-    mask = ("--mask", tmp_path / "sure/label", "--out", tmp_path / "affinity")
-    run("train.py", "affinity", *smoke, *mask)
-    walk = ("--affinity", tmp_path / "affinity/last.pt", "--out", tmp_path / "walked", "--quiet")
-    run("script/pseudo.py", seed, "--dataset", scenes_root, *walk)
-    assert len(list((tmp_path / "walked/label").iterdir())) == 12
-    mask = ("--mask", pseudo / "label", "--out", tmp_path / "deeplab")
-    run("train.py", "deeplab", *smoke, *mask)
-    last = tmp_path / "deeplab/last.pt"
-    run("test.py", last, *predict, "--crf", "--out", tmp_path / "val")
-    done = run("evaluate.py", tmp_path / "val", "--dataset", scenes_root, "--quiet")
-    assert done.stdout.splitlines()[-1].startswith("miou ")
+    """The whole script, then masks without the walk of the same seeds."""
+    printed = chain("rsepm", tmp_path, DATASET=str(scenes_root), SCALES="1 0.75")
+    assert "best of 15" in printed
+    score = json.loads((tmp_path / "score.json").read_text())
+    assert printed.splitlines()[-1] == f"miou {score['miou']:.2f}"
+    for folder in ("sure", "pseudo"):
+        assert len(list((tmp_path / folder / "label").iterdir())) == 12
+    walked = json.loads((tmp_path / "deeplab/recipe.json").read_text())
+    assert walked["mask"] == str(tmp_path / "pseudo/label")
+    out = ("--out", tmp_path / "crf", "--quiet")
+    run("script/pseudo.py", tmp_path / "seed", "--dataset", scenes_root, *out)
+    assert len(list((tmp_path / "crf/label").iterdir())) == 12
 
 
 def test_pseudo_masks_say_what_they_need(scenes_root, tmp_path):
