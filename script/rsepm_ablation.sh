@@ -19,15 +19,15 @@ for SEED in $SEEDS; do
   plain=(--recursion-weight 0 --mix none)
   python script/recursion.py "${data[@]}" ${RSEPM:-} --seed "$SEED" "${plain[@]}" --quiet \
     --out "$OUT/seed$SEED/no-recursion/train"
-  run="$OUT/seed$SEED/edge"
-  [ -f "$run/train/last.pt" ] || continue
+  run="$OUT/seed$SEED"
+  [ -f "$run/edge/train/last.pt" ] || continue
   # Masks by the random walk and the CRF, and by the CRF alone, of the same seeds.
-  for masks in chain crf; do
-    mkdir -p "$OUT/seed$SEED/$masks"
-    ln -sfn ../edge/train "$OUT/seed$SEED/$masks/train"
-    if [ "$masks" = crf ]; then walk=0; ln -sfn ../chain/seed "$OUT/seed$SEED/crf/seed"; else walk=1; fi
-    OUT="$OUT/seed$SEED/$masks" SEED=$SEED RSEPM="${RSEPM:-} --quiet" AFFINITY=$walk bash script/rsepm.sh
-  done
+  mkdir -p "$run/chain" "$run/crf"
+  ln -sfn ../edge/train "$run/chain/train"
+  OUT="$run/chain" SEED=$SEED RSEPM="${RSEPM:-} --quiet" AFFINITY=1 bash script/rsepm.sh
+  ln -sfn ../edge/train "$run/crf/train"
+  ln -sfn ../chain/seed "$run/crf/seed"
+  OUT="$run/crf" SEED=$SEED RSEPM="${RSEPM:-} --quiet" AFFINITY=0 bash script/rsepm.sh
 done
 runs=()
 for SEED in $SEEDS; do runs+=("$OUT/seed$SEED/edge/train"); done

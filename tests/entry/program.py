@@ -8,13 +8,25 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run(script, *arguments, code=0):
-    """Run an entry script; a refusal must be one sentence without a traceback."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *script.split(), *map(str, arguments)]
+def execute(command, code=0, **environment):
+    """Run a command from the repository's folder, on one thread; it must exit with `code`."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
     assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def run(script, *arguments, code=0):
+    """Run an entry script; a refusal must be one sentence without a traceback."""
+    done = execute([sys.executable, *script.split(), *map(str, arguments)], code)
     if code:
         assert "Traceback" not in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
     return done
+
+
+def chain(name, out, **environment):
+    """What script/NAME.sh prints, run to its end at smoke size."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment |= {"OUT": str(out), "TRAIN": "--recipe smoke --quiet", "PATH": path}
+    return execute(["bash", f"script/{name}.sh"], **environment).stdout

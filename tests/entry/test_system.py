@@ -1,14 +1,10 @@
 """RecurSeed and locate-then-segment as a user runs them, at smoke size."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import torch
-from program import ROOT, run
+from program import chain, run
 
 from datalist.image import read_image
 from datalist.spec import resolve
@@ -17,22 +13,6 @@ from method.rsepm import RecurSeed
 from network.convert import RELEASED
 from utils import checkpoint
 from utils.output import read_label
-
-
-def chain(name: str, out: Path, **environment: str) -> str:
-    """What script/NAME.sh prints, run to its end at smoke size."""
-    environment |= {
-        "OUT": str(out),
-        "TRAIN": "--recipe smoke --quiet",
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "OMP_NUM_THREADS": "1",
-    }
-    done = subprocess.run(
-        ["bash", f"script/{name}.sh"],
-        capture_output=True, text=True, cwd=ROOT, env={**os.environ, **environment},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def test_locate_from_tags_and_other_masks_to_miou(scenes_root, external_root, tmp_path):
@@ -57,11 +37,14 @@ def test_rsepm_from_tags_to_a_network_on_its_masks(scenes_root, tmp_path):
     assert printed.splitlines()[-1] == f"miou {score['miou']:.2f}"
     for folder in ("sure", "pseudo"):
         assert len(list((tmp_path / folder / "label").iterdir())) == 12
-    walked = json.loads((tmp_path / "deeplab/recipe.json").read_text())
-    assert walked["mask"] == str(tmp_path / "pseudo/label")
+    recipe = json.loads((tmp_path / "deeplab/recipe.json").read_text())
+    assert recipe["mask"] == str(tmp_path / "pseudo/label")
     out = ("--out", tmp_path / "crf", "--quiet")
     run("script/pseudo.py", tmp_path / "seed", "--dataset", scenes_root, *out)
-    assert len(list((tmp_path / "crf/label").iterdir())) == 12
+    labels = sorted((tmp_path / "crf/label").iterdir())
+    assert len(labels) == 12
+    walked = [read_label(tmp_path / "pseudo/label" / path.name) for path in labels]
+    assert any((read_label(path) != other).any() for path, other in zip(labels, walked))
 
 
 def test_pseudo_masks_say_what_they_need(scenes_root, tmp_path):
