@@ -7,7 +7,6 @@ they disagree most.
 
 import json
 import os
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import fill
@@ -15,7 +14,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from datalist import DataError
+from base import UserError, entry
 from datalist.spec import Spec, resolve
 from datalist.tag import read_tags
 from utils import measure, metric, report
@@ -65,18 +64,18 @@ class Flags:
 
 def main(flags: Flags) -> None:
     if not 1 <= len(flags.folder) <= 2:
-        raise DataError("Give one folder to evaluate, or two to compare.")
+        raise UserError("Give one folder to evaluate, or two to compare.")
     if flags.run and len(flags.folder) == 2:
-        raise DataError("--run goes with one folder, not with a comparison of two.")
+        raise UserError("--run goes with one folder, not with a comparison of two.")
     if flags.run and report.find_training(flags.run) is None:
-        raise DataError(f"--run {flags.run} holds neither log.jsonl nor recipe.json.")
+        raise UserError(f"--run {flags.run} holds neither log.jsonl nor recipe.json.")
     tried = measure.thresholds(*flags.threshold)
     spec = resolve(flags.dataset, flags.root)
     found = [measure.find(folder, flags.kind) for folder in flags.folder]
     lists = [measure.choose_ids(spec, flags.split, p, flags.partial) for p in found]
     ids = [i for i in lists[0] if i in set(lists[-1])]
     if not ids:
-        raise DataError("The two folders have no image in common; evaluate each by itself.")
+        raise UserError("The two folders have no image in common; evaluate each by itself.")
     if flags.sweep:
         found = [replace(p, background=False) for p in found]
     if flags.restrict_to_tags:
@@ -149,9 +148,5 @@ def _difference(first: float | None, second: float | None) -> float | None:
 
 
 if __name__ == "__main__":
-    try:
+    with entry("evaluate.py"):
         main(tyro.cli(Flags, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)))
-    except (DataError, OSError) as error:
-        sys.exit(f"evaluate.py: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)

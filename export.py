@@ -1,13 +1,12 @@
 """Take a trained network home: python -m utils.export CHECKPOINT (or python export.py)."""
 
 import json
-import sys
 from pathlib import Path
 
 import torch
 import tyro
 
-from datalist import DataError
+from base import UserError, entry
 from method.restore import restore
 from utils import checkpoint
 from utils import export as files
@@ -23,13 +22,13 @@ def load_segmenter(path: Path) -> tuple[Segmenter, dict]:
     Returns:
         The network in evaluation mode, and what the file says of it: stage, recipe, classes, step.
 
-    Errors: DataError for an unusable file, or a stage that makes cues and does not segment.
+    Errors: UserError for an unusable file, or a stage that makes cues and does not segment.
     """
     load = files.read_safetensors if path.suffix == ".safetensors" else checkpoint.load
     content = load(path)
     stage = restore(path, content, photos=True)
     if not stage.background:
-        raise DataError(f"{path}: stage {content['stage']} makes cues; give one that segments")
+        raise UserError(f"{path}: stage {content['stage']} makes cues; give one that segments")
     return Segmenter(stage).eval(), content
 
 
@@ -62,10 +61,8 @@ def main(path: tyro.conf.Positional[Path], out: Path | None = None) -> None:
 def command() -> None:
     """Run `main` with the words of the command line; a refusal is one sentence."""
     torch.manual_seed(0)
-    try:
+    with entry("export"):
         tyro.cli(main, prog="python -m utils.export")
-    except (DataError, OSError, ValueError) as error:
-        sys.exit(f"export: {error}")
 
 
 if __name__ == "__main__":

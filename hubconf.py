@@ -10,7 +10,7 @@ def seedseg(path: str):
         nn.Module in evaluation mode: RGB images 0..255, (N, 3, H, W), to probabilities
         (N, C, H, W); its `classes` are the C names, background first.
 
-    Errors: DataError for an unusable file.
+    Errors: UserError for an unusable file.
     """
     from pathlib import Path
 

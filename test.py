@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 import tyro
 
-from datalist import DataError
+from base import UserError, entry
 from method.restore import restore
 from utils import checkpoint, distributed
 from utils.distributed import World, choose_device
@@ -56,16 +56,14 @@ def expand(path: Path) -> list[str]:
         return [str(path)]
     found = sorted(glob(str(path), recursive=True))
     if not found:
-        raise DataError(f"no file matches --image {path}.")
+        raise UserError(f"no file matches --image {path}.")
     return found
 
 
 def spawned(rank: int, broken: list[str], *arguments) -> None:
     """`work` in a process of its own: its result goes to `broken`, an error ends in a sentence."""
-    try:
+    with entry("test.py"):
         broken.extend(work(rank, *arguments))
-    except (DataError, OSError, ValueError) as error:
-        sys.exit(f"test.py: {error}")
 
 
 def prepare(predict: Predict, path: Path) -> Predict:
@@ -81,7 +79,7 @@ def tell(predict: Predict, broken: list[str]) -> None:
     """Say where the files are, and which pictures have none."""
     if broken:
         reasons = "; ".join(reason.rstrip(".") for reason in broken)
-        raise DataError(f"left out: {reasons} (files of the others are in {predict.out})")
+        raise UserError(f"left out: {reasons} (files of the others are in {predict.out})")
     folders = ", ".join(str(predict.out / kind) for kind in predict.save)
     if len(predict.image) == 1 and predict.image[0].is_file() and "overlay" in predict.save:
         print(f"look at {output_path(predict.out, 'overlay', predict.image[0].stem)}")
@@ -127,9 +125,5 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
+    with entry("test.py"):
         tyro.cli(main, config=(tyro.conf.FlagCreatePairsOff,), prog="test.py")
-    except (DataError, OSError, ValueError) as error:
-        sys.exit(f"test.py: {error}")
-    except KeyboardInterrupt:
-        sys.exit("test.py: stopped; the same command goes on with the images that are left")

@@ -6,7 +6,7 @@ import sys
 from dataclasses import asdict
 from textwrap import fill
 
-from datalist import DataError
+from base import UserError, entry
 from datalist.spec import resolve
 from method import STAGES, stage_class, summary
 
@@ -42,7 +42,7 @@ def choose_recipe(kind: type, arguments: list[str]) -> str:
     if backbone != "vgg16" and not name.endswith(backbone):
         name = f"{name}-{backbone}"
     if name not in kind.recipes:
-        raise DataError(f"--recipe {name}: this stage has {', '.join(kind.recipes)}")
+        raise UserError(f"--recipe {name}: this stage has {', '.join(kind.recipes)}")
     return name
 
 
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
         return 0
     name, *words = arguments
     if name not in STAGES and name not in COMPLETION:
-        raise DataError(f"'{name}' is no stage; stages are {', '.join(STAGES)}")
+        raise UserError(f"'{name}' is no stage; stages are {', '.join(STAGES)}")
 
     # After the quick refusals: these take a second to import.
     from utils import distributed, flags
@@ -111,7 +111,5 @@ def run_stage(name: str, kind: type, recipe, run, place) -> int:
 
 
 if __name__ == "__main__":
-    try:
+    with entry("train.py"):
         sys.exit(main(sys.argv[1:]))
-    except (DataError, FloatingPointError, OSError, ValueError) as error:
-        sys.exit(f"train.py: {error}")

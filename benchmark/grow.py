@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from timing import median, report
 
-from loss.grow import grow_seeds
+from refine.grow import grow_seeds
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import IO
 
 import numpy as np
 
-from datalist import DataError
+from base import UserError
 
 FLOOR = 64 << 20
 """Bytes that any file may unpack to."""
@@ -32,7 +32,7 @@ def read_packed(path: Path, limit: int) -> bytes:
 
     A longer result than `limit` tells the caller that the file holds more.
 
-    Errors: DataError where it cannot be read.
+    Errors: UserError where it cannot be read.
     """
     try:
         with open(path, "rb") as file:
@@ -42,7 +42,7 @@ def read_packed(path: Path, limit: int) -> bytes:
                 return stream.read(limit + 1)
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or "damaged gzip file"
-        raise DataError(f"cannot read {path}: {reason}.") from None
+        raise UserError(f"cannot read {path}: {reason}.") from None
 
 
 @contextmanager
@@ -77,7 +77,7 @@ def read_npz(path: Path, wanted: Mapping[str, tuple[str, int]]) -> dict[str, np.
     Returns:
         The wanted arrays; further ones in the file are not looked at.
 
-    Errors: DataError where the file is no .npz, lacks an array, holds another kind of one, or
+    Errors: UserError where the file is no .npz, lacks an array, holds another kind of one, or
     unpacks to more than max(64 MiB, 100 times its size).
     """
     path = Path(path)
@@ -87,21 +87,21 @@ def read_npz(path: Path, wanted: Mapping[str, tuple[str, int]]) -> dict[str, np.
             members = {info.filename: info for info in archive.infolist()}
             lost = [name for name in wanted if f"{name}.npy" not in members]
             if lost:
-                raise DataError(f"{path} has no array '{lost[0]}': it is not a file of this kind.")
+                raise UserError(f"{path} has no array '{lost[0]}': it is not a file of this kind.")
             if sum(members[f"{name}.npy"].file_size for name in wanted) > budget:
-                raise DataError(f"{path} unpacks to more than {budget >> 20} MiB: not read.")
+                raise UserError(f"{path} unpacks to more than {budget >> 20} MiB: not read.")
             return {
                 name: _read_member(archive, f"{name}.npy", kinds, dimensions)
                 for name, (kinds, dimensions) in wanted.items()
             }
-    except DataError:
+    except UserError:
         raise
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}.") from None
+        raise UserError(f"cannot read {path}: {error.strerror or error}.") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
-        raise DataError(f"{path} is damaged or not an .npz file: make it again.") from None
+        raise UserError(f"{path} is damaged or not an .npz file: make it again.") from None
     except DAMAGE as error:
-        raise DataError(f"{path} holds a damaged array ({_line(error)}).") from None
+        raise UserError(f"{path} holds a damaged array ({_line(error)}).") from None
 
 
 def _read_member(archive: zipfile.ZipFile, name: str, kinds: str, dimensions: int) -> np.ndarray:
@@ -119,15 +119,15 @@ def read_npy(path: Path, kinds: str, dimensions: int) -> np.ndarray:
         path: the file.
         kinds, dimensions: kinds of dtype and number of dimensions, as in `read_npz`.
 
-    Errors: DataError where it is no such file.
+    Errors: UserError where it is no such file.
     """
     try:
         with open(path, "rb") as file:
             return _read_array(file, kinds, dimensions)
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}.") from None
+        raise UserError(f"cannot read {path}: {error.strerror or error}.") from None
     except DAMAGE as error:
-        raise DataError(f"{path} is no readable array ({_line(error)}).") from None
+        raise UserError(f"{path} is no readable array ({_line(error)}).") from None
 
 
 def _line(error: Exception) -> str:

@@ -19,7 +19,7 @@ from typing import Annotated
 
 import tyro
 
-from datalist import DataError
+from base import UserError
 from datalist.check import inspect
 from datalist.spec import SUFFIXES, plain, read_classes, resolve
 from datalist.tag import from_instances, from_text, indices, read_instances, rows, write_tags
@@ -54,11 +54,11 @@ def arrange(arguments: Arguments) -> list[str]:
     Returns:
         What was left out, a sentence each.
 
-    Errors: DataError where there is nothing to take, a tag is no class, or names are not unique.
+    Errors: UserError where there is nothing to take, a tag is no class, or names are not unique.
     """
     source, out = arguments.source, arguments.out
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise DataError(f"{out} is there already: give the name of a new folder.")
+        raise UserError(f"{out} is there already: give the name of a new folder.")
     files, remarks = find_pictures(source)
     if arguments.tags:
         tagged = by_table(files, arguments.tags, arguments.classes, remarks)
@@ -88,8 +88,8 @@ def arrange(arguments: Arguments) -> list[str]:
         read_classes(part / "classes.txt")
         part.chmod(0o755)  # unlike what temporary folders have
         os.replace(part, out)
-    except DataError as error:
-        raise DataError(str(error).replace(str(part), str(out))) from None
+    except UserError as error:
+        raise UserError(str(error).replace(str(part), str(out))) from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return remarks
@@ -105,7 +105,7 @@ def find_pictures(source: Path) -> tuple[list[Path], list[str]]:
     ]
     pictures = [path for path in files if path.suffix.lower() in SUFFIXES]
     if not pictures:
-        raise DataError(f"{source} holds no picture that ends in {', '.join(SUFFIXES)}.")
+        raise UserError(f"{source} holds no picture that ends in {', '.join(SUFFIXES)}.")
     other = [path for path in files if path.suffix.lower() in (".webp", ".bmp", ".tif", ".heic")]
     remarks = [f"{len(other)} pictures are no .jpg or .png, such as {other[0]}."] if other else []
     return pictures, remarks
@@ -125,7 +125,7 @@ def by_folder(files: Iterable[Path], source: Path) -> dict[str, Picture]:
         if same and not filecmp.cmp(same.file, file, shallow=False):
             name = make_id("_".join([*folders, file.stem]))
             if name in found:
-                raise DataError(
+                raise UserError(
                     f"{file} and {found[name].file} would both be '{name}': rename one."
                 )
         found.setdefault(name, Picture(file)).tags.extend(folders[:1])
@@ -150,7 +150,7 @@ def by_table(
             raise twice(name, file, found[name].file)
         found[name] = Picture(file, [known[index] for index in tags[file.stem]])
     if not found:
-        raise DataError(f"{table} names none of the pictures, such as {unnamed[0].name}.")
+        raise UserError(f"{table} names none of the pictures, such as {unnamed[0].name}.")
     if unnamed:
         remarks.append(f"{len(unnamed)} pictures are not in {table}, such as {unnamed[0]}.")
     lost = sorted(tags.keys() - {picture.file.stem for picture in found.values()})
@@ -159,9 +159,9 @@ def by_table(
     return found
 
 
-def twice(name: str, *files: Path) -> DataError:
+def twice(name: str, *files: Path) -> UserError:
     """The refusal of two files that would get one id."""
-    return DataError(f"{' and '.join(map(str, files))} would both be '{name}': rename one.")
+    return UserError(f"{' and '.join(map(str, files))} would both be '{name}': rename one.")
 
 
 def names_in(table: Path) -> list[str]:
@@ -193,7 +193,7 @@ def main(arguments: Arguments) -> int:
     try:
         remarks = arrange(arguments)
         report = inspect(resolve(str(arguments.out)), ["train"], os.cpu_count() or 1)
-    except (DataError, OSError) as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}")
         return 1
     print("".join(f"left out: {remark}\n" for remark in remarks), end="")

@@ -18,7 +18,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from datalist import DataError
+from base import UserError
 from datalist.image import read_image, read_mask
 from datalist.spec import SUFFIXES, Spec, resolve
 from datalist.tag import Tags, find, from_xml, read_tags
@@ -74,7 +74,7 @@ def inspect(spec: Spec, splits: Iterable[str] = ("train", "val"), threads: int =
             continue
         try:
             found[split] = spec.ids(split)
-        except DataError as error:
+        except UserError as error:
             report.errors.append(str(error))
             continue
         _check_images(spec, split, found[split], report, threads)
@@ -99,7 +99,7 @@ def _check_images(spec: Spec, split: str, ids: list[str], report: Report, thread
         size, image_error, mask_error = None, "", ""
         try:
             size = read_image(spec.image_path(name)).shape[:2]
-        except DataError as error:
+        except UserError as error:
             image_error = str(error)
         path = spec.mask_path(name)
         masked = path.is_file()
@@ -108,7 +108,7 @@ def _check_images(spec: Spec, split: str, ids: list[str], report: Report, thread
                 mask = read_mask(path, spec.num_classes)
                 if size and mask.shape != size:
                     mask_error = f"{path} is {_by(mask.shape)}, its image {_by(size)} pixels."
-            except DataError as error:
+            except UserError as error:
                 mask_error = str(error)
         return size, image_error, mask_error, masked
 
@@ -134,7 +134,7 @@ def _check_images(spec: Spec, split: str, ids: list[str], report: Report, thread
 def _check_unlisted(spec: Spec, report: Report) -> None:
     listed: set[str] = set()
     for split in spec.lists:
-        with suppress(DataError):  # said above, where the list is one of those asked for
+        with suppress(UserError):  # said above, where the list is one of those asked for
             listed |= set(spec.ids(split))
     files = [path for folder in spec.image for path in sorted((spec.root / folder).iterdir())]
     lost = [path for path in files if path.suffix.lower() in SUFFIXES and path.stem not in listed]
@@ -150,7 +150,7 @@ def _check_tags(spec: Spec, ids: list[str], report: Report) -> None:
             report.add(mistakes)
         else:
             tags = read_tags(spec, ids)
-    except DataError as error:
+    except UserError as error:
         report.errors.append(str(error))
         return
     if not tags:
@@ -195,7 +195,7 @@ def _read_each(spec: Spec, ids: list[str]) -> tuple[Tags, list[str]]:
     for name in ids:
         try:
             tags[name] = from_xml(spec.annotation_path(name), spec.classes)
-        except DataError as error:
+        except UserError as error:
             mistakes.append(str(error))
     return tags, mistakes
 
@@ -233,7 +233,7 @@ def main(arguments: Arguments) -> int:
     """Print the report; 1 where something would stop a run."""
     try:
         spec = resolve(arguments.dataset, arguments.root)
-    except DataError as error:
+    except UserError as error:
         print(f"error: {error}")
         return 1
     report = inspect(spec, arguments.split, arguments.threads)

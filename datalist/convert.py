@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import sys
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from datalist import DataError
+from base import UserError, entry
 from datalist.image import PIXEL_LIMIT, write_mask
 from datalist.spec import Spec, resolve
 from datalist.tag import image_id, indices, read_instances
@@ -39,7 +38,7 @@ def augment_voc(spec: Spec, sbd: Path) -> Path:
     Returns:
         The folder, which appears when it is whole. A run that was cut off goes on.
 
-    Errors: DataError naming an image that neither has a mask of.
+    Errors: UserError naming an image that neither has a mask of.
 
     Source: Hariharan et al., ICCV 2011 (SBD); the 10582 ids of train_aug are what this field
     trains on.
@@ -61,7 +60,7 @@ def augment_voc(spec: Spec, sbd: Path) -> Path:
             elif (mat := sbd / f"{name}.mat").is_file():
                 write_mask(out, read_sbd(mat, spec.num_classes, pool))
             else:
-                raise DataError(f"neither {own} nor {mat} exists: VOC2012 or SBD is not whole.")
+                raise UserError(f"neither {own} nor {mat} exists: VOC2012 or SBD is not whole.")
     os.replace(part, target)
     return target
 
@@ -74,16 +73,16 @@ def apart() -> ProcessPoolExecutor:
 def read_sbd(path: Path, num_classes: int, pool: ProcessPoolExecutor) -> np.ndarray:
     """Class indices of one of SBD's .mat files, uint8 (H, W), read in the process of `apart`.
 
-    Errors: DataError for another file; where it crashed the process, the pool is of no more use.
+    Errors: UserError for another file; where it crashed the process, the pool is of no more use.
     """
     try:
         mask = pool.submit(load_sbd, path).result(2 * MAT_SECONDS)
     except Exception as error:
         # scipy raises whatever the damage leads to, from zlib.error to TypeError.
         reason = " ".join(str(error).split())[:80]
-        raise DataError(f"{path} is not a mask of SBD ({reason}).") from None
+        raise UserError(f"{path} is not a mask of SBD ({reason}).") from None
     if mask.min(initial=0) < 0 or mask.max(initial=0) >= num_classes:
-        raise DataError(f"{path} holds the value {mask.max()}: classes go to {num_classes - 1}.")
+        raise UserError(f"{path} holds the value {mask.max()}: classes go to {num_classes - 1}.")
     return mask.astype(np.uint8)
 
 
@@ -123,7 +122,7 @@ def render(spec: Spec, path: Path, names: Iterable[str] | None = None) -> int:
     Returns:
         Number of masks drawn.
 
-    Errors: DataError where the json is missing, lacks an image, or holds what cannot be drawn.
+    Errors: UserError where the json is missing, lacks an image, or holds what cannot be drawn.
     """
     content = read_instances(path)
     images = {image_id(image["file_name"]): image for image in content["images"]}
@@ -137,7 +136,7 @@ def render(spec: Spec, path: Path, names: Iterable[str] | None = None) -> int:
     names = list(images if names is None else names)
     for name in tqdm(names, desc=f"masks from {path.name}", leave=False, disable=None):
         if name not in images:
-            raise DataError(f"{path} has no image '{name}'.")
+            raise UserError(f"{path} has no image '{name}'.")
         mask = draw_objects(images[name], objects.get(images[name]["id"], []), index, path)
         write_mask(spec.mask_path(name), mask)
     return len(names)
@@ -155,7 +154,7 @@ def draw_objects(image: dict, objects: list[dict], index: dict[int, int], path: 
     Returns:
         Class indices, uint8 (height, width).
 
-    Errors: DataError for an object that cannot be drawn, or without pycocotools.
+    Errors: UserError for an object that cannot be drawn, or without pycocotools.
     """
     try:
         height, width = image["height"], image["width"]
@@ -167,10 +166,10 @@ def draw_objects(image: dict, objects: list[dict], index: dict[int, int], path: 
         for one in sorted(objects, key=lambda one: -one["area"]):
             mask[object_mask(one["segmentation"], height, width)] = index[one["category_id"]]
     except ImportError:
-        raise DataError("masks of COCO need pycocotools: pip install pycocotools.") from None
+        raise UserError("masks of COCO need pycocotools: pip install pycocotools.") from None
     except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         name = image["file_name"]
-        raise DataError(f"{path}: image '{name}' cannot be drawn ({error}).") from None
+        raise UserError(f"{path}: image '{name}' cannot be drawn ({error}).") from None
     return mask
 
 
@@ -220,7 +219,5 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with entry("error"):
         main(tyro.cli(Arguments, description=Arguments.__doc__))
-    except DataError as error:
-        sys.exit(f"error: {error}")

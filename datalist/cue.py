@@ -11,19 +11,18 @@ A cue file packs the cues of many images, keyed by image id, into one .npz of pl
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from datalist import DataError
+from base import IGNORE, UserError, entry
 from datalist.archive import read_npz, write_npz
 from datalist.cell import resolve_conflicts
 from datalist.image import read_mask
 from datalist.pickled import read_cues
-from datalist.spec import HERE, IGNORE, safe_id
+from datalist.spec import HERE, safe_id
 
 CELL_LIMIT = 1 << 26
 """Largest C * h * w: 256 classes on a grid of 512 x 512."""
@@ -43,7 +42,7 @@ class CueFile:
         cell: int32, class * h * w + row * w + column.
         source: what the cues came from, for messages.
 
-    Errors: DataError where these do not fit each other.
+    Errors: UserError where these do not fit each other.
     """
 
     ids: tuple[str, ...]
@@ -57,25 +56,25 @@ class CueFile:
     def __post_init__(self) -> None:
         height, width = self.grid
         if min(height, width) < 1 or not 2 <= self.num_classes <= IGNORE:
-            raise DataError(f"{self.source}: {self.num_classes} classes on {height} x {width}.")
+            raise UserError(f"{self.source}: {self.num_classes} classes on {height} x {width}.")
         cells = self.num_classes * height * width
         if cells > CELL_LIMIT:
-            raise DataError(f"{self.source}: a grid of {height} x {width} cells is too large.")
+            raise UserError(f"{self.source}: a grid of {height} x {width} cells is too large.")
         offset, cell = self.offset, self.cell
         if len(offset) != len(self.ids) + 1 or offset[0] != 0 or offset[-1] != len(cell):
-            raise DataError(f"{self.source} is damaged: offsets do not fit ids and cells.")
+            raise UserError(f"{self.source} is damaged: offsets do not fit ids and cells.")
         if np.any(offset[1:] < offset[:-1]):
-            raise DataError(f"{self.source} is damaged: offsets do not ascend.")
+            raise UserError(f"{self.source} is damaged: offsets do not ascend.")
         if len(cell) and (cell.min() < 0 or cell.max() >= cells):
-            raise DataError(f"{self.source} is damaged: a cell lies outside its grid.")
+            raise UserError(f"{self.source} is damaged: a cell lies outside its grid.")
         for name in self.ids:
             try:
                 safe_id(name)
-            except DataError as error:
-                raise DataError(f"{self.source}: {error}") from None
+            except UserError as error:
+                raise UserError(f"{self.source}: {error}") from None
         object.__setattr__(self, "row", {name: row for row, name in enumerate(self.ids)})
         if len(self.row) != len(self.ids):
-            raise DataError(f"{self.source} is damaged: an id comes twice.")
+            raise UserError(f"{self.source} is damaged: an id comes twice.")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -84,9 +83,9 @@ class CueFile:
         return name in self.row
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """Cue of an image, bool (C, h, w); DataError where there is none."""
+        """Cue of an image, bool (C, h, w); UserError where there is none."""
         if name not in self.row:
-            raise DataError(f"{self.source} has no cue of image '{name}'.")
+            raise UserError(f"{self.source} has no cue of image '{name}'.")
         row = self.row[name]
         cue = np.zeros(self.num_classes * self.grid[0] * self.grid[1], bool)
         cue[self.cell[self.offset[row] : self.offset[row + 1]]] = True
@@ -106,16 +105,16 @@ class CueFile:
         for name, cue in pairs:
             cue = np.asarray(cue)
             if cue.ndim != 3 or cue.dtype != bool:
-                raise DataError(f"{source}: the cue of '{name}' is not a bool array (C, h, w).")
+                raise UserError(f"{source}: the cue of '{name}' is not a bool array (C, h, w).")
             if shape not in (None, cue.shape):
-                raise DataError(
+                raise UserError(
                     f"{source}: the cue of '{name}' has shape {cue.shape}, others have {shape}."
                 )
             shape = cue.shape
             ids.append(name)
             cells.append(np.flatnonzero(cue).astype(np.int32))
         if shape is None:
-            raise DataError(f"{source} holds no cues.")
+            raise UserError(f"{source} holds no cues.")
         offset = np.cumsum([0, *map(len, cells)], dtype=np.int64)
         return cls(tuple(ids), shape[1:], shape[0], offset, np.concatenate(cells), source)
 
@@ -132,7 +131,7 @@ class CueFile:
                 the largest class found, where not given.
             index: of a pickle keyed by number, the list "NAME.jpg NUMBER"; default SEC's own.
 
-        Errors: DataError where the file is missing, damaged or not of these kinds.
+        Errors: UserError where the file is missing, damaged or not of these kinds.
         """
         path = Path(path)
         if path.is_dir():
@@ -141,19 +140,19 @@ class CueFile:
             with open(path, "rb") as file:
                 head = file.read(4)
         except OSError as error:
-            raise DataError(f"cannot read cues {path}: {error.strerror}.") from None
+            raise UserError(f"cannot read cues {path}: {error.strerror}.") from None
         if head[:2] == b"\x1f\x8b" or head[:1] == b"\x80":
             return from_pickle(path, num_classes, index)
         if head[:2] != b"PK":
-            raise DataError(f"{path} is neither a packed cue file nor a pickle of cues.")
+            raise UserError(f"{path} is neither a packed cue file nor a pickle of cues.")
         kinds = {"ids": ("U", 1), "grid": ("iu", 1), "num_classes": ("iu", 0)}
         arrays = read_npz(path, {**kinds, "offset": ("iu", 1), "cell": ("iu", 1)})
         grid = tuple(int(side) for side in arrays["grid"])
         found = int(arrays["num_classes"])
         if len(grid) != 2:
-            raise DataError(f"{path} is damaged: its grid is {grid}.")
+            raise UserError(f"{path} is damaged: its grid is {grid}.")
         if num_classes not in (None, found):
-            raise DataError(
+            raise UserError(
                 f"{path} holds cues of {found} classes, but the data set has {num_classes} "
                 "(background counted)."
             )
@@ -195,15 +194,15 @@ def from_cells(
     Returns:
         bool (C, h, w).
 
-    Errors: DataError for a cell outside.
+    Errors: UserError for a cell outside.
     """
     shape = (num_classes, *grid)
     if cells.ndim != 2 or len(cells) != 3:
-        raise DataError(f"{source}: cells have shape {cells.shape}, not (3, K).")
+        raise UserError(f"{source}: cells have shape {cells.shape}, not (3, K).")
     if np.any(cells < 0) or np.any(cells >= np.array(shape)[:, None]):
-        raise DataError(f"{source}: a cell lies outside {num_classes} classes on {grid}.")
+        raise UserError(f"{source}: a cell lies outside {num_classes} classes on {grid}.")
     if num_classes * grid[0] * grid[1] > CELL_LIMIT:
-        raise DataError(f"{source}: a grid of {grid} cells is too large.")
+        raise UserError(f"{source}: a grid of {grid} cells is too large.")
     cue = np.zeros(shape, bool)
     cue[tuple(cells)] = True
     return cue
@@ -224,7 +223,7 @@ def from_pickle(
             by names needs none.
         grid: (height, width); default the smallest square that holds every cell.
 
-    Errors: DataError where the file is damaged or holds anything but integer arrays.
+    Errors: UserError where the file is damaged or holds anything but integer arrays.
 
     Source: localization_cues.pickle of kolesman/SEC, also the format of speedinghzl/DSRG.
     """
@@ -251,7 +250,7 @@ def from_folder(path: Path, num_classes: int | None = None) -> CueFile:
     """
     files = sorted(path.glob("*.npz")) or sorted(path.glob("*.png"))
     if not files:
-        raise DataError(f"{path} holds no cues: neither .npz nor .png.")
+        raise UserError(f"{path} holds no cues: neither .npz nor .png.")
     cells = {}
     grids, counts = set(), set()
     for file in files:
@@ -267,10 +266,10 @@ def from_folder(path: Path, num_classes: int | None = None) -> CueFile:
             cells[file.stem] = np.stack([mask[row, column], row, column]).astype(np.int16)
             grids.add(mask.shape)
         if len(grids) > 1 or len(next(iter(grids))) != 2:
-            raise DataError(f"{file} has another grid than the files before it: {sorted(grids)}.")
+            raise UserError(f"{file} has another grid than the files before it: {sorted(grids)}.")
     (grid,) = grids
     if len(counts) > 1:
-        raise DataError(f"{path} holds cues of {sorted(counts)} classes: of one data set only.")
+        raise UserError(f"{path} holds cues of {sorted(counts)} classes: of one data set only.")
     largest = max(int(cell[:1].max(initial=0)) for cell in cells.values())
     num_classes = num_classes or (counts.pop() if counts else max(largest + 1, 2))
     return CueFile.collect(
@@ -301,7 +300,7 @@ def merge_files(first: CueFile, second: CueFile, overlap: bool = False) -> CueFi
             released cues have no such cell, the smaller region takes it.
     """
     if first.grid != second.grid or first.num_classes != second.num_classes:
-        raise DataError(
+        raise UserError(
             f"{first.source} ({first.num_classes} classes, grid {first.grid}) and {second.source} "
             f"({second.num_classes} classes, grid {second.grid}) do not fit each other."
         )
@@ -352,7 +351,7 @@ def main(arguments: list[str] | None = None) -> None:
         command.add_argument("--num-classes", type=int, help="classes, background counted")
         command.add_argument("--index", type=Path, help="list 'NAME.jpg NUMBER' of a pickle")
     flags = parser.parse_args(arguments)
-    try:
+    with entry("error"):
         files = [CueFile.open(path, flags.num_classes, flags.index) for path in flags.cues]
         cues = files[0]
         if flags.command == "merge":
@@ -361,8 +360,6 @@ def main(arguments: list[str] | None = None) -> None:
             cues.write(flags.out)
             print(flags.out)
         print(_show(cues))
-    except DataError as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from datalist import DataError, augment
+from base import IGNORE
+from datalist import UserError, augment
 from datalist.cell import resize
 from datalist.cue import CueFile
 from datalist.image import check_mask, read_image, read_mask
-from datalist.spec import IGNORE, Spec, safe_id
+from datalist.spec import Spec, safe_id
 from datalist.tag import multi_hot, read_tags
 
 CACHE_LIMIT = 1 << 30
@@ -58,7 +59,7 @@ class Images(Dataset):
     `cue` bool (C, h, w), `mask` int64 (H, W), 255 = ignore; with "crop" also `box` int64 (4,):
     top, left, bottom and right of what is image in the window.
 
-    Errors: DataError, on construction for lists, tags and cues, on access for images and masks.
+    Errors: UserError, on construction for lists, tags and cues, on access for images and masks.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class Images(Dataset):
         if mode == "warp" and (scale is not None or long is not None):
             raise ValueError("scale and long go with mode 'crop'")
         if mask is not None and not Path(mask).is_dir():
-            raise DataError(f"the folder of masks {mask} does not exist.")
+            raise UserError(f"the folder of masks {mask} does not exist.")
         self.spec, self.split, self.size, self.mode = spec, split, size, mode
         self.cue, self.grid, self.mirror, self.seed = cue, grid, mirror, seed
         self.scale, self.long, self.fill, self.jitter = scale, long, fill, jitter
@@ -99,13 +100,13 @@ class Images(Dataset):
         self._cached = 0
         if cue is not None:
             if cue.num_classes != self.num_classes:
-                raise DataError(
+                raise UserError(
                     f"{cue.source} holds cues of {cue.num_classes} classes, {spec.name} has "
                     f"{self.num_classes} (background counted)."
                 )
             lost = [name for name in self.ids if name not in cue]
             if lost:
-                raise DataError(
+                raise UserError(
                     f"{cue.source} has no cues of {len(lost)} of the {len(self.ids)} images of "
                     f"{spec.name} {split}, the first is '{lost[0]}'."
                 )
@@ -175,7 +176,7 @@ class Images(Dataset):
         mask = read_mask(file)
         check_mask(mask, self.num_classes, file)
         if mask.shape != size:
-            raise DataError(
+            raise UserError(
                 f"{file} is {mask.shape[0]} x {mask.shape[1]} pixels, but its image {path} is "
                 f"{size[0]} x {size[1]}."
             )
@@ -193,7 +194,7 @@ class Photos(Dataset):
     the picture as it is stored. Of a file that cannot be read it holds `id` and `error`, a
     sentence: among a thousand pictures of people there is one.
 
-    Errors: DataError for no pictures, or two of one name.
+    Errors: UserError for no pictures, or two of one name.
     """
 
     def __init__(self, paths: Sequence[Path | str] | Path | str, longest: int = 0) -> None:
@@ -203,21 +204,21 @@ class Photos(Dataset):
             if path.is_dir():
                 inside = [file for file in sorted(path.iterdir()) if _is_picture(file)]
                 if not inside:
-                    raise DataError(f"{path} holds no pictures (.jpg, .png, .bmp or .webp).")
+                    raise UserError(f"{path} holds no pictures (.jpg, .png, .bmp or .webp).")
             else:
                 inside = [path]
             for file in inside:
                 if file.stem in files:
-                    raise DataError(
+                    raise UserError(
                         f"{files[file.stem]} and {file} have one name, so their results would "
                         "overwrite each other: rename one."
                     )
                 files[safe_id(file.stem)] = file
         if not files:
-            raise DataError("no pictures were given.")
+            raise UserError("no pictures were given.")
         lost = [file for file in files.values() if not file.is_file()]
         if lost:
-            raise DataError(f"{lost[0]} does not exist.")
+            raise UserError(f"{lost[0]} does not exist.")
         self.ids, self.paths = list(files), list(files.values())
 
     def __len__(self) -> int:
@@ -226,7 +227,7 @@ class Photos(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         try:
             image = read_image(self.paths[index])
-        except DataError as error:
+        except UserError as error:
             return {"id": self.ids[index], "error": str(error)}
         height, width = image.shape[:2]
         if 0 < self.longest < max(height, width):

@@ -24,7 +24,7 @@ from typing import Annotated, Literal
 import tyro
 from tqdm import tqdm
 
-from datalist import DataError
+from base import UserError
 from datalist.check import inspect
 from datalist.convert import augment_voc, render_coco
 from datalist.spec import resolve
@@ -93,7 +93,7 @@ def download(url: str, path: Path, md5: str) -> None:
         path: file to make; until it is whole and right it is called `path` + ".part".
         md5: its checksum.
 
-    Errors: DataError where the server cannot be reached, or sends another file.
+    Errors: UserError where the server cannot be reached, or sends another file.
     """
     part = path.with_name(path.name + ".part")
     part.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +106,7 @@ def download(url: str, path: Path, md5: str) -> None:
         grown = part.is_file() and part.stat().st_size > before
         failures = 1 if grown else failures + 1
         if failures >= TRIES:
-            raise DataError(
+            raise UserError(
                 f"cannot download {url} ({reason}): run this again to go on, or copy the file "
                 f"to {path} by hand."
             )
@@ -114,7 +114,7 @@ def download(url: str, path: Path, md5: str) -> None:
     found = checksum(part)
     if found != md5:
         part.unlink()
-        raise DataError(
+        raise UserError(
             f"{url} gave a file with checksum {found} instead of {md5}: it was thrown away; run "
             f"this again, or copy the right file to {path} by hand."
         )
@@ -166,10 +166,10 @@ def unpack(archive: Path, folders: tuple[str, ...], root: Path) -> None:
                 extract(file, drawer)
         for folder in folders:
             if not (drawer / folder).is_dir():
-                raise DataError(f"{archive} does not hold the folder {folder}.")
+                raise UserError(f"{archive} does not hold the folder {folder}.")
             (drawer / folder).replace(root / folder)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        raise DataError(f"{archive} cannot be unpacked ({error}): download it again.") from None
+        raise UserError(f"{archive} cannot be unpacked ({error}): download it again.") from None
     finally:
         shutil.rmtree(drawer, ignore_errors=True)
 
@@ -199,7 +199,7 @@ def provide(archive: Archive, root: Path, keep: bool = False) -> None:
     if downloaded:
         download(archive.url, path, archive.md5)
     elif checksum(path) != archive.md5:
-        raise DataError(
+        raise UserError(
             f"{path} is not the file of {archive.url}, or not all of it: its checksum is not "
             f"{archive.md5}; remove it and run this again."
         )
@@ -211,7 +211,7 @@ def provide(archive: Archive, root: Path, keep: bool = False) -> None:
 def fetch(dataset: str, root: Path, keep: bool = False, masks: tuple[str, ...] = ("val",)) -> None:
     """Have a data set in `root`, whatever part of it is there already.
 
-    Errors: DataError that says what is missing and where to put it.
+    Errors: UserError that says what is missing and where to put it.
     """
     if dataset == "sbd":
         spec = resolve("voc", root)
@@ -224,7 +224,7 @@ def fetch(dataset: str, root: Path, keep: bool = False, masks: tuple[str, ...] =
     try:
         spec = resolve(dataset, root)
         whole = dataset == "voc"
-    except DataError:
+    except UserError:
         whole = False
     if not whole:
         for archive in archives(dataset):
@@ -257,7 +257,7 @@ def main(arguments: Arguments) -> int:
     try:
         fetch(arguments.dataset, arguments.root, arguments.keep, arguments.masks)
         spec = resolve("coco" if arguments.dataset == "coco" else "voc", arguments.root)
-    except DataError as error:
+    except UserError as error:
         print(f"error: {error}")
         return 1
     report = inspect(spec)

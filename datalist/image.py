@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from datalist import DataError
+from base import IGNORE, UserError
 from datalist.archive import replacing
-from datalist.spec import IGNORE, palette
+from datalist.spec import palette
 
 PIXEL_LIMIT = 1 << 26
 """Pixels of one image (200 MB decoded): more is taken for an attack or a mistake."""
@@ -34,7 +34,7 @@ TURNS = {
 def image_size(path: Path) -> tuple[int, int]:
     """(height, width) of an image as it is seen, from the head of its file.
 
-    Errors: DataError where it is no image.
+    Errors: UserError where it is no image.
     """
     with _opened(path) as image:
         width, height = image.size
@@ -51,7 +51,7 @@ def read_image(path: Path) -> np.ndarray:
     Returns:
         RGB uint8 (H, W, 3).
 
-    Errors: DataError where the file is missing, no image, cut off, or too large.
+    Errors: UserError where the file is missing, no image, cut off, or too large.
     """
     with _opened(path) as image:
         kind, orientation = image.format, _orientation(image)
@@ -63,7 +63,7 @@ def read_image(path: Path) -> np.ndarray:
     except cv2.error:
         image = None
     if image is None or image.ndim != 3 or image.dtype != np.uint8:
-        raise DataError(f"{path} is not a readable image.")
+        raise UserError(f"{path} is not a readable image.")
     image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     turn = TURNS.get(orientation)
     return np.ascontiguousarray(turn(image)) if turn else image
@@ -79,11 +79,11 @@ def read_mask(path: Path, num_classes: int | None = None) -> np.ndarray:
     Returns:
         uint8 (H, W), 255 = ignore.
 
-    Errors: DataError where the file is missing, cut off, a colour picture, or out of range.
+    Errors: UserError where the file is missing, cut off, a colour picture, or out of range.
     """
     with _opened(path) as image:
         if image.mode not in ("P", "L", "1"):
-            raise DataError(
+            raise UserError(
                 f"{path} is a picture of mode {image.mode}: a mask is a palette or grey PNG "
                 "whose values are class indices."
             )
@@ -92,17 +92,17 @@ def read_mask(path: Path, num_classes: int | None = None) -> np.ndarray:
             # Mode 1 has only the values 0 and 1, which Pillow would stretch to 255.
             mask = np.array(image).astype(np.uint8)
         except (OSError, SyntaxError, ValueError, EOFError, MemoryError):
-            raise DataError(f"{path} is cut off or damaged: copy or make it again.") from None
+            raise UserError(f"{path} is cut off or damaged: copy or make it again.") from None
     if num_classes is not None:
         check_mask(mask, num_classes, path)
     return mask
 
 
 def check_mask(mask: np.ndarray, num_classes: int, path: Path) -> None:
-    """Raise DataError where a mask has values from num_classes to 254."""
+    """Raise UserError where a mask has values from num_classes to 254."""
     wrong = mask[(mask >= num_classes) & (mask != IGNORE)]
     if wrong.size:
-        raise DataError(
+        raise UserError(
             f"{path} holds the value {wrong[0]}, but classes go from 0 to {num_classes - 1} "
             f"({IGNORE} = ignore)."
         )
@@ -126,19 +126,19 @@ def _opened(path: Path) -> Image.Image:
     try:
         image = Image.open(path, formats=FORMATS)
     except FileNotFoundError:
-        raise DataError(f"{path} does not exist.") from None
+        raise UserError(f"{path} does not exist.") from None
     except Image.DecompressionBombError:
-        raise DataError(
+        raise UserError(
             f"{path} has more than {PIXEL_LIMIT >> 20} million pixels: scale it down."
         ) from None
     except Exception as error:
         # Damaged heads raise a dozen types in Pillow's plugins, struct.error among them.
         if isinstance(error, OSError) and error.errno:
-            raise DataError(f"cannot read {path}: {os.strerror(error.errno)}.") from None
-        raise DataError(f"{path} is not a readable image (JPEG, PNG, BMP or WebP).") from None
+            raise UserError(f"cannot read {path}: {os.strerror(error.errno)}.") from None
+        raise UserError(f"{path} is not a readable image (JPEG, PNG, BMP or WebP).") from None
     if image.width * image.height > PIXEL_LIMIT:
         image.close()
-        raise DataError(f"{path} has more than {PIXEL_LIMIT >> 20} million pixels: scale it down.")
+        raise UserError(f"{path} has more than {PIXEL_LIMIT >> 20} million pixels: scale it down.")
     return image
 
 
@@ -146,18 +146,18 @@ def _check_whole(content: bytes, kind: str | None, path: Path) -> None:
     if kind in ("JPEG", "MPO"):
         # The end mark must follow the last scan: a thumbnail in the head has both marks too.
         if content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):
-            raise DataError(f"{path} is cut off: copy or download it again.")
+            raise UserError(f"{path} is cut off: copy or download it again.")
     elif kind == "PNG":
         place, name = len(b"\x89PNG\r\n\x1a\n"), b""
         while name != b"IEND":
             length = int.from_bytes(content[place : place + 4], "big")
             name, end = content[place + 4 : place + 8], place + 8 + length
             if end + 4 > len(content):
-                raise DataError(f"{path} is cut off: copy or download it again.")
+                raise UserError(f"{path} is cut off: copy or download it again.")
             if zlib.crc32(content[place + 4 : end]) != int.from_bytes(
                 content[end : end + 4], "big"
             ):
-                raise DataError(f"{path} is damaged: copy or download it again.")
+                raise UserError(f"{path} is damaged: copy or download it again.")
             place = end + 4
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Annotated
 import tyro
 from tqdm import tqdm
 
-from datalist import DataError
+from base import UserError, entry
 from datalist.convert import draw_objects
 from datalist.image import write_mask
 from datalist.spec import plain
@@ -52,13 +51,13 @@ def build(arguments: Arguments) -> int:
     Returns:
         Number of images.
 
-    Errors: DataError for an unusable json, an unknown category, or a folder that is there already.
+    Errors: UserError for an unusable json, an unknown category, or a folder that is there already.
     """
     source, out = arguments.json, arguments.out
     if out.exists():
-        raise DataError(f"{out} exists already: name a new folder or remove it.")
+        raise UserError(f"{out} exists already: name a new folder or remove it.")
     if not arguments.image.is_dir():
-        raise DataError(f"the folder of images {arguments.image} does not exist.")
+        raise UserError(f"the folder of images {arguments.image} does not exist.")
     content = read_instances(source)
     classes = ("background", *arguments.beside, *arguments.category)
     index = category_index(content["categories"], classes, source)
@@ -73,7 +72,7 @@ def build(arguments: Arguments) -> int:
         if any(one["category_id"] in kept for one in objects.get(image["id"], []))
     ]
     if not images:
-        raise DataError(f"{source} has no image of {', '.join(arguments.category)}.")
+        raise UserError(f"{source} has no image of {', '.join(arguments.category)}.")
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
@@ -103,18 +102,16 @@ def category_index(
 ) -> dict[int, int]:
     """Class index of each category id that is wanted.
 
-    Errors: DataError for a class, background excepted, that is no category.
+    Errors: UserError for a class, background excepted, that is no category.
     """
     identity = {plain(row["name"]): row["id"] for row in categories}
     unknown = [name for name in classes[1:] if plain(name) not in identity]
     if unknown:
-        raise DataError(f"{source} has no category '{unknown[0]}'.")
+        raise UserError(f"{source} has no category '{unknown[0]}'.")
     return {identity[plain(name)]: number for number, name in enumerate(classes) if number}
 
 
 if __name__ == "__main__":
-    try:
+    with entry("error"):
         arguments = tyro.cli(Arguments, description=Arguments.__doc__)
         print(f"{arguments.out}: {build(arguments)} images")
-    except (DataError, OSError) as error:
-        sys.exit(f"error: {error}")

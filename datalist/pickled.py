@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datalist import DataError
+from base import UserError
 from datalist.archive import FLOOR, RATIO, read_packed
 from datalist.spec import read_text, safe_id
 
@@ -54,7 +54,7 @@ class _Type:
         if not isinstance(code, str) or code.lstrip("<>|=") not in {
             f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)
         }:
-            raise DataError(f"it holds an array of type {str(code)[:20]!r}, not of integers")
+            raise UserError(f"it holds an array of type {str(code)[:20]!r}, not of integers")
         self.dtype = np.dtype(code)
 
     def build(self, state: object) -> None:
@@ -96,18 +96,18 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     Returns:
         The dictionary; arrays have 0 to 2 dimensions and any integer type.
 
-    Errors: DataError where the file is anything else, names anything but numpy arrays, or
+    Errors: UserError where the file is anything else, names anything but numpy arrays, or
     unpacks to more than max(64 MiB, 100 times its size).
     """
     data = _unpack(Path(path))
     try:
         return _interpret(data)
-    except DataError as error:
-        raise DataError(f"{path} is refused: {error}.") from None
+    except UserError as error:
+        raise UserError(f"{path} is refused: {error}.") from None
     except (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError) as error:
-        raise DataError(f"{path} is not a readable cue pickle ({str(error)[:80]}).") from None
+        raise UserError(f"{path} is not a readable cue pickle ({str(error)[:80]}).") from None
     except (MemoryError, RecursionError):
-        raise DataError(f"{path} is not a readable cue pickle.") from None
+        raise UserError(f"{path} is not a readable cue pickle.") from None
 
 
 def read_cues(path: Path, index: Path) -> dict[str, np.ndarray]:
@@ -120,21 +120,21 @@ def read_cues(path: Path, index: Path) -> dict[str, np.ndarray]:
     Returns:
         Cells of each image id, integers (3, K), rows class, row and column.
 
-    Errors: DataError where there are no such entries, or the list lacks one.
+    Errors: UserError where there are no such entries, or the list lacks one.
     """
     arrays = read_arrays(path)
     cues = {key.removesuffix("_cues"): cue for key, cue in arrays.items() if key.endswith("_cues")}
     if not cues:
-        raise DataError(f"{path} holds no entry that ends in '_cues'.")
+        raise UserError(f"{path} holds no entry that ends in '_cues'.")
     for key, cue in cues.items():
         if cue.ndim != 2 or len(cue) != 3:
-            raise DataError(f"{path}: the cue of '{key[:40]}' is {cue.shape}, not (3, K).")
+            raise UserError(f"{path}: the cue of '{key[:40]}' is {cue.shape}, not (3, K).")
     if not all(key.isdecimal() for key in cues):
         return cues
     names = read_index(index)
     lost = [key for key in cues if key not in names]
     if lost:
-        raise DataError(f"{path} has cues number {lost[0][:40]}, which {index} does not list.")
+        raise UserError(f"{path} has cues number {lost[0][:40]}, which {index} does not list.")
     return {names[key]: cue for key, cue in cues.items()}
 
 
@@ -146,7 +146,7 @@ def read_index(path: Path) -> dict[str, str]:
         if not word:
             continue
         if len(word) != 2 or not word[1].isdecimal() or word[1] in names:
-            raise DataError(f"{path}, line {number}: {line[:80]!r} is not 'NAME.jpg NUMBER'.")
+            raise UserError(f"{path}, line {number}: {line[:80]!r} is not 'NAME.jpg NUMBER'.")
         names[word[1]] = safe_id(word[0].removesuffix(".jpg"))
     return names
 
@@ -155,10 +155,10 @@ def _unpack(path: Path) -> bytes:
     try:
         limit = max(FLOOR, RATIO * path.stat().st_size)
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}.") from None
+        raise UserError(f"cannot read {path}: {error.strerror}.") from None
     data = read_packed(path, limit)
     if len(data) > limit:
-        raise DataError(f"{path} unpacks to more than {limit >> 20} MiB: not read.")
+        raise UserError(f"{path} unpacks to more than {limit >> 20} MiB: not read.")
     return data
 
 
@@ -206,28 +206,28 @@ def _interpret(data: bytes) -> dict[str, np.ndarray]:
         elif name == "BUILD":
             (state,) = cut(len(stack) - 1)
             if not isinstance(stack[-1], _Array | _Type):
-                raise DataError("it gives a state to something that is no array")
+                raise UserError("it gives a state to something that is no array")
             stack[-1].build(state)
         elif name == "STOP":
             break
         elif name not in ("PROTO", "FRAME"):
-            raise DataError(
+            raise UserError(
                 f"its instruction {name} is not needed for a dictionary of integer arrays"
             )
     (result,) = stack
     if not isinstance(result, dict):
-        raise DataError("it holds no dictionary")
+        raise UserError("it holds no dictionary")
     arrays = {}
     for key, item in result.items():
         if not isinstance(item, _Array) or item.value is None:
-            raise DataError(f"its entry {key[:40]!r} is no array")
+            raise UserError(f"its entry {key[:40]!r} is no array")
         arrays[key] = item.value
     return arrays
 
 
 def _global(name: str) -> _Global:
     if name not in GLOBALS:
-        raise DataError(
+        raise UserError(
             f"it names '{'.'.join(name.split())[:80]}', and a cue file holds integer arrays only"
         )
     return _Global(GLOBALS[name])
@@ -238,7 +238,7 @@ def _set_items(target: object, items: list) -> None:
         raise ValueError("items without dictionary")
     for key, value in zip(items[::2], items[1::2]):
         if not isinstance(key, str):
-            raise DataError("a key of its dictionary is no text")
+            raise UserError("a key of its dictionary is no text")
         target[key] = value
 
 

@@ -7,13 +7,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from datalist import DataError
+from base import UserError, entry
 from datalist.archive import read_npy
 from datalist.cue import CueFile
 from datalist.image import read_mask
@@ -28,13 +27,13 @@ def read_saliency(path: Path) -> np.ndarray:
     Returns:
         float32 (H, W) in [0, 1].
 
-    Errors: DataError where the file is unreadable or of other values.
+    Errors: UserError where the file is unreadable or of other values.
     """
     if path.suffix == ".png":
         return read_mask(path).astype(np.float32) / 255
     saliency = read_npy(path, "fiub", 2)
     if not saliency.size or not (saliency.min() >= 0 and saliency.max() <= 1):
-        raise DataError(f"{path}: saliency is a number from 0 to 1, here it is something else.")
+        raise UserError(f"{path}: saliency is a number from 0 to 1, here it is something else.")
     return saliency.astype(np.float32)
 
 
@@ -67,14 +66,14 @@ def collect(folder: Path, like: CueFile, threshold: float = 0.06) -> CueFile:
         like: cue file that gives ids, grid and number of classes.
         threshold: as in `background_cue`.
 
-    Errors: DataError for a missing or unreadable map.
+    Errors: UserError for a missing or unreadable map.
     """
 
     def pairs():
         for name in like.ids:
             path = next((p for s in (".png", ".npy") if (p := folder / (name + s)).is_file()), None)
             if path is None:
-                raise DataError(f"{folder} has no saliency map of '{name}' ({name}.png or .npy).")
+                raise UserError(f"{folder} has no saliency map of '{name}' ({name}.png or .npy).")
             cue = np.zeros((like.num_classes, *like.grid), bool)
             cue[0] = background_cue(read_saliency(path), like.grid, threshold)
             yield name, cue
@@ -94,11 +93,9 @@ def main(arguments: list[str] | None = None) -> None:
         "--threshold", type=float, default=0.06, help="cells below this are background"
     )
     flags = parser.parse_args(arguments)
-    try:
+    with entry("error"):
         cues = collect(flags.folder, CueFile.open(flags.like), flags.threshold)
         cues.write(flags.out)
-    except DataError as error:
-        sys.exit(f"error: {error}")
     share = np.mean([cue[0].mean() for _, cue in cues.items()])
     print(f"{flags.out}: {len(cues)} images, background cues cover {100 * share:.1f} % of the grid")
 

@@ -11,11 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from datalist import DataError
+from base import IGNORE, UserError
 from datalist.archive import read_packed
-
-IGNORE = 255
-"""Mask value of pixels that belong to no class."""
 
 VOC_NAMES = """
     background, aeroplane, bicycle, bird, boat, bottle, bus, car, cat, chair, cow, diningtable, dog,
@@ -78,18 +75,18 @@ class Spec:
     def ids(self, split: str) -> list[str]:
         """Read the image ids of a split, in the order of its list.
 
-        Errors: DataError for an unknown split, an unreadable list, or an id that is not a plain
+        Errors: UserError for an unknown split, an unreadable list, or an id that is not a plain
         file name.
         """
         if split not in self.lists:
             known = ", ".join(sorted(self.lists)) or "none"
-            raise DataError(f"{self.name} has no split '{split}'; its splits are: {known}.")
+            raise UserError(f"{self.name} has no split '{split}'; its splits are: {known}.")
         return read_ids(self.lists[split], folders=self.image)
 
     def image_path(self, name: str) -> Path:
         """File of an image.
 
-        Errors: DataError where no file of that id exists.
+        Errors: UserError where no file of that id exists.
         """
         safe_id(name)
         for folder in self.image:
@@ -99,7 +96,7 @@ class Spec:
                     if path.is_file():
                         return path
         places = " or ".join(str(self.root / folder) for folder in self.image)
-        raise DataError(f"image '{name}' is in a list but no .jpg or .png of it is in {places}.")
+        raise UserError(f"image '{name}' is in a list but no .jpg or .png of it is in {places}.")
 
     def mask_path(self, name: str) -> Path:
         """File of a true mask, whether it exists or not."""
@@ -113,7 +110,7 @@ class Spec:
 def safe_id(name: str) -> str:
     """Return an image id as it came, if it is a plain file name that cannot leave its folder.
 
-    Errors: DataError for separators, drive letters, "..", a leading dot, control characters or
+    Errors: UserError for separators, drive letters, "..", a leading dot, control characters or
     more than 200 characters.
     """
     if (
@@ -123,7 +120,7 @@ def safe_id(name: str) -> str:
         or any(character in '/\\:*?"<>|' or not character.isprintable() for character in name)
         or name != name.strip()
     ):
-        raise DataError(
+        raise UserError(
             f"{name[:80]!r} is not an image id: an id is a plain file name, without folder."
         )
     return name
@@ -132,15 +129,15 @@ def safe_id(name: str) -> str:
 def read_text(path: Path, limit: int = LIST_LIMIT) -> str:
     """Read a UTF-8 text file, plain or gzip (by its first bytes), of at most `limit` bytes.
 
-    Errors: DataError where it cannot be read, is too long, or is not text.
+    Errors: UserError where it cannot be read, is too long, or is not text.
     """
     data = read_packed(path, limit)
     if len(data) > limit:
-        raise DataError(f"{path} is longer than {limit} bytes: not a list of this kind.")
+        raise UserError(f"{path} is longer than {limit} bytes: not a list of this kind.")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise DataError(f"{path} is not a UTF-8 text file.") from None
+        raise UserError(f"{path} is not a UTF-8 text file.") from None
 
 
 def read_ids(path: Path, folders: tuple[str, ...] = ("JPEGImages",)) -> list[str]:
@@ -149,7 +146,7 @@ def read_ids(path: Path, folders: tuple[str, ...] = ("JPEGImages",)) -> list[str
     A line may also be "JPEGImages/ID.jpg SegmentationClass/ID.png", "ID.jpg 7" or "ID -1", as
     found in released lists: the first column counts.
 
-    Errors: DataError naming file and line for an id that is not a plain file name, an id that
+    Errors: UserError naming file and line for an id that is not a plain file name, an id that
     comes twice, or an empty list.
     """
     path = Path(path)
@@ -161,7 +158,7 @@ def read_ids(path: Path, folders: tuple[str, ...] = ("JPEGImages",)) -> list[str
         where = f"{path}, line {number}"
         extra = [word for word in column[1:] if not re.fullmatch(r"-?\d+|\S+\.png", word)]
         if extra or len(column) > 2:
-            raise DataError(f"{where}: {line.strip()[:80]!r} is not an id; ids hold no spaces.")
+            raise UserError(f"{where}: {line.strip()[:80]!r} is not an id; ids hold no spaces.")
         name = column[0]
         for folder in folders:
             name = name.removeprefix("/").removeprefix(folder + "/")
@@ -169,33 +166,33 @@ def read_ids(path: Path, folders: tuple[str, ...] = ("JPEGImages",)) -> list[str
         name = stem if suffix.lower() in SUFFIXES else name
         try:
             safe_id(name)
-        except DataError as error:
-            raise DataError(f"{where}: {error}") from None
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
         if name in seen:
-            raise DataError(f"{where}: id '{name}' was already on line {seen[name]}.")
+            raise UserError(f"{where}: id '{name}' was already on line {seen[name]}.")
         seen[name] = number
     if not seen:
-        raise DataError(f"{path} holds no ids: write one image id a line.")
+        raise UserError(f"{path} holds no ids: write one image id a line.")
     return list(seen)
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
     """Read classes.txt: one name a line, background first.
 
-    Errors: DataError for fewer than two names, more than 255, a repeated name, or another first.
+    Errors: UserError for fewer than two names, more than 255, a repeated name, or another first.
     """
     names = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
     if not 2 <= len(names) <= IGNORE:
-        raise DataError(f"{path} holds {len(names)} names: needed are background and 1 to 254.")
+        raise UserError(f"{path} holds {len(names)} names: needed are background and 1 to 254.")
     if names[0].casefold() != "background":
-        raise DataError(f"{path} must begin with 'background', not {names[0][:80]!r}.")
+        raise UserError(f"{path} must begin with 'background', not {names[0][:80]!r}.")
     for name in names:
         if not name.isprintable() or len(name) > 100 or "," in name or ";" in name:
-            raise DataError(f"{path}: {name[:80]!r} is not a class name.")
+            raise UserError(f"{path}: {name[:80]!r} is not a class name.")
     keys = [plain(name) for name in names]
     for index, key in enumerate(keys):
         if key in keys[:index]:
-            raise DataError(f"{path} holds the class {names[index]!r} twice.")
+            raise UserError(f"{path} holds the class {names[index]!r} twice.")
     return names
 
 
@@ -231,7 +228,7 @@ def resolve(dataset: str, root: str | Path | None = None) -> Spec:
         dataset: "voc", "coco", "scenes", or the path of a folder in VOC layout.
         root: folder of the first three; default data/VOC2012, data/COCO2014, data/scenes.
 
-    Errors: DataError that says what is not where.
+    Errors: UserError that says what is not where.
     """
     if dataset == "voc":
         return _voc(Path(root or "data/VOC2012"))
@@ -240,12 +237,12 @@ def resolve(dataset: str, root: str | Path | None = None) -> Spec:
     if dataset == "scenes":
         return _scenes(Path(root or "data/scenes"))
     if not Path(dataset).is_dir():
-        raise DataError(
+        raise UserError(
             f"'{dataset}' is no data set: give voc, coco, scenes or the path of a folder that "
             "holds JPEGImages, classes.txt and ImageSets/Segmentation."
         )
     if root is not None:
-        raise DataError(f"'{dataset}' is a folder already: a root goes with voc, coco or scenes.")
+        raise UserError(f"'{dataset}' is a folder already: a root goes with voc, coco or scenes.")
     return _folder(Path(dataset))
 
 
@@ -254,7 +251,7 @@ def _voc(root: Path) -> Spec:
     inner = [root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"]
     found = [path for path in inner if (path / "JPEGImages").is_dir()]
     if not found:
-        raise DataError(
+        raise UserError(
             f"no VOC2012 at {root}: the folder that holds JPEGImages and Annotations is needed."
         )
     folder = HERE / "VOC2012"
@@ -279,7 +276,7 @@ def _coco(root: Path) -> Spec:
     places = [("train2014", "val2014"), ("images/train2014", "images/val2014")]
     found = [pair for pair in places if any((root / folder).is_dir() for folder in pair)]
     if not found:
-        raise DataError(f"no COCO 2014 at {root}: folders train2014 and val2014 are needed.")
+        raise UserError(f"no COCO 2014 at {root}: folders train2014 and val2014 are needed.")
     folder = HERE / "COCO2014"
     return Spec(
         name="coco",
@@ -296,14 +293,14 @@ def _coco(root: Path) -> Spec:
 
 def _folder(root: Path) -> Spec:
     if not (root / "JPEGImages").is_dir():
-        raise DataError(f"{root} has no folder JPEGImages: put the images there as ID.jpg.")
+        raise UserError(f"{root} has no folder JPEGImages: put the images there as ID.jpg.")
     if not (root / "classes.txt").is_file():
-        raise DataError(
+        raise UserError(
             f"{root} has no classes.txt: write one class name a line, background first."
         )
     lists = {path.stem: path for path in sorted((root / "ImageSets/Segmentation").glob("*.txt"))}
     if not lists:
-        raise DataError(
+        raise UserError(
             f"{root} has no ImageSets/Segmentation/train.txt: write one image id a line."
         )
     return Spec(

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from xml.parsers import expat
 import numpy as np
 import tyro
 
-from datalist import DataError
+from base import UserError, entry
 from datalist.archive import replacing
 from datalist.spec import Spec, plain, read_text, resolve, safe_id
 
@@ -46,7 +45,7 @@ def read_tags(spec: Spec, ids: Sequence[str]) -> Tags:
     Returns:
         Class indices of each id, ascending, 1 to num_classes - 1.
 
-    Errors: DataError for an image without a line or annotation, or a class that the data set
+    Errors: UserError for an image without a line or annotation, or a class that the data set
     does not have.
     """
     kind, paths = find(spec)
@@ -61,14 +60,14 @@ def read_tags(spec: Spec, ids: Sequence[str]) -> Tags:
         found = {name: found.get(name, ()) for name in ids}
     lost = [name for name in ids if name not in found]
     if lost:
-        raise DataError(f"{source} has no tags of {len(lost)} images, the first is '{lost[0]}'.")
+        raise UserError(f"{source} has no tags of {len(lost)} images, the first is '{lost[0]}'.")
     return {name: found[name] for name in ids}
 
 
 def find(spec: Spec) -> tuple[str, list[Path]]:
     """Find where the tags of a data set are: "text", "folders", "instances" or "xml", and files.
 
-    Errors: DataError where there is nothing to read.
+    Errors: UserError where there is nothing to read.
     """
     for name in ("tags.csv", "tags.txt"):
         if (path := spec.root / name).is_file():
@@ -83,7 +82,7 @@ def find(spec: Spec) -> tuple[str, list[Path]]:
     if (path := spec.root / spec.annotation).is_dir() and not spec.instances:
         return "xml", [path]
     missing = spec.instances[0] if spec.instances else f"{spec.annotation}/ID.xml"
-    raise DataError(f"no tags of {spec.name}: {spec.root / missing} or tags.csv is needed.")
+    raise UserError(f"no tags of {spec.name}: {spec.root / missing} or tags.csv is needed.")
 
 
 def multi_hot(tags: Iterable[int], num_classes: int) -> np.ndarray:
@@ -99,7 +98,7 @@ def multi_hot(tags: Iterable[int], num_classes: int) -> np.ndarray:
     vector = np.zeros(num_classes - 1, np.float32)
     for tag in tags:
         if not 1 <= tag < num_classes:
-            raise DataError(f"tag {tag} is not a class index from 1 to {num_classes - 1}.")
+            raise UserError(f"tag {tag} is not a class index from 1 to {num_classes - 1}.")
         vector[tag - 1] = 1
     return vector
 
@@ -107,16 +106,16 @@ def multi_hot(tags: Iterable[int], num_classes: int) -> np.ndarray:
 def from_xml(path: Path, classes: Sequence[str]) -> tuple[int, ...]:
     """Read the classes of the objects in a VOC annotation.
 
-    Errors: DataError where the file is missing, too long, no XML, carries a document type or
+    Errors: UserError where the file is missing, too long, no XML, carries a document type or
     entities (they can swell without bound or name other files), or names an unknown class.
     """
     try:
         with open(path, "rb") as file:
             data = file.read(XML_LIMIT + 1)
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}.") from None
+        raise UserError(f"cannot read {path}: {error.strerror}.") from None
     if len(data) > XML_LIMIT:
-        raise DataError(f"{path} is longer than {XML_LIMIT} bytes: not a VOC annotation.")
+        raise UserError(f"{path} is longer than {XML_LIMIT} bytes: not a VOC annotation.")
     open_elements: list[str] = []
     names: list[str] = []
 
@@ -134,7 +133,7 @@ def from_xml(path: Path, classes: Sequence[str]) -> tuple[int, ...]:
         open_elements.pop()
 
     def refuse(*_: object) -> None:
-        raise DataError(f"{path} declares a document type or entities, which tags do not need.")
+        raise UserError(f"{path} declares a document type or entities, which tags do not need.")
 
     parser = expat.ParserCreate()
     parser.StartElementHandler, parser.EndElementHandler = start, end
@@ -143,9 +142,9 @@ def from_xml(path: Path, classes: Sequence[str]) -> tuple[int, ...]:
     try:
         parser.Parse(data, True)
     except (expat.ExpatError, ValueError, LookupError) as error:
-        if isinstance(error, DataError):
+        if isinstance(error, UserError):
             raise
-        raise DataError(f"{path} is not readable XML: {error}.") from None
+        raise UserError(f"{path} is not readable XML: {error}.") from None
     return indices(names, classes, str(path))
 
 
@@ -154,7 +153,7 @@ def from_text(path: Path, classes: Sequence[str]) -> Tags:
 
     In the CSV file a field may also hold several tags, with semicolons or spaces between them.
 
-    Errors: DataError naming the line of an id that is no plain file name or comes twice, or of
+    Errors: UserError naming the line of an id that is no plain file name or comes twice, or of
     an unknown class.
     """
     found: Tags = {}
@@ -171,14 +170,14 @@ def from_text(path: Path, classes: Sequence[str]) -> Tags:
 def rows(path: Path) -> Iterator[tuple[str, str, list[str]]]:
     """Read the lines of `tags.csv` or `tags.txt`: where each stands, its image id, its fields.
 
-    Errors: DataError naming the line of an id that is no plain file name or comes twice; or where
+    Errors: UserError naming the line of an id that is no plain file name or comes twice; or where
     there is no line.
     """
     lines = read_text(path).splitlines()
     try:
         table = list(csv.reader(lines)) if path.suffix == ".csv" else [x.split() for x in lines]
     except csv.Error as error:
-        raise DataError(f"{path} is not a readable CSV file: {error}.") from None
+        raise UserError(f"{path} is not a readable CSV file: {error}.") from None
     seen: set[str] = set()
     for number, row in enumerate(table, 1):
         if not row or not row[0].strip() or row[0].startswith("#"):
@@ -188,20 +187,20 @@ def rows(path: Path) -> Iterator[tuple[str, str, list[str]]]:
         where = f"{path}, line {number}"
         try:
             name = safe_id(stem(row[0].strip()))
-        except DataError as error:
-            raise DataError(f"{where}: {error}") from None
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
         if name in seen:
-            raise DataError(f"{where}: image '{name}' has a line already.")
+            raise UserError(f"{where}: image '{name}' has a line already.")
         seen.add(name)
         yield where, name, row[1:]
     if not seen:
-        raise DataError(f"{path} holds no tags: write ID,TAG,TAG one image a line.")
+        raise UserError(f"{path} holds no tags: write ID,TAG,TAG one image a line.")
 
 
 def from_folders(path: Path, classes: Sequence[str]) -> Tags:
     """Read `tags/CLASS/ID.*`: the names of the files in one folder per class.
 
-    Errors: DataError for a folder that is no class of the data set.
+    Errors: UserError for a folder that is no class of the data set.
     """
     found: dict[str, set[int]] = {}
     for folder in sorted(path.iterdir()):
@@ -216,7 +215,7 @@ def from_folders(path: Path, classes: Sequence[str]) -> Tags:
 def from_instances(path: Path, classes: Sequence[str]) -> Tags:
     """Read the tags of all annotated images of a COCO instances json.
 
-    Errors: DataError where the file is no such json, or names an unknown class.
+    Errors: UserError where the file is no such json, or names an unknown class.
     """
     content = read_instances(path)
     names = {}
@@ -225,11 +224,11 @@ def from_instances(path: Path, classes: Sequence[str]) -> Tags:
     stems = {image["id"]: image_id(image["file_name"]) for image in content["images"]}
     found: dict[str, set[int]] = {name: set() for name in stems.values()}
     if len(found) < len(content["images"]):
-        raise DataError(f"{path} has two images of one name or number: names must differ.")
+        raise UserError(f"{path} has two images of one name or number: names must differ.")
     for annotation in content["annotations"]:
         image, category = annotation["image_id"], annotation["category_id"]
         if image not in stems or category not in names:
-            raise DataError(f"{path}: an annotation names image {image!r}, class {category!r}.")
+            raise UserError(f"{path}: an annotation names image {image!r}, class {category!r}.")
         found[stems[image]].update(names[category])
     return {name: tuple(sorted(indices)) for name, indices in found.items()}
 
@@ -237,15 +236,15 @@ def from_instances(path: Path, classes: Sequence[str]) -> Tags:
 def read_instances(path: Path) -> dict:
     """Read a COCO instances json and check the fields that are used here.
 
-    Errors: DataError where it is no such json.
+    Errors: UserError where it is no such json.
     """
     try:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}.") from None
+        raise UserError(f"cannot read {path}: {error.strerror}.") from None
     except (ValueError, RecursionError):
-        raise DataError(f"{path} is not a readable json file: download it again.") from None
+        raise UserError(f"{path} is not a readable json file: download it again.") from None
     fields = {
         "images": {"id": int, "file_name": str},
         "annotations": {"image_id": int, "category_id": int},
@@ -254,11 +253,11 @@ def read_instances(path: Path) -> dict:
     for part, needed in fields.items():
         rows = content.get(part) if isinstance(content, dict) else None
         if not isinstance(rows, list):
-            raise DataError(f"{path} has no list '{part}': it is not a COCO instances file.")
+            raise UserError(f"{path} has no list '{part}': it is not a COCO instances file.")
         for row in rows:
             for key, kind in needed.items():
                 if not isinstance(row, dict) or not isinstance(row.get(key), kind):
-                    raise DataError(f"{path}: an entry of '{part}' has no {kind.__name__} '{key}'.")
+                    raise UserError(f"{path}: an entry of '{part}' has no {kind.__name__} '{key}'.")
     return content
 
 
@@ -284,7 +283,7 @@ def write_tags(path: Path, tags: Mapping[str, Iterable[int]], classes: Sequence[
 def image_id(file_name: str) -> str:
     """Id of an image that a json names, maybe with folders before it, as labelling tools do.
 
-    Errors: DataError where it is no plain file name, or one of the folders is "..".
+    Errors: UserError where it is no plain file name, or one of the folders is "..".
     """
     folder, _, name = file_name.rpartition("/")
     return safe_id(file_name if ".." in folder.split("/") else stem(name))
@@ -299,7 +298,7 @@ def stem(name: str) -> str:
 def indices(names: Iterable[str], classes: Sequence[str], where: str) -> tuple[int, ...]:
     """Indices of class names, ascending, each once, without background.
 
-    Errors: DataError, beginning with `where`, for a name that is none of the classes.
+    Errors: UserError, beginning with `where`, for a name that is none of the classes.
     """
     known = {plain(name): number for number, name in enumerate(classes)}
     found = set()
@@ -307,7 +306,7 @@ def indices(names: Iterable[str], classes: Sequence[str], where: str) -> tuple[i
         number = known.get(plain(name))
         if number is None:
             some = ", ".join(classes[1:9]) + (", ..." if len(classes) > 9 else "")
-            raise DataError(f"{where}: {name[:80]!r} is not one of the classes ({some}).")
+            raise UserError(f"{where}: {name[:80]!r} is not one of the classes ({some}).")
         if number:
             found.add(number)
     return tuple(sorted(found))
@@ -334,7 +333,5 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with entry("error"):
         main(tyro.cli(Arguments, description=Arguments.__doc__))
-    except DataError as error:
-        sys.exit(f"error: {error}")

@@ -14,11 +14,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from loss.affinity import affinity_terms, random_walk
+from base.tensor import resize
+from loss.affinity import affinity_terms
 from method.recipe import SMALL_BASE, SMALL_RESNET_PLUS, SMOKE_RESNET_PLUS, ResNetRecipe
 from method.supervised import Pseudo, PseudoRecipe, shrink
 from network.boundary import Boundary
-from network.deeplab import resize
+from refine.affinity import random_walk
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
+from base.tensor import resize
 from method.recipe import SMALL_BASE, SMALL_RESNET_PLUS, SMOKE_RESNET_PLUS, ResNetRecipe
 from method.supervised import Pseudo, PseudoRecipe, segment_loss
-from network.deeplab import DeepLabV3Plus, resize
+from network.deeplabv3 import DeepLabV3Plus
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,14 @@ import torch
 from torch import Tensor, nn
 
 import densecrf
-from datalist.spec import IGNORE
-from loss import balanced_seed_loss, constrain_loss, floor_softmax, grow_seeds
+from base import IGNORE
+from loss import balanced_seed_loss, constrain_loss, floor_softmax
 from method.recipe import SMALL, SMALL_RESNET, SMOKE, VGGRecipe
 from method.sec import SEC
 from method.stage import Stage
 from method.supervised import Pseudo, PseudoRecipe
-from network.aspp import RATES, ResNetPyramid, VGGPyramid
+from network.deeplabv2 import RATES, ResNetPyramid, VGGPyramid
+from refine import grow_seeds
 
 
 @dataclass(frozen=True)

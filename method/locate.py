@@ -20,9 +20,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from datalist import DataError
+from base import IGNORE, UserError
+from base.tensor import over_peak, resize
 from datalist.dataset import Images
-from datalist.spec import IGNORE
 from loss.dice import dice_loss
 from method.seam import (
     RESNET50,
@@ -36,9 +36,7 @@ from method.seam import (
     localiser,
 )
 from method.stage import Stage
-from network.deeplab import resize
 from network.prompt import LocateSegment
-from network.seam import over_peak
 from network.weight import load_all, load_resnet
 
 
@@ -279,7 +277,7 @@ class Resegment(Prompted):
         """Take localiser and segmenter from their checkpoints; returns the reports of keys."""
         recipe = self.recipe
         if not recipe.segmenter:
-            raise DataError(
+            raise UserError(
                 "resegment needs a network that segments: give --segmenter CHECKPOINT of a "
                 "segmenter run on an external data set (script/locate.sh makes one)"
             )
@@ -288,7 +286,7 @@ class Resegment(Prompted):
         elif recipe.steps:
             report = load_localiser(self.network.localiser, recipe)
         else:
-            raise DataError(
+            raise UserError(
                 "resegment needs a localiser: give --start CHECKPOINT of a seam run on this data "
                 "set, or --steps above 0 to train one"
             )

@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
 
-from datalist import DataError
+from base import UserError
 from datalist.spec import Spec, resolve
 from method import STAGES, stage_class
 from method.stage import Stage
@@ -26,11 +26,11 @@ def restore(
         dataset, root: data set to run on; empty: the one it was trained on.
         photos: no data set is needed; the checkpoint names the classes.
 
-    Errors: DataError for a stage, recipe or tensors that this version cannot use, or a data set
+    Errors: UserError for a stage, recipe or tensors that this version cannot use, or a data set
     of other classes.
     """
     if content["stage"] not in STAGES:
-        raise DataError(f"{path}: stage '{content['stage'][:40]}' is not known to this version")
+        raise UserError(f"{path}: stage '{content['stage'][:40]}' is not known to this version")
     kind = stage_class(content["stage"])
     recipe = restore_recipe(path, content, type(next(iter(kind.recipes.values()))))
     if dataset:
@@ -40,13 +40,13 @@ def restore(
     else:
         spec = resolve(recipe.dataset, recipe.root or None)
     if list(spec.classes) != content["classes"]:
-        raise DataError(
+        raise UserError(
             f"{path} was trained on the classes {', '.join(content['classes'])}; "
             f"{recipe.dataset} has {', '.join(spec.classes)}"
         )
     found = {key: value.shape for key, value in content["network"].items()}
     if max(getattr(recipe, "depth", ()), default=0) > len(found):
-        raise DataError(f"{path}: its recipe has more layers than tensors")
+        raise UserError(f"{path}: its recipe has more layers than tensors")
     try:
         # Shapes first, without memory for them: a damaged recipe can ask for any amount.
         with torch.device("meta"):
@@ -54,9 +54,9 @@ def restore(
         fits = found == {key: value.shape for key, value in wanted.items()}
     except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
         reason = str(error).partition("\n")[0][:80]
-        raise DataError(f"{path}: its recipe makes no network ({reason})") from error
+        raise UserError(f"{path}: its recipe makes no network ({reason})") from error
     if not fits:
-        raise DataError(f"{path}: its tensors are not those of its recipe's network")
+        raise UserError(f"{path}: its tensors are not those of its recipe's network")
     stage = kind(recipe, spec)
     stage.network.load_state_dict(content["network"])
     return stage
@@ -65,16 +65,16 @@ def restore(
 def restore_recipe(path: Path, content: dict[str, Any], kind: type) -> Any:
     """Rebuild the recipe dataclass of type `kind` from a checkpoint.
 
-    Errors: DataError where its fields or the types of their values are not those of `kind`.
+    Errors: UserError where its fields or the types of their values are not those of `kind`.
     """
     stored, hints = content["recipe"], get_type_hints(kind)
     known = {field.name for field in fields(kind)}
     if set(stored) != known:
         odd = ", ".join(sorted(known ^ set(map(str, stored))))
-        raise DataError(f"{path}: its recipe does not fit this version ({odd})")
+        raise UserError(f"{path}: its recipe does not fit this version ({odd})")
     for name, value in stored.items():
         if not is_of(value, hints[name]):
-            raise DataError(f"{path}: its recipe has {name} = {str(value)[:40]!r}")
+            raise UserError(f"{path}: its recipe has {name} = {str(value)[:40]!r}")
     return kind(**stored)
 
 

@@ -18,9 +18,16 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from base import IGNORE
+from base.tensor import over_peak, resize
 from datalist.dataset import Images
-from datalist.spec import IGNORE
-from loss import (
+from method.recipe import SMALL_BASE, SMALL_RESNET_PLUS, SMOKE_RESNET_PLUS, ResNetRecipe
+from method.stage import Stage
+from method.supervised import segment_loss
+from network.normalise import mean_colour
+from network.rsepm import RSEPM, Averaged
+from network.weight import load_weights
+from refine import (
     best_labels,
     certain_labels,
     class_region,
@@ -31,13 +38,6 @@ from loss import (
     rectangle_region,
     self_correlation_map,
 )
-from method.recipe import SMALL_BASE, SMALL_RESNET_PLUS, SMOKE_RESNET_PLUS, ResNetRecipe
-from method.stage import Stage
-from method.supervised import segment_loss
-from network.deeplab import resize
-from network.normalise import mean_colour
-from network.rsepm import RSEPM, Averaged
-from network.weight import load_weights
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ class RecurSeed(Stage):
         recipe = self.recipe
         with self.part("recurse"):
             present = tag[:, :, None, None] * resize(inside.float(), maps.shape[-2:])
-            cam = activation(maps) * present
+            cam = over_peak(maps) * present
             correlated = self_correlation_map(
                 cam,
                 [features[level - 1] for level in recipe.levels],
@@ -226,7 +226,7 @@ class RecurSeed(Stage):
             )
             refined = self.refine(image, resize(correlated, image.shape[-2:]))
             # Over its maximum, as the maps that learn it are.
-            refined = activation(refined * tag[:, :, None, None] * inside)
+            refined = over_peak(refined * tag[:, :, None, None] * inside)
         return {"cam": cam, "correlated": correlated, "refined": refined}
 
     def refine(self, image: Tensor, score: Tensor) -> Tensor:
@@ -281,7 +281,7 @@ class RecurSeed(Stage):
         """The recursion loss on the maps and the cross entropy on the decoder's logits."""
         recipe = self.recipe
         present = tag[:, :, None, None] * resize(inside.float(), maps.shape[-2:])
-        error = (activation(maps) - resize(target, maps.shape[-2:])).abs() * present
+        error = (over_peak(maps) - resize(target, maps.shape[-2:])).abs() * present
         count = self.average(present.sum()).clamp_min(1)
         entropy = segment_loss(resize(logit, label.shape[-2:]), label, self)
         return {
@@ -328,12 +328,6 @@ class RecurSeed(Stage):
         seed = seed / (seed.amax(dim=(2, 3), keepdim=True) + 1e-5)
         background = (1 - seed.amax(dim=1, keepdim=True)) ** self.recipe.gamma
         return torch.cat((background, seed), dim=1)
-
-
-def activation(maps: Tensor) -> Tensor:
-    """Positive part of maps (N, K, h, w) over each one's maximum, in [0, 1]."""
-    maps = maps.clamp_min(0)
-    return maps / maps.amax(dim=(2, 3), keepdim=True).clamp_min(1e-5)
 
 
 def classify_loss(maps: Tensor, tag: Tensor, inside: Tensor) -> Tensor:

@@ -13,12 +13,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from base.tensor import over_peak, resize
 from datalist.dataset import Images
 from loss.seam import cross_equivariance_loss, equivariance_loss, rvmin_loss, tag_loss
 from method.recipe import SMALL_BASE, Recipe
 from method.stage import Stage
-from network.deeplab import resize
-from network.seam import SEAMNet, over_peak, with_background
+from network.seam import SEAMNet, with_background
 from network.weight import Report, load_weights
 from network.wide import load_wide
 

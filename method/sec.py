@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 import densecrf
-from datalist import DataError
+from base import UserError
 from datalist.cue import CueFile
 from datalist.dataset import Images
 from densecrf import torch as crf_torch
@@ -129,7 +129,7 @@ class SEC(FieldOfView):
     def dataset(self) -> Images:
         recipe = self.recipe
         if not recipe.cue:
-            raise DataError("this stage learns from cues: --cue FILE (script/cue.sh makes one)")
+            raise UserError("this stage learns from cues: --cue FILE (script/cue.sh makes one)")
         return Images(
             self.spec, recipe.split, size=recipe.size, cue=CueFile.open(recipe.cue),
             grid=grid_size(recipe.size, recipe.pool), mirror=recipe.mirror, seed=recipe.seed,

@@ -6,9 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from datalist import DataError
+from base import IGNORE, UserError
 from datalist.dataset import Images
-from datalist.spec import IGNORE
 from method.recipe import Recipe
 from method.sec import SEC, FieldOfView, FOVRecipe
 from method.stage import Stage
@@ -74,7 +73,7 @@ class Pseudo(Stage):
     def dataset(self) -> Images:
         recipe = self.recipe
         if not recipe.mask:
-            raise DataError(
+            raise UserError(
                 "this stage learns from masks: give --mask FOLDER of ID.png, such as test.py and "
                 "the chains in script/ make"
             )

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from network.deeplab import resize
+from base.tensor import resize
 from network.resnet import ResNetTrunk
 
 

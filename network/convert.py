@@ -2,7 +2,8 @@
 
 from torch import Tensor, nn
 
-from network.weight import Report, WeightError, read_state
+from base import UserError
+from network.weight import Report, read_state
 
 RELEASED = {
     "model.": "trunk.",
@@ -22,7 +23,7 @@ RELEASED = {
     "decoder.classifier.4.": "decoder.score.",
 }
 """Prefix of a released name (core/networks.py and layers.py) -> prefix of ours, which fits
-`network.rsepm.RSEPM` and, without the classifier, `network.deeplab.DeepLabV3Plus`."""
+`network.rsepm.RSEPM` and, without the classifier, `network.deeplabv3.DeepLabV3Plus`."""
 
 
 def rename(key: str) -> str | None:
@@ -44,7 +45,7 @@ def load_released(network: nn.Module, path: str) -> tuple[Report, dict[str, str]
     Returns:
         Report of keys, and the table of released names -> ours of all that were copied.
 
-    Errors: WeightError for an unusable file, for one that lacks a tensor of the network, and for
+    Errors: UserError for an unusable file, for one that lacks a tensor of the network, and for
     shapes that do not fit.
     """
     state = read_state(path)
@@ -53,13 +54,13 @@ def load_released(network: nn.Module, path: str) -> tuple[Report, dict[str, str]
     found: dict[str, Tensor] = {name: state[key] for key, name in table.items()}
     missing = sorted(wanted.keys() - found.keys())
     if missing:
-        raise WeightError(
+        raise UserError(
             f"{path}: not the released network of this stage; it lacks {len(missing)} of "
             f"{len(wanted)} tensors, the first is {missing[0]}"
         )
     for name, value in found.items():
         if value.shape != wanted[name].shape:
-            raise WeightError(
+            raise UserError(
                 f"{path}: {name} is {tuple(value.shape)}, the network needs "
                 f"{tuple(wanted[name].shape)}; give the data set that it was trained on"
             )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from network.deeplab import DeepLabV3Plus
+from network.deeplabv3 import DeepLabV3Plus
 
 
 class LocateSegment(nn.Module):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from network.deeplab import Decoder
+from network.deeplabv3 import Decoder
 from network.resnet import ResNetTrunk
 
 
@@ -16,7 +16,7 @@ class RSEPM(nn.Module):
 
     Args:
         num_classes: classes with background; the classifier leaves the background out.
-        low, hidden, rates, dropout: as of `network.deeplab.Decoder`.
+        low, hidden, rates, dropout: as of `network.deeplabv3.Decoder`.
         trunk: arguments of `ResNetTrunk`.
 
     Source: core/networks.py of the released RecurSeed code: the fine features are not reduced to

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from network.deeplab import resize
+from base.tensor import over_peak, resize
 from network.resnet import ResNetTrunk
 from network.vgg import Trunk, fully_connected, new_layer_std
 from network.wide import WideTrunk
@@ -65,12 +65,6 @@ class SEAMNet(nn.Module):
         middle = resize(torch.relu(self.f8_4(middle.detach())), grid)
         feature = self.f9(torch.cat((colour, low, middle), dim=1))
         return cam, correlate(strongest(cam.detach()), feature)
-
-
-def over_peak(cam: Tensor) -> Tensor:
-    """Maps (N, C, h, w) over their maximum, negative values 0; 0 where none is positive."""
-    cam = cam.clamp_min(0)
-    return cam / cam.amax(dim=(2, 3), keepdim=True).clamp_min(1e-5)
 
 
 def with_background(cam: Tensor) -> Tensor:

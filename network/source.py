@@ -10,14 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from base import UserError
 from network.caffe import read_caffemodel
 from network.normalise import CONVENTION, Normalise
 
 KINDS = "torchvision, timm:NAME, none, or the path of a state dict"
-
-
-class WeightError(ValueError):
-    """A weight file that cannot be used; the message says which and why."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +35,14 @@ class Source:
     colour: tuple[tuple[float, ...], tuple[float, ...], str] | None = None
 
     def check_colour(self, normalise: Normalise) -> None:
-        """Raise WeightError where a network feeds its images in other colours than these."""
+        """Raise UserError where a network feeds its images in other colours than these."""
         if self.colour is None:
             return
         if not self.fits(CONVENTION[normalise.convention]):
             fitting = [name for name, colour in CONVENTION.items() if self.fits(colour)]
             advice = f"give --convention {fitting[0]}" if fitting else "choose other weights"
             mean, _, order = self.colour
-            raise WeightError(
+            raise UserError(
                 f"{self.name} expects {order} with mean {[round(m) for m in mean]}, and the "
                 f"convention '{normalise.convention}' is another: {advice}"
             )
@@ -63,7 +60,7 @@ def open_source(name: str, architecture: str) -> Source:
         name: torchvision, timm:NAME, or the path of a .pt, .pth, .safetensors or .caffemodel.
         architecture: torchvision's name of the network, such as "resnet50".
 
-    Errors: WeightError where they cannot be had.
+    Errors: UserError where they cannot be had.
     """
     if name == "torchvision":
         return from_torchvision(architecture)
@@ -81,7 +78,7 @@ def from_torchvision(architecture: str) -> Source:
     try:
         state = weights.get_state_dict(progress=True, check_hash=True)
     except (OSError, RuntimeError) as error:
-        raise WeightError(
+        raise UserError(
             f"torchvision's {architecture} weights could not be downloaded ({error}); "
             "give the path of a downloaded file, or none"
         ) from error
@@ -95,16 +92,16 @@ def from_timm(name: str) -> Source:
         import timm
         from huggingface_hub import try_to_load_from_cache
     except ImportError:
-        raise WeightError(f"timm:{name} needs timm: pip install timm") from None
+        raise UserError(f"timm:{name} needs timm: pip install timm") from None
     known = timm.list_pretrained(f"{name.partition('.')[0]}*")
     if not any(one == name or one.startswith(f"{name}.") for one in known):
         near = f"; it has {', '.join(known[:5])}" if known else ""
-        raise WeightError(f"timm has no weights '{name}'{near}")
+        raise UserError(f"timm has no weights '{name}'{near}")
     try:
         network = timm.create_model(name, pretrained=True)
     except Exception as error:  # of urllib, the hub's client or torch, as the day goes
         reason = str(error).partition("\n")[0][:200]
-        raise WeightError(
+        raise UserError(
             f"timm:{name} could not be downloaded ({reason}); give the path of a downloaded "
             "file, or none"
         ) from error
@@ -135,11 +132,11 @@ def digest(path: Path) -> str:
 def read_state(path: str | Path) -> dict[str, Tensor]:
     """Read a state dict: .pt or .pth (tensors only, nothing is executed), safetensors, caffemodel.
 
-    Errors: WeightError where the file is missing, damaged or holds anything but tensors.
+    Errors: UserError where the file is missing, damaged or holds anything but tensors.
     """
     path = Path(path)
     if not path.is_file():
-        raise WeightError(f"{path}: no such weight file; give {KINDS}")
+        raise UserError(f"{path}: no such weight file; give {KINDS}")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -150,12 +147,12 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise WeightError(f"{path}: not a state dict of tensors ({reason})") from error
+        raise UserError(f"{path}: not a state dict of tensors ({reason})") from error
     for key in ("state_dict", "network", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if not isinstance(state, dict) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
     ):
-        raise WeightError(f"{path}: holds no state dict (a mapping of names to tensors)")
+        raise UserError(f"{path}: holds no state dict (a mapping of names to tensors)")
     return state

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from network.source import WeightError, digest, open_source, read_state
+from base import UserError
+from network.source import digest, open_source, read_state
 
 # Position of each convolution in torchvision's vgg16().features.
 VGG_FEATURE = {
@@ -61,11 +62,11 @@ def subsample(weight: Tensor, shape: torch.Size) -> Tensor:
             channels = weight.shape[1] // side**2
             weight = weight.reshape(weight.shape[0], channels, side, side)
     if weight.ndim != len(shape):
-        raise WeightError(f"cannot make {tuple(shape)} from {tuple(weight.shape)}")
+        raise UserError(f"cannot make {tuple(shape)} from {tuple(weight.shape)}")
     for axis, size in enumerate(shape):
         have = weight.shape[axis]
         if have < size:
-            raise WeightError(f"cannot make {tuple(shape)} from {tuple(weight.shape)}")
+            raise UserError(f"cannot make {tuple(shape)} from {tuple(weight.shape)}")
         # Channels: every n-th. Places: from edge to edge.
         every = torch.arange(size) * (have // size)
         spread = torch.linspace(0, have - 1, size).round().long()
@@ -107,7 +108,7 @@ def load_vgg(network: nn.Module, source: str, skip: tuple[str, ...] = ("fc8", "s
     Returns:
         Which keys were used, reshaped, missing in the file, unused.
 
-    Errors: WeightError for an unusable file, or one that lacks a convolution of the network.
+    Errors: UserError for an unusable file, or one that lacks a convolution of the network.
     """
     if source == "none":
         return Report(source)
@@ -130,7 +131,7 @@ def load_vgg(network: nn.Module, source: str, skip: tuple[str, ...] = ("fc8", "s
                 continue
             if value.shape != parameter.shape:
                 if not short.startswith("fc"):
-                    raise WeightError(
+                    raise UserError(
                         f"{source}: {short} is {tuple(value.shape)}, the network needs "
                         f"{tuple(parameter.shape)}; choose a recipe of the same width"
                     )
@@ -141,7 +142,7 @@ def load_vgg(network: nn.Module, source: str, skip: tuple[str, ...] = ("fc8", "s
             taken |= {short, f"{stem}.{kind}"}
     report.unused = sorted(plain.keys() - taken)
     if lost := [key for key in report.missing if key.startswith("conv")]:
-        raise WeightError(f"{source} is no VGG16: it lacks {lost[0]}")
+        raise UserError(f"{source} is no VGG16: it lacks {lost[0]}")
     return report
 
 
@@ -158,7 +159,7 @@ def load_resnet(network: nn.Module, source: str) -> Report:
     Returns:
         Which keys were used, reshaped (the first convolution), missing in the file, unused.
 
-    Errors: WeightError for an unusable file, or one of another shape.
+    Errors: UserError for an unusable file, or one of another shape.
     """
     if source == "none":
         return Report(source)
@@ -179,7 +180,7 @@ def load_resnet(network: nn.Module, source: str) -> Report:
                 target = target[:, :3]
                 report.reshaped.append(key)
             if value.shape != target.shape:
-                raise WeightError(
+                raise UserError(
                     f"{source}: {key} is {tuple(value.shape)}, the network needs "
                     f"{tuple(target.shape)}; choose a recipe of the same width"
                 )
@@ -188,9 +189,9 @@ def load_resnet(network: nn.Module, source: str) -> Report:
     report.unused = sorted(plain)
     # Older files do not count batches, and nothing here needs the count.
     if lost := [key for key in report.missing if not key.endswith("num_batches_tracked")]:
-        raise WeightError(f"{source} is no ResNet-{depth}: it lacks {lost[0]}")
+        raise UserError(f"{source} is no ResNet-{depth}: it lacks {lost[0]}")
     if more := [key for key in report.unused if key.startswith("layer")]:
-        raise WeightError(f"{source} is no ResNet-{depth}: it has {more[0]}")
+        raise UserError(f"{source} is no ResNet-{depth}: it has {more[0]}")
     return report
 
 
@@ -208,7 +209,7 @@ def load_all(network: nn.Module, path: str, part: str = "") -> Report:
         path: checkpoint of train.py or a state dict.
         part: name of the part of the stored network that is wanted; empty: all of it.
 
-    Errors: WeightError for an unusable file, or one of another network.
+    Errors: UserError for an unusable file, or one of another network.
     """
     start = f"{part}." if part else ""
     stored = read_state(path).items()
@@ -217,7 +218,7 @@ def load_all(network: nn.Module, path: str, part: str = "") -> Report:
     wrong = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
     if wrong or len(state) != len(wanted):
         odd = (wrong or sorted(state.keys() - wanted.keys()))[0]
-        raise WeightError(
+        raise UserError(
             f"{path} holds another network than this recipe's (they differ in {odd}): "
             "use the recipe and the classes that it was trained with"
         )

@@ -6,8 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from base import UserError
 from network.normalise import Normalise
-from network.source import WeightError, digest, read_state
+from network.source import digest, read_state
 from network.weight import Report
 
 
@@ -184,13 +185,13 @@ def load_wide(network: nn.Module, source: str) -> Report:
     Returns:
         Which keys were used, missing in the file, unused.
 
-    Errors: WeightError for an unusable file, or one of another network.
+    Errors: UserError for an unusable file, or one of another network.
     """
     report = Report(source)
     if source == "none":
         return report
     if source == "torchvision":
-        raise WeightError(
+        raise UserError(
             "torchvision has no ResNet-38d: give --weights the path of the state dict converted "
             "from MXNet (ilsvrc-cls_rna-a1_cls1000_ep-0001), or take --backbone resnet50"
         )
@@ -203,7 +204,7 @@ def load_wide(network: nn.Module, source: str) -> Report:
             value = state.pop(key, None)
             if value is None or value.shape != target.shape:
                 have = "lacks it" if value is None else f"has {tuple(value.shape)}"
-                raise WeightError(
+                raise UserError(
                     f"{source} is not ResNet-38d of this recipe's width: the network needs {key} "
                     f"of {tuple(target.shape)}, the file {have}"
                 )

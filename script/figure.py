@@ -17,10 +17,10 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from datalist import DataError
+from base import IGNORE, entry
 from datalist.cue import CueFile
 from datalist.image import read_image, read_mask
-from datalist.spec import IGNORE, Spec
+from datalist.spec import Spec
 from datalist.tag import read_tags
 from method.restore import restore
 from utils import checkpoint
@@ -111,7 +111,5 @@ def main(flags: Flags) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with entry("figure.py"):
         main(tyro.cli(Flags, description=__doc__))
-    except (DataError, OSError, ValueError) as error:
-        sys.exit(f"figure.py: {error}")

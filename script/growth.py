@@ -18,17 +18,17 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from datalist import DataError
+from base import IGNORE, UserError, entry
 from datalist.augment import warp_mask
 from datalist.cue import CueFile
 from datalist.dataset import Images
 from datalist.image import read_mask
-from datalist.spec import IGNORE, resolve
+from datalist.spec import resolve
 from loss import floor_softmax
 from method.dsrg import DSRG, class_map
 from method.sec import grid_size
 from utils.figure import marked, sheet
-from utils.loop import Interrupted, Run, train
+from utils.loop import Run, train
 from utils.output import write_text
 
 
@@ -154,7 +154,7 @@ def figure(folder: Path, path: Path) -> None:
 
 def main(flags: Flags) -> None:
     if flags.recipe not in DSRG.recipes:
-        raise DataError(f"--recipe {flags.recipe}: there are {', '.join(DSRG.recipes)}")
+        raise UserError(f"--recipe {flags.recipe}: there are {', '.join(DSRG.recipes)}")
     recipe = replace(
         DSRG.recipes[flags.recipe],
         dataset=flags.dataset,
@@ -181,9 +181,5 @@ def main(flags: Flags) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with entry("growth.py"):
         main(tyro.cli(Flags, description=__doc__))
-    except (DataError, OSError, ValueError) as error:
-        sys.exit(f"growth.py: {error}")
-    except Interrupted:
-        sys.exit("growth.py: stopped; the same command goes on where it was")

@@ -15,7 +15,7 @@ from matplotlib import pyplot as plt
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from datalist import DataError
+from base import entry
 from datalist.image import read_image
 from datalist.spec import Spec, palette, resolve
 from utils.measure import read_truth
@@ -93,7 +93,5 @@ def draw(flags: Flags) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with entry("locate_figure.py"):
         draw(tyro.cli(Flags, description=__doc__))
-    except (DataError, OSError) as error:
-        sys.exit(f"locate_figure.py: {error}")

@@ -23,12 +23,12 @@ from matplotlib import pyplot
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from datalist import DataError
-from datalist.spec import IGNORE, palette
-from loss import paste
+from base import IGNORE, UserError, entry
+from base.tensor import resize
+from datalist.spec import palette
 from method.restore import restore
 from method.rsepm import RecurSeed, inside_box
-from network.deeplab import resize
+from refine import paste
 from utils import checkpoint
 
 TITLES = (
@@ -98,13 +98,13 @@ def rows(stage: RecurSeed, names: tuple[str, ...]) -> list[list[np.ndarray]]:
 def main(flags: Flags) -> None:
     stage = restore(flags.checkpoint, checkpoint.load(flags.checkpoint), flags.dataset, flags.root)
     if not isinstance(stage, RecurSeed):
-        raise DataError(f"{flags.checkpoint} is not a checkpoint of train.py rsepm")
+        raise UserError(f"{flags.checkpoint} is not a checkpoint of train.py rsepm")
     stage.network.eval()
     known = stage.spec.ids(stage.recipe.split)
     names = flags.id or tuple(known[:4])
     lost = [name for name in names if name not in known]
     if lost or len(names) < 2:
-        raise DataError(
+        raise UserError(
             f"--id needs two or more images of {stage.spec.name} {stage.recipe.split}"
             + (f"; '{lost[0]}' is none" if lost else "")
         )
@@ -125,7 +125,5 @@ def main(flags: Flags) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with entry("pipeline_figure.py"):
         main(tyro.cli(Flags, description=__doc__))
-    except (DataError, OSError, ValueError) as error:
-        sys.exit(f"pipeline_figure.py: {error}")

@@ -19,9 +19,9 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import densecrf
-from datalist import DataError
+from base import IGNORE, UserError, entry
 from datalist.image import read_image
-from datalist.spec import IGNORE, resolve
+from datalist.spec import resolve
 from method.restore import restore
 from utils import checkpoint
 from utils.distributed import choose_device
@@ -97,7 +97,7 @@ def convert(name: str, flags: Flags, spec, walk) -> None:
 def load_affinity(flags: Flags):
     """The stage that `--affinity` names, on its device; None without.
 
-    Errors: DataError for a checkpoint of another stage or of other classes.
+    Errors: UserError for a checkpoint of another stage or of other classes.
     """
     if flags.affinity is None:
         return None
@@ -105,7 +105,7 @@ def load_affinity(flags: Flags):
         flags.affinity, checkpoint.load(flags.affinity), flags.dataset, str(flags.root or "")
     )
     if not hasattr(stage, "walk"):
-        raise DataError(f"--affinity {flags.affinity}: train it with train.py affinity")
+        raise UserError(f"--affinity {flags.affinity}: train it with train.py affinity")
     stage.to(choose_device(flags.device))
     stage.network.eval()
     return stage
@@ -113,15 +113,15 @@ def load_affinity(flags: Flags):
 
 def main(flags: Flags) -> None:
     if len(flags.threshold) > 2:
-        raise DataError("--threshold takes one number, or two")
+        raise UserError("--threshold takes one number, or two")
     if not (flags.seeds / "score").is_dir():
-        raise DataError(f"{flags.seeds} has no folder score/: make it with test.py --save score")
+        raise UserError(f"{flags.seeds} has no folder score/: make it with test.py --save score")
     walk = load_affinity(flags)
     spec = resolve(flags.dataset, flags.root)
     names = [n for n in spec.ids(flags.split) if not is_whole(output_path(flags.out, "label", n))]
     lost = [n for n in names if not output_path(flags.seeds, "score", n).is_file()]
     if lost:
-        raise DataError(
+        raise UserError(
             f"{flags.seeds} has no scores of {len(lost)} images of {spec.name} {flags.split}, the "
             f"first is '{lost[0]}': finish test.py, or give the right --split"
         )
@@ -132,7 +132,5 @@ def main(flags: Flags) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with entry("pseudo.py"):
         main(tyro.cli(Flags, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)))
-    except (DataError, OSError, ValueError) as error:
-        sys.exit(f"pseudo.py: {error}")

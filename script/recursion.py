@@ -22,13 +22,13 @@ from torch.utils.data import DataLoader
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from datalist import DataError
+from base import UserError, entry
+from base.tensor import resize
 from datalist.spec import resolve
-from loss import best_labels
 from method.rsepm import RecurSeed, RSEPMRecipe, inside_box
-from network.deeplab import resize
+from refine import best_labels
 from utils import metric
-from utils.loop import Interrupted, Run, to_device, train
+from utils.loop import Run, to_device, train
 from utils.output import write_text
 
 THRESHOLDS = np.arange(0.02, 0.9, 0.02)
@@ -118,7 +118,7 @@ def read(run: Path) -> dict[str, list[float]]:
     """mIoU of each kind of map over the epochs of a run, percent, and the epochs."""
     files = sorted((run / "watch").glob("*.json"))
     if not files:
-        raise DataError(f"{run} is no finished run of this script (it has no watch/*.json)")
+        raise UserError(f"{run} is no finished run of this script (it has no watch/*.json)")
     rows = [json.loads(file.read_text()) for file in files]
     curves = {name: [row[name]["miou"] for row in rows] for name in TITLES}
     return {"epoch": [int(file.stem) for file in files], **curves}
@@ -184,7 +184,7 @@ def flags_from(arguments: list[str]) -> Flags:
         name = arguments[place + 1]
         arguments = arguments[:place] + arguments[place + 2 :]
     if name not in RecurSeed.recipes:
-        raise DataError(f"--recipe {name}: there are {', '.join(RecurSeed.recipes)}")
+        raise UserError(f"--recipe {name}: there are {', '.join(RecurSeed.recipes)}")
     default = Flags(recipe=replace(RecurSeed.recipes[name]))
     return tyro.cli(
         tyro.conf.OmitArgPrefixes[Flags], args=arguments, default=default, description=__doc__
@@ -192,9 +192,5 @@ def flags_from(arguments: list[str]) -> Flags:
 
 
 if __name__ == "__main__":
-    try:
+    with entry("recursion.py"):
         main(flags_from(sys.argv[1:]))
-    except (DataError, OSError, ValueError) as error:
-        sys.exit(f"recursion.py: {error}")
-    except Interrupted:
-        sys.exit("recursion.py: stopped; the same command goes on where it was")

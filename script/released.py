@@ -15,7 +15,7 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from datalist import DataError
+from base import UserError, entry
 from datalist.spec import resolve
 from method import stage_class
 from network.convert import load_released
@@ -41,7 +41,7 @@ class Flags:
 def main(flags: Flags) -> None:
     kind = stage_class(flags.stage)
     if flags.recipe not in kind.recipes:
-        raise DataError(f"--recipe {flags.recipe}: this stage has {', '.join(kind.recipes)}")
+        raise UserError(f"--recipe {flags.recipe}: this stage has {', '.join(kind.recipes)}")
     recipe = replace(kind.recipes[flags.recipe], dataset=flags.dataset, root=flags.root)
     spec = resolve(recipe.dataset, recipe.root or None)
     stage = kind(recipe, spec)
@@ -65,7 +65,5 @@ def main(flags: Flags) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with entry("released.py"):
         main(tyro.cli(Flags, description=__doc__))
-    except (DataError, OSError, ValueError) as error:
-        sys.exit(f"released.py: {error}")

@@ -23,8 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from readers import READERS, end_processes
 
-from datalist import DataError
-from network.source import WeightError
+from base import UserError
 
 SECONDS = 10
 BYTES = 1 << 30
@@ -40,7 +39,7 @@ def one(name: str, seed: int, number: int, folder: Path) -> str | None:
     start = time.monotonic()
     try:
         reader.read(path)
-    except (DataError, WeightError) as error:
+    except UserError as error:
         if "\n" in str(error).strip() or len(str(error)) > 1000:
             return f"says more than one sentence: {str(error)[:200]!r}"
     except BaseException:

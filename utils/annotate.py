@@ -7,7 +7,6 @@ label PNGs, as test.py writes them, into a file to import beside the images.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 import tyro
 from pycocotools import mask as rle
 
-from datalist import DataError
+from base import UserError, entry
 from datalist.image import check_mask
 from datalist.spec import Spec, palette, read_classes, resolve
 from utils.outline import Region, polygons, regions
@@ -77,20 +76,20 @@ def pictures(
 ) -> Iterator[Picture]:
     """Read a folder of label PNGs, one after the other in order of their names.
 
-    Errors: DataError for a folder without PNGs, a damaged one, an index that is no class, or an
+    Errors: UserError for a folder without PNGs, a damaged one, an index that is no class, or an
     image that the data set does not have.
     """
     inner = arguments.folder / "label"
     paths = sorted((inner if inner.is_dir() else arguments.folder).glob("*.png"))
     if not paths:
-        raise DataError(f"{arguments.folder} holds no label PNGs: make them with test.py.")
+        raise UserError(f"{arguments.folder} holds no label PNGs: make them with test.py.")
     for path in paths:
         label = read_label(path)
         check_mask(label, len(classes), path)
         try:
             name = spec.image_path(path.stem).name if spec else f"{path.stem}.jpg"
-        except DataError as error:
-            raise DataError(f"{path}: {error}") from None
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
         yield Picture(name, label.shape, regions(label, arguments.instances, arguments.smallest))
 
 
@@ -219,9 +218,9 @@ WRITERS: dict[str, Callable[[tuple[str, ...], Iterable[Picture], Arguments], str
 def main(arguments: Arguments) -> None:
     """Write the file, and say what is in it."""
     if arguments.format == "labelstudio" and arguments.shape == "mask":
-        raise DataError("labelstudio reads polygons: leave --shape mask away.")
+        raise UserError("labelstudio reads polygons: leave --shape mask away.")
     if bool(arguments.dataset) == bool(arguments.classes):
-        raise DataError("class names come from --dataset or from --classes: give one of them.")
+        raise UserError("class names come from --dataset or from --classes: give one of them.")
     spec = resolve(arguments.dataset, arguments.root) if arguments.dataset else None
     classes = spec.classes if spec else read_classes(arguments.classes)
     counts = []
@@ -240,7 +239,5 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with entry("annotate"):
         main(tyro.cli(Arguments, prog="python -m utils.annotate"))
-    except (DataError, OSError) as error:
-        sys.exit(f"annotate: {error}")

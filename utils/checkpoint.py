@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datalist import DataError
+from base import UserError
 
 FORMAT = "seedseg-1"
 KINDS = {"stage": str, "recipe": dict, "classes": list, "network": dict, "step": int}
@@ -22,7 +22,7 @@ KINDS = {"stage": str, "recipe": dict, "classes": list, "network": dict, "step":
 def save(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint beside its place, then rename; the one before stays as previous.pt.
 
-    Errors: DataError where it cannot be written; the last good one is untouched.
+    Errors: UserError where it cannot be written; the last good one is untouched.
     """
     handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
@@ -35,7 +35,7 @@ def save(path: Path, content: dict[str, Any]) -> None:
         os.replace(draft, path)
     except (OSError, RuntimeError) as error:
         # torch reports a full disk as a RuntimeError of its zip writer.
-        raise DataError(
+        raise UserError(
             f"{path}: the checkpoint could not be written ({error}); the last one is kept, "
             "free space and start again to go on from it"
         ) from error
@@ -52,10 +52,10 @@ def sweep(folder: Path) -> None:
 def load(path: Path) -> dict[str, Any]:
     """Read a checkpoint; only tensors and plain values are accepted.
 
-    Errors: DataError for a missing, damaged or foreign file.
+    Errors: UserError for a missing, damaged or foreign file.
     """
     if not path.is_file():
-        raise DataError(f"{path}: no such checkpoint")
+        raise UserError(f"{path}: no such checkpoint")
     try:
         with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums
             if torn := archive.testzip():
@@ -66,25 +66,25 @@ def load(path: Path) -> dict[str, Any]:
     except Exception as error:
         previous = path.with_name("previous.pt")
         hint = f"; remove it to go on from {previous}" if previous.is_file() else ""
-        raise DataError(f"{path}: damaged, or no checkpoint of tensors{hint}") from error
+        raise UserError(f"{path}: damaged, or no checkpoint of tensors{hint}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise DataError(f"{path}: not a checkpoint of train.py (its mark {FORMAT!r} is missing)")
+        raise UserError(f"{path}: not a checkpoint of train.py (its mark {FORMAT!r} is missing)")
     check(path, content)
     return content
 
 
 def check(path: Path, content: dict[str, Any]) -> None:
-    """Raise DataError where a part of a checkpoint's content is missing or of another type."""
+    """Raise UserError where a part of a checkpoint's content is missing or of another type."""
     missing = [key for key in KINDS if key not in content]
     if missing:
-        raise DataError(f"{path}: the checkpoint lacks {', '.join(missing)}")
+        raise UserError(f"{path}: the checkpoint lacks {', '.join(missing)}")
     wrong = [key for key, kind in KINDS.items() if not isinstance(content[key], kind)]
     if not wrong and not all(isinstance(name, str) for name in content["classes"]):
         wrong = ["classes"]
     if not wrong and not all(isinstance(value, Tensor) for value in content["network"].values()):
         wrong = ["network"]
     if wrong:
-        raise DataError(f"{path}: the checkpoint's part '{wrong[0]}' is damaged")
+        raise UserError(f"{path}: the checkpoint's part '{wrong[0]}' is damaged")
 
 
 def newest(folder: Path) -> Path | None:

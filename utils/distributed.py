@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from datalist import DataError
+from base import UserError
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class World:
     def share(self, batch: int) -> int:
         """Images of a global batch that each process takes.
 
-        Errors: DataError where the batch cannot be split evenly.
+        Errors: UserError where the batch cannot be split evenly.
         """
         if batch % self.size:
-            raise DataError(
+            raise UserError(
                 f"--batch {batch} cannot be split evenly over {self.size} processes: give a "
                 f"multiple of {self.size}, or start another number of processes"
             )
@@ -52,7 +52,7 @@ def world() -> World:
 def choose_device(name: str, place: World | None = None) -> torch.device:
     """Turn auto / cpu / cuda / cuda:N into this process's device.
 
-    Errors: DataError where CUDA is asked for and not there, or has too few devices.
+    Errors: UserError where CUDA is asked for and not there, or has too few devices.
     """
     place = place or World()
     if name == "auto":
@@ -60,19 +60,19 @@ def choose_device(name: str, place: World | None = None) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise DataError(f"--device {name}: give auto, cpu, cuda or cuda:N") from None
+        raise UserError(f"--device {name}: give auto, cpu, cuda or cuda:N") from None
     if device.type not in ("cpu", "cuda"):
-        raise DataError(f"--device {name}: give auto, cpu, cuda or cuda:N")
+        raise UserError(f"--device {name}: give auto, cpu, cuda or cuda:N")
     if device.type == "cpu":
         return device
     if not torch.cuda.is_available():
-        raise DataError(f"--device {name}: this machine has no CUDA device; give cpu or auto")
+        raise UserError(f"--device {name}: this machine has no CUDA device; give cpu or auto")
     count = torch.cuda.device_count()
     if place.size > 1 and device.index is not None:
-        raise DataError(f"--device {name}: several processes would share it; give cuda or auto")
+        raise UserError(f"--device {name}: several processes would share it; give cuda or auto")
     index = place.local_rank if device.index is None else device.index
     if index >= count:
-        raise DataError(
+        raise UserError(
             f"process {place.rank} has no CUDA device of its own: start {count} processes on "
             "this machine, one for each"
             if device.index is None

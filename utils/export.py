@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from datalist import DataError
+from base import UserError
 from datalist.archive import replacing
 from utils import checkpoint
 
@@ -72,23 +72,23 @@ def write_safetensors(path: Path, content: dict[str, Any]) -> None:
 def read_safetensors(path: Path) -> dict[str, Any]:
     """Read what `write_safetensors` wrote, in the form that `utils.checkpoint.load` gives.
 
-    Errors: DataError for a missing, damaged or foreign file.
+    Errors: UserError for a missing, damaged or foreign file.
     """
     if not path.is_file():
-        raise DataError(f"{path}: no such file")
+        raise UserError(f"{path}: no such file")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise DataError(f"{path}: damaged, or no safetensors ({str(error)[:80]})") from error
+        raise UserError(f"{path}: damaged, or no safetensors ({str(error)[:80]})") from error
     if metadata.get("seedseg") != FORMAT:
-        raise DataError(f"{path}: not written by export.py (its mark {FORMAT!r} is missing)")
+        raise UserError(f"{path}: not written by export.py (its mark {FORMAT!r} is missing)")
     try:
         content = {key: json.loads(metadata[key]) for key in DESCRIPTION}
         content["recipe"] = {key: tuples(value) for key, value in content["recipe"].items()}
     except (KeyError, ValueError, AttributeError, RecursionError) as error:
-        raise DataError(f"{path}: its metadata is damaged ({error})") from error
+        raise UserError(f"{path}: its metadata is damaged ({error})") from error
     checkpoint.check(path, content | {"network": state})
     return content | {"network": state}
 
@@ -101,7 +101,7 @@ def tuples(value: Any) -> Any:
 def trace(model: Segmenter) -> torch.export.ExportedProgram:
     """Record a model as a program for any number of uint8 images of any one size.
 
-    Errors: DataError for a stage whose steps depend on what an image shows.
+    Errors: UserError for a stage whose steps depend on what an image shows.
     """
     height, width = model.size or (64, 64)
     # 0 and 1 would be taken for constants, equal sides for the same side.
@@ -116,7 +116,7 @@ def trace(model: Segmenter) -> torch.export.ExportedProgram:
             return torch.export.export(model.eval(), (image,), dynamic_shapes=(dynamic,))
     except Exception as error:  # of a dozen kinds, most of them private to torch
         reason = str(error).strip().partition("\n")[0][:120]
-        raise DataError(f"this stage cannot be written as a program ({reason})") from error
+        raise UserError(f"this stage cannot be written as a program ({reason})") from error
 
 
 def write_program(path: Path, program: torch.export.ExportedProgram, classes: list[str]) -> None:
@@ -150,10 +150,10 @@ def write_onnx(
     Returns:
         Largest difference of a probability from torch's; None where onnxruntime is missing.
 
-    Errors: DataError where a package is missing or the difference is above 1e-4.
+    Errors: UserError where a package is missing or the difference is above 1e-4.
     """
     if missing := missing_onnx():
-        raise DataError(f"ONNX needs {' and '.join(missing)}: pip install {' '.join(missing)}")
+        raise UserError(f"ONNX needs {' and '.join(missing)}: pip install {' '.join(missing)}")
     import onnx
 
     with warnings.catch_warnings():  # about names of the dynamic sides, which stand below
@@ -170,7 +170,7 @@ def write_onnx(
         part.write_bytes(proto.SerializeToString())
         difference = compare(part, model)
         if difference is not None and not difference <= TOLERANCE:
-            raise DataError(f"{path}: ONNX differs from torch by {difference:.2g}; not written")
+            raise UserError(f"{path}: ONNX differs from torch by {difference:.2g}; not written")
     return difference
 
 

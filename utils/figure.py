@@ -15,8 +15,8 @@ from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 from PIL import Image
 
+from base import IGNORE
 from datalist.archive import replacing
-from datalist.spec import IGNORE
 from utils.output import blend
 
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from datalist import DataError
+from base import IGNORE, UserError
 from datalist.image import read_image
-from datalist.spec import IGNORE, Spec, palette
+from datalist.spec import Spec, palette
 from utils.measure import Measured, Predictions, read_truth
 
 SIDE = 400  # pixels of the longer side; what a phone shows across
@@ -99,7 +99,7 @@ def pictures(spec: Spec, image_id: str, labels: list[NDArray[np.uint8]]) -> dict
         photo = cv2.resize(
             read_image(spec.image_path(image_id)), size, interpolation=cv2.INTER_AREA
         )
-    except DataError:  # masks can be scored without the photographs
+    except UserError:  # masks can be scored without the photographs
         photo = np.full((size[1], size[0], 3), 128, np.uint8)
     truth, *labels = (
         cv2.resize(label, size, interpolation=cv2.INTER_NEAREST) for label in (truth, *labels)

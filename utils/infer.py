@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 import densecrf
-from datalist import DataError
+from base import UserError
 from datalist.dataset import Images, Photos, worker_init
 from datalist.image import read_mask
 from utils.output import (
@@ -102,7 +102,7 @@ def predict_split(
     Returns:
         A sentence for each of `predict.image` that could not be read. They hinder no other.
 
-    Errors: DataError for a stage that cannot do what is asked, or unreadable images of a split.
+    Errors: UserError for a stage that cannot do what is asked, or unreadable images of a split.
     """
     check(stage, predict)
     stage.to(device)
@@ -152,16 +152,16 @@ def predict_split(
 def check(stage: Any, predict: Predict) -> None:
     """Refuse what a stage cannot do, before any work."""
     if predict.image and (predict.restrict_to_tags or "cue" in predict.save):
-        raise DataError("pictures have no tags: --image goes with labels, scores and overlays")
+        raise UserError("pictures have no tags: --image goes with labels, scores and overlays")
     if predict.crf and not stage.background:
-        raise DataError("--crf needs a background channel, which this stage's scores lack")
+        raise UserError("--crf needs a background channel, which this stage's scores lack")
     if "label" in predict.save and not stage.background:
-        raise DataError(
+        raise UserError(
             "this stage scores no background, so it has no labels: give --save score and let "
             "evaluate.py find the threshold"
         )
     if not predict.scales or min(predict.scales) <= 0:
-        raise DataError("--scales needs numbers above 0")
+        raise UserError("--scales needs numbers above 0")
 
 
 def alike(stage: Any, samples: list[dict]) -> Iterator[list[dict]]:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from tensorboardX import SummaryWriter
 
-from datalist.spec import IGNORE, palette
+from base import IGNORE
+from datalist.spec import palette
 from utils.output import write_text
 
 

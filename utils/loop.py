@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 from tqdm import tqdm
 
-from datalist import DataError
+from base import UserError
 from datalist.dataset import worker_init
 from utils import checkpoint, distributed
 from utils.distributed import World, choose_device
@@ -112,7 +112,7 @@ class Speed:
         return f"{found:.0f}" if found >= 10 else f"{found:.2g}"
 
 
-class Interrupted(Exception):
+class Interrupted(KeyboardInterrupt):
     """A signal asked the run to stop; its number is the argument."""
 
 
@@ -144,8 +144,8 @@ def train(stage: Any, name: str, run: Run, place: World | None = None) -> bool:
     Returns:
         Whether there was anything left to do.
 
-    Errors: DataError for a folder that holds another run or a batch that cannot be split,
-    FloatingPointError for a loss that is not finite, Interrupted (after a checkpoint) on SIGTERM
+    Errors: UserError for a folder that holds another run, a batch that cannot be split or a loss
+    that is not finite, Interrupted (after a checkpoint) on SIGTERM
     or Ctrl-C.
     """
     recipe = stage.recipe
@@ -165,7 +165,7 @@ def train(stage: Any, name: str, run: Run, place: World | None = None) -> bool:
     schedule = stage.schedule(optimizer)
     step, meter = resume(stage, name, run.out, optimizer, schedule)
     if not distributed.agree(step, device):
-        raise DataError(
+        raise UserError(
             f"{run.out}: not all machines see its checkpoint; --out needs a shared disk"
         )
     if step >= recipe.steps and (step or checkpoint.newest(run.out)):
@@ -237,7 +237,7 @@ def train(stage: Any, name: str, run: Run, place: World | None = None) -> bool:
             signalled = own.new_tensor([float(bool(caught))])
             *values, stop = distributed.mean(torch.cat([own, signalled])).tolist()
             if not all(map(math.isfinite, values)):
-                raise FloatingPointError(explain(step, terms, total, batch["id"], place))
+                raise UserError(explain(step, terms, total, batch["id"], place))
             with part("optimizer"):
                 optimizer.step()
             lr = schedule.get_last_lr()[0]
@@ -300,19 +300,19 @@ def resume(stage: Any, name: str, out: Path, optimizer: Any, schedule: Any) -> t
         return int(content["step"]), dict(content["meter"])
     except (KeyError, RuntimeError, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0]
-        raise DataError(f"{path}: does not fit this version of the network ({reason})") from error
+        raise UserError(f"{path}: does not fit this version of the network ({reason})") from error
 
 
 def check_same_run(path: Path, content: dict, name: str, stage: Any) -> None:
     """Refuse to go on from a checkpoint of another stage, recipe or list of classes."""
     advice = "give another --out, or remove that folder to start again"
     if content["stage"] != name:
-        raise DataError(f"{path} is a run of {content['stage']}, not of {name}: {advice}")
+        raise UserError(f"{path} is a run of {content['stage']}, not of {name}: {advice}")
     changed = checkpoint.differences(stage.recipe, content["recipe"])
     if changed:
-        raise DataError(f"{path} was trained with another recipe ({'; '.join(changed)}): {advice}")
+        raise UserError(f"{path} was trained with another recipe ({'; '.join(changed)}): {advice}")
     if content["classes"] != list(stage.spec.classes):
-        raise DataError(f"{path} was trained on other classes: {advice}")
+        raise UserError(f"{path} was trained on other classes: {advice}")
 
 
 def explain(

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from datalist import DataError
-from datalist.spec import IGNORE, Spec
+from base import IGNORE, UserError
+from datalist.spec import Spec
 from utils import metric
 from utils.output import SUFFIX, read_keys, read_label, read_score, upsample
 
@@ -99,11 +99,11 @@ def find(folder: str | Path, kind: Kind | None = None) -> Predictions:
     """Find prediction files: in `folder`/label, `folder`/score, or in `folder` itself.
 
     Raises:
-        DataError: there is no such folder, or nothing to evaluate in it.
+        UserError: there is no such folder, or nothing to evaluate in it.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; give the one that test.py wrote into.")
+        raise UserError(f"{folder} is not a folder; give the one that test.py wrote into.")
     kinds: list[Kind] = [kind] if kind else ["label", "score"]
     for chosen in kinds:
         for place in (folder / chosen, folder):
@@ -112,7 +112,7 @@ def find(folder: str | Path, kind: Kind | None = None) -> Predictions:
                 background = chosen == "score" and any(0 in read_keys(p) for p in files.values())
                 return Predictions(folder, chosen, files, background)
     wanted = " or ".join(f"{k}/*{SUFFIX[k]}" for k in kinds)
-    raise DataError(f"{folder} holds no predictions ({wanted}); run test.py first.")
+    raise UserError(f"{folder} holds no predictions ({wanted}); run test.py first.")
 
 
 def choose_ids(spec: Spec, split: str, predictions: Predictions, partial: bool) -> list[str]:
@@ -122,7 +122,7 @@ def choose_ids(spec: Spec, split: str, predictions: Predictions, partial: bool) 
         partial: permit images without a prediction and predictions outside the split.
 
     Raises:
-        DataError: a prediction is missing or extra, or a true mask is missing.
+        UserError: a prediction is missing or extra, or a true mask is missing.
     """
     ids = spec.ids(split)
     found = [i for i in ids if i in predictions.files]
@@ -139,7 +139,7 @@ def choose_ids(spec: Spec, split: str, predictions: Predictions, partial: bool) 
             "give the right --split, or --partial to leave them out",
         )
     if not found:
-        raise DataError(
+        raise UserError(
             f"{predictions.folder} holds no prediction of split '{split}' of {spec.name}; give "
             "the right --dataset and --split."
         )
@@ -154,17 +154,17 @@ def choose_ids(spec: Spec, split: str, predictions: Predictions, partial: bool) 
 def _refuse(wrong: set[str], what: str, advice: str) -> None:
     if wrong:
         first = ", ".join(sorted(wrong)[:3]) + (", ..." if len(wrong) > 3 else "")
-        raise DataError(f"{len(wrong)} {what} ({first}); {advice}.")
+        raise UserError(f"{len(wrong)} {what} ({first}); {advice}.")
 
 
 def thresholds(start: float, stop: float, step: float) -> list[float]:
     """Constant background scores from start to stop (included) in [0, 1].
 
     Raises:
-        DataError: not a rising range in [0, 1].
+        UserError: not a rising range in [0, 1].
     """
     if not (0 <= start <= stop <= 1 and step > 0):
-        raise DataError(
+        raise UserError(
             f"--threshold {start} {stop} {step}: needs 0 <= from <= to <= 1 and a step above 0."
         )
     count = int(np.floor((stop - start) / step + 1e-6)) + 1
@@ -188,7 +188,7 @@ def measure(
         quiet: no progress bar.
 
     Raises:
-        DataError: a file is broken, mis-sized or holds a class that the data set has not.
+        UserError: a file is broken, mis-sized or holds a class that the data set has not.
     """
     sweeping = predictions.kind == "score" and not predictions.background
     level = np.array(tried if sweeping else [0.0]) * 255
@@ -201,10 +201,10 @@ def measure(
                 return metric.sweep(truth, score, keys, level, spec.num_classes)
             label = predictions.label(image_id)
             return metric.confusion(truth, label, spec.num_classes)[None]
-        except DataError:
+        except UserError:
             raise
         except ValueError as error:
-            raise DataError(
+            raise UserError(
                 f"{predictions.files[image_id]} against {spec.mask_path(image_id)}: {error}"
             ) from error
 
@@ -219,7 +219,7 @@ def measure(
             image_iou[row] = [metric.image_iou(m) for m in matrices]
     curve = [metric.scores(m).miou for m in matrix] if sweeping else []
     if not matrix.any():
-        raise DataError(f"every pixel of the {len(ids)} true masks is {IGNORE} (ignored).")
+        raise UserError(f"every pixel of the {len(ids)} true masks is {IGNORE} (ignored).")
     best = int(np.argmax(curve)) if sweeping else 0
     return Measured(
         ids=ids,

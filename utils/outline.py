@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datalist.spec import IGNORE
+from base import IGNORE
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from datalist import DataError
+from base import IGNORE, UserError
 from datalist.archive import read_npz, replacing, write_npz
 from datalist.image import PIXEL_LIMIT, read_image, read_mask, write_mask
-from datalist.spec import IGNORE, palette, safe_id
+from datalist.spec import palette, safe_id
 
 SUFFIX = {"label": ".png", "score": ".npz", "cue": ".npz", "overlay": ".jpg"}
 
@@ -46,7 +46,7 @@ def output_path(folder: str | Path, kind: str, image_id: str) -> Path:
     """Where the `kind` ("label", "score", "cue", "overlay") file of an image stands.
 
     Raises:
-        DataError: the id is not a plain file name, so it could leave the folder.
+        UserError: the id is not a plain file name, so it could leave the folder.
     """
     return Path(folder) / kind / (safe_id(image_id) + SUFFIX[kind])
 
@@ -70,7 +70,7 @@ def is_whole(path: str | Path) -> bool:
         return head == b"\x89PNG\r\n\x1a\n" and tail[4:8] == b"IEND"
     if path.suffix in (".jpg", ".jpeg"):
         return head[:2] == b"\xff\xd8" and tail[-2:] == b"\xff\xd9"
-    raise DataError(f"{path} is none of the output files ({', '.join(set(SUFFIX.values()))}).")
+    raise UserError(f"{path} is none of the output files ({', '.join(set(SUFFIX.values()))}).")
 
 
 def write_label(path: str | Path, label: ArrayLike) -> None:
@@ -80,13 +80,13 @@ def write_label(path: str | Path, label: ArrayLike) -> None:
         label: class indices in [0, 255], (H, W).
 
     Raises:
-        DataError: the label is not two-dimensional or has values outside [0, 255].
+        UserError: the label is not two-dimensional or has values outside [0, 255].
     """
     label = np.asarray(label)
     if label.ndim != 2 or label.size == 0:
-        raise DataError(f"A label is (H, W), not {label.shape} ({path}).")
+        raise UserError(f"A label is (H, W), not {label.shape} ({path}).")
     if label.min() < 0 or label.max() > IGNORE:
-        raise DataError(f"A label holds indices from 0 to 255, not {label.max()} ({path}).")
+        raise UserError(f"A label holds indices from 0 to 255, not {label.max()} ({path}).")
     write_mask(Path(path), label.astype(np.uint8))
 
 
@@ -94,15 +94,15 @@ def read_label(path: str | Path) -> NDArray[np.uint8]:
     """Read class indices, uint8 (H, W), from a palette (or 8-bit grey) PNG.
 
     Raises:
-        DataError: the file is broken, or holds colours instead of indices; says how to mend it.
+        UserError: the file is broken, or holds colours instead of indices; says how to mend it.
     """
     try:
         return read_mask(Path(path))
-    except DataError as error:
+    except UserError as error:
         if not _has_colours(path):
             raise
         folder = Path(path).parent
-        raise DataError(
+        raise UserError(
             f'{error} Turn VOC colours into indices: python -c "from utils.output import '
             f"index_colours; index_colours('{folder}', '{folder}Index')\""
         ) from None
@@ -124,13 +124,13 @@ def index_colours(folder: str | Path, target: str | Path) -> None:
         target: folder for the palette PNGs, of the same names.
 
     Raises:
-        DataError: the folder holds no PNG, or a picture has a colour that no class has.
+        UserError: the folder holds no PNG, or a picture has a colour that no class has.
     """
     code = (palette(256).astype(np.int64) << [16, 8, 0]).sum(1)
     order = np.argsort(code)
     paths = sorted(Path(folder).glob("*.png"))
     if not paths:
-        raise DataError(f"{folder} holds no PNG.")
+        raise UserError(f"{folder} holds no PNG.")
     for path in paths:
         colour = (read_image(path).astype(np.int64) << [16, 8, 0]).sum(2)
         place = np.searchsorted(code, colour, sorter=order).clip(max=len(code) - 1)
@@ -138,7 +138,7 @@ def index_colours(folder: str | Path, target: str | Path) -> None:
         foreign = code[label] != colour
         if foreign.any():
             row, column = np.argwhere(foreign)[0]
-            raise DataError(
+            raise UserError(
                 f"{path}: the colour #{colour[row, column]:06x} at row {row}, column {column} is "
                 "none of the VOC colour map's."
             )
@@ -155,18 +155,18 @@ def write_score(path: str | Path, score: ArrayLike, keys: ArrayLike, size: tuple
         size: (height, width) of the image.
 
     Raises:
-        DataError: shapes disagree, keys do not rise, or a score is NaN or outside [0, 1].
+        UserError: shapes disagree, keys do not rise, or a score is NaN or outside [0, 1].
     """
     score, keys = np.asarray(score), np.asarray(keys, dtype=np.int64)
     if score.ndim != 3 or keys.shape != score.shape[:1] or 0 in score.shape[1:]:
-        raise DataError(f"Scores are (k, h, w) with k keys, not {score.shape}, {keys.shape}.")
+        raise UserError(f"Scores are (k, h, w) with k keys, not {score.shape}, {keys.shape}.")
     if (keys < 0).any() or (np.diff(keys) <= 0).any():
-        raise DataError(f"Class indices of scores rise from 0, unlike {keys.tolist()} ({path}).")
+        raise UserError(f"Class indices of scores rise from 0, unlike {keys.tolist()} ({path}).")
     byte = score.dtype == np.uint8
     if (
         not byte and score.size and not (score.min() >= -1e-4 and score.max() <= 1 + 1e-4)
     ):  # NaN fails, too
-        raise DataError(f"Scores lie in [0, 1], not [{score.min()}, {score.max()}] ({path}).")
+        raise UserError(f"Scores lie in [0, 1], not [{score.min()}, {score.max()}] ({path}).")
     stored = score if byte else np.rint(score * 255.0).clip(0, 255).astype(np.uint8)
     kept = stored.any((1, 2))
     size = np.asarray(size, dtype=np.int64)
@@ -177,7 +177,7 @@ def read_score(path: str | Path) -> Score:
     """Read what `write_score` wrote; `upsample` brings it to the size of the image.
 
     Raises:
-        DataError: the file is broken, pickled or of another shape.
+        UserError: the file is broken, pickled or of another shape.
     """
     found = read_npz(path, {"score": ("u", 3), "keys": ("iu", 1), "size": ("iu", 1)})
     score, keys, size = found["score"], found["keys"].astype(np.int64), found["size"]
@@ -191,7 +191,7 @@ def read_score(path: str | Path) -> Score:
         or (size < 1).any()
         or float(size[0]) * float(size[1]) > PIXEL_LIMIT
     ):
-        raise DataError(
+        raise UserError(
             f"{path} is no score file (score uint8 (k, h, w), rising keys (k,), size (2,)); "
             "write it with test.py."
         )
@@ -202,7 +202,7 @@ def read_keys(path: str | Path) -> NDArray[np.int64]:
     """Read only the class indices of a score file, (k,).
 
     Raises:
-        DataError: the file is broken or pickled.
+        UserError: the file is broken or pickled.
     """
     return read_npz(path, {"keys": ("iu", 1)})["keys"].astype(np.int64)
 
@@ -237,7 +237,7 @@ def write_cue(path: str | Path, cue: ArrayLike, grid: tuple[int, int], num_class
         num_classes: classes of the data set, background counted.
 
     Raises:
-        DataError: the shape is another, or a cell lies outside the grid.
+        UserError: the shape is another, or a cell lies outside the grid.
     """
     cue, grid = np.asarray(cue), np.asarray(grid, dtype=np.int64)
     _check_cue(path, cue, grid)
@@ -249,7 +249,7 @@ def read_cue(path: str | Path) -> tuple[NDArray[np.int16], tuple[int, int]]:
     """Read the cues of one image: rows class, row, column (3, K), and the grid (height, width).
 
     Raises:
-        DataError: the file is broken, pickled, or a cell lies outside the grid.
+        UserError: the file is broken, pickled, or a cell lies outside the grid.
     """
     found = read_npz(path, {"cue": ("iu", 2), "grid": ("iu", 1)})
     cue, grid = found["cue"], found["grid"]
@@ -259,10 +259,10 @@ def read_cue(path: str | Path) -> tuple[NDArray[np.int16], tuple[int, int]]:
 
 def _check_cue(path: str | Path, cue: NDArray, grid: NDArray) -> None:
     if cue.ndim != 2 or len(cue) != 3 or grid.shape != (2,) or cue.dtype.kind not in "iu":
-        raise DataError(f"{path}: cues are integers (3, K) on a grid (2,), not {cue.shape}.")
+        raise UserError(f"{path}: cues are integers (3, K) on a grid (2,), not {cue.shape}.")
     limit = np.array([np.iinfo(np.int16).max + 1, *grid])[:, None]
     if ((cue < 0) | (cue >= limit)).any():
-        raise DataError(f"{path}: a cue lies outside its grid of {grid[0]} x {grid[1]} cells.")
+        raise UserError(f"{path}: a cue lies outside its grid of {grid[0]} x {grid[1]} cells.")
 
 
 def write_overlay(
@@ -334,10 +334,10 @@ def blend(image: NDArray[np.uint8], label: NDArray, opacity: float = 0.6) -> NDA
         RGB uint8 (H, W, 3).
 
     Raises:
-        DataError: image and label differ in size.
+        UserError: image and label differ in size.
     """
     if image.shape[:2] != label.shape:
-        raise DataError(f"Image {image.shape[:2]} and label {label.shape} differ in size.")
+        raise UserError(f"Image {image.shape[:2]} and label {label.shape} differ in size.")
     colour = palette(256).astype(np.float32)
     colour[IGNORE] = 255
     weight = np.where(label == 0, 0.0, opacity).astype(np.float32)[..., None]

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from datalist import DataError
+from base import UserError
 from utils.output import write_text
 
 NEUTRAL = {"out", "image", "longest", "save", "split"}
@@ -41,7 +41,7 @@ def keep_settings(predict: Any, checkpoint: Path) -> None:
         predict: settings of test.py, with the folder `out`.
         checkpoint: the network's file.
 
-    Errors: DataError for a folder whose predictions were made with other settings, or by
+    Errors: UserError for a folder whose predictions were made with other settings, or by
     another network.
     """
     settings = {k: v for k, v in asdict(predict).items() if k not in NEUTRAL}
@@ -55,7 +55,7 @@ def keep_settings(predict: Any, checkpoint: Path) -> None:
         if before.get(name) != settings.get(name)
     ]
     if changed:
-        raise DataError(
+        raise UserError(
             f"{predict.out} holds other predictions ({'; '.join(changed)}): give another --out, or "
             "remove that folder"
         )

@@ -65,7 +65,7 @@ def write(
         Size of the file in bytes.
 
     Raises:
-        DataError: an image or prediction cannot be read.
+        UserError: an image or prediction cannot be read.
     """
     classes = spec.classes
     colours = ["#{:02x}{:02x}{:02x}".format(*rgb) for rgb in palette(len(classes)).tolist()]

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from datalist import DataError
+from base import UserError
 from datalist.arrange import Arguments, arrange, make_id
 from datalist.spec import resolve, safe_id
 from datalist.tag import read_tags
@@ -95,7 +95,7 @@ def test_given_classes_keep_their_order(tmp_path, photo):
 
 def test_refusals_leave_nothing(tmp_path, photo):
     def refused(match, **arguments):
-        with pytest.raises(DataError, match=match):
+        with pytest.raises(UserError, match=match):
             arrange(Arguments(tmp_path / "photos", tmp_path / "mine", **arguments))
         assert not [p for p in tmp_path.iterdir() if "mine" in p.name]
 
@@ -114,7 +114,7 @@ def test_refusals_leave_nothing(tmp_path, photo):
     table.write_text("b,cat\n")
     refused("would both be 'b'", tags=table)
     (tmp_path / "mine.txt").touch()
-    with pytest.raises(DataError, match="is there already"):
+    with pytest.raises(UserError, match="is there already"):
         arrange(Arguments(tmp_path / "photos", tmp_path / "mine.txt"))
 
 

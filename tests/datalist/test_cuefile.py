@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from datalist import DataError
+from base import UserError
 from datalist.archive import read_npz, replacing
 from datalist.cell import merge, resize, resolve_conflicts
 from datalist.cue import CueFile, from_cells, main, pack, write_cues
@@ -48,9 +48,9 @@ def test_round_trip(tmp_path):
     assert set(opened.ids) == set(cues) and "a" in opened and "z" not in opened
     for name, cue in opened.items():
         assert cue.dtype == bool and np.array_equal(cue, cues[name])
-    with pytest.raises(DataError, match="has no cue of image 'z'"):
+    with pytest.raises(UserError, match="has no cue of image 'z'"):
         opened["z"]
-    with pytest.raises(DataError, match="holds cues of 4 classes, but the data set has 21"):
+    with pytest.raises(UserError, match="holds cues of 4 classes, but the data set has 21"):
         CueFile.open(tmp_path / "cue.npz", num_classes=21)
 
 
@@ -88,7 +88,7 @@ def test_writing_is_all_or_nothing(tmp_path):
     ],
 )
 def test_cues_that_cannot_be(tmp_path, cues, match):
-    with pytest.raises(DataError, match=match):
+    with pytest.raises(UserError, match=match):
         write_cues(tmp_path / "cue.npz", cues)
     assert not list(tmp_path.iterdir())
 
@@ -121,19 +121,19 @@ def test_cues_that_cannot_be(tmp_path, cues, match):
     ],
 )
 def test_hostile_contents(tmp_path, changed, match):
-    with pytest.raises(DataError, match=match):
+    with pytest.raises(UserError, match=match):
         CueFile.open(write_raw(tmp_path / "cue.npz", **changed))
 
 
 def test_unsigned_offsets_that_wrap(tmp_path):
     offset = np.array([0, 2**64 - 1, 3], np.uint64)
-    with pytest.raises(DataError, match="offsets do not ascend"):
+    with pytest.raises(UserError, match="offsets do not ascend"):
         CueFile.open(write_raw(tmp_path / "cue.npz", offset=offset))
 
 
 def test_missing_array(tmp_path):
     np.savez(tmp_path / "cue.npz", ids=np.array(["a"]))
-    with pytest.raises(DataError, match="has no array 'grid'"):
+    with pytest.raises(UserError, match="has no array 'grid'"):
         CueFile.open(tmp_path / "cue.npz")
 
 
@@ -150,7 +150,7 @@ def test_array_that_claims_to_be_long(tmp_path, shape):
     path = tmp_path / "cue.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("cell.npy", header(shape) + bytes(100))
-    with pytest.raises(DataError, match="damaged array"):
+    with pytest.raises(UserError, match="damaged array"):
         read_npz(path, {"cell": ("i", 1)})
 
 
@@ -166,7 +166,7 @@ def test_small_file_that_swells(tmp_path):
             file.write(bytes(1 << 20))
     assert path.stat().st_size < 1 << 20
     tracemalloc.start()
-    with pytest.raises(DataError, match="unpacks to more than 64 MiB"):
+    with pytest.raises(UserError, match="unpacks to more than 64 MiB"):
         read_npz(path, {"cell": ("i", 1)})
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -180,12 +180,12 @@ def test_other_files(tmp_path):
         ("c", b"\x1f\x8bnothing", "damaged gzip"),
     ]:
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(DataError, match=match):
+        with pytest.raises(UserError, match=match):
             CueFile.open(tmp_path / name)
-    with pytest.raises(DataError, match=r"cannot read cues .*: No such file"):
+    with pytest.raises(UserError, match=r"cannot read cues .*: No such file"):
         CueFile.open(tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="holds no cues: neither"):
+    with pytest.raises(UserError, match="holds no cues: neither"):
         CueFile.open(tmp_path / "empty")
 
 
@@ -202,7 +202,7 @@ def test_any_file(tmp_path_factory, packed, data):
     path.write_bytes(data.draw(damaged(packed)))
     try:
         cues = CueFile.open(path)
-    except DataError:
+    except UserError:
         return
     for _, cue in cues.items():
         assert cue.shape == (cues.num_classes, *cues.grid)
@@ -221,7 +221,7 @@ def test_any_contents(tmp_path_factory, data):
     )
     try:
         cues = CueFile.open(path)
-    except DataError:
+    except UserError:
         return
     for _, cue in cues.items():
         assert cue.shape == (cues.num_classes, *cues.grid)
@@ -240,7 +240,7 @@ def test_folder_of_npz(tmp_path):
     np.savez(
         tmp_path / "z.npz", cue=np.zeros((3, 0), np.int16), grid=np.array([5, 7]), num_classes=4
     )
-    with pytest.raises(DataError, match="has another grid"):
+    with pytest.raises(UserError, match="has another grid"):
         CueFile.open(tmp_path, 4)
 
 
@@ -249,7 +249,7 @@ def test_folder_of_masks(tmp_path):
     cues = CueFile.open(tmp_path)
     assert (cues.num_classes, cues.grid) == (3, (3, 2))
     assert np.argwhere(cues["a"]).tolist() == [[0, 0, 0], [1, 2, 1], [2, 1, 0]]
-    with pytest.raises(DataError, match="lies outside 2 classes"):
+    with pytest.raises(UserError, match="lies outside 2 classes"):
         CueFile.open(tmp_path, 2)
 
 
@@ -257,7 +257,7 @@ def test_cells():
     cue = from_cells(np.array([[1, 0], [2, 0], [0, 1]]), (3, 2), 2, "x")
     assert np.argwhere(cue).tolist() == [[0, 0, 1], [1, 2, 0]]
     for wrong in ([[2], [0], [0]], [[0], [3], [0]], [[0], [0], [2]], [[0], [0], [-1]], [[0], [0]]):
-        with pytest.raises(DataError, match="x: "):
+        with pytest.raises(UserError, match="x: "):
             from_cells(np.array(wrong), (3, 2), 2, "x")
 
 

@@ -15,7 +15,7 @@ from own_folder import make_folder
 from PIL import Image
 from scipy.io import savemat
 
-from datalist import DataError, fetch
+from datalist import UserError, fetch
 from datalist.convert import apart, read_sbd, render_coco
 from datalist.fetch import Archive, Arguments, archives, download, main
 from datalist.image import read_mask, write_mask
@@ -115,7 +115,7 @@ def test_server_without_ranges(server, tmp_path):
 
 def test_wrong_checksum(server, tmp_path):
     server.files["/a"] = DATA
-    with pytest.raises(DataError, match=f"checksum {md5(DATA)} instead of 123: .* by hand"):
+    with pytest.raises(UserError, match=f"checksum {md5(DATA)} instead of 123: .* by hand"):
         download(f"{server.url}/a", tmp_path / "a", "123")
     assert not list(tmp_path.iterdir())
 
@@ -123,7 +123,7 @@ def test_wrong_checksum(server, tmp_path):
 def test_part_of_another_file(server, tmp_path):
     server.files["/a"] = DATA
     (tmp_path / "a.part").write_bytes(bytes(4000))
-    with pytest.raises(DataError, match="checksum"):
+    with pytest.raises(UserError, match="checksum"):
         download(f"{server.url}/a", tmp_path / "a", md5(DATA))
     download(f"{server.url}/a", tmp_path / "a", md5(DATA))
     assert (tmp_path / "a").read_bytes() == DATA
@@ -135,7 +135,7 @@ def test_server_that_gives_nothing(server, tmp_path, cut):
     if cut is not None:
         server.files["/a"] = DATA
     reason = "status 404" if cut is None else "was cut after 0 of 10000 bytes"
-    with pytest.raises(DataError, match=rf"cannot download .*/a \(.*{reason}\).* by hand"):
+    with pytest.raises(UserError, match=rf"cannot download .*/a \(.*{reason}\).* by hand"):
         download(f"{server.url}/a", tmp_path / "a", md5(DATA))
     assert len(server.asked) == fetch.TRIES and not (tmp_path / "a").exists()
 
@@ -357,18 +357,18 @@ def test_mat_files_that_cannot_be(tmp_path, pool):
     path = tmp_path / "a.mat"
     savemat(path, {"GTcls": {"Segmentation": np.full((2, 2), 30, np.uint8)}})
     assert read_sbd(path, 31, pool).tolist() == [[30, 30], [30, 30]]
-    with pytest.raises(DataError, match="holds the value 30"):
+    with pytest.raises(UserError, match="holds the value 30"):
         read_sbd(path, 21, pool)
     savemat(path, {"other": 1})
-    with pytest.raises(DataError, match="is not a mask of SBD"):
+    with pytest.raises(UserError, match="is not a mask of SBD"):
         read_sbd(path, 21, pool)
     path.write_bytes(b"nothing")
-    with pytest.raises(DataError, match="is not a mask of SBD"):
+    with pytest.raises(UserError, match="is not a mask of SBD"):
         read_sbd(path, 21, pool)
 
 
 def test_mat_file_that_crashes_its_reader(tmp_path):
     with apart() as pool:
         pool.submit(os.abort)
-        with pytest.raises(DataError, match="is not a mask of SBD"):
+        with pytest.raises(UserError, match="is not a mask of SBD"):
             read_sbd(tmp_path / "a.mat", 21, pool)

@@ -7,7 +7,7 @@ from damage import damaged
 from hypothesis import given
 from PIL import Image, ImageOps
 
-from datalist import DataError
+from base import UserError
 from datalist.image import check_mask, image_size, read_image, read_mask, write_mask
 from datalist.spec import palette
 
@@ -80,7 +80,7 @@ def test_cut_off(tmp_path, suffix, share):
     data = encoded(suffix, photograph((90, 120)))
     path = tmp_path / f"a{suffix}"
     path.write_bytes(data[: int(len(data) * share)])
-    with pytest.raises(DataError, match=rf"a\{suffix} is (cut off|not a readable image)"):
+    with pytest.raises(UserError, match=rf"a\{suffix} is (cut off|not a readable image)"):
         read_image(path)
 
 
@@ -93,7 +93,7 @@ def test_cut_off_behind_a_thumbnail(tmp_path):
     path.write_bytes(head + data[2:])
     assert read_image(path).shape == (90, 120, 3)
     path.write_bytes(head + data[2:-200])
-    with pytest.raises(DataError, match="is cut off"):
+    with pytest.raises(UserError, match="is cut off"):
         read_image(path)
 
 
@@ -106,11 +106,11 @@ def test_trailing_bytes_do_no_harm(tmp_path):
 
 def test_no_image(tmp_path):
     path = tmp_path / "a.jpg"
-    with pytest.raises(DataError, match=r"a\.jpg does not exist"):
+    with pytest.raises(UserError, match=r"a\.jpg does not exist"):
         read_image(path)
     for data in (b"", b"hello", b"\xff\xd8\xff"):
         path.write_bytes(data)
-        with pytest.raises(DataError, match=r"a\.jpg is (not a readable image|cut off)"):
+        with pytest.raises(UserError, match=r"a\.jpg is (not a readable image|cut off)"):
             read_image(path)
 
 
@@ -126,7 +126,7 @@ def test_small_file_of_a_huge_image(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + body)
     for read in (read_image, read_mask, image_size):
-        with pytest.raises(DataError, match="million pixels: scale it down"):
+        with pytest.raises(UserError, match="million pixels: scale it down"):
             read(path)
 
 
@@ -151,14 +151,14 @@ def test_grey_masks(tmp_path, mode):
 def test_mask_out_of_range(tmp_path):
     write_mask(tmp_path / "a.png", np.array([[0, 3, 255]], np.uint8))
     assert read_mask(tmp_path / "a.png", 4).tolist() == [[0, 3, 255]]
-    with pytest.raises(DataError, match=r"a\.png holds the value 3, but classes go from 0 to 2"):
+    with pytest.raises(UserError, match=r"a\.png holds the value 3, but classes go from 0 to 2"):
         read_mask(tmp_path / "a.png", 3)
     check_mask(np.array([[255]], np.uint8), 2, tmp_path)
 
 
 def test_mask_that_is_a_picture(tmp_path):
     (tmp_path / "a.png").write_bytes(encoded(".png"))
-    with pytest.raises(DataError, match=r"a\.png is a picture of mode RGB"):
+    with pytest.raises(UserError, match=r"a\.png is a picture of mode RGB"):
         read_mask(tmp_path / "a.png")
 
 
@@ -167,7 +167,7 @@ def test_mask_cut_off(tmp_path):
     write_mask(tmp_path / "a.png", rng.integers(0, 9, (50, 50), dtype=np.uint8))
     data = (tmp_path / "a.png").read_bytes()
     (tmp_path / "a.png").write_bytes(data[: len(data) - 400])
-    with pytest.raises(DataError, match="is cut off"):
+    with pytest.raises(UserError, match="is cut off"):
         read_mask(tmp_path / "a.png")
 
 
@@ -177,13 +177,13 @@ def test_any_image(tmp_path_factory, data):
     path.write_bytes(data)
     try:
         image = read_image(path)
-    except DataError:
+    except UserError:
         pass
     else:
         assert image.dtype == np.uint8 and image.shape == (*image_size(path), 3)
     try:
         mask = read_mask(path)
-    except DataError:
+    except UserError:
         return
     assert mask.dtype == np.uint8 and mask.ndim == 2
 
@@ -196,7 +196,7 @@ def test_png_with_one_bit_changed(tmp_path, share):
         data = bytearray(path.read_bytes())
         data[int(share * len(data))] ^= 1
         path.write_bytes(data)
-        with pytest.raises(DataError, match=r"a\.png is (damaged|cut off)"):
+        with pytest.raises(UserError, match=r"a\.png is (damaged|cut off)"):
             read_image(path)
-    with pytest.raises(DataError, match=r"a\.png is (damaged|cut off)"):
+    with pytest.raises(UserError, match=r"a\.png is (damaged|cut off)"):
         read_mask(path)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datalist import DataError
+from base import UserError
 from datalist.dataset import Images
 from datalist.instances import Arguments, build
 from datalist.spec import resolve
@@ -74,17 +74,17 @@ def test_categories_are_a_choice(coco):
 def test_refusals_leave_nothing_behind(coco, tmp_path):
     before = set(tmp_path.iterdir())
     for category, words in ((("unicorn",), "no category 'unicorn'"), ((), "no image")):
-        with pytest.raises(DataError, match=words):
+        with pytest.raises(UserError, match=words):
             build(Arguments(coco.json, coco.image, coco.out, category, ("person",)))
-    with pytest.raises(DataError, match="does not exist"):
+    with pytest.raises(UserError, match="does not exist"):
         build(Arguments(coco.json, tmp_path / "nowhere", coco.out, ("dog",)))
     assert set(tmp_path.iterdir()) == before
     build(coco)
-    with pytest.raises(DataError, match="exists already"):
+    with pytest.raises(UserError, match="exists already"):
         build(coco)
     content = json.loads(coco.json.read_text())
     del content["annotations"][1]["area"]
     coco.json.write_text(json.dumps(content))
-    with pytest.raises(DataError, match="cannot be drawn"):
+    with pytest.raises(UserError, match="cannot be drawn"):
         build(Arguments(coco.json, coco.image, tmp_path / "second", ("dog",)))
     assert not list(tmp_path.glob("*second*")) and not list(tmp_path.glob(".second*"))

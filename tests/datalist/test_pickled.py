@@ -9,7 +9,7 @@ from damage import damaged
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datalist import DataError
+from base import UserError
 from datalist.cue import CueFile, from_pickle
 from datalist.pickled import read_arrays, read_cues, read_index
 from datalist.spec import VOC, resolve, safe_id
@@ -82,18 +82,18 @@ def test_keys_are_names_or_numbers(tmp_path):
     assert (set(cues.ids), cues.num_classes, cues.grid) == ({"x", "y"}, 3, (5, 5))
     assert np.argwhere(cues["x"]).tolist() == [[1, 2, 2]]
     assert from_pickle(path, 6, index, (7, 9))["y"].shape == (6, 7, 9)
-    with pytest.raises(DataError, match="lies outside 2 classes"):
+    with pytest.raises(UserError, match="lies outside 2 classes"):
         CueFile.open(path, num_classes=2, index=index)
     index.write_text("x.jpg 1\n")
-    with pytest.raises(DataError, match=r"cues number 0, which .*index\.txt does not list"):
+    with pytest.raises(UserError, match=r"cues number 0, which .*index\.txt does not list"):
         CueFile.open(path, index=index)
     index.write_text("../x.jpg 1\n")
-    with pytest.raises(DataError, match="is not an image id"):
+    with pytest.raises(UserError, match="is not an image id"):
         CueFile.open(path, index=index)
     path.write_bytes(pickle.dumps({"2008_1_cues": CUES["0_cues"]}, 2))
     assert CueFile.open(path).ids == ("2008_1",)
     path.write_bytes(pickle.dumps({"../x_cues": CUES["0_cues"]}, 2))
-    with pytest.raises(DataError, match="is not an image id"):
+    with pytest.raises(UserError, match="is not an image id"):
         CueFile.open(path)
 
 
@@ -133,7 +133,7 @@ def test_anything_else_is_refused(tmp_path, protocol, case):
     mark = tmp_path / "mark"
     path = tmp_path / "cue.pickle"
     path.write_bytes(pickle.dumps(hostile(mark)[case], protocol))
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(UserError) as caught:
         read_arrays(path)
     message = str(caught.value)
     assert message.startswith(str(path)) and "\n" not in message
@@ -143,7 +143,7 @@ def test_anything_else_is_refused(tmp_path, protocol, case):
 def test_the_refusal_names_what_it_found(tmp_path):
     path = tmp_path / "cue.pickle"
     path.write_bytes(pickle.dumps(hostile("x")["system"], 2))
-    with pytest.raises(DataError, match=r"is refused: it names '(posix|nt)\.system', and a cue"):
+    with pytest.raises(UserError, match=r"is refused: it names '(posix|nt)\.system', and a cue"):
         read_arrays(path)
 
 
@@ -178,7 +178,7 @@ def raw(*parts):
 )
 def test_machine_code_that_makes_no_sense(tmp_path, data):
     (tmp_path / "a").write_bytes(data)
-    with pytest.raises(DataError):
+    with pytest.raises(UserError):
         read_arrays(tmp_path / "a")
 
 
@@ -191,13 +191,13 @@ def test_array_whose_shape_is_not_its_data(tmp_path):
     data = pickle.dumps({"a": np.arange(3)}, 2)
     position = data.index(b"K\x03\x85")
     (tmp_path / "a").write_bytes(data[: position + 1] + b"\xff" + data[position + 2 :])
-    with pytest.raises(DataError, match="not a readable cue pickle"):
+    with pytest.raises(UserError, match="not a readable cue pickle"):
         read_arrays(tmp_path / "a")
 
 
 def test_small_file_that_swells(tmp_path):
     (tmp_path / "a").write_bytes(gzip.compress(bytes(100 << 20)))
-    with pytest.raises(DataError, match="unpacks to more than 64 MiB"):
+    with pytest.raises(UserError, match="unpacks to more than 64 MiB"):
         read_arrays(tmp_path / "a")
 
 
@@ -214,12 +214,12 @@ def test_any_pickle(tmp_path_factory, data):
     path.write_bytes(data)
     try:
         arrays = read_arrays(path)
-    except DataError:
+    except UserError:
         return
     assert all(array.dtype.kind in "iu" and array.ndim <= 2 for array in arrays.values())
     try:
         read_cues(path, path)
-    except DataError:
+    except UserError:
         return
 
 
@@ -229,6 +229,6 @@ def test_any_index(tmp_path_factory, data):
     path.write_bytes(data)
     try:
         names = read_index(path)
-    except DataError:
+    except UserError:
         return
     assert all(safe_id(name) == name and number.isdecimal() for number, name in names.items())

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from datalist import DataError
+from base import UserError
 from datalist.cue import CueFile, write_cues
 from datalist.saliency import background_cue, collect, main, read_saliency
 
@@ -44,16 +44,16 @@ def test_maps_of_either_kind_become_cues(tmp_path, like):
 )
 def test_other_arrays_are_refused(tmp_path, array):
     np.save(tmp_path / "map.npy", array)
-    with pytest.raises(DataError, match=r"map\.npy"):
+    with pytest.raises(UserError, match=r"map\.npy"):
         read_saliency(tmp_path / "map.npy")
 
 
 def test_damaged_and_missing_maps_are_named(tmp_path, like):
     (tmp_path / "one.npy").write_bytes(b"no array")
-    with pytest.raises(DataError, match=r"one\.npy"):
+    with pytest.raises(UserError, match=r"one\.npy"):
         collect(tmp_path, CueFile.open(like))
     np.save(tmp_path / "one.npy", np.zeros((4, 4)))
-    with pytest.raises(DataError, match="'two'"):
+    with pytest.raises(UserError, match="'two'"):
         collect(tmp_path, CueFile.open(like))
     with pytest.raises(SystemExit, match="'two'"):
         main([str(tmp_path), str(tmp_path / "out.npz"), "--like", str(like)])

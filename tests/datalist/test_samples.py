@@ -9,7 +9,7 @@ from own_folder import CLASSES, SIZES, TAGS
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from datalist import DataError, augment
+from datalist import UserError, augment
 from datalist.cell import resize
 from datalist.cue import CueFile
 from datalist.dataset import Images, Photos, worker_init
@@ -237,7 +237,7 @@ def test_cache_reads_a_file_once(spec, folder):
     expected = images[0, 0]
     os.remove(folder / "JPEGImages/a.jpg")
     same(images[0, 0], expected)
-    with pytest.raises(DataError, match="image 'a' is in a list"):
+    with pytest.raises(UserError, match="image 'a' is in a list"):
         Images(spec, "train", (8, 8))[0]
 
 
@@ -252,7 +252,7 @@ def test_cache_has_an_end(spec, monkeypatch):
 
 def test_test_split_without_tags(spec, folder):
     (folder / "Annotations/e.xml").unlink()
-    with pytest.raises(DataError, match=r"e\.xml"):
+    with pytest.raises(UserError, match=r"e\.xml"):
         Images(spec, "val")
     assert "tag" not in Images(spec, "val", tag=False)[0]
 
@@ -263,23 +263,23 @@ def test_labels_of_a_network(spec, folder, tmp_path):
     images = Images(spec, "train", mask=tmp_path)
     assert images[1]["mask"].unique().tolist() == [2]
     write_mask(tmp_path / "b.png", np.full(SIZES["b"], 4, np.uint8))
-    with pytest.raises(DataError, match=r"b\.png holds the value 4"):
+    with pytest.raises(UserError, match=r"b\.png holds the value 4"):
         images[1]
     write_mask(tmp_path / "b.png", np.zeros((5, 5), np.uint8))
-    with pytest.raises(DataError, match=r"b\.png is 5 x 5 pixels, but its image .* is 31 x 17"):
+    with pytest.raises(UserError, match=r"b\.png is 5 x 5 pixels, but its image .* is 31 x 17"):
         images[1]
     (tmp_path / "b.png").unlink()
-    with pytest.raises(DataError, match=r"b\.png does not exist"):
+    with pytest.raises(UserError, match=r"b\.png does not exist"):
         images[1]
-    with pytest.raises(DataError, match="folder of masks"):
+    with pytest.raises(UserError, match="folder of masks"):
         Images(spec, "train", mask=tmp_path / "nothing")
 
 
 def test_cues_that_do_not_fit(spec):
-    with pytest.raises(DataError, match=r"no cues of 1 of the 4 images of own train.*'d'"):
+    with pytest.raises(UserError, match=r"no cues of 1 of the 4 images of own train.*'d'"):
         Images(spec, "train", (8, 8), cue=make_cues("abc"))
     few = CueFile.collect({name: np.zeros((3, 4, 4), bool) for name in "abcd"})
-    with pytest.raises(DataError, match="cues of 3 classes, own has 4"):
+    with pytest.raises(UserError, match="cues of 3 classes, own has 4"):
         Images(spec, "train", (8, 8), cue=few)
 
 
@@ -317,7 +317,7 @@ def test_photos(folder, tmp_path):
         ([folder / "ImageSets"], "holds no pictures"),
         ([], "no pictures were given"),
     ]:
-        with pytest.raises(DataError, match=match):
+        with pytest.raises(UserError, match=match):
             Photos(paths)
 
 

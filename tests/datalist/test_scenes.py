@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from base import IGNORE
 from datalist.image import read_image, read_mask
 from datalist.scenes import WORLD, draw, scene
-from datalist.spec import IGNORE, resolve
+from datalist.spec import resolve
 from datalist.tag import read_tags
 
 

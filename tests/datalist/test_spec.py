@@ -5,7 +5,7 @@ from damage import damaged
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datalist import DataError
+from base import UserError
 from datalist.spec import (
     COCO,
     VOC,
@@ -75,9 +75,9 @@ def test_folder(folder):
     assert (spec.name, spec.num_classes, spec.ids("val")) == ("own", 4, ["e", "f"])
     assert spec.image_path("a") == folder / "JPEGImages/a.jpg"
     assert spec.mask_path("a") == folder / "SegmentationClass/a.png"
-    with pytest.raises(DataError, match="no split 'test'; its splits are: train, val"):
+    with pytest.raises(UserError, match="no split 'test'; its splits are: train, val"):
         spec.ids("test")
-    with pytest.raises(DataError, match="image 'z' is in a list"):
+    with pytest.raises(UserError, match="image 'z' is in a list"):
         spec.image_path("z")
 
 
@@ -96,20 +96,20 @@ def test_upper_case_suffix(folder):
 )
 def test_folder_lacks_a_part(folder, gone, match):
     (folder / gone).rename(folder / "elsewhere")
-    with pytest.raises(DataError, match=match):
+    with pytest.raises(UserError, match=match):
         resolve(str(folder))
 
 
 @pytest.mark.parametrize("dataset", ["voc", "coco"])
 def test_benchmark_is_not_there(tmp_path, dataset):
-    with pytest.raises(DataError, match="needed"):
+    with pytest.raises(UserError, match="needed"):
         resolve(dataset, tmp_path)
 
 
 def test_no_such_data_set(tmp_path, folder):
-    with pytest.raises(DataError, match="is no data set"):
+    with pytest.raises(UserError, match="is no data set"):
         resolve(str(tmp_path / "nothing"))
-    with pytest.raises(DataError, match="folder already"):
+    with pytest.raises(UserError, match="folder already"):
         resolve(str(folder), tmp_path)
 
 
@@ -144,7 +144,7 @@ def test_lists_of_others(tmp_path, packed):
 def test_ids_stay_in_their_folder(tmp_path, line):
     path = tmp_path / "list.txt"
     path.write_text(f"fine\n{line}\n")
-    with pytest.raises(DataError, match=r"list\.txt, line 2: .* is not an image id"):
+    with pytest.raises(UserError, match=r"list\.txt, line 2: .* is not an image id"):
         read_ids(path)
 
 
@@ -160,14 +160,14 @@ def test_ids_stay_in_their_folder(tmp_path, line):
 def test_lists_that_cannot_be(tmp_path, text, match):
     path = tmp_path / "list.txt"
     path.write_text(text)
-    with pytest.raises(DataError, match=match):
+    with pytest.raises(UserError, match=match):
         read_ids(path)
 
 
 def test_list_that_swells(tmp_path):
     path = tmp_path / "list.txt"
     path.write_bytes(gzip.compress(bytes(80 << 20)))
-    with pytest.raises(DataError, match="is longer than"):
+    with pytest.raises(UserError, match="is longer than"):
         read_ids(path)
 
 
@@ -177,7 +177,7 @@ def test_any_list(tmp_path_factory, data):
     path.write_bytes(data)
     try:
         ids = read_ids(path)
-    except DataError:
+    except UserError:
         return
     assert ids and all(safe_id(name) == name for name in ids)
 
@@ -187,7 +187,7 @@ def test_safe_ids_are_children(tmp_path_factory, name):
     root = tmp_path_factory.getbasetemp()
     try:
         safe_id(name)
-    except DataError:
+    except UserError:
         return
     assert (root / name).resolve().parent == root.resolve()
 
@@ -205,7 +205,7 @@ def test_safe_ids_are_children(tmp_path_factory, name):
 def test_classes_that_cannot_be(tmp_path, text, match):
     path = tmp_path / "classes.txt"
     path.write_text(text)
-    with pytest.raises(DataError, match=match):
+    with pytest.raises(UserError, match=match):
         read_classes(path)
 
 
@@ -215,6 +215,6 @@ def test_any_classes(tmp_path_factory, data):
     path.write_bytes(data)
     try:
         names = read_classes(path)
-    except DataError:
+    except UserError:
         return
     assert 2 <= len(names) <= 255 and len(set(names)) == len(names)

@@ -8,7 +8,7 @@ from damage import damaged
 from hypothesis import given
 from own_folder import CLASSES, TAGS
 
-from datalist import DataError
+from base import UserError
 from datalist.spec import COCO, resolve
 from datalist.tag import (
     from_instances,
@@ -56,7 +56,7 @@ def test_tag_file_comes_before_annotations(folder):
     (folder / "tags.csv").write_text("id,tags\na,dog\nb,traffic light,cat\nc.jpg,\nd,dog;cat\n")
     expected = {"a": (3,), "b": (1, 2), "c": (), "d": (1, 3)}
     assert read_tags(spec, spec.ids("train")) == expected
-    with pytest.raises(DataError, match="no tags of 2 images, the first is 'e'"):
+    with pytest.raises(UserError, match="no tags of 2 images, the first is 'e'"):
         read_tags(spec, spec.ids("val"))
 
 
@@ -74,14 +74,14 @@ def test_folders(folder):
         (folder / "tags" / place).touch()
     assert read_tags(spec, spec.ids("train")) == {"a": (1,), "b": (1, 2), "c": (), "d": ()}
     (folder / "tags/cow").mkdir()
-    with pytest.raises(DataError, match="'cow' is not one of the classes"):
+    with pytest.raises(UserError, match="'cow' is not one of the classes"):
         read_tags(spec, spec.ids("train"))
 
 
 def test_coco(tmp_path):
     (tmp_path / "val2014").mkdir()
     spec = resolve("coco", tmp_path)
-    with pytest.raises(DataError, match="instances_train2014"):
+    with pytest.raises(UserError, match="instances_train2014"):
         read_tags(spec, ["x"])
     path = instances(tmp_path)
     assert read_tags(spec, ["x", "y"]) == {"x": (1, 80), "y": ()}
@@ -101,12 +101,12 @@ def test_coco_json_of_own_data(folder):
     assert read_tags(spec, spec.ids("train")) == {"a": (), "b": (2, 3), "c": (), "d": ()}
     content["images"][0]["file_name"] = "other/b.jpg"
     (folder / "tags.json").write_text(json.dumps(content))
-    with pytest.raises(DataError, match="two images of one name"):
+    with pytest.raises(UserError, match="two images of one name"):
         read_tags(spec, ["a"])
 
 
 def test_hostile_file_name_in_json(tmp_path):
-    with pytest.raises(DataError, match="is not an image id"):
+    with pytest.raises(UserError, match="is not an image id"):
         from_instances(instances(tmp_path, ("../x", "y")), COCO)
 
 
@@ -129,20 +129,20 @@ def test_command_writes_what_it_reads(folder, tmp_path):
 def test_tag_files_that_cannot_be(tmp_path, text, match):
     path = tmp_path / "tags.csv"
     path.write_text(text)
-    with pytest.raises(DataError, match=match):
+    with pytest.raises(UserError, match=match):
         from_text(path, CLASSES)
 
 
 def test_missing_and_unknown(folder):
     spec = resolve(str(folder))
     (folder / "Annotations/b.xml").write_text(XML.replace("cat", "cow"))
-    with pytest.raises(DataError, match=r"b\.xml: 'cow' is not one of the classes"):
+    with pytest.raises(UserError, match=r"b\.xml: 'cow' is not one of the classes"):
         read_tags(spec, ["b"])
     (folder / "Annotations/b.xml").unlink()
-    with pytest.raises(DataError, match=r"cannot read .*b\.xml: No such file"):
+    with pytest.raises(UserError, match=r"cannot read .*b\.xml: No such file"):
         read_tags(spec, ["b"])
     (folder / "Annotations").rename(folder / "Elsewhere")
-    with pytest.raises(DataError, match=r"no tags of own: .*Annotations/ID\.xml or tags\.csv"):
+    with pytest.raises(UserError, match=r"no tags of own: .*Annotations/ID\.xml or tags\.csv"):
         read_tags(spec, ["b"])
 
 
@@ -158,13 +158,13 @@ def test_entities_are_refused(tmp_path, head, encoding):
     path = tmp_path / "a.xml"
     text = f'<?xml version="1.0" encoding="{encoding}"?>{head}]>'
     path.write_bytes((text + XML.replace("cat", "&j;")).encode(encoding))
-    with pytest.raises(DataError, match="declares a document type or entities"):
+    with pytest.raises(UserError, match="declares a document type or entities"):
         from_xml(path, CLASSES)
 
 
 def test_endless_annotation(tmp_path):
     (tmp_path / "a.xml").write_text("<annotation>" + "<a>" * 400_000)
-    with pytest.raises(DataError, match="longer than"):
+    with pytest.raises(UserError, match="longer than"):
         from_xml(tmp_path / "a.xml", CLASSES)
 
 
@@ -173,7 +173,7 @@ def test_multi_hot():
     assert vector.dtype == np.float32 and vector.tolist() == [1, 0, 1]
     assert multi_hot((), 3).tolist() == [0, 0]
     for wrong in (0, 4):
-        with pytest.raises(DataError, match="not a class index"):
+        with pytest.raises(UserError, match="not a class index"):
             multi_hot((wrong,), 4)
 
 
@@ -183,7 +183,7 @@ def test_any_annotation(tmp_path_factory, data):
     path.write_bytes(data)
     try:
         tags = from_xml(path, CLASSES)
-    except DataError:
+    except UserError:
         return
     assert set(tags) <= {1, 2, 3}
 
@@ -195,7 +195,7 @@ def test_any_tag_file(tmp_path_factory, suffix, data):
     path.write_bytes(data)
     try:
         tags = from_text(path, CLASSES)
-    except DataError:
+    except UserError:
         return
     assert tags and all(set(row) <= {1, 2, 3} for row in tags.values())
 
@@ -211,6 +211,6 @@ def test_any_json(tmp_path_factory, data):
     path.write_bytes(data)
     try:
         tags = from_instances(path, CLASSES)
-    except DataError:
+    except UserError:
         return
     assert all(set(row) <= {1, 2, 3} for row in tags.values())

@@ -6,7 +6,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from loss.affinity import affinity_terms, displacements, line, pairs, random_walk, transition
+from loss.affinity import affinity_terms
+from refine.affinity import displacements, line, pairs, random_walk, transition
 
 
 def random(*shape, seed=0):

@@ -7,12 +7,13 @@ import torch
 from torch import nn
 from torchvision import models
 
-from datalist import DataError
-from datalist.spec import IGNORE, resolve
-from loss import floor_softmax, grow_seeds
+from base import IGNORE, UserError
+from datalist.spec import resolve
+from loss import floor_softmax
 from method.dsrg import DSRG, Retrain, class_map
-from network.aspp import ResNetPyramid, VGGPyramid
-from network.weight import WeightError, load_vgg
+from network.deeplabv2 import ResNetPyramid, VGGPyramid
+from network.weight import load_vgg
+from refine import grow_seeds
 from utils import checkpoint
 
 
@@ -85,14 +86,14 @@ def test_retraining_starts_from_every_tensor_of_step_1(make, scenes_root, tmp_pa
     wanted = first.network.state_dict()
     assert all(torch.equal(v, wanted[k]) for k, v in second.network.state_dict().items())
     wider = make(Retrain, start=str(tmp_path / "one.pt"), hidden=12)
-    with pytest.raises(WeightError, match=r"one\.pt"):
+    with pytest.raises(UserError, match=r"one\.pt"):
         wider.load()
 
 
 def test_retraining_needs_masks(make, tmp_path):
-    with pytest.raises(DataError, match="--mask"):
+    with pytest.raises(UserError, match="--mask"):
         make(Retrain).dataset()
-    with pytest.raises(DataError, match="does not exist"):
+    with pytest.raises(UserError, match="does not exist"):
         make(Retrain, mask=str(tmp_path / "none")).dataset()
 
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from datalist import DataError
-from datalist.spec import IGNORE, resolve
+from base import IGNORE, UserError
+from base.tensor import over_peak, resize
+from datalist.spec import resolve
 from loss.dice import dice_loss
 from loss.seam import (
     cross_equivariance_loss,
@@ -16,9 +17,7 @@ from loss.seam import (
 )
 from method.locate import Resegment, Segmenter, shown_classes
 from method.seam import SEAM
-from network.deeplab import resize
-from network.seam import over_peak, with_background
-from network.weight import WeightError
+from network.seam import with_background
 
 
 @pytest.fixture
@@ -199,11 +198,11 @@ def test_resegment_takes_both_parts_from_checkpoints(make, tmp_path):
     ):
         expected = whole.state_dict()
         assert all(torch.equal(value, expected[key]) for key, value in part.state_dict().items())
-    with pytest.raises(DataError, match="--segmenter"):
+    with pytest.raises(UserError, match="--segmenter"):
         make(Resegment, start=files["start"]).load()
-    with pytest.raises(DataError, match="--start"):
+    with pytest.raises(UserError, match="--start"):
         make(Resegment, segmenter=files["segmenter"], steps=0).load()
-    with pytest.raises(WeightError, match="another network"):
+    with pytest.raises(UserError, match="another network"):
         make(Resegment, segmenter=files["start"]).load()
 
 

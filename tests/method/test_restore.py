@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 from readers import content
 
-from datalist import DataError
+from base import UserError
 from method.restore import is_of, restore
 
 FILE = Path("run/last.pt")
@@ -41,12 +41,12 @@ def test_sound_content():
     ],
 )
 def test_refusals(parts, match):
-    with pytest.raises(DataError, match=match):
+    with pytest.raises(UserError, match=match):
         restore(FILE, parts, photos=True)
 
 
 def test_data_set_of_other_classes(four_root):
-    with pytest.raises(DataError, match="was trained on the classes background, cat, dog"):
+    with pytest.raises(UserError, match="was trained on the classes background, cat, dog"):
         restore(FILE, content(), dataset=str(four_root))
 
 

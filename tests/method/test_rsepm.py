@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from datalist.spec import IGNORE, resolve
+from base import IGNORE
+from datalist.spec import resolve
 from method.rsepm import RecurSeed, activation, classify_loss, inside_box
 from network.rsepm import RSEPM, Averaged
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import densecrf
-from datalist import DataError
+from base import UserError
 from datalist.spec import resolve
 from method.sec import SEC, grid_size
 
@@ -47,7 +47,7 @@ def test_weight_zero_leaves_a_term_out(stage, scenes_root):
 
 
 def test_needs_cues(stage):
-    with pytest.raises(DataError, match="--cue"):
+    with pytest.raises(UserError, match="--cue"):
         stage.dataset()
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from base import UserError
 from network.convert import load_released
-from network.deeplab import DeepLabV3Plus
+from network.deeplabv3 import DeepLabV3Plus
 from network.rsepm import RSEPM
-from network.weight import WeightError
 
 OS16 = {"pool": (2, 2, 2, 2, 1), "dilation": (1,) * 5, "norm": True}
 
@@ -98,10 +98,10 @@ def test_refusals_leave_the_network_alone(single, tmp_path):
     state, path = single
     network = RSEPM(11, **OS16)
     before = network.classifier.weight.clone()
-    with pytest.raises(WeightError, match=r"classifier.weight is \(20, 2048, 1, 1\)"):
+    with pytest.raises(UserError, match=r"classifier.weight is \(20, 2048, 1, 1\)"):
         load_released(network, str(path))
     part = {key: value for key, value in state.items() if "low_block" not in key}
     torch.save(part, tmp_path / "part.pth")
-    with pytest.raises(WeightError, match="lacks 6 of"):
+    with pytest.raises(UserError, match="lacks 6 of"):
         load_released(RSEPM(21, **OS16), str(tmp_path / "part.pth"))
     assert torch.equal(network.classifier.weight, before)

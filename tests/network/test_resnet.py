@@ -5,8 +5,9 @@ import torch
 from torch import nn
 from torchvision import models
 
+from base import UserError
 from network.resnet import BackgroundCueResNet, ForegroundCueResNet, ResNetFOV, ResNetTrunk
-from network.weight import WeightError, load_weights
+from network.weight import load_weights
 
 TINY = {"width": (4, 2, 2, 3, 4), "depth": (1, 1, 2, 1, 1)}
 IMAGE = torch.randint(0, 256, (2, 3, 50, 67), dtype=torch.uint8)
@@ -40,7 +41,7 @@ def test_same_features_as_torchvision(released):
 
 
 def test_weights_of_another_shape_are_refused(released):
-    with pytest.raises(WeightError, match="choose a recipe of the same width"):
+    with pytest.raises(UserError, match="choose a recipe of the same width"):
         load_weights(ResNetFOV(5, 8, **TINY), str(released[1]))
 
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from network.seam import SEAMNet, correlate, over_peak, strongest, with_background
-from network.weight import WeightError
+from base import UserError
+from base.tensor import over_peak
+from network.seam import SEAMNet, correlate, strongest, with_background
 from network.wide import WideTrunk, load_wide
 
 NARROW = {"width": (4, 4, 6, 8, 8, 8, 12), "depth": (2, 1, 3, 2)}
@@ -73,12 +74,12 @@ def test_public_weights_load_by_path(tmp_path):
 
 def test_other_weights_are_refused(tmp_path):
     network = SEAMNet(3, **NARROW)
-    with pytest.raises(WeightError, match="torchvision has no"):
+    with pytest.raises(UserError, match="torchvision has no"):
         load_wide(network, "torchvision")
     state = network.trunk.state_dict()
     state["b3.conv_branch2a.weight"] = torch.zeros(1, 1, 3, 3)
     torch.save(state, tmp_path / "thin.pth")
-    with pytest.raises(WeightError, match=r"b3.conv_branch2a.weight"):
+    with pytest.raises(UserError, match=r"b3.conv_branch2a.weight"):
         load_wide(network, str(tmp_path / "thin.pth"))
 
 

@@ -8,9 +8,10 @@ import torch
 from hostile import caffemodel
 from torchvision import models
 
+from base import UserError
 from network import source
 from network.resnet import ResNetFOV
-from network.source import WeightError, open_source
+from network.source import open_source
 from network.vgg import LargeFOV
 from network.weight import caffe_names, load_resnet, load_weights
 
@@ -60,17 +61,17 @@ def test_resnet_of_timm(hub):
 )
 def test_another_resnet_of_timm(hub, name, reason):
     hub(name)
-    with pytest.raises(WeightError, match=f"^timm:{name}{reason}"):
+    with pytest.raises(UserError, match=f"^timm:{name}{reason}"):
         load_resnet(ResNetFOV(5, 8), f"timm:{name}")
 
 
 def test_other_colours_are_refused(hub):
     hub("resnet50", mean=(0.5, 0.5, 0.5))
-    with pytest.raises(WeightError, match=r"expects RGB with mean \[128, 128, 128\]"):
+    with pytest.raises(UserError, match=r"expects RGB with mean \[128, 128, 128\]"):
         load_resnet(ResNetFOV(5, 8), "timm:resnet50")
     hub("resnet50")
     match = "the convention 'caffe' is another: give --convention torchvision"
-    with pytest.raises(WeightError, match=match):
+    with pytest.raises(UserError, match=match):
         load_resnet(ResNetFOV(5, 8, convention="caffe"), "timm:resnet50")
 
 
@@ -87,17 +88,17 @@ def test_timm_offline_and_unknown(monkeypatch):
         raise OSError("Name or service not known")
 
     monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(WeightError, match=r"timm:resnet50 could not be downloaded \(Name or"):
+    with pytest.raises(UserError, match=r"timm:resnet50 could not be downloaded \(Name or"):
         open_source("timm:resnet50", "resnet50")
-    with pytest.raises(WeightError, match=r"timm has no weights 'resnet50\.mine'; it has resnet50"):
+    with pytest.raises(UserError, match=r"timm has no weights 'resnet50\.mine'; it has resnet50"):
         open_source("timm:resnet50.mine", "resnet50")
-    with pytest.raises(WeightError, match=r"timm has no weights 'nonet'$"):
+    with pytest.raises(UserError, match=r"timm has no weights 'nonet'$"):
         open_source("timm:nonet", "resnet50")
 
 
 def test_timm_not_installed(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "timm", None)
-    with pytest.raises(WeightError, match="pip install timm"):
+    with pytest.raises(UserError, match="pip install timm"):
         open_source("timm:resnet50", "resnet50")
 
 
@@ -114,10 +115,10 @@ def test_caffemodel(tmp_path, old):
     for key, value in network.named_parameters():
         if not key.startswith("fc8"):
             assert torch.equal(value, source.get_parameter(key))
-    with pytest.raises(WeightError, match=r"expects BGR .* give --convention caffe"):
+    with pytest.raises(UserError, match=r"expects BGR .* give --convention caffe"):
         load_weights(LargeFOV(3, width=(2, 3, 3, 4, 4), hidden=5), str(path))
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(WeightError, match=r"\.caffemodel: not a state dict .*cut off"):
+    with pytest.raises(UserError, match=r"\.caffemodel: not a state dict .*cut off"):
         load_weights(network, str(path))
 
 
@@ -138,7 +139,7 @@ def test_torchvision_offline(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
-    with pytest.raises(WeightError, match=r"resnet50 weights could not be downloaded \(no route"):
+    with pytest.raises(UserError, match=r"resnet50 weights could not be downloaded \(no route"):
         open_source("torchvision", "resnet50")
 
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torchvision import models
 
+from base import UserError
 from network.normalise import Normalise
 from network.vgg import BackgroundCueVGG, ForegroundCueVGG, LargeFOV, Trunk
-from network.weight import WeightError, load_vgg, read_state, subsample
+from network.weight import load_vgg, read_state, subsample
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ def test_weights_that_do_not_fit(tmp_path):
     torch.save([1, 2], tmp_path / "list.pt")
     (tmp_path / "text.pt").write_text("no")
     for name in ("resnet.pt", "wide.pt", "list.pt", "text.pt", "missing.pt"):
-        with pytest.raises(WeightError, match=name):
+        with pytest.raises(UserError, match=name):
             load_vgg(network, str(tmp_path / name))
 
 
@@ -126,7 +127,7 @@ def test_nothing_is_unpickled(tmp_path):
             return (open, (str(tmp_path / "ran"), "w"))
 
     torch.save({"conv1_1.weight": Evil()}, tmp_path / "evil.pt")
-    with pytest.raises(WeightError, match="evil"):
+    with pytest.raises(UserError, match="evil"):
         read_state(tmp_path / "evil.pt")
     assert not (tmp_path / "ran").exists()
 

@@ -19,7 +19,7 @@ from hypothesis.extra import numpy as hnp
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
-from datalist import DataError
+from base import UserError
 from datalist.image import write_mask
 from datalist.spec import resolve
 from utils.annotate import Arguments, main, row_runs
@@ -223,14 +223,14 @@ def test_command_and_refusals(predicted, tmp_path, four_root):
     classes = tmp_path / "classes.txt"
     classes.write_text("background\nrust\n")
     few = replace(arguments, dataset="", classes=classes)
-    with pytest.raises(DataError, match=r"\.png holds the value"):
+    with pytest.raises(UserError, match=r"\.png holds the value"):
         main(few)
-    with pytest.raises(DataError, match="holds no label PNGs"):
+    with pytest.raises(UserError, match="holds no label PNGs"):
         main(replace(arguments, folder=tmp_path))
-    with pytest.raises(DataError, match="labelstudio reads polygons"):
+    with pytest.raises(UserError, match="labelstudio reads polygons"):
         main(replace(arguments, format="labelstudio", shape="mask"))
     write_mask(arguments.folder / "label/other.png", np.zeros((3, 3), np.uint8))
-    with pytest.raises(DataError, match=r"label/other\.png: image 'other'"):
+    with pytest.raises(UserError, match=r"label/other\.png: image 'other'"):
         main(arguments)
     assert not arguments.out.exists()
     classes.write_text("background\na\nb\nc\n")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from datalist import DataError
+from base import UserError
 from utils import checkpoint
 
 CONTENT = {"stage": "tiny", "recipe": {}, "classes": ["background"], "network": {}, "step": 1}
@@ -46,7 +46,7 @@ def test_torn_checkpoint_is_named(tmp_path, share):
     path = saved(tmp_path, 2)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(DataError, match=r"last\.pt: damaged.*previous\.pt"):
+    with pytest.raises(UserError, match=r"last\.pt: damaged.*previous\.pt"):
         checkpoint.load(path)
 
 
@@ -56,19 +56,19 @@ def test_changed_byte_is_noticed(tmp_path):
     place = data.find(torch.ones(50).numpy().tobytes())
     data[place + 100] ^= 0xFF
     path.write_bytes(data)
-    with pytest.raises(DataError, match="damaged"):
+    with pytest.raises(UserError, match="damaged"):
         checkpoint.load(path)
 
 
 def test_foreign_files_are_refused(tmp_path):
     path = tmp_path / "last.pt"
     torch.save({"weight": torch.ones(2)}, path)
-    with pytest.raises(DataError, match=r"not a checkpoint of train\.py"):
+    with pytest.raises(UserError, match=r"not a checkpoint of train\.py"):
         checkpoint.load(path)
     torch.save({"format": checkpoint.FORMAT, "stage": "sec"}, path)
-    with pytest.raises(DataError, match="lacks recipe, classes, network, step"):
+    with pytest.raises(UserError, match="lacks recipe, classes, network, step"):
         checkpoint.load(path)
-    with pytest.raises(DataError, match="no such checkpoint"):
+    with pytest.raises(UserError, match="no such checkpoint"):
         checkpoint.load(tmp_path / "none.pt")
 
 
@@ -79,7 +79,7 @@ def test_foreign_files_are_refused(tmp_path):
 def test_parts_of_other_types_are_named(tmp_path, part, value):
     path = tmp_path / "last.pt"
     checkpoint.save(path, {**CONTENT, part: value})
-    with pytest.raises(DataError, match=rf"last\.pt: the checkpoint's part '{part}' is damaged"):
+    with pytest.raises(UserError, match=rf"last\.pt: the checkpoint's part '{part}' is damaged"):
         checkpoint.load(path)
 
 
@@ -90,7 +90,7 @@ def test_compressed_checkpoint_is_refused(tmp_path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as small:
         for name, data in parts.items():
             small.writestr(name, data)
-    with pytest.raises(DataError, match=r"last\.pt: damaged"):
+    with pytest.raises(UserError, match=r"last\.pt: damaged"):
         checkpoint.load(path)
 
 
@@ -102,7 +102,7 @@ def test_nothing_in_a_checkpoint_is_run(tmp_path):
     path = tmp_path / "last.pt"
     for write in (lambda: torch.save(Trap(), path), lambda: path.write_bytes(pickle.dumps(Trap()))):
         write()
-        with pytest.raises(DataError, match="damaged, or no checkpoint"):
+        with pytest.raises(UserError, match="damaged, or no checkpoint"):
             checkpoint.load(path)
     assert not (tmp_path / "sprung").exists()
 
@@ -113,7 +113,7 @@ def test_full_disk_keeps_the_last_good_one(tmp_path):
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
-        with pytest.raises(DataError, match=r"last\.pt: the checkpoint could not be written"):
+        with pytest.raises(UserError, match=r"last\.pt: the checkpoint could not be written"):
             saved(tmp_path, 2, size=100_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -129,7 +129,7 @@ def test_no_space_says_so(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(DataError, match="No space left on device"):
+    with pytest.raises(UserError, match="No space left on device"):
         saved(tmp_path, 2)
     assert checkpoint.load(path)["step"] == 1
 

@@ -11,7 +11,7 @@ import pytest
 import tiny
 import torch
 
-from datalist import DataError
+from base import UserError
 from utils import checkpoint
 from utils.distributed import World, choose_device, world
 
@@ -87,19 +87,19 @@ def test_environment_of_torchrun(monkeypatch):
 def test_devices_that_are_not_there_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device("auto").type == "cpu"
-    with pytest.raises(DataError, match="no CUDA device"):
+    with pytest.raises(UserError, match="no CUDA device"):
         choose_device("cuda")
-    with pytest.raises(DataError, match="give auto, cpu, cuda"):
+    with pytest.raises(UserError, match="give auto, cpu, cuda"):
         choose_device("gpu7")
-    with pytest.raises(DataError, match="give auto, cpu, cuda"):
+    with pytest.raises(UserError, match="give auto, cpu, cuda"):
         choose_device("meta")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert choose_device("auto", World(5, 8, 1, 2)) == torch.device("cuda", 1)
     assert choose_device("cuda:1") == torch.device("cuda", 1)
-    with pytest.raises(DataError, match="has 2 CUDA devices"):
+    with pytest.raises(UserError, match="has 2 CUDA devices"):
         choose_device("cuda:2")
-    with pytest.raises(DataError, match="start 2 processes"):
+    with pytest.raises(UserError, match="start 2 processes"):
         choose_device("cuda", World(2, 3, 2, 3))
-    with pytest.raises(DataError, match="would share it"):
+    with pytest.raises(UserError, match="would share it"):
         choose_device("cuda:0", World(0, 2, 0, 2))

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from datalist import DataError
+from base import UserError
 from datalist.spec import Spec
 from export import load_segmenter
 from method import stage_class
@@ -153,7 +153,7 @@ def test_stage_that_is_no_program_is_refused(tmp_path):
             return found if found.max() > 0.5 else 1 - found
 
     stage.__class__ = Branching
-    with pytest.raises(DataError, match="cannot be written as a program"):
+    with pytest.raises(UserError, match="cannot be written as a program"):
         export.trace(export.Segmenter(stage).eval())
 
 
@@ -166,7 +166,7 @@ def test_a_different_onnx_is_not_written(tmp_path):
     program = export.trace(model)
     other = export.Segmenter(stage).eval()
     other.size = (20, 50)
-    with pytest.raises(DataError, match="differs from torch"):
+    with pytest.raises(UserError, match="differs from torch"):
         export.write_onnx(tmp_path / "m.onnx", program, other, {})
     assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
 
@@ -182,7 +182,7 @@ def test_refusals_are_one_sentence(tmp_path, damage):
         target.write_bytes(target.read_bytes()[:-50])
     elif damage == "foreign":
         target.write_bytes(export.save({"a": torch.zeros(1)}))
-    with pytest.raises(DataError) as refusal:
+    with pytest.raises(UserError) as refusal:
         load_segmenter(target)
     assert str(target) in str(refusal.value) and "\n" not in str(refusal.value)
 

@@ -14,7 +14,7 @@ import tiny
 import torch
 from tiny import TINY, Tiny, run_in
 
-from datalist import DataError
+from base import UserError
 from utils import checkpoint
 from utils.distributed import World
 from utils.loop import Draws, Interrupted, Run, seed_everything, train
@@ -108,7 +108,7 @@ def test_finished_run_is_left_alone(tmp_path):
 
 
 def test_loss_that_is_not_finite_names_step_term_and_images(tmp_path):
-    with pytest.raises(FloatingPointError) as failure:
+    with pytest.raises(UserError) as failure:
         run_in(tmp_path, replace(TINY, poison=3))
     ids = [f"noise{index}" for index, _ in list(Draws(10, 4, 0, 4, TINY.seed))[3]]
     message = str(failure.value)
@@ -118,13 +118,13 @@ def test_loss_that_is_not_finite_names_step_term_and_images(tmp_path):
 
 def test_another_recipe_stage_or_class_list_is_refused(tmp_path):
     run = run_in(tmp_path)
-    with pytest.raises(DataError, match=r"lr: 0\.05 -> 0\.1"):
+    with pytest.raises(UserError, match=r"lr: 0\.05 -> 0\.1"):
         train(Tiny(replace(TINY, lr=0.1)), "tiny", run)
-    with pytest.raises(DataError, match="is a run of tiny, not of other"):
+    with pytest.raises(UserError, match="is a run of tiny, not of other"):
         train(Tiny(), "other", run)
     stage = Tiny()
     stage.spec = replace(stage.spec, classes=("background", "dog", "cat"))
-    with pytest.raises(DataError, match="other classes"):
+    with pytest.raises(UserError, match="other classes"):
         train(stage, "tiny", run)
 
 
@@ -141,7 +141,7 @@ def test_log_lines_are_means_over_the_steps_between(tmp_path):
 
 def test_batch_that_cannot_be_split_is_refused(tmp_path):
     run = Run(tmp_path, device="cpu", quiet=True)
-    with pytest.raises(DataError, match="batch 4 cannot be split evenly over 3 processes"):
+    with pytest.raises(UserError, match="batch 4 cannot be split evenly over 3 processes"):
         train(Tiny(), "tiny", run, World(0, 3, 0, 3))
 
 

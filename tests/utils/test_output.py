@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from datalist import DataError
+from base import UserError
 from datalist.spec import palette
 from utils import output
 
@@ -65,7 +65,7 @@ def test_cue_round_trip(tmp_path):
     assert grid == (5, 7) and found.dtype == np.int16 and (found == cue).all()
     output.write_cue(tmp_path / "none.npz", np.zeros((3, 0), int), (5, 7), 9)
     assert output.read_cue(tmp_path / "none.npz")[0].shape == (3, 0)
-    with pytest.raises(DataError, match="outside its grid of 5 x 6"):
+    with pytest.raises(UserError, match="outside its grid of 5 x 6"):
         output.write_cue(tmp_path / "b.npz", cue, (5, 6), 9)
     assert not (tmp_path / "b.npz").exists()
 
@@ -88,7 +88,7 @@ def test_overlay_shows_image_prediction_truth(tmp_path):
 
 
 def test_blend_refuses_another_size():
-    with pytest.raises(DataError, match="differ in size"):
+    with pytest.raises(UserError, match="differ in size"):
         output.blend(np.zeros((4, 5, 3), np.uint8), np.zeros((5, 4), np.uint8))
 
 
@@ -113,7 +113,7 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "a.png"
     output.write_label(path, np.ones((3, 3)))
     for bad in (np.full((3, 3), 256), np.full((3, 3), -1), np.zeros((3, 3, 3)), np.zeros((0, 3))):
-        with pytest.raises(DataError):
+        with pytest.raises(UserError):
             output.write_label(path, bad)
     for score, keys in (
         (np.full((1, 2, 2), np.nan), [1]),
@@ -122,7 +122,7 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         (np.ones((2, 2, 2)), [1]),
         (np.ones((1, 2, 2)), [-1]),
     ):
-        with pytest.raises(DataError):
+        with pytest.raises(UserError):
             output.write_score(tmp_path / "a.npz", score, keys, (2, 2))
     assert (output.read_label(path) == 1).all()
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
@@ -147,7 +147,7 @@ def test_readers_never_see_half_a_file(tmp_path):
 
 @pytest.mark.parametrize("name", ["../a", "a/b", "/etc/a", "", "..", "a\\b", "a\0"])
 def test_ids_do_not_leave_their_folder(tmp_path, name):
-    with pytest.raises(DataError):
+    with pytest.raises(UserError):
         output.output_path(tmp_path, "label", name)
 
 
@@ -156,12 +156,12 @@ def test_colours_are_refused_with_a_way_out_that_works(tmp_path):
     folder.mkdir()
     label = np.array([[0, 1, 20], [255, 7, 1]])
     Image.fromarray(COLOURS[label]).save(folder / "a.png")
-    with pytest.raises(DataError, match="index_colours"):
+    with pytest.raises(UserError, match="index_colours"):
         output.read_label(folder / "a.png")
     output.index_colours(folder, target)
     assert (output.read_label(target / "a.png") == label).all()
     Image.fromarray(np.full((2, 2, 3), 17, np.uint8)).save(folder / "b.png")
-    with pytest.raises(DataError, match=r"b\.png: the colour #111111"):
+    with pytest.raises(UserError, match=r"b\.png: the colour #111111"):
         output.index_colours(folder, target)
 
 
@@ -170,7 +170,7 @@ def test_grey_labels_are_read_and_16_bit_ones_refused(tmp_path):
     Image.fromarray(label).save(tmp_path / "a.png")
     assert (output.read_label(tmp_path / "a.png") == label).all()
     Image.fromarray(label.astype(np.uint16)).save(tmp_path / "b.png")
-    with pytest.raises(DataError, match="mode"):
+    with pytest.raises(UserError, match="mode"):
         output.read_label(tmp_path / "b.png")
 
 
@@ -178,14 +178,14 @@ def test_damaged_and_hostile_files_are_refused_in_a_sentence(tmp_path):
     png, npz = tmp_path / "a.png", tmp_path / "a.npz"
     output.write_label(png, np.random.default_rng(0).integers(0, 9, (60, 60)))
     png.write_bytes(png.read_bytes()[:1200])
-    with pytest.raises(DataError, match=r"a\.png is cut off"):
+    with pytest.raises(UserError, match=r"a\.png is cut off"):
         output.read_label(png)
     for data in (b"", b"PK\3\4 nonsense", pickle.dumps([1])):
         npz.write_bytes(data)
-        with pytest.raises(DataError, match=r"a\.npz"):
+        with pytest.raises(UserError, match=r"a\.npz"):
             output.read_score(npz)
     np.savez(npz, score=np.array([object()]), keys=np.array([1]), size=np.array([1, 1]))
-    with pytest.raises(DataError, match=r"a\.npz"):
+    with pytest.raises(UserError, match=r"a\.npz"):
         output.read_score(npz)
     good = {"score": np.ones((1, 2, 2), np.uint8), "keys": np.array([1]), "size": np.array([2, 2])}
     for name, bad in (
@@ -198,7 +198,7 @@ def test_damaged_and_hostile_files_are_refused_in_a_sentence(tmp_path):
         ("size", np.array([2, 2, 2])),
     ):
         np.savez(npz, **(good | {name: bad}))
-        with pytest.raises(DataError, match="no score file"):
+        with pytest.raises(UserError, match="no score file"):
             output.read_score(npz)
 
 
@@ -226,5 +226,5 @@ def test_a_changed_byte_is_an_error_in_a_sentence_or_harmless(
             output.upsample(found.score, found.size)
         else:
             assert output.read_label(path).dtype == np.uint8
-    except DataError as error:
+    except UserError as error:
         assert str(path) in str(error)

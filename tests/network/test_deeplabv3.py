@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torchvision import models
 
-from network.deeplab import Decoder, DeepLabV3Plus
+from network.deeplabv3 import Decoder, DeepLabV3Plus
 from network.resnet import ResNetTrunk
 from network.weight import load_weights
 

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from loss import (
+from base import IGNORE
+from refine import (
     best_labels,
     certain_labels,
     class_region,
@@ -16,8 +17,7 @@ from loss import (
     rectangle_region,
     self_correlation_map,
 )
-from loss.mix import IGNORE
-from loss.scg import self_correlation
+from refine.scg import self_correlation
 
 
 def random(*shape, seed=0):

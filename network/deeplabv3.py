@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from base.tensor import resize
 from network.resnet import ResNetTrunk
 
 
@@ -108,10 +109,3 @@ def convolution(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
         nn.BatchNorm2d(outputs),
         nn.ReLU(inplace=True),
     )
-
-
-def resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Bilinear, pixels as areas: maps (N, C, h, w) to (N, C, *size)."""
-    if tuple(x.shape[-2:]) == tuple(size):
-        return x
-    return nn.functional.interpolate(x, tuple(size), mode="bilinear", align_corners=False)

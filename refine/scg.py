@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import normalize
+
+from base.tensor import resize
 
 TINY = 1e-10
 """Keeps sums of zeros from dividing by zero."""
@@ -62,8 +64,8 @@ def self_correlation_map(
 
     Source: Pan et al., CVPR 2021 (SPA), SCG; released RecurSeed code.
     """
-    cam = at(cam, size).flatten(2)
-    total = sum(self_correlation(at(feature, size), first, second) for feature in features)
+    cam = resize(cam, size).flatten(2)
+    total = sum(self_correlation(resize(feature, size), first, second) for feature in features)
     # Column i, stretched to [0, 1], is the picture of what belongs to cell i.
     picture = stretch(total, dim=1)
     sure = (cam >= foreground).to(picture.dtype)
@@ -83,10 +85,3 @@ def stretch(value: Tensor, dim: int) -> Tensor:
     """Move values linearly so that they span [0, 1] along a dimension; constant ones become 0."""
     low, high = value.amin(dim, keepdim=True), value.amax(dim, keepdim=True)
     return (value - low) / (high - low).clamp_min(TINY)
-
-
-def at(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Maps (N, C, h, w) at another size, bilinear."""
-    if tuple(x.shape[-2:]) == tuple(size):
-        return x
-    return interpolate(x, tuple(size), mode="bilinear", align_corners=False)

@@ -3,10 +3,8 @@
 import torch
 from torch import Tensor
 
-from loss.pamr import neighbours
-
-IGNORE = 255
-"""Label of pixels that are left out (as everywhere in this code)."""
+from base import IGNORE
+from refine.pamr import neighbours
 
 
 def certain_labels(

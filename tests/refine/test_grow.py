@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from loss.grow import UNSET, flood, flood_cpu, grow_seeds, region_map
+from refine.grow import UNSET, flood, flood_cpu, grow_seeds, region_map
 
 REFERENCE = Path(__file__).resolve().parents[3] / "shared/data/reference/dsrg.npz"
 THRESHOLD = (0.6, 0.8)
@@ -182,7 +182,7 @@ def test_shapes_are_checked(shape, seed, tag):
 @pytest.mark.parametrize("pooling", [False, True])
 def test_equals_the_released_layer(score, expected, foreground, background, pooling, monkeypatch):
     if pooling:  # what a CUDA device runs
-        monkeypatch.setattr("loss.grow.flood_cpu", flood)
+        monkeypatch.setattr("refine.grow.flood_cpu", flood)
     with np.load(REFERENCE) as data:
         given = [torch.from_numpy(data[name]) for name in (score, "cues", "labels", expected)]
     found = grow_seeds(given[0], given[1], given[2][:, 1:], foreground, background)

@@ -1,0 +1,11 @@
+"""What every layer may import: the error that users see, the ignore value, a few tensor functions.
+
+Nothing here knows a data set, a network or a method.
+"""
+
+from base.error import UserError, entry
+
+IGNORE = 255
+"""Value of mask pixels that belong to no class, as in VOC."""
+
+__all__ = ["IGNORE", "UserError", "entry"]

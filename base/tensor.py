@@ -1,0 +1,30 @@
+"""Tensor functions that networks, refinement and methods share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+
+def resize(x: Tensor, size: Sequence[int], align_corners: bool = False) -> Tensor:
+    """Resize maps bilinearly.
+
+    Args:
+        x: (N, C, h, w).
+        size: height and width of the result.
+        align_corners: as of `torch.nn.functional.interpolate`.
+
+    Returns:
+        (N, C, *size); `x` itself where it has that size.
+    """
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
+    return interpolate(x, tuple(size), mode="bilinear", align_corners=align_corners)
+
+
+def over_peak(maps: Tensor) -> Tensor:
+    """Divide the positive part of maps (N, K, h, w) by each map's maximum; values in [0, 1]."""
+    maps = maps.clamp_min(0)
+    return maps / maps.amax(dim=(2, 3), keepdim=True).clamp_min(1e-5)
