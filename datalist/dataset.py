@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from base import IGNORE
-from datalist import UserError, augment
+from base import IGNORE, UserError
+from datalist import augment
 from datalist.cell import resize
 from datalist.cue import CueFile
 from datalist.image import check_mask, read_image, read_mask

@@ -15,7 +15,8 @@ from own_folder import make_folder
 from PIL import Image
 from scipy.io import savemat
 
-from datalist import UserError, fetch
+from base import UserError
+from datalist import fetch
 from datalist.convert import apart, read_sbd, render_coco
 from datalist.fetch import Archive, Arguments, archives, download, main
 from datalist.image import read_mask, write_mask

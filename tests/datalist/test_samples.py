@@ -9,7 +9,8 @@ from own_folder import CLASSES, SIZES, TAGS
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from datalist import UserError, augment
+from base import UserError
+from datalist import augment
 from datalist.cell import resize
 from datalist.cue import CueFile
 from datalist.dataset import Images, Photos, worker_init
