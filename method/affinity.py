@@ -49,9 +49,9 @@ class AffinityRecipe(ResNetRecipe, PseudoRecipe):
     frozen: bool = True
     """Leave the trunk's weights as they are; from scratch they must learn."""
     radius: int = 10
-    """Distance of the pairs that are learned, cells."""
+    """Pairs nearer than this are learned, cells."""
     walk_radius: int = 5
-    """Longest step of the walk, cells."""
+    """The steps of the walk are shorter than this, cells."""
     walk_power: float = 10.0
     """Exponent of the affinities in the walk."""
     walk_doublings: int = 8
@@ -67,7 +67,7 @@ SMALL_AFFINITY = {
     "frozen": False,
     "radius": 5,
     # Twenty cells a side, not a hundred: shorter steps, and fewer, or nothing stays apart.
-    "walk_radius": 1,
+    "walk_radius": 2,
     "walk_power": 20.0,
     "walk_doublings": 4,
 }
@@ -80,7 +80,7 @@ class Affinity(Pseudo):
     recipes: ClassVar = {
         "paper": AffinityRecipe(),
         "small": AffinityRecipe(**SMALL_AFFINITY),
-        "smoke": AffinityRecipe(**{**SMALL_AFFINITY, **SMOKE_RESNET_PLUS}),
+        "smoke": AffinityRecipe(**{**SMALL_AFFINITY, **SMOKE_RESNET_PLUS, "radius": 3}),
     }
 
     def __init__(self, recipe, spec):
@@ -110,17 +110,22 @@ class Affinity(Pseudo):
             seed: foreground seeds in [0, 1], (k, h, w), of any size.
 
         Returns:
-            Each map over its maximum, float32 (k, h', w') on the network's grid.
+            Maps over the maximum of all, float32 (k, H, W).
+
+        Source: step/make_sem_seg_labels.py of IRN: boundary logits averaged over the image and its
+        mirror image.
         """
-        recipe = self.recipe
+        recipe, size = self.recipe, image.shape[-2:]
         if self.fit == "warp":
             image = resize(image[None].float(), recipe.size)[0]
-        boundary = self.boundary(image[None])[0]
+        plain, mirrored = self.forward(torch.stack((image, image.flip(2))))[:, 0]
+        boundary = torch.sigmoid((plain + mirrored.flip(1)) / 2)
         seed = resize(seed[None].to(boundary), boundary.shape)[0]
-        found = random_walk(
+        walked = random_walk(
             seed, boundary, recipe.walk_radius, recipe.walk_power, recipe.walk_doublings
         )
-        return found / found.amax(dim=(1, 2), keepdim=True).clamp_min(1e-5)
+        walked = resize(walked[None], size)[0]
+        return walked / walked.amax().clamp_min(1e-5)
 
     def scores(self, image: Tensor, tag: Tensor | None = None) -> Tensor:
         """Boundary strength, the same for every class, (N, K, h, w)."""
