@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from base import IGNORE, UserError
-from base.tensor import over_peak, resize
+from base.tensor import max_norm, resize
 from datalist.dataset import Images
 from loss.dice import dice_loss
 from method.seam import (
@@ -60,6 +60,8 @@ class PromptRecipe(SEAMRecipe):
     """Channels of the pyramid and the decoder."""
     rates: tuple[int, ...] = (6, 12, 18)
     """Dilation of the pyramid's branches."""
+    segmenter_dropout: float = 0.0
+    """Probability of dropping elements in the segmenter's decoder (released: none)."""
     passes: int = 3
     """How often the segmenter segments: first the localiser's map, then its own mask."""
     background: float = 0.5
@@ -138,15 +140,17 @@ class Prompted(SEAM):
     """What both stages share: localiser and segmenter, and how they predict together."""
 
     background = True
+    localiser_background = True
+    """Whether the localiser's pixel correlation has a background map."""
 
     def __init__(self, recipe, spec):
         super().__init__(recipe, spec)
         self.network = LocateSegment(
-            localiser(recipe, spec.num_classes),
+            localiser(recipe, spec.num_classes, self.localiser_background),
             recipe.low,
             recipe.hidden,
             recipe.rates,
-            recipe.dropout,
+            recipe.segmenter_dropout,
             width=recipe.segmenter_width,
             depth=recipe.segmenter_depth,
             pool=recipe.segmenter_pool,
@@ -167,9 +171,9 @@ class Prompted(SEAM):
             (P, H, W).
         """
         size = image.shape[-2:]
-        prompt = resize(prompt[:, None].float(), size)
+        prompt = resize(prompt[:, None].float(), size, align_corners=True)
         logit = self.forward(torch.cat((image.to(prompt), prompt), dim=1))
-        return resize(logit, size)[:, 0].sigmoid()
+        return resize(logit, size, align_corners=True)[:, 0].sigmoid()
 
     @torch.no_grad()
     def scores(self, image: Tensor, tag: Tensor | None = None) -> Tensor:
@@ -182,7 +186,7 @@ class Prompted(SEAM):
         if tag is None:
             tag = cam.mean(dim=(2, 3)).sigmoid() > self.recipe.tag_threshold
         shown, label = tag.nonzero(as_tuple=True)
-        mask = resize(over_peak(cam), image.shape[-2:])[shown, label]
+        mask = max_norm(resize(cam, image.shape[-2:], align_corners=True))[shown, label]
         for _ in range(self.recipe.passes if len(shown) else 0):
             mask = self.segment(image[shown], mask)
         score = torch.zeros(len(image), self.num_classes, *image.shape[-2:], device=image.device)
@@ -201,6 +205,7 @@ class Prompted(SEAM):
 class Segmenter(Prompted):
     """A class-agnostic network that turns maps into masks, learned from external masks."""
 
+    localiser_background = False
     recipes: ClassVar = {
         "paper": SegmenterRecipe(),
         "paper-resnet50": SegmenterRecipe(**RESNET50),
@@ -234,7 +239,7 @@ class Segmenter(Prompted):
         terms = self.compare(views, tag, step)
         cam, refined = views[0]
         shown, label = self.draw_pairs(tag)
-        prompts = [over_peak(maps.detach())[shown, label] for maps in (cam, refined[:, 1:])]
+        prompts = [max_norm(maps.detach())[shown, label] for maps in (cam, refined)]
         # An image without any class teaches that where nothing is located nothing is segmented.
         prompts = [prompt * tag[shown, label][:, None, None] for prompt in prompts]
         both = self.segment(torch.cat((image[shown],) * 2), torch.cat(prompts))

@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from base.tensor import over_peak, resize
+from base.tensor import max_norm, resize
 from datalist.dataset import Images
 from loss.seam import cross_equivariance_loss, equivariance_loss, rvmin_loss, tag_loss
 from method.recipe import SMALL_BASE, Recipe
@@ -192,13 +192,16 @@ class SEAM(Stage):
         return self.compare(self.views(batch["image"]), batch["tag"], step)
 
     def views(self, image: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Plain maps (N, K, h, w) and refined ones (N, K + 1, h, w) of the image and, with
-        `equivariance`, of the image at `ratio`."""
+        """Plain maps (N, K, h, w) and refined ones (N, K or K + 1, h, w), at the size of their
+        image, of the image and, with `equivariance`, of the image at `ratio`."""
         images = [image]
         if self.recipe.equivariance:
-            size = [max(1, round(side * self.recipe.ratio)) for side in image.shape[-2:]]
-            images.append(resize(image.float(), size))
-        return [self.forward(one) for one in images]
+            size = [max(1, int(side * self.recipe.ratio)) for side in image.shape[-2:]]
+            images.append(resize(image.float(), size, align_corners=True))
+        return [
+            tuple(resize(maps, view.shape[-2:], align_corners=True) for maps in self.forward(view))
+            for view in images
+        ]
 
     def compare(
         self, views: list[tuple[Tensor, Tensor]], tag: Tensor, step: int
@@ -209,14 +212,16 @@ class SEAM(Stage):
         if len(views) == 1:
             return terms
         own = tag[:, :, None, None].to(views[0][0])
-        known = nn.functional.pad(own, (0, 0, 0, 0, 1, 0), value=1.0)
-        grid = views[1][0].shape[-2:]
-        first, second = (resize(over_peak(cam), grid) * own for cam, _ in views)
-        refined = [resize(over_peak(maps), grid) * known for _, maps in views]
-        low = [rvmin_loss(maps[:, 1:] * own, recipe.lowest) for _, maps in views]
+        classes, grid = own.shape[1], views[1][0].shape[-2:]
+        background = views[0][1].shape[1] > classes
+        known = nn.functional.pad(own, (0, 0, 0, 0, 1, 0), value=1.0) if background else own
+        first, second = (resize(max_norm(cam), grid, align_corners=True) * own for cam, _ in views)
+        refined = [resize(max_norm(maps), grid, align_corners=True) * known for _, maps in views]
+        low = [rvmin_loss(maps[:, -classes:] * own, recipe.lowest) for _, maps in views]
+        others = [with_background(cam) if background else cam for cam in (second, first)]
         cross = [
-            cross_equivariance_loss(maps, with_background(other), recipe.hardest)
-            for maps, other in zip(refined, (second, first))
+            cross_equivariance_loss(maps, other, recipe.hardest, background)
+            for maps, other in zip(refined, others)
         ]
         weight = min(1.0, step / recipe.ramp) if recipe.ramp else 1.0
         return terms | {
@@ -234,34 +239,34 @@ class SEAM(Stage):
     @torch.no_grad()
     def panels(self, batch: dict) -> dict[str, Tensor]:
         """The strongest tagged class where its map is above the threshold."""
-        score = self.scores(batch["image"], batch["tag"])
+        score = max_norm(self.scores(batch["image"], batch["tag"]))
         constant = torch.full_like(score[:, :1], self.recipe.threshold)
         return {"map": torch.cat((constant, score), dim=1).argmax(1)}
 
     @torch.no_grad()
     def scores(self, image: Tensor, tag: Tensor | None = None) -> Tensor:
-        """Maps over their maximum, refined with `equivariance`, zero for untagged classes."""
+        """Maps in [0, 1], refined with `equivariance`, zero for untagged classes."""
         cam, refined = self.forward(image)
-        score = over_peak(refined[:, 1:] if self.recipe.equivariance else cam)
+        score = refined[:, -cam.shape[1] :] if self.recipe.equivariance else max_norm(cam)
         return score if tag is None else score * tag[:, :, None, None].to(score)
 
     def merge(self, scores: list[Tensor]) -> Tensor:
-        """Mean of all scales at the size of the largest, over its maximum."""
-        return over_peak(super().merge(scores))
+        """Mean of all scales at the size of the largest, from 0 to 1."""
+        return max_norm(super().merge(scores))
 
     def cues(self, image: Tensor, tag: Tensor) -> Tensor:
         grid = [max(1, side // self.recipe.cell) for side in self.recipe.size]
-        score = resize(self.scores(image, tag), grid)
+        score = resize(max_norm(self.scores(image, tag)), grid)
         highest = score.amax(dim=1, keepdim=True)
         foreground = (score > self.recipe.threshold) & (score == highest)
         return torch.cat((highest < self.recipe.threshold_background, foreground), dim=1)
 
 
-def localiser(recipe: SEAMRecipe, num_classes: int) -> SEAMNet:
-    """The network of a recipe, for as many classes with background."""
+def localiser(recipe: SEAMRecipe, num_classes: int, background: bool = True) -> SEAMNet:
+    """The network of a recipe, for as many classes with background; `background`: of `SEAMNet`."""
     names = ("backbone", "reduced", "dropout", "width", "depth", "pool", "dilation", "norm")
     shape = {name: getattr(recipe, name) for name in names}
-    return SEAMNet(num_classes - 1, convention=recipe.convention, **shape)
+    return SEAMNet(num_classes - 1, convention=recipe.convention, background=background, **shape)
 
 
 def load_localiser(network: SEAMNet, recipe: SEAMRecipe) -> Report:

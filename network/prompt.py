@@ -27,7 +27,9 @@ class LocateSegment(nn.Module):
     ):
         super().__init__()
         self.localiser = localiser
-        self.segmenter = DeepLabV3Plus(1, low, hidden, rates, dropout, extra=1, **trunk)
+        self.segmenter = DeepLabV3Plus(
+            1, low, hidden, rates, dropout, extra=1, align_corners=True, **trunk
+        )
         self.new = (
             *(f"localiser.{name}" for name in localiser.new),
             *(f"segmenter.{name}" for name in self.segmenter.new),
