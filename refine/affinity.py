@@ -99,9 +99,9 @@ def affinity_matrix(boundary: Tensor, radius: int = 5, power: float = 10) -> Ten
         rows += [first, second]
         columns += [second, first]
         values += [value, value]
-    place = torch.stack((torch.cat(rows), torch.cat(columns)))
+    cells = torch.stack((torch.cat(rows), torch.cat(columns)))
     size = (len(own), len(own))
-    matrix = torch.sparse_coo_tensor(place, torch.cat(values), size, check_invariants=False)
+    matrix = torch.sparse_coo_tensor(cells, torch.cat(values), size, check_invariants=False)
     return matrix.coalesce()
 
 
