@@ -33,6 +33,9 @@ class CueRecipe(VGGRecipe):
     """Steps between two cuts of the learning rate (the author, SEC issue 8)."""
     threshold: float = 0.2
     """Cells above this share of their map's maximum are cues (weak-localization)."""
+    style: Literal["sec", "mxnet"] = "sec"
+    """Head: SEC's (no ReLU after fc7, no bias of the foreground's scores, N(0, 0.005), only the
+    scores learn faster), or that of SEC-MXNet (ReLU, bias, N(0, 0.01), the whole head does)."""
 
 
 # Maps of a network from scratch are broad: on `scenes` a cut at 0.2 is right in 72 of 100 cells,
@@ -44,6 +47,7 @@ SMALL_FOREGROUND = {
     "dilation": (1, 1, 1, 1, 1),
     "steps": 400,
     "threshold": 0.5,
+    "style": "mxnet",
 }
 
 
@@ -71,8 +75,10 @@ class ForegroundCue(Classifier):
 
     recipes: ClassVar = {
         "paper": CueRecipe(pool=(2, 2, 2, 0, 0), dilation=(1,) * 5),
-        "mxnet": CueRecipe(**MXNET, pool=(2, 2, 2, 0, 0), dilation=(1,) * 5),
-        "paper-resnet50": CueRecipe(**RESNET, pool=(2, 2, 2, 1, 1), dilation=(1,) * 5),
+        "mxnet": CueRecipe(**MXNET, style="mxnet", pool=(2, 2, 2, 0, 0), dilation=(1,) * 5),
+        "paper-resnet50": CueRecipe(
+            **RESNET, style="mxnet", pool=(2, 2, 2, 1, 1), dilation=(1,) * 5
+        ),
         "small": CueRecipe(**SMALL_FOREGROUND),
         "small-resnet50": CueRecipe(
             **{**SMALL_FOREGROUND, **SMALL_RESNET, "pool": (2, 2, 1, 1, 1)}
@@ -86,7 +92,9 @@ class ForegroundCue(Classifier):
     def __init__(self, recipe, spec):
         super().__init__(recipe, spec)
         kind = {"vgg16": ForegroundCueVGG, "resnet50": ForegroundCueResNet}[recipe.backbone]
-        self.network = kind(spec.num_classes - 1, recipe.hidden, recipe.dropout, **recipe.trunk())
+        self.network = kind(
+            spec.num_classes - 1, recipe.hidden, recipe.dropout, recipe.style, **recipe.trunk()
+        )
 
     @torch.no_grad()
     def maps(self, image: Tensor, tag: Tensor | None) -> Tensor:
@@ -135,6 +143,7 @@ SMALL_BACKGROUND = {
     "steps": 300,
     "head": "average",
     "layer": "conv3_1",
+    "style": "mxnet",
 }
 
 
@@ -143,8 +152,10 @@ class BackgroundCue(Classifier):
 
     recipes: ClassVar = {
         "paper": BackgroundCueRecipe(),
-        "mxnet": BackgroundCueRecipe(**MXNET, dropout=0.0),
-        "paper-resnet50": BackgroundCueRecipe(**RESNET, layer="layer2.1", dropout=0.0),
+        "mxnet": BackgroundCueRecipe(**MXNET, style="mxnet", dropout=0.0),
+        "paper-resnet50": BackgroundCueRecipe(
+            **RESNET, style="mxnet", layer="layer2.1", dropout=0.0
+        ),
         "small": BackgroundCueRecipe(**SMALL_BACKGROUND),
         "small-resnet50": BackgroundCueRecipe(
             **{**SMALL_BACKGROUND, **SMALL_RESNET, "pool": (2, 2, 1, 1, 1), "layer": "layer2.0"}
@@ -166,6 +177,7 @@ class BackgroundCue(Classifier):
             recipe.dropout,
             recipe.head,
             recipe.layer,
+            recipe.style,
             **recipe.trunk(),
         )
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from network.normalise import Normalise
-from network.vgg import BackgroundCueVGG, ForegroundCueVGG, between, fully_connected
+from network.vgg import HEAD_STD, BackgroundCueVGG, ForegroundCueVGG, between, fully_connected
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 
@@ -161,7 +161,7 @@ class ResNetFOV(nn.Module):
 
 
 class ForegroundCueResNet(ForegroundCueVGG):
-    """Classifier whose class activation maps are the foreground cues; its last layer has a bias.
+    """Classifier whose class activation maps are the foreground cues.
 
     Args: as of `ForegroundCueVGG`, with those of `ResNetTrunk`.
 
@@ -169,13 +169,17 @@ class ForegroundCueResNet(ForegroundCueVGG):
     and without dilation.
     """
 
-    new = ("fc6", "fc7", "score")
     make_trunk = ResNetTrunk
 
-    def __init__(self, num_tags: int, hidden: int = 1024, dropout: float = 0.5, **trunk):
-        super().__init__(num_tags, hidden, dropout, **trunk)
-        self.score.bias = nn.Parameter(torch.zeros(num_tags))
-        start_new_layers(self)
+    def __init__(
+        self,
+        num_tags: int,
+        hidden: int = 1024,
+        dropout: float = 0.5,
+        style: str = "mxnet",
+        **trunk,
+    ):
+        super().__init__(num_tags, hidden, dropout, style, **trunk)
 
 
 class BackgroundCueResNet(BackgroundCueVGG):
@@ -188,7 +192,6 @@ class BackgroundCueResNet(BackgroundCueVGG):
     Source: background cue network on ResNet-50 of ascust/SEC-MXNet.
     """
 
-    new = ("adapt", "fc6", "fc7", "score")
     make_trunk = ResNetTrunk
 
     def __init__(
@@ -199,27 +202,16 @@ class BackgroundCueResNet(BackgroundCueVGG):
         dropout: float = 0.0,
         head: str = "dense",
         layer: str = "layer2.1",
+        style: str = "mxnet",
         **trunk,
     ):
-        super().__init__(num_tags, size, hidden, dropout, head, layer, **trunk)
-        self.adapt = fully_connected(self.trunk.width[-1], self.inputs, 1)
-        start_new_layers(self)
+        super().__init__(num_tags, size, hidden, dropout, head, layer, style, **trunk)
+        std = None if self.trunk.norm else HEAD_STD[style]
+        self.adapt = fully_connected(self.trunk.width[-1], self.inputs, 1, std=std)
+        self.new = ("adapt", *self.new)
 
     def channels(self) -> int:
         return self.trunk.width[-1] // 4  # 512 in the published network
 
     def reduce(self, feature: Tensor) -> Tensor:
         return torch.relu(self.adapt(feature))
-
-
-def start_new_layers(network: nn.Module) -> None:
-    """Draw the new layers of a network on a pretrained trunk from N(0, 0.01), biases 0.
-
-    Source: Normal(.01) of ascust/SEC-MXNet. On a trunk from scratch they keep He's start.
-    """
-    if network.trunk.norm:
-        return
-    for name in network.new:
-        layer = network.get_submodule(name)
-        nn.init.normal_(layer.weight, std=0.01)
-        nn.init.zeros_(layer.bias)
