@@ -39,7 +39,14 @@ class AffinityRecipe(ResNetRecipe, PseudoRecipe):
     lr: float = 1e-2
     """Base learning rate; ours: the new layers' factor of 10 makes it 0.1, as released."""
     weight_decay: float = 1e-4
-    """Weight decay of weights."""
+    """Weight decay."""
+    decay_biases: bool = True
+    """Whether biases and normalisation layers decay too."""
+    bias_factor: float = 1.0
+    """Learning rate of biases over that of weights."""
+    momentum: float = 0.0
+    """Momentum of SGD. The released optimiser gets the weight decay in its place: 1e-4, next to
+    none."""
     policy: Literal["step", "poly", "cosine"] = "poly"
     """How the learning rate falls."""
     norm: bool = False

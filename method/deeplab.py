@@ -38,9 +38,15 @@ class DeepLabRecipe(ResNetRecipe, PseudoRecipe):
     lr: float = 1e-3
     """Base learning rate (DHR) [inferred]."""
     weight_decay: float = 4e-5
-    """Weight decay of weights (DHR) [inferred]."""
+    """Weight decay (DHR) [inferred]."""
+    decay_biases: bool = True
+    """Whether biases and normalisation layers decay too (DHR) [inferred]."""
+    bias_factor: float = 1.0
+    """Learning rate of biases over that of weights (DHR) [inferred]."""
     policy: Literal["step", "poly", "cosine"] = "poly"
     """How the learning rate falls (DHR) [inferred]."""
+    least: float = 0.05
+    """At test, a class that nowhere reaches this probability is left out (infer_seg.py)."""
 
 
 SMALL_DEEPLAB = {**SMALL_BASE, **SMALL_RESNET_PLUS, "steps": 500}
@@ -66,6 +72,11 @@ class DeepLab(Pseudo):
             spec.num_classes, recipe.low, recipe.hidden, recipe.rates, recipe.dropout,
             kernel=3, bias=False, **recipe.trunk(),
         )  # fmt: skip
+
+    def merge(self, scores: list[Tensor]) -> Tensor:
+        """Mean of all scales; classes that stay below `least` everywhere become 0."""
+        score = super().merge(scores)
+        return score * (score.amax(dim=(2, 3), keepdim=True) >= self.recipe.least)
 
     def losses(self, batch: dict, step: int) -> dict[str, Tensor]:
         logit = self.forward(batch["image"])

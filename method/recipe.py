@@ -41,7 +41,11 @@ class Recipe(DataRecipe):
     momentum: float = 0.9
     """Momentum of SGD."""
     weight_decay: float = 5e-4
-    """Weight decay of weights; biases and normalisation layers have none."""
+    """Weight decay of weights."""
+    decay_biases: bool = False
+    """Whether biases and normalisation layers decay too."""
+    bias_factor: float = 2.0
+    """Learning rate of biases and normalisation layers over that of weights, with SGD."""
     policy: Literal["step", "poly", "cosine"] = "step"
     """How the learning rate falls: by a factor every so often, as (1 - t)^0.9, or as a cosine."""
     decay_every: int = 2000
@@ -159,6 +163,7 @@ SMALL_BASE = {
     "optimizer": "adamw",
     "lr": 2e-3,
     "weight_decay": 1e-2,
+    "decay_biases": False,
     "policy": "poly",
     "warmup": 20,
 }

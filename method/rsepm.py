@@ -60,7 +60,11 @@ class RSEPMRecipe(ResNetRecipe):
     lr: float = 1e-3
     """Base learning rate (DHR) [inferred]."""
     weight_decay: float = 4e-5
-    """Weight decay of weights (DHR) [inferred]."""
+    """Weight decay (DHR) [inferred]."""
+    decay_biases: bool = True
+    """Whether biases and normalisation layers decay too (DHR) [inferred]."""
+    bias_factor: float = 1.0
+    """Learning rate of biases over that of weights (DHR) [inferred]."""
     policy: Literal["step", "poly", "cosine"] = "poly"
     """How the learning rate falls (DHR) [inferred]."""
     average: float = 0.999

@@ -93,12 +93,12 @@ class Stage:
     def groups(self) -> list[dict]:
         """Parameter groups; each trainable parameter stands in exactly one.
 
-        Weights of new layers (`self.heads()`) learn `head_factor` times as fast and biases twice
-        as fast as weights, as the Caffe solvers of this family have it.
+        Weights of new layers (`self.heads()`) learn `head_factor` times as fast and biases
+        `bias_factor` times (2 in the Caffe solvers of this family).
         """
         heads = {id(p) for module in self.heads() for p in module.parameters()}
         factor = self.head_factor()
-        double = 2.0 if self.recipe.optimizer == "sgd" else 1.0
+        bias_factor = self.recipe.bias_factor if self.recipe.optimizer == "sgd" else 1.0
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for parameter in self.network.parameters():
             if not parameter.requires_grad:
@@ -106,7 +106,8 @@ class Stage:
             scale = factor if id(parameter) in heads else 1.0
             decay = self.recipe.weight_decay
             if parameter.ndim == 1:  # biases and normalisation layers
-                scale, decay = scale * double, 0.0
+                scale *= bias_factor
+                decay = decay if self.recipe.decay_biases else 0.0
             groups.setdefault((scale, decay), []).append(parameter)
         return [
             {"params": members, "lr": self.recipe.lr * scale, "weight_decay": decay}

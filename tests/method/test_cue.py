@@ -46,6 +46,7 @@ def test_background_rank(scenes_root, head, layer):
 
 
 def test_saliency_is_the_gradient_of_all_logits(scenes_root):
+    torch.manual_seed(0)
     stage = BackgroundCue(BackgroundCue.recipes["smoke"], resolve("scenes", scenes_root))
     network = stage.network.double().eval()
     # Zeros tie in the ReLU and in the pooling, no derivative there: most features are positive.
