@@ -1,13 +1,10 @@
 """Affinities of near pixels: how likely two lie in one object, by the boundaries between them."""
 
-import warnings
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-
-warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
 
 
 def displacements(radius: int) -> list[tuple[int, int]]:
@@ -71,40 +68,6 @@ def pairs(boundary: Tensor, radius: int) -> Iterator[tuple[tuple[int, int], Tens
         yield step, 1 - along.max(dim=0).values
 
 
-def affinity_matrix(boundary: Tensor, radius: int = 5, power: float = 10) -> Tensor:
-    """Affinities of all pairs of pixels.
-
-    Args:
-        boundary: boundary strength in [0, 1], (H, W).
-        radius: pixels; pairs at this distance or farther have affinity 0.
-        power: exponent of the affinities.
-
-    Returns:
-        Sparse (H W, H W), symmetric, 1 on the diagonal.
-
-    Source: Ahn et al., CVPR 2019 (IRN).
-    """
-    height, width = boundary.shape
-    own = torch.arange(height * width, device=boundary.device)
-    # Padded, every pixel of the image is a source; a pair that ends in the padding is left out.
-    margin = radius - 1
-    index = pad(own.view(height, width), (margin, margin, 0, margin), value=-1)
-    padded = pad(boundary, (margin, margin, 0, margin), value=1.0)
-    rows, columns, values = [own], [own], [boundary.new_ones(len(own))]
-    for step, affinity in pairs(padded[None], radius):
-        second = shift(index, step, radius).flatten()
-        inside = second >= 0
-        first, second = own[inside], second[inside]
-        value = affinity.flatten()[inside] ** power
-        rows += [first, second]
-        columns += [second, first]
-        values += [value, value]
-    cells = torch.stack((torch.cat(rows), torch.cat(columns)))
-    size = (len(own), len(own))
-    matrix = torch.sparse_coo_tensor(cells, torch.cat(values), size, check_invariants=False)
-    return matrix.coalesce()
-
-
 def random_walk(
     score: Tensor, boundary: Tensor, radius: int = 5, power: float = 10, doublings: int = 8
 ) -> Tensor:
@@ -113,7 +76,8 @@ def random_walk(
     Args:
         score: any scores >= 0, (K, H, W); scores on boundaries are reduced before the walk.
         boundary: boundary strength in [0, 1], (H, W).
-        radius, power: as of `affinity_matrix`.
+        radius: the steps of the walk are shorter than this, pixels.
+        power: exponent of the affinities.
         doublings: logarithm of the number of steps to base 2.
 
     Returns:
@@ -121,14 +85,24 @@ def random_walk(
         image by their common maximum.
 
     Source: Ahn et al., CVPR 2019 (IRN), `propagate_to_edge`: scores times (1 - boundary), then
-    times the transition matrix, whose columns sum to 1. Differs: one sparse product a step in
+    times the transition matrix, whose columns sum to 1. Differs: one step after the other in
     float64, which is faster than the dense power of the matrix and equal to its rounding.
     """
-    # In float32 the rounding of 256 products adds up to 1e-4.
-    matrix = affinity_matrix(boundary.double(), radius, power)
-    column_sum = torch.sparse.sum(matrix, dim=0).to_dense()[:, None]
-    matrix = matrix.to_sparse_csr()  # its products are seven times as fast
-    walker = (score * (1 - boundary)).double().flatten(1).T.contiguous()
+    # Padded by boundaries, every pixel of the image is a source, and none reaches the outside.
+    sides = (radius - 1, radius - 1, 0, radius - 1)
+    padded = pad(boundary.double(), sides, value=1.0)[None]
+    affinities = [(step, affinity**power) for step, affinity in pairs(padded, radius)]
+
+    def spread(x: Tensor) -> Tensor:
+        """Sum of each pixel and its neighbours, weighted by the affinities."""
+        total = x.clone()
+        for step, affinity in affinities:
+            shift(total, (0, 0), radius).addcmul_(affinity, shift(x, step, radius))
+            shift(total, step, radius).addcmul_(affinity, shift(x, (0, 0), radius))
+        return total
+
+    weight = spread(torch.ones_like(padded))
+    walker = pad((score * (1 - boundary)).double(), sides)
     for _ in range(2**doublings):
-        walker = (matrix @ walker) / column_sum
-    return walker.T.reshape(score.shape).to(score.dtype)
+        walker = spread(walker) / weight
+    return shift(walker, (0, 0), radius).to(score.dtype)
