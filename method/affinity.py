@@ -101,7 +101,7 @@ class Affinity(Pseudo):
 
     def losses(self, batch: dict, step: int) -> dict[str, Tensor]:
         boundary = self.boundary(batch["image"])
-        mask = shrink(batch["mask"], boundary.shape[-2:])
+        mask = shrink(batch["mask"], boundary.shape[-2:], "nearest-exact")  # as PIL's, in IRN
         share = {"foreground": 0.25, "background": 0.25, "different": 0.5}
         return {
             kind: share[kind] * loss / self.average(count.float()).clamp_min(1)

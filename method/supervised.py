@@ -97,9 +97,10 @@ class Pseudo(Stage):
         return torch.softmax(self.forward(image), dim=1)
 
 
-def shrink(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """Masks (N, H, W) at another size by taking the nearest value."""
-    return nn.functional.interpolate(mask[:, None].float(), size=size)[:, 0].long()
+def shrink(mask: Tensor, size: tuple[int, int], mode: str = "nearest") -> Tensor:
+    """Masks (N, H, W) at another size by taking a cell's first value, or with the mode
+    "nearest-exact" its middle one."""
+    return nn.functional.interpolate(mask[:, None].float(), size=size, mode=mode)[:, 0].long()
 
 
 def segment_loss(logit: Tensor, mask: Tensor, stage: Stage) -> Tensor:
