@@ -109,7 +109,7 @@ SMALL_RESNET50 = replace(SMALL_RESNET, stride=(2, 1, 2, 1, 1), dilation=(1, 1, 2
 class SEAM(Stage):
     """Class activation maps of two views that agree, from tags."""
 
-    can: ClassVar = frozenset({"predict", "cue", "export"})
+    can: ClassVar = frozenset({"predict", "cue"})
     recipes: ClassVar = with_smoke(
         {
             "paper": SEAMRecipe(),
