@@ -8,7 +8,9 @@ from typing import Literal
 from torch import nn
 
 from base import UserError
+from network.normalise import mean_colour
 from network.resnet import ResNetTrunk
+from network.trunk import TimmTrunk, load_timm
 from network.vgg import VGGTrunk
 from network.weight import Report, load_resnet, load_vgg
 from network.wide import WideTrunk, load_wide
@@ -46,6 +48,10 @@ class VGG16:
         """Copy `weights` into a network that holds the trunk; returns the report of keys."""
         return load_vgg(network, self.weights)
 
+    def fill(self) -> tuple[int, int, int]:
+        """R, G, B, 0..255, of what lies outside an image."""
+        return mean_colour(self.convention)
+
 
 @dataclass(frozen=True)
 class ResNet:
@@ -78,6 +84,10 @@ class ResNet:
     def load(self, network: nn.Module) -> Report:
         """Copy `weights` into a network that holds the trunk; returns the report of keys."""
         return load_resnet(network, self.weights)
+
+    def fill(self) -> tuple[int, int, int]:
+        """R, G, B, 0..255, of what lies outside an image."""
+        return mean_colour(self.convention)
 
 
 @dataclass(frozen=True)
@@ -112,8 +122,39 @@ class ResNet38d:
         """Copy `weights` into a network that holds the trunk; returns the report of keys."""
         return load_wide(network, self.weights)
 
+    def fill(self) -> tuple[int, int, int]:
+        """R, G, B, 0..255, of what lies outside an image."""
+        return mean_colour(self.convention)
 
-Backbone = VGG16 | ResNet | ResNet38d
+
+@dataclass(frozen=True)
+class Timm:
+    """Any network of timm that gives features of its stages."""
+
+    model: str = "tf_efficientnet_lite0"
+    """timm's name of the network."""
+    weights: str = "package"
+    """Start from: package (what an installed pip package contains), timm or torchvision (which
+    download), none, or the path of a state dict."""
+    output_stride: int = 16
+    """Stride of the last stage: 8, 16 or 32; the last stages are dilated for it."""
+    norm: bool = False
+    """Batch normalisation learns its statistics; without, it keeps those of the weights."""
+
+    def trunk(self, extra: int = 0) -> TimmTrunk:
+        """Build the trunk, without weights; `extra` channels of the image follow R, G, B."""
+        return TimmTrunk(self.model, self.output_stride, self.norm, extra)
+
+    def load(self, network: nn.Module) -> Report:
+        """Copy `weights` into a network that holds the trunk; returns the report of keys."""
+        return load_timm(network, self.weights)
+
+    def fill(self) -> tuple[int, int, int]:
+        """R, G, B, 0..255, of what lies outside an image."""
+        return (127, 127, 127) if self.weights == "package" else mean_colour("torchvision")
+
+
+Backbone = VGG16 | ResNet | ResNet38d | Timm
 """Any trunk."""
 
 # -- networks of the small and smoke recipes (ours): narrow, from scratch ----------------------

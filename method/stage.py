@@ -14,7 +14,6 @@ from base.recipe import Solver
 from base.tensor import resize
 from datalist.dataset import Images
 from datalist.spec import Spec
-from network.normalise import mean_colour
 from network.weight import Report
 
 
@@ -56,7 +55,7 @@ class Stage:
         data = self.recipe.data
         data.check()
         if data.fit == "crop":
-            fill = mean_colour(self.recipe.backbone.convention)
+            fill = self.recipe.backbone.fill()
             options = {
                 "mode": "crop",
                 "scale": data.scale,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from base import UserError
+from network.frozen import FrozenNorm
 from network.package import from_package, in_order
 from network.source import Source, digest, from_timm, from_torchvision, read_state
 from network.weight import Report
@@ -30,7 +30,7 @@ class Normalise(nn.Module):
         return (image.float() - self.mean) / self.std
 
 
-class TimmTrunk(nn.Module):
+class TimmTrunk(FrozenNorm):
     """The stages of a timm network.
 
     Args:
@@ -44,7 +44,7 @@ class TimmTrunk(nn.Module):
         extra: channels of the image after R, G, B; they reach the first convolution as they are.
 
     Attributes:
-        width: channels of each stage.
+        channels: channels of each stage.
         stride: stride of each stage, rising.
         normalise: mean and deviation of the network's pretrained configuration, or of the weights
             loaded into it.
@@ -60,7 +60,7 @@ class TimmTrunk(nn.Module):
         self.name, self.norm, self.extra = name, norm, extra
         self.network = build(name, output_stride, 3 + extra)
         info = self.network.feature_info
-        self.width, self.stride = tuple(info.channels()), tuple(info.reduction())
+        self.channels, self.stride = tuple(info.channels()), tuple(info.reduction())
         facts = self.network.pretrained_cfg or self.network.default_cfg
         mean, std = (tuple(255 * value for value in facts[key]) for key in ("mean", "std"))
         self.normalise = Normalise(mean, std)
@@ -88,22 +88,13 @@ class TimmTrunk(nn.Module):
                 f"timm's {self.name} has no stages (its features are all of stride "
                 f"{self.stride[-1]}): choose a network that has, such as resnet50"
             )
-        for feature, width, stride in zip(features, self.width, self.stride):
+        for feature, width, stride in zip(features, self.channels, self.stride):
             near = all(abs(n - size / stride) <= 1 for n, size in zip(feature.shape[2:], shape))
             if feature.shape[1] != width or not near:
                 raise UserError(
                     f"timm's {self.name} gives features {tuple(feature.shape)} where its "
                     f"description says {width} channels at stride {stride}: choose another network"
                 )
-
-    def train(self, mode: bool = True) -> TimmTrunk:
-        """Set the mode; frozen statistics stay frozen."""
-        super().train(mode)
-        if not self.norm:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
-        return self
 
     def level(self, stride: int) -> int:
         """Index of the last stage whose stride is at most `stride`, or of the first stage."""
@@ -115,7 +106,7 @@ class TimmTrunk(nn.Module):
         return red, green, blue
 
     def stages(self, image: Tensor) -> list[Tensor]:
-        """Features of every stage, (N, width[k], h, w), of RGB images 0..255, (N, 3 + extra, H, W).
+        """Features of every stage, (N, channels[k], h, w), of RGB images 0..255, (N, 3 + extra, H, W).
 
         Errors: UserError for images smaller than the largest stride.
         """
@@ -131,7 +122,7 @@ class TimmTrunk(nn.Module):
         return list(self.network(x))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Features of the last stage, (N, width[-1], h, w), of images as above."""
+        """Features of the last stage, (N, channels[-1], h, w), of images as above."""
         return self.stages(image)[-1]
 
 

@@ -47,7 +47,7 @@ def test_stages_are_as_described(name, output_stride, size):
     image = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
     features = trunk.stages(image)
     assert trunk.stride[-1] == output_stride and len(features) == len(trunk.stride)
-    for feature, width, stride in zip(features, trunk.width, trunk.stride):
+    for feature, width, stride in zip(features, trunk.channels, trunk.stride):
         assert feature.shape[:2] == (2, width)
         assert all(abs(n - side / stride) < 1 for n, side in zip(feature.shape[2:], size))
     assert torch.equal(trunk.eval()(image), trunk.stages(image)[-1])
@@ -186,7 +186,7 @@ def test_package_weights(lite):
     assert report.sha256 == "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
     assert report.missing == []
     assert {key.partition(".")[0] for key in report.unused} == {"conv_head", "bn2", "classifier"}
-    assert network.trunk.width == (16, 24, 40, 112, 320)
+    assert network.trunk.channels == (16, 24, 40, 112, 320)
     assert network.trunk.mean_colour() == (127, 127, 127)
 
 
