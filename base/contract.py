@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from base.recipe import Data, Solver
+from base.recipe import Data, Prediction, Solver
 
 Ability = Literal["predict", "cue", "export"]
 """predict: `Stage.predict` gives class scores; cue: `Stage.cues` gives localization cues; export:
@@ -64,6 +64,9 @@ class Recipe(Protocol):
 
     @property
     def solver(self) -> Solver: ...
+
+    @property
+    def prediction(self) -> Prediction: ...
 
 
 class Stage(Protocol):

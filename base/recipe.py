@@ -1,4 +1,4 @@
-"""What every recipe holds, and the loop and the predictor read: data and solver."""
+"""What every recipe holds, and the loop and the predictor read: data, solver and prediction."""
 
 from __future__ import annotations
 
@@ -102,3 +102,17 @@ class Solver:
         if self.epochs is None:
             raise UserError("the recipe has no length: give --steps or --epochs")
         return max(1, round(self.epochs * num_images / self.batch))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """How test.py predicts by default."""
+
+    test_scales: tuple[float, ...] = (1.0,)
+    """Sizes relative to the input size; scores are averaged."""
+    test_mirror: bool = False
+    """Average with the prediction on the mirrored image."""
+    test_crf: str = ""
+    """Preset of the dense CRF, widths in pixels of the image; empty: none."""
+    test_crf_scale: float = 1.0
+    """Divides the CRF's widths."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from base.contract import Context
-from base.recipe import Data, Flat, Solver
+from base.recipe import Data, Flat, Prediction, Solver
 from base.tensor import resize
 from datalist.dataset import Images
 from loss.affinity import affinity_terms
@@ -56,6 +56,7 @@ class AffinityRecipe:
     backbone: Flat[Backbone] = ResNet(norm=False)
     head: Flat[BoundaryHead] = BoundaryHead()
     masks: Flat[PseudoMasks] = PseudoMasks()
+    prediction: Flat[Prediction] = Prediction()
 
 
 SMALL = AffinityRecipe(

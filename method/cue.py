@@ -17,7 +17,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from base.contract import Context
-from base.recipe import Data, Flat, Solver
+from base.recipe import Data, Flat, Prediction, Solver
 from datalist.dataset import Images
 from method.backbone import SMALL_RESNET, SMALL_VGG16, VGG16, Backbone, ResNet, refuse
 from method.sec import SMALL_DATA, SMALL_SOLVER
@@ -66,6 +66,7 @@ class ForegroundCueRecipe:
     solver: Flat[Solver] = SOLVER
     backbone: Flat[Backbone] = VGG16(pool=(2, 2, 2, 0, 0), dilation=(1,) * 5)
     head: Flat[ForegroundCueHead] = ForegroundCueHead()
+    prediction: Flat[Prediction] = Prediction()
 
 
 FOREGROUND = ForegroundCueRecipe()
@@ -157,6 +158,7 @@ class BackgroundCueRecipe:
     solver: Flat[Solver] = SOLVER
     backbone: Flat[Backbone] = VGG16(pool=(2,) * 5, window=2, dilation=(1,) * 5)
     head: Flat[BackgroundCueHead] = BackgroundCueHead()
+    prediction: Flat[Prediction] = Prediction()
 
 
 BACKGROUND = BackgroundCueRecipe()

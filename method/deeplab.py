@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 
 from base.contract import Context
-from base.recipe import Data, Flat, Solver
+from base.recipe import Data, Flat, Prediction, Solver
 from base.tensor import resize
 from datalist.dataset import Images
 from method.backbone import SMALL_RESNET, Backbone, ResNet, refuse
-from method.refinement import TestCRF
 from method.sec import SMALL_DATA, SMALL_SOLVER, softmax_score
 from method.smoke import with_smoke
 from method.stage import Stage, each_view, mean_score
@@ -26,6 +25,10 @@ from network.deeplabv3 import DeepLabV3Plus
 
 DHR_SOLVER = Solver(batch=16, lr=1e-3, weight_decay=4e-5, policy="poly")
 """Solver of the authors' next paper (shjo-april/DHR) [inferred for this one]."""
+
+
+RECURSEED_TEST = Prediction((1.0, 0.5, 1.5, 2.0), True, "deeplab")
+"""Scales, mirror and CRF of the released RecurSeed inference."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,11 @@ class DeepLabRecipe:
     backbone: Flat[Backbone] = ResNet(blocks=(3, 4, 23, 3))
     head: Flat[DecoderHead] = DecoderHead(low=48)
     masks: Flat[PseudoMasks] = PseudoMasks()
-    test_crf: Flat[TestCRF] = TestCRF("deeplab")
+    prediction: Flat[Prediction] = RECURSEED_TEST
 
 
 SMALL_HEAD = DecoderHead(low=24, hidden=48, rates=(2, 4, 6), dropout=0.1)
-SMALL_CRF = TestCRF("deeplab", test_crf_scale=4.0)
+SMALL_PREDICTION = Prediction((0.75, 1.0, 1.25), True, "deeplab", 4.0)
 
 
 class DeepLab(Stage):
@@ -75,7 +78,7 @@ class DeepLab(Stage):
                 solver=replace(SMALL_SOLVER, steps=500),
                 backbone=SMALL_RESNET,
                 head=SMALL_HEAD,
-                test_crf=SMALL_CRF,
+                prediction=SMALL_PREDICTION,
             ),
         }
     )

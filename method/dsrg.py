@@ -21,13 +21,14 @@ from torch import Tensor, nn
 
 from base import IGNORE
 from base.contract import Context
-from base.recipe import Data, Flat, Solver
+from base.recipe import Data, Flat, Prediction, Solver
 from datalist.dataset import Images
 from loss import balanced_seed_loss, constrain_loss, floor_softmax
 from method.backbone import SMALL_VGG16, VGG16, Backbone, ResNet, refuse
-from method.refinement import Refinement, TestCRF, TrainCRF
+from method.refinement import Refinement, TrainCRF
 from method.sec import (
     RESNET50_AT_8,
+    SEC_TEST,
     SMALL_DATA,
     SMALL_RESNET50,
     SMALL_SOLVER,
@@ -46,6 +47,9 @@ from method.supervised import (
 )
 from network.deeplabv2 import RATES, ResNetPyramid, VGGPyramid
 from refine import grow_seeds
+
+DSRG_TEST = replace(SEC_TEST, test_scales=(0.75, 1.0, 1.25))
+"""test-ms.py (241, 321 and 401 pixels) and test-ms-f.py."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class DSRGRecipe:
     head: Flat[PyramidHead] = PyramidHead()
     dsrg: Flat[DSRGLosses] = DSRGLosses()
     train_crf: Flat[TrainCRF] = TrainCRF(crf_input="score")
-    test_crf: Flat[TestCRF] = TestCRF()
+    prediction: Flat[Prediction] = DSRG_TEST
 
 
 PAPER = DSRGRecipe()
@@ -99,7 +103,7 @@ SMALL = DSRGRecipe(
     solver=SMALL_SOLVER,
     backbone=SMALL_VGG16,
     head=PyramidHead(hidden=64, rates=(3, 6, 9, 12), dropout=0.1),
-    test_crf=TestCRF(test_crf_scale=4.0),
+    prediction=replace(DSRG_TEST, test_crf_scale=4.0),
 )
 
 
@@ -177,7 +181,7 @@ class RetrainRecipe:
     backbone: Flat[Backbone] = VGG16()
     head: Flat[PyramidHead] = PyramidHead()
     masks: Flat[PseudoMasks] = PseudoMasks()
-    test_crf: Flat[TestCRF] = TestCRF()
+    prediction: Flat[Prediction] = DSRG_TEST
 
 
 # Objects of `scenes` on three test scales: a network from scratch must have seen them so.
@@ -186,7 +190,7 @@ SMALL_RETRAIN = RetrainRecipe(
     solver=replace(SMALL_SOLVER, steps=800),
     backbone=SMALL.backbone,
     head=SMALL.head,
-    test_crf=SMALL.test_crf,
+    prediction=SMALL.prediction,
 )
 
 

@@ -22,13 +22,12 @@ from torch import Tensor
 
 from base import IGNORE, UserError
 from base.contract import Context, channels_last
-from base.recipe import Data, Flat, Solver
+from base.recipe import Data, Flat, Prediction, Solver
 from base.tensor import over_peak, resize
 from datalist.dataset import Images
 from loss.dice import dice_loss
 from method.backbone import Backbone, ResNet, ResNet38d
 from method.deeplab import DecoderHead
-from method.refinement import TestCRF
 from method.seam import (
     LOCALISER_DATA,
     RESNET50,
@@ -95,7 +94,7 @@ class SegmenterRecipe:
     decoder: DecoderHead = DecoderHead(low=48)
     prompting: Flat[Prompting] = Prompting()
     training: Flat[SegmenterTraining] = SegmenterTraining()
-    test_crf: Flat[TestCRF] = TestCRF("deeplab")
+    prediction: Flat[Prediction] = Prediction(test_crf="deeplab")
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ class ResegmentRecipe:
     decoder: DecoderHead = SegmenterRecipe.decoder
     prompting: Flat[Prompting] = Prompting()
     trained: Flat[Trained] = Trained()
-    test_crf: Flat[TestCRF] = TestCRF("deeplab")
+    prediction: Flat[Prediction] = Prediction(test_crf="deeplab")
 
 
 SMALL_SEGMENTER = SegmenterRecipe(
@@ -144,7 +143,7 @@ SMALL_SEGMENTER = SegmenterRecipe(
     # A segmenter from scratch loses some points with each further pass.
     prompting=Prompting(passes=1),
     training=SegmenterTraining(pairs=8),
-    test_crf=TestCRF("deeplab", test_crf_scale=4.0),
+    prediction=Prediction(test_crf="deeplab", test_crf_scale=4.0),
 )
 SMALL_RESEGMENT = ResegmentRecipe(
     data=SMALL_LOCALISER_DATA,
@@ -155,7 +154,7 @@ SMALL_RESEGMENT = ResegmentRecipe(
     segmenter=SMALL_SEGMENTER.segmenter,
     decoder=SMALL_SEGMENTER.decoder,
     prompting=SMALL_SEGMENTER.prompting,
-    test_crf=SMALL_SEGMENTER.test_crf,
+    prediction=SMALL_SEGMENTER.prediction,
 )
 
 

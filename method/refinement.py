@@ -1,4 +1,4 @@
-"""The dense CRF in a recipe: at test, and as the target of a loss in training."""
+"""The dense CRF as the target of a loss."""
 
 from __future__ import annotations
 
@@ -14,20 +14,6 @@ import densecrf
 from base.contract import Context
 from base.tensor import resize
 from densecrf import torch as crf_torch
-
-
-@dataclass(frozen=True)
-class TestCRF:
-    """The dense CRF at test."""
-
-    test_crf: str = "sec-test"
-    """CRF preset at test, widths in pixels of the image (SEC's krahenbuhl2013 wrapper)."""
-    test_crf_scale: float = 1.0
-    """Divides the CRF's widths at test (SEC's deploy/demo.py)."""
-
-    def preset(self) -> densecrf.Preset:
-        """Kernels and number of iterations."""
-        return densecrf.preset(self.test_crf, scale=self.test_crf_scale)
 
 
 @dataclass(frozen=True)

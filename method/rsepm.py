@@ -20,12 +20,11 @@ from torch import Tensor, nn
 
 from base import IGNORE
 from base.contract import Context
-from base.recipe import Data, Flat, Solver
+from base.recipe import Data, Flat, Prediction, Solver
 from base.tensor import over_peak, resize
 from datalist.dataset import Images
 from method.backbone import SMALL_RESNET, Backbone, ResNet, refuse
-from method.deeplab import DHR_SOLVER, SMALL_CRF, SMALL_HEAD, DecoderHead
-from method.refinement import TestCRF
+from method.deeplab import DHR_SOLVER, RECURSEED_TEST, SMALL_HEAD, SMALL_PREDICTION, DecoderHead
 from method.sec import SMALL_DATA, SMALL_SOLVER
 from method.smoke import with_smoke
 from method.stage import Stage, each_view, mean_score
@@ -126,7 +125,7 @@ class RSEPMRecipe:
     recursion: Flat[Recursion] = Recursion()
     mixing: Flat[Mixing] = Mixing()
     inference: Flat[Inference] = Inference()
-    test_crf: Flat[TestCRF] = TestCRF("deeplab")
+    prediction: Flat[Prediction] = RECURSEED_TEST
 
 
 SMALL = RSEPMRecipe(
@@ -137,7 +136,7 @@ SMALL = RSEPMRecipe(
     average=Average(0.98, 50.0),
     recursion=Recursion(recursion_epoch=3, levels=(4, 5), refine=2, refine_dilations=(1, 2, 4)),
     mixing=Mixing(mix_epoch=5),
-    test_crf=SMALL_CRF,
+    prediction=SMALL_PREDICTION,
 )
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from base.contract import Context
-from base.recipe import Data, Flat, Solver
+from base.recipe import Data, Flat, Prediction, Solver
 from base.tensor import over_peak, resize
 from datalist.dataset import Images
 from loss.seam import cross_equivariance_loss, equivariance_loss, rvmin_loss, tag_loss
@@ -90,6 +90,7 @@ class SEAMRecipe:
     head: Flat[CorrelationHead] = CorrelationHead()
     seam: Flat[SEAMLosses] = SEAMLosses()
     cut: Flat[CueCut] = CueCut()
+    prediction: Flat[Prediction] = Prediction()
 
 
 RESNET50 = ResNet(norm=False)

@@ -17,17 +17,19 @@ from torch import Tensor, nn
 
 from base import UserError
 from base.contract import Context
-from base.recipe import Data, Flat, Solver
+from base.recipe import Data, Flat, Prediction, Solver
 from datalist.cue import CueFile
 from datalist.dataset import Images
 from loss import constrain_loss, decay_for, expand_loss, floor_softmax, seed_loss
 from method.backbone import SMALL_RESNET, SMALL_VGG16, VGG16, Backbone, ResNet, refuse
-from method.refinement import Refinement, TestCRF, TrainCRF
+from method.refinement import Refinement, TrainCRF
 from method.smoke import with_smoke
 from method.stage import Stage, each_view, mean_score
 from network.resnet import ResNetFOV
 from network.vgg import LargeFOV
 
+SEC_TEST = Prediction(test_crf="sec-test")
+"""SEC's krahenbuhl2013 wrapper and deploy/demo.py."""
 SMALL_DATA = Data(size=(80, 80), mirror=True)
 SMALL_SOLVER = Solver(
     steps=400, batch=16, optimizer="adamw", lr=2e-3, head_factor=1.0, bias_factor=1.0,
@@ -81,7 +83,7 @@ class SECRecipe:
     head: Flat[LargeFOVHead] = LargeFOVHead()
     sec: Flat[SECLosses] = SECLosses()
     train_crf: Flat[TrainCRF] = TrainCRF()
-    test_crf: Flat[TestCRF] = TestCRF()
+    prediction: Flat[Prediction] = SEC_TEST
 
 
 PAPER = SECRecipe()
@@ -89,7 +91,7 @@ MXNET = replace(
     PAPER,
     data=Data(size=(320, 320), mirror=True),
     head=LargeFOVHead(dropout=0.0),
-    test_crf=TestCRF("sec-mxnet"),
+    prediction=Prediction(test_mirror=True, test_crf="sec-mxnet"),
 )
 """ascust/SEC-MXNet on VGG16 (cores/config.py)."""
 RESNET50_AT_8 = ResNet(stride=(2, 2, 2, 1, 1), dilation=(1, 1, 2, 4), norm=False)
@@ -99,7 +101,7 @@ SMALL = SECRecipe(
     solver=SMALL_SOLVER,
     backbone=SMALL_VGG16,
     head=LargeFOVHead(hidden=128, rate=6, dropout=0.1),
-    test_crf=TestCRF(test_crf_scale=4.0),
+    prediction=replace(SEC_TEST, test_crf_scale=4.0),
 )
 SMALL_RESNET50 = replace(SMALL_RESNET, dilation=(1, 1, 2, 4))
 

@@ -38,8 +38,9 @@ class Stage:
         self.recipe = recipe
         self.spec = spec
         self.network = network
-        if hasattr(recipe, "test_crf"):
-            self.crf = recipe.test_crf.preset()
+        prediction = recipe.prediction
+        if prediction.test_crf:
+            self.crf = densecrf.preset(prediction.test_crf, scale=prediction.test_crf_scale)
 
     @property
     def num_classes(self) -> int:

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from base import IGNORE, UserError
 from base.contract import Context
-from base.recipe import Data, Flat, Solver
+from base.recipe import Data, Flat, Prediction, Solver
 from datalist.dataset import Images
 from method.backbone import VGG16, Backbone
-from method.refinement import TestCRF
 from method.sec import (
     MXNET,
     RESNET50_AT_8,
+    SEC_TEST,
     SMALL,
     SMALL_RESNET50,
     LargeFOVHead,
@@ -45,11 +45,11 @@ class SupervisedRecipe:
     backbone: Flat[Backbone] = VGG16()
     head: Flat[LargeFOVHead] = LargeFOVHead()
     masks: Flat[Masks] = Masks()
-    test_crf: Flat[TestCRF] = TestCRF()
+    prediction: Flat[Prediction] = SEC_TEST
 
 
 SMALL_SUPERVISED = SupervisedRecipe(
-    SMALL.data, SMALL.solver, SMALL.backbone, SMALL.head, test_crf=SMALL.test_crf
+    SMALL.data, SMALL.solver, SMALL.backbone, SMALL.head, prediction=SMALL.prediction
 )
 
 
@@ -59,12 +59,12 @@ class Supervised(Stage):
     recipes: ClassVar = with_smoke(
         {
             "paper": SupervisedRecipe(),
-            "mxnet": SupervisedRecipe(MXNET.data, head=MXNET.head, test_crf=MXNET.test_crf),
+            "mxnet": SupervisedRecipe(MXNET.data, head=MXNET.head, prediction=MXNET.prediction),
             "paper-resnet50": SupervisedRecipe(
                 MXNET.data,
                 backbone=RESNET50_AT_8,
                 head=LargeFOVHead(hidden=512),
-                test_crf=MXNET.test_crf,
+                prediction=MXNET.prediction,
             ),
             "small": SMALL_SUPERVISED,
             "small-resnet50": replace(SMALL_SUPERVISED, backbone=SMALL_RESNET50),

@@ -106,7 +106,7 @@ class TimmTrunk(FrozenNorm):
         return red, green, blue
 
     def stages(self, image: Tensor) -> list[Tensor]:
-        """Features of every stage, (N, channels[k], h, w), of RGB images 0..255, (N, 3 + extra, H, W).
+        """Features of every stage, (N, channels[k], h, w), of images (N, 3 + extra, H, W).
 
         Errors: UserError for images smaller than the largest stride.
         """

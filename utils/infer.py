@@ -57,8 +57,9 @@ class Predict:
     """Pixels; pictures of --image with a longer side are shrunk to it. 0: never."""
     save: tuple[Kind, ...] = ("label",)
     """label: palette PNGs; score: class scores; overlay: image | prediction | truth; cue."""
-    scales: tuple[float, ...] = (1.0,)
-    """Sizes relative to the recipe's (or to the image's own); scores are averaged."""
+    scales: tuple[float, ...] | None = None
+    """Sizes relative to the recipe's (or to the image's own); scores are averaged. None: scales
+    and mirror image as the recipe says."""
     mirror: bool = False
     """Average with the prediction on the mirrored image."""
     crf: bool = False
@@ -212,7 +213,7 @@ def check(stage: Stage, predict: Predict) -> None:
         raise UserError("this stage makes no cues: give --save label, score or overlay")
     if predict.crf and stage.crf is None:
         raise UserError("this stage has no CRF at test: leave --crf out")
-    if not predict.scales or min(predict.scales) <= 0:
+    if predict.scales is not None and (not predict.scales or min(predict.scales) <= 0):
         raise UserError("--scales needs numbers above 0")
 
 
@@ -248,8 +249,9 @@ def run_network(
     """
     tags = torch.stack([s["tag"] for s in samples]).to(device) if "tag" in samples[0] else None
     base = stage.recipe.data.input_size(tuple(samples[0]["image"].shape[-2:]))
+    prediction = stage.recipe.prediction
     images = []
-    for scale in predict.scales:
+    for scale in predict.scales or prediction.test_scales:
         size = [max(1, round(side * scale)) for side in base]
         # Not rounded to grey levels: an exported program resizes alike.
         resized = [resize(s["image"][None].to(device).float(), size) for s in samples]
@@ -257,7 +259,8 @@ def run_network(
     cue = stage.cues(images[0], tags).cpu().numpy() if "cue" in predict.save else None
     score = None
     if set(predict.save) != {"cue"}:
-        score = stage.predict(images, tags, predict.mirror).float().cpu().numpy()
+        mirror = predict.mirror or (predict.scales is None and prediction.test_mirror)
+        score = stage.predict(images, tags, mirror).float().cpu().numpy()
     return [
         (s, None if score is None else score[k], None if cue is None else cue[k])
         for k, s in enumerate(samples)
