@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import tyro
@@ -102,6 +102,13 @@ class Solver:
         if self.epochs is None:
             raise UserError("the recipe has no length: give --steps or --epochs")
         return max(1, round(self.epochs * num_images / self.batch))
+
+    def scaled(self, factor: float) -> Solver:
+        """The same number of passes over `factor` times as many images."""
+        if self.steps is None:
+            return self
+        steps, every = round(self.steps * factor), round(self.decay_every * factor)
+        return replace(self, steps=steps, decay_every=every)
 
 
 @dataclass(frozen=True)

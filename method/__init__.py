@@ -71,4 +71,7 @@ def choose_recipe(name: str, recipe: str, backbone: str, dataset: str) -> tuple[
         flags = f"--recipe {recipe}" + (f" --backbone {backbone}" if backbone else "")
         raise UserError(f"{name} has no {flags}; its recipes are {', '.join(recipes)}")
     value = recipes[chosen]
+    if dataset == "coco" and recipe in ("paper", "mxnet"):
+        # Lengths in steps are those of VOC's 10,582 images; COCO 2014 has 82,081.
+        value = replace(value, solver=value.solver.scaled(82081 / 10582))
     return chosen, replace(value, data=replace(value.data, dataset=dataset))

@@ -51,8 +51,10 @@ class AffinityRecipe:
     """ResNet-50 with frozen weights; sources are jiwoon-ahn/irn where not said."""
 
     data: Flat[Data] = Data(size=(512, 512), fit="crop", scale=(0.5, 1.5), mirror=True)
-    # 3 epochs of train_aug; the new layers' factor of 10 makes the rate 0.1, as released.
-    solver: Flat[Solver] = Solver(steps=990, batch=32, lr=1e-2, weight_decay=1e-4, policy="poly")
+    # The new layers' factor of 10 makes the rate 0.1, as released.
+    solver: Flat[Solver] = Solver(
+        steps=None, epochs=3, batch=32, lr=1e-2, weight_decay=1e-4, policy="poly"
+    )
     backbone: Flat[Backbone] = ResNet(norm=False)
     head: Flat[BoundaryHead] = BoundaryHead()
     masks: Flat[PseudoMasks] = PseudoMasks()

@@ -23,7 +23,7 @@ from method.stage import Stage, each_view, mean_score
 from method.supervised import PseudoMasks, load_start, mask_panels, pseudo_images, segment_loss
 from network.deeplabv3 import DeepLabV3Plus
 
-DHR_SOLVER = Solver(batch=16, lr=1e-3, weight_decay=4e-5, policy="poly")
+DHR_SOLVER = Solver(steps=None, epochs=100, batch=16, lr=1e-3, weight_decay=4e-5, policy="poly")
 """Solver of the authors' next paper (shjo-april/DHR) [inferred for this one]."""
 
 
@@ -52,7 +52,7 @@ class DeepLabRecipe:
     DeepLab's."""
 
     data: Flat[Data] = Data(size=(512, 512), fit="crop", scale=(0.5, 2.0), mirror=True)
-    solver: Flat[Solver] = replace(DHR_SOLVER, steps=33000)  # 50 epochs of train_aug, ours
+    solver: Flat[Solver] = replace(DHR_SOLVER, epochs=50)  # 50 epochs: ours
     backbone: Flat[Backbone] = ResNet(blocks=(3, 4, 23, 3))
     head: Flat[DecoderHead] = DecoderHead(low=48)
     masks: Flat[PseudoMasks] = PseudoMasks()

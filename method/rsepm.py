@@ -118,7 +118,7 @@ class RSEPMRecipe:
     data: Flat[Data] = Data(
         size=(512, 512), fit="crop", long=(320, 640), jitter=(0.3, 0.3, 0.3, 0.1), mirror=True
     )
-    solver: Flat[Solver] = replace(DHR_SOLVER, steps=66100)  # 100 epochs of train_aug
+    solver: Flat[Solver] = DHR_SOLVER
     backbone: Flat[Backbone] = ResNet()
     head: Flat[DecoderHead] = DecoderHead()
     average: Flat[Average] = Average()

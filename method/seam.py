@@ -83,9 +83,11 @@ class SEAMRecipe:
     """SEAM as released: train_SEAM.py and its command line."""
 
     data: Flat[Data] = LOCALISER_DATA
-    # 8 epochs of VOC. The released optimiser gets the weight decay in the place of the momentum:
+    # The released optimiser gets the weight decay in the place of the momentum:
     # 5e-4, next to none.
-    solver: Flat[Solver] = Solver(steps=10582, batch=8, lr=0.01, momentum=0.0, policy="poly")
+    solver: Flat[Solver] = Solver(
+        steps=None, epochs=8, batch=8, lr=0.01, momentum=0.0, policy="poly"
+    )
     backbone: Flat[Backbone] = ResNet38d()
     head: Flat[CorrelationHead] = CorrelationHead()
     seam: Flat[SEAMLosses] = SEAMLosses()
