@@ -23,6 +23,7 @@ from base import IGNORE, UserError, entry
 from datalist.image import read_image
 from datalist.spec import resolve
 from method.restore import restore
+from refine import irn_labels, refine_labels
 from utils import checkpoint
 from utils.distributed import choose_device
 from utils.infer import cores, refine
@@ -44,7 +45,8 @@ class Flags:
     gamma: float = 2.0
     """The background scores (1 - the best class)^gamma."""
     threshold: tuple[float, ...] = ()
-    """Constant background scores instead; with two, pixels on which they disagree are ignored."""
+    """Constant background scores instead; two give IRN's sure labels (0.3 0.05), where a pixel is
+    ignored that the first calls background and the second does not. Their CRF runs on labels."""
     affinity: Path | None = None
     """Checkpoint of train.py affinity: let the seeds walk first."""
     device: str = "auto"
@@ -62,21 +64,22 @@ class Flags:
 def masks(seed: np.ndarray, image: np.ndarray, flags: Flags) -> np.ndarray:
     """Class channels, 0 for background, of seeds (k, H, W) in [0, 1]; `IGNORE` where unsure.
 
-    Source: convert_seed_to_pseudo_masks.py of the released RecurSeed code; two thresholds as in
-    jiwoon-ahn/irn.
+    Source: convert_seed_to_pseudo_masks.py of the released RecurSeed code; two thresholds:
+    step/cam_to_ir_label.py of jiwoon-ahn/irn.
     """
     best = seed.max(0, initial=0)
     rivals = [np.full_like(best, t) for t in flags.threshold] or [(1 - best) ** flags.gamma]
-    found = []
-    for background in rivals:
-        score = np.concatenate([background[None], seed])
-        if flags.crf and len(seed):
-            preset = densecrf.preset(flags.preset, scale=flags.crf_scale)
-            score = refine(score, image, preset)
-        found.append(score.argmax(0))
-    if len(found) == 2:
-        return np.where(found[0] == found[1], found[0], IGNORE)
-    return found[0]
+    scores = [np.concatenate([background[None], seed]) for background in rivals]
+    if len(scores) == 2:
+        labels = [score.argmax(0) for score in scores]
+        if flags.crf:
+            classes, scale = len(seed) + 1, flags.crf_scale
+            labels = [refine_labels(label, image, classes, scale=scale) for label in labels]
+        return irn_labels(*labels)
+    if flags.crf and len(seed):
+        preset = densecrf.preset(flags.preset, scale=flags.crf_scale)
+        return refine(scores[0], image, preset).argmax(0)
+    return scores[0].argmax(0)
 
 
 def convert(name: str, flags: Flags, spec, walk) -> None:
