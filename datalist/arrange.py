@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from typing import Annotated, Literal
 import tyro
 
 from base import UserError, entry
+from datalist.archive import new_folder
 from datalist.check import inspect
 from datalist.names import NAMES_FILE, NameIndex, make_id, write_names
 from datalist.spec import SUFFIXES, plain, read_classes, read_ids, resolve
@@ -129,9 +129,7 @@ def write_folder(
     classes: tuple[str, ...],
 ) -> None:
     """Write pictures, classes.txt, tags.csv, names.csv and the list train.txt."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
+    with new_folder(out) as part:
         for folder in ("JPEGImages", "ImageSets/Segmentation"):
             (part / folder).mkdir(parents=True)
         for name, picture in pictures.items():
@@ -143,12 +141,6 @@ def write_folder(
         files = {name: pictures[name].file.relative_to(source).as_posix() for name in tags}
         write_names(part / NAMES_FILE, files)
         read_classes(part / "classes.txt")
-        part.chmod(0o755)  # mkdtemp makes folders that only their owner may read
-        os.replace(part, out)
-    except UserError as error:
-        raise UserError(str(error).replace(str(part), str(out))) from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def find_pictures(source: Path) -> tuple[list[Path], list[str]]:
