@@ -147,11 +147,16 @@ def read_xml(path: Path, limit: int) -> Element:
         raise UserError(f"{path} is not readable XML: {error}.") from None
 
 
-def from_text(path: Path, classes: Sequence[str]) -> Tags:
+def from_text(path: Path, classes: Sequence[str], faults: list[str] | None = None) -> Tags:
     """Read `tags.csv` (`ID,TAG;TAG`) or `tags.txt` (`ID TAG TAG`).
 
-    Errors: UserError naming the line of an id that is no plain file name or comes twice, or of
-    an unknown class; or where there is no line.
+    Args:
+        path: the file.
+        classes: class names, background first.
+        faults: takes a sentence for each wrong line, which is then left out.
+
+    Errors: UserError where there is no line; without `faults` also naming the line of an id that
+    is no plain file name or comes twice, or of an unknown class.
     """
     lines = read_text(path).splitlines()
     try:
@@ -169,11 +174,14 @@ def from_text(path: Path, classes: Sequence[str]) -> Tags:
         where = f"{path}, line {number}"
         try:
             name = safe_id(stem(row[0].strip()))
+            if name in tags:
+                raise UserError(f"image '{name}' has a line already.")
+            words = [tag for field in row[1:] for tag in tags_of(field, True, known)]
+            tags[name] = indices(words, classes)
         except UserError as error:
-            raise UserError(f"{where}: {error}") from None
-        if name in tags:
-            raise UserError(f"{where}: image '{name}' has a line already.")
-        tags[name] = indices([t for x in row[1:] for t in tags_of(x, True, known)], classes, where)
+            if faults is None:
+                raise UserError(f"{where}: {error}") from None
+            faults.append(f"{where}: {error}")
     if not tags:
         raise UserError(f"{path} holds no tags: write ID,TAG;TAG one image a line.")
     return tags
@@ -283,10 +291,10 @@ def image_id(file_name: str) -> str:
     return safe_id(file_name if ".." in split or not split else stem(split[-1]))
 
 
-def indices(names: Iterable[str], classes: Sequence[str], where: str) -> tuple[int, ...]:
+def indices(names: Iterable[str], classes: Sequence[str], where: str = "") -> tuple[int, ...]:
     """Indices of class names, ascending, each once, without background.
 
-    Errors: UserError, beginning with `where`, for a name that is none of the classes.
+    Errors: UserError, beginning with `where` if given, for a name that is none of the classes.
     """
     known = {plain(name): number for number, name in enumerate(classes)}
     numbers = set()
@@ -294,7 +302,8 @@ def indices(names: Iterable[str], classes: Sequence[str], where: str) -> tuple[i
         number = known.get(plain(name))
         if number is None:
             some = ", ".join(classes[1:9]) + (", ..." if len(classes) > 9 else "")
-            raise UserError(f"{where}: {name[:80]!r} is not one of the classes ({some}).")
+            prefix = f"{where}: " if where else ""
+            raise UserError(f"{prefix}{name[:80]!r} is not one of the classes ({some}).")
         if number:
             numbers.add(number)
     return tuple(sorted(numbers))
