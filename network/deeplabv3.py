@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from base.tensor import resize
-from network.resnet import ResNetTrunk
 
 
 class Decoder(nn.Module):
@@ -63,14 +62,14 @@ class Decoder(nn.Module):
 
 
 class DeepLabV3Plus(nn.Module):
-    """Segmentation network: ResNet trunk and decoder, logits at the first stage's size.
+    """Segmentation network: trunk and decoder, logits at the first stage's size.
 
     Args:
+        trunk: features; its first convolution sees 3 + `extra` channels.
         num_outputs: channels of the logits; classes with background, or 1 for a single mask.
         low, hidden, rates, dropout, kernel, bias, align_corners: as of `Decoder`.
         extra: channels of the image after R, G, B, in [0, 1]: a map that says what to segment. The
             pyramid sees it too, resized bilinearly with aligned corners to its grid.
-        trunk: arguments of `ResNetTrunk`.
 
     Source: Chen et al., ECCV 2018; the extra channels: wjlbnw/SegmentationFromLocalization.
     """
@@ -79,6 +78,7 @@ class DeepLabV3Plus(nn.Module):
 
     def __init__(
         self,
+        trunk: nn.Module,
         num_outputs: int,
         low: int = 48,
         hidden: int = 256,
@@ -88,12 +88,11 @@ class DeepLabV3Plus(nn.Module):
         bias: bool = True,
         align_corners: bool = False,
         extra: int = 0,
-        **trunk,
     ):
         super().__init__()
-        self.trunk = ResNetTrunk(extra=extra, **trunk)
+        self.trunk = trunk
         self.decoder = Decoder(
-            self.trunk.width[-1] + extra, self.trunk.width[1], num_outputs, low, hidden, rates,
+            trunk.channels[-1] + extra, trunk.channels[1], num_outputs, low, hidden, rates,
             dropout, kernel, bias, align_corners,
         )  # fmt: skip
 

@@ -4,24 +4,19 @@ import torch
 from torch import Tensor, nn
 
 from base.tensor import over_peak, resize
-from network.resnet import ResNetTrunk
-from network.vgg import Trunk, fully_connected, new_layer_std
-from network.wide import WideTrunk
-
-TRUNK = {"vgg16": Trunk, "resnet38d": WideTrunk, "resnet50": ResNetTrunk}
+from network.vgg import fully_connected, new_layer_std
 
 
 class SEAMNet(nn.Module):
     """Classifier without fully connected layers, with a pixel correlation module (PCM) beside it.
 
     Args:
+        trunk: features; the last three stages are used.
         num_tags: foreground classes.
-        backbone: a key of `TRUNK`.
         reduced: channels that the two middle features are brought to (published: 64 and 128).
         dropout: probability of dropping whole channels before the classifier.
         background: whether the refined maps begin with one of the background (SEAM); without,
             they are of the classes alone (wjlbnw/SegmentationFromLocalization).
-        trunk: arguments of the backbone's class.
 
     Source: Wang et al., CVPR 2020 (SEAM), layer names of the released code. Differs: the published
     classifier has an output for the background that nothing trains; maps stay on the trunk's grid.
@@ -31,18 +26,15 @@ class SEAMNet(nn.Module):
 
     def __init__(
         self,
+        trunk: nn.Module,
         num_tags: int,
-        backbone: str = "resnet38d",
         reduced: tuple[int, int] = (64, 128),
         dropout: float = 0.5,
         background: bool = True,
-        **trunk,
     ):
         super().__init__()
-        if backbone == "resnet38d":
-            trunk["dropout"] = dropout
-        self.trunk = TRUNK[backbone](**trunk)
-        low, middle, high = self.trunk.width[-3:]
+        self.trunk = trunk
+        low, middle, high = trunk.channels[-3:]
         std = new_layer_std(self.trunk.norm)
         self.fc8 = fully_connected(high, num_tags, 1, std=std)
         self.f8_3 = fully_connected(low, reduced[0], 1)

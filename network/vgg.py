@@ -15,7 +15,7 @@ from network.normalise import Normalise
 FULL = (64, 128, 256, 512, 512)
 
 
-class Trunk(nn.Module):
+class VGGTrunk(nn.Module):
     """The five convolution blocks, each followed by a max pool of stride 2, 1, or none (0).
 
     Args:
@@ -40,7 +40,7 @@ class Trunk(nn.Module):
     ):
         super().__init__()
         self.normalise = Normalise(convention)
-        self.width = tuple(width)
+        self.channels = tuple(width)
         self.pool = tuple(pool)
         self.window = window
         self.layers: list[list[str]] = []
@@ -101,7 +101,7 @@ class Trunk(nn.Module):
         return x
 
     def stages(self, image: Tensor) -> list[Tensor]:
-        """Outputs of the five blocks with their pools, (N, width[k], h, w), of images as above."""
+        """Outputs of the five blocks and pools, (N, channels[k], h, w), of images as above."""
         features, first = [], None
         for block, names in enumerate(self.layers, start=1):
             last = f"pool{block}" if self.pool[block - 1] else names[-1]
@@ -143,11 +143,11 @@ class LargeFOV(nn.Module):
     """DeepLab-LargeFOV: trunk, pool5a, fc6 (3x3, dilated), fc7, fc8.
 
     Args:
+        trunk: features, at stride 8 as published.
         num_classes: classes with background.
         hidden: channels of fc6 and fc7.
         rate: dilation of fc6; 12 at stride 8.
         dropout: probability of dropping single elements after fc6 and fc7.
-        trunk: arguments of `Trunk`.
 
     Source: train.prototxt of the released SEC code.
     """
@@ -156,11 +156,16 @@ class LargeFOV(nn.Module):
     """Layers that no published weights exist for; they start at random and learn faster."""
 
     def __init__(
-        self, num_classes: int, hidden: int = 1024, rate: int = 12, dropout: float = 0.5, **trunk
+        self,
+        trunk: VGGTrunk,
+        num_classes: int,
+        hidden: int = 1024,
+        rate: int = 12,
+        dropout: float = 0.5,
     ):
         super().__init__()
-        self.trunk = Trunk(**trunk)
-        self.fc6 = fully_connected(self.trunk.width[-1], hidden, 3, rate)
+        self.trunk = trunk
+        self.fc6 = fully_connected(self.trunk.channels[-1], hidden, 3, rate)
         self.fc7 = fully_connected(hidden, hidden, 1)
         self.fc8 = fully_connected(hidden, num_classes, 1, std=new_layer_std(self.trunk.norm))
         self.dropout = nn.Dropout(dropout)
@@ -189,8 +194,9 @@ class ForegroundCueVGG(nn.Module):
     average and a linear layer. Its weights applied before the average give one map per class.
 
     Args:
+        trunk: features.
         num_tags: foreground classes.
-        hidden, dropout, trunk: as in `LargeFOV`.
+        hidden, dropout: as in `LargeFOV`.
         style: "sec": no ReLU after fc7, no bias of the scores, only the scores learn faster;
             "mxnet": ReLU, bias, and all three layers of the head learn faster.
 
@@ -199,22 +205,20 @@ class ForegroundCueVGG(nn.Module):
     head starts after He.
     """
 
-    make_trunk = Trunk
-
     def __init__(
         self,
+        trunk: nn.Module,
         num_tags: int,
         hidden: int = 1024,
         dropout: float = 0.5,
         style: str = "sec",
-        **trunk,
     ):
         super().__init__()
-        self.trunk = self.make_trunk(**trunk)
+        self.trunk = trunk
         self.new = HEAD_NEW[style]
         self.last_relu = style == "mxnet"
-        std = None if self.trunk.norm else HEAD_STD[style]
-        self.fc6 = fully_connected(self.trunk.width[-1], hidden, 3, std=std)
+        std = None if trunk.norm else HEAD_STD[style]
+        self.fc6 = fully_connected(trunk.channels[-1], hidden, 3, std=std)
         self.fc7 = fully_connected(hidden, hidden, 3, std=std)
         self.score = fully_connected(hidden, num_tags, 1, std=std)
         if style == "sec":
@@ -239,22 +243,22 @@ class BackgroundCueVGG(nn.Module):
     """VGG16 classifier whose gradient at one of its layers is a saliency map.
 
     Args:
+        trunk: features.
         num_tags: foreground classes.
         size: (height, width) of its input; a dense head depends on it.
         head: "dense", the fully connected layers of VGG16, or "average", 3 x 3 convolutions and
             the global average: dense layers need a pretrained trunk or far more images.
         layer: where the gradient is taken.
-        hidden, dropout, trunk: as in `LargeFOV`.
+        hidden, dropout: as in `LargeFOV`.
         style: "sec": only the scores learn faster; "mxnet": all three layers of the head do.
 
     Source: weak-localization/background of the released SEC code (dense, conv4_1);
     symbols/bg_cue_vgg16.py of ascust/SEC-MXNet. Differs: as of `ForegroundCueVGG`.
     """
 
-    make_trunk = Trunk
-
     def __init__(
         self,
+        trunk: nn.Module,
         num_tags: int,
         size: tuple[int, int],
         hidden: int = 1024,
@@ -262,10 +266,9 @@ class BackgroundCueVGG(nn.Module):
         head: str = "dense",
         layer: str = "conv4_1",
         style: str = "sec",
-        **trunk,
     ):
         super().__init__()
-        self.trunk = self.make_trunk(**trunk)
+        self.trunk = trunk
         self.new = HEAD_NEW[style]
         self.layer = layer
         self.dense = head == "dense"
@@ -284,7 +287,7 @@ class BackgroundCueVGG(nn.Module):
 
     def channels(self) -> int:
         """Channels of what enters the head."""
-        return self.trunk.width[-1]
+        return self.trunk.channels[-1]
 
     def reduce(self, feature: Tensor) -> Tensor:
         """Bring the trunk's output to that many channels."""
