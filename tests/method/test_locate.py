@@ -57,45 +57,6 @@ def test_seam_compares_the_views_by_its_four_losses(make):
     torch.testing.assert_close(stage.losses({"image": image, "tag": tag}, 0), expected)
 
 
-@pytest.mark.parametrize(
-    "name, full", [("seam_losses", False), ("seam_losses", True), ("locate_losses", False)]
-)
-def test_losses_and_gradients_equal_the_released_ones(make, reference, name, full):
-    stage, data = make(SEAM, ratio=0.5), reference(name, full)
-    maps = {key: data[f"in_{key}"].requires_grad_() for key in ("cam1", "cam2", "rv1", "rv2")}
-    views = [(maps["cam1"], maps["rv1"]), (maps["cam2"], maps["rv2"])]
-    terms = stage.compare(views, data["in_tag"], 0)
-    released = {key: data[f"out_loss_{key}"] for key in ("cls1", "cls2", "rvmin1", "rvmin2")}
-    expected = {
-        "classify": (released["cls1"] + released["cls2"]) / 2,
-        "rvmin": (released["rvmin1"] + released["rvmin2"]) / 2,
-        "equivariance": data["out_loss_er"],
-        "cross": data["out_loss_ecr1"] + data["out_loss_ecr2"],
-    }
-    torch.testing.assert_close(terms, expected, rtol=0, atol=1e-6)
-    prefix = "out_grad_loss_" if full else "out_grad_"
-    for key, loss in (("er", terms["equivariance"]), ("ecr", terms["cross"])):
-        gradients = torch.autograd.grad(
-            loss, list(maps.values()), retain_graph=True, allow_unused=True
-        )
-        for view, gradient in zip(maps, gradients):
-            wanted = data.get(f"{prefix}{key}_{view}")
-            assert (wanted is None) == (gradient is None or not gradient.any()), (key, view)
-            if wanted is not None:
-                torch.testing.assert_close(gradient, wanted, rtol=0, atol=1e-6)
-    total = sum(terms.values())
-    assert total.item() == pytest.approx(data["out_loss"].item(), abs=1e-6)
-    gradients = torch.autograd.grad(total, (maps["cam2"], maps["rv2"]))
-    for view, gradient in zip(("cam2", "rv2"), gradients):
-        torch.testing.assert_close(gradient, data[f"out_grad_loss_{view}"], rtol=0, atol=1e-6)
-
-
-def test_the_released_localiser_has_no_background(make):
-    seam, segmenter, resegment = make(SEAM), make(Segmenter), make(Resegment)
-    networks = (seam.network, segmenter.network.localiser, resegment.network.localiser)
-    assert [network(image_of())[1].shape[1] for network in networks] == [7, 6, 7]
-
-
 def test_plain_maps_need_one_view(make):
     stage = make(SEAM, equivariance=False)
     stage.network.eval()
