@@ -25,14 +25,15 @@ def test_foreground_cut(scenes_root):
     assert cue.shape == (2, 7, 8, 8) and not cue[:, 0].any() and not cue[1].any()
     for channel in (0, 2):
         peak = cam[0, channel].max()
-        expected = cam[0, channel] > stage.recipe.threshold * peak
+        expected = cam[0, channel] > stage.recipe.head.threshold * peak
         assert torch.equal(cue[0, channel + 1], expected & (peak > 0))
     assert not cue[0, [2, 4, 5, 6]].any()
 
 
 @pytest.mark.parametrize("head, layer", [("average", "conv3_1"), ("dense", "conv4_1")])
 def test_background_rank(scenes_root, head, layer):
-    recipe = replace(BackgroundCue.recipes["smoke"], head=head, layer=layer)
+    smoke = BackgroundCue.recipes["smoke"]
+    recipe = replace(smoke, head=replace(smoke.head, head=head, layer=layer))
     stage = BackgroundCue(recipe, resolve("scenes", scenes_root))
     stage.network.eval()
     with torch.inference_mode():
