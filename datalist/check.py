@@ -1,4 +1,4 @@
-"""Read a data set before any training, and say what is in it and what is wrong with it.
+"""Checks a data set before training: statistics, warnings, and all errors.
 
 `python -m datalist.check DIR` exits with 1 where training or evaluation would fail.
 """
@@ -249,7 +249,7 @@ def _by(size: Iterable[int]) -> str:
 
 @dataclass(frozen=True)
 class Arguments:
-    """Read a data set before any training, and say what is in it and what is wrong with it."""
+    """Check a data set before training: statistics, warnings, and all errors."""
 
     dataset: Annotated[str, tyro.conf.Positional]
     """voc, coco, scenes or the path of a folder in VOC layout."""

@@ -196,13 +196,13 @@ def _header(
         return None, grid
     cells = [cell for row in rest for k, cell in enumerate(row) if k != column]
     numbers = [cell.casefold() in YES | NO for cell in cells]
-    named = plain(name).replace(" ", "_") in NAME_HEADERS or plain(name) in NAME_HEADERS
+    is_name = plain(name).replace(" ", "_") in NAME_HEADERS or plain(name) in NAME_HEADERS
     tagged = any(plain(cell) in TAG_HEADERS for cell in others) and not index.counts([name])
     onehot = (
         bool(numbers) and all(numbers) and not index.counts([name])
         and not any(cell.casefold() in YES | NO for cell in others)
     )  # fmt: skip
-    return (first, rest) if named or tagged or onehot else (None, grid)
+    return (first, rest) if is_name or tagged or onehot else (None, grid)
 
 
 def _layout(

@@ -1,4 +1,4 @@
-"""Predictions as the start of a human annotation round: COCO, CVAT and Label Studio files.
+"""Predictions as a start for annotation by people: COCO, CVAT and Label Studio files.
 
 `python -m utils.annotate DIR --format cvat --dataset mydata --out mydata.xml` turns a folder of
 label PNGs, as test.py writes them, into a file to import beside the images.
