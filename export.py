@@ -10,10 +10,10 @@ from base import UserError, entry
 from method.restore import restore
 from utils import checkpoint
 from utils import export as files
-from utils.export import Segmenter
+from utils.export import Program
 
 
-def load_segmenter(path: Path) -> tuple[Segmenter, dict]:
+def load_program(path: Path) -> tuple[Program, dict]:
     """Build the network of a checkpoint, or of a model.safetensors, to run on images as they are.
 
     Args:
@@ -22,14 +22,17 @@ def load_segmenter(path: Path) -> tuple[Segmenter, dict]:
     Returns:
         The network in evaluation mode, and what the file says of it: stage, recipe, classes, step.
 
-    Errors: UserError for an unusable file, or a stage that makes cues and does not segment.
+    Errors: UserError for an unusable file, or a stage that cannot be exported.
     """
     load = files.read_safetensors if path.suffix == ".safetensors" else checkpoint.load
     content = load(path)
     stage = restore(path, content, photos=True)
-    if not stage.background:
-        raise UserError(f"{path}: stage {content['stage']} makes cues; give one that segments")
-    return Segmenter(stage).eval(), content
+    if "export" not in stage.can:
+        raise UserError(
+            f"{path}: stage {content['stage']} cannot be exported; give a network that segments "
+            "images by itself, such as the one that a chain retrains last"
+        )
+    return Program(stage).eval(), content
 
 
 def main(path: tyro.conf.Positional[Path], out: Path | None = None) -> None:
@@ -39,7 +42,7 @@ def main(path: tyro.conf.Positional[Path], out: Path | None = None) -> None:
         path: the checkpoint, OUT/last.pt of train.py
         out: folder for the files; by default `home` beside the checkpoint
     """
-    model, content = load_segmenter(path)
+    model, content = load_program(path)
     out = out or path.parent / "home"
     files.write_safetensors(out / "model.safetensors", content)
     print(out / "model.safetensors")

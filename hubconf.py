@@ -15,6 +15,6 @@ def seedseg(path: str):
     from pathlib import Path
 
     # Not above: torch.hub names missing dependencies once this file is imported.
-    from export import load_segmenter
+    from export import load_program
 
-    return load_segmenter(Path(path))[0]
+    return load_program(Path(path))[0]

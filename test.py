@@ -20,31 +20,47 @@ from utils.record import keep_settings
 
 def open_stage(path: Path, dataset: str, root: str, predict: Predict):
     """Load a stage, refuse what it cannot do, and note how the folder's files are made."""
-    stage = restore(path, checkpoint.load(path), dataset, root, bool(predict.image))
+    content = checkpoint.load(path)
+    if predict.presence is not None:
+        content["recipe"] = with_presence(path, content["recipe"], predict.presence)
+    stage = restore(path, content, dataset, root, bool(predict.image))
     check(stage, predict)
     if not predict.image:
         keep_settings(predict, path)
     return stage
 
 
+def with_presence(path: Path, recipe: dict, presence: float) -> dict:
+    """A stored recipe with another threshold of presence.
+
+    Errors: UserError for a stage that has none.
+    """
+    groups = [
+        name for name, group in recipe.items() if isinstance(group, dict) and "presence" in group
+    ]
+    if not groups:
+        raise UserError(f"{path}: this stage does not find classes itself: leave --presence out")
+    return recipe | {groups[0]: recipe[groups[0]] | {"presence": float(presence)}}
+
+
 def work(
-    rank: int, place: World, path: Path, dataset: str, root: str, predict: Predict
+    rank: int, world: World, path: Path, dataset: str, root: str, predict: Predict
 ) -> list[str]:
     """One of several processes: its share of the images on its own device or threads.
 
     Args:
-        rank: number of a process that this program started; torchrun's have theirs in `place`.
-        place: the processes there are.
+        rank: number of a process that this program started; torchrun's have theirs in `world`.
+        world: the processes there are.
         path, dataset, root, predict: as in `main`.
     """
     if rank:
-        place = replace(place, rank=rank, local_rank=rank)
-    device = choose_device(predict.device, place)
-    threads = max(1, (predict.threads or cores()) // place.local_size)
+        world = replace(world, rank=rank, local_rank=rank)
+    device = choose_device(predict.device, world)
+    threads = max(1, (predict.threads or cores()) // world.local_size)
     if device.type == "cpu":
-        torch.set_num_threads(max(1, cores() // place.local_size))
+        torch.set_num_threads(max(1, cores() // world.local_size))
     stage = open_stage(path, dataset, root, predict)
-    return predict_split(stage, predict, device, threads, (place.rank, place.size))
+    return predict_split(stage, predict, device, threads, (world.rank, world.size))
 
 
 def expand(path: Path) -> list[str]:
@@ -54,16 +70,16 @@ def expand(path: Path) -> list[str]:
     """
     if path.exists() or not set("*?[") & set(str(path)):
         return [str(path)]
-    found = sorted(glob(str(path), recursive=True))
-    if not found:
+    matches = sorted(glob(str(path), recursive=True))
+    if not matches:
         raise UserError(f"no file matches --image {path}.")
-    return found
+    return matches
 
 
-def spawned(rank: int, broken: list[str], *arguments) -> None:
-    """`work` in a process of its own: its result goes to `broken`, an error ends in a sentence."""
+def spawned(rank: int, errors: list[str], *arguments) -> None:
+    """`work` in a process of its own: its result goes to `errors`, an error ends in a sentence."""
     with entry("test.py"):
-        broken.extend(work(rank, *arguments))
+        errors.extend(work(rank, *arguments))
 
 
 def prepare(predict: Predict, path: Path) -> Predict:
@@ -75,12 +91,12 @@ def prepare(predict: Predict, path: Path) -> Predict:
     return replace(predict, out=predict.out or Path("out/photo"), image=images, save=save)
 
 
-def tell(predict: Predict, broken: list[str]) -> None:
+def tell(predict: Predict, errors: list[str]) -> None:
     """Say where the files are, and which pictures have none."""
-    if broken:
-        reasons = "; ".join(reason.rstrip(".") for reason in broken)
+    if errors:
+        reasons = "; ".join(reason.rstrip(".") for reason in errors)
         raise UserError(f"left out: {reasons} (files of the others are in {predict.out})")
-    folders = ", ".join(str(predict.out / kind) for kind in predict.save)
+    folders = ", ".join(str(predict.out / name) for name in predict.save)
     if len(predict.image) == 1 and predict.image[0].is_file() and "overlay" in predict.save:
         print(f"look at {output_path(predict.out, 'overlay', predict.image[0].stem)}")
     else:
@@ -101,27 +117,27 @@ def main(
         root: where voc, coco or scenes lies
     """
     predict = prepare(predict, path)
-    place = distributed.world()
-    if place.size > 1:  # torchrun shares the list out
-        broken = work(0, place, path, dataset, root, predict)
-        if broken:  # the other processes have theirs to do
-            print(f"test.py: left out: {'; '.join(broken)}", file=sys.stderr)
+    world = distributed.read_world()
+    if world.size > 1:  # torchrun shares the list out
+        errors = work(0, world, path, dataset, root, predict)
+        if errors:  # the other processes have theirs to do
+            print(f"test.py: left out: {'; '.join(errors)}", file=sys.stderr)
         return
     device = choose_device(predict.device)
     every = device.type == "cuda" and predict.device in ("auto", "cuda")
     count = predict.processes or (torch.cuda.device_count() if every else 1)
     if count == 1:
-        broken = work(0, place, path, dataset, root, predict)
+        errors = work(0, world, path, dataset, root, predict)
     else:
         open_stage(path, dataset, root, predict)  # refuse here, not in every process
-        place = World(0, count, 0, count)
-        broken = torch.multiprocessing.Manager().list()
-        arguments = (broken, place, path, dataset, root, predict)
+        world = World(0, count, 0, count)
+        errors = torch.multiprocessing.Manager().list()
+        arguments = (errors, world, path, dataset, root, predict)
         try:
             torch.multiprocessing.spawn(spawned, arguments, nprocs=count)
         except torch.multiprocessing.ProcessExitedException:
             sys.exit(1)  # the process has said why
-    tell(predict, list(broken))
+    tell(predict, list(errors))
 
 
 if __name__ == "__main__":

@@ -3,47 +3,68 @@
 
 import signal
 import sys
-from dataclasses import asdict
+from dataclasses import dataclass
 from textwrap import fill
+from typing import Annotated, Any
 
-from base import UserError, entry
-from datalist.spec import resolve
-from method import STAGES, stage_class, summary
+import tyro
 
-USAGE = """usage: train.py STAGE [--recipe NAME] [flags]
+from base import entry
+from method import STAGES, build_stage, choose_recipe, summary
+
+USAGE = """usage: train.py STAGE [--recipe NAME] [--backbone NAME] [flags]
 
 stages:
 {stages}
 
-recipes: paper (as published), small (a laptop, no pretrained weights), smoke (seconds),
-         mxnet (SEC and its cue networks on VGG16 as ascust/SEC-MXNet has them);
-         default: paper for --dataset voc and coco, else small;
-         --backbone resnet50 takes the recipe of that name on ResNet-50
+recipes: paper (as published), mxnet (SEC and its cue networks as ascust/SEC-MXNet has them),
+         photo (photographs on a laptop, ImageNet weights from a pip package),
+         small (drawn scenes on a laptop, no pretrained weights), smoke (seconds);
+         default: paper for --dataset voc and coco, small for scenes, photo for a folder
+backbones: the ending of a recipe's name, such as resnet50, or timm:NAME for any network of timm
 
 train.py STAGE --help shows the flags of a stage with their defaults, units and sources."""
-COMPLETION = ("--tyro-print-completion", "--tyro-write-completion")
 
 
-def option(arguments: list[str], name: str, default: str) -> str:
-    """Value of `--name VALUE` or `--name=VALUE`, looked up before the flags are known."""
-    for place, word in enumerate(arguments):
-        if word == f"--{name}" and place + 1 < len(arguments):
-            return arguments[place + 1]
-        if word.startswith(f"--{name}="):
-            return word.partition("=")[2]
-    return default
+@dataclass(frozen=True)
+class Choice:
+    """Which recipe the other flags start from."""
+
+    recipe: str = ""
+    """Named recipe: paper, mxnet, photo, small or smoke; empty: the one that suits the data set."""
+    backbone: str = ""
+    """Ending of a recipe's name, such as resnet50, or timm:NAME; empty: the recipe's own."""
 
 
-def choose_recipe(kind: type, arguments: list[str]) -> str:
-    """Name of the recipe asked for, or of the one that suits the data set."""
-    published = option(arguments, "dataset", "scenes") in ("voc", "coco")
-    name = option(arguments, "recipe", "paper" if published else "small")
-    backbone = option(arguments, "backbone", "vgg16")
-    if backbone != "vgg16" and not name.endswith(backbone):
-        name = f"{name}-{backbone}"
-    if name not in kind.recipes:
-        raise UserError(f"--recipe {name}: this stage has {', '.join(kind.recipes)}")
-    return name
+@dataclass(frozen=True)
+class Dataset:
+    """Data set that the default recipe depends on."""
+
+    dataset: str = "scenes"
+
+
+def command(name: str, words: list[str]) -> tuple[Any, Any]:
+    """Read the flags of a stage: its recipe, and how to run it.
+
+    Errors: UserError for a recipe that the stage does not have.
+    """
+    from utils.loop import Run  # takes seconds to import
+
+    choice, rest = tyro.cli(Choice, args=words, return_unknown_args=True, add_help=False)
+    data, _ = tyro.cli(Dataset, args=rest, return_unknown_args=True, add_help=False)
+    chosen, start = choose_recipe(name, choice.recipe, choice.backbone, data.dataset)
+    flat = tyro.conf.arg(name="")
+
+    def stage(
+        run: tyro.conf.OmitArgPrefixes[tyro.conf.FlagCreatePairsOff[Run]],
+        choice: tyro.conf.OmitArgPrefixes[Choice] = choice,
+        recipe: Annotated[type(start), flat] = start,
+    ) -> tuple[Any, Run]:
+        return recipe, run
+
+    text = f"{summary(name)} The defaults shown are those of the recipe {chosen}."
+    config = (tyro.conf.AvoidSubcommands,)
+    return tyro.cli(stage, prog=f"train.py {name}", description=text, args=words, config=config)
 
 
 def main(arguments: list[str]) -> int:
@@ -52,58 +73,43 @@ def main(arguments: list[str]) -> int:
         print(USAGE.format(stages=stages))
         return 0
     name, *words = arguments
-    if name not in STAGES and name not in COMPLETION:
-        raise UserError(f"'{name}' is no stage; stages are {', '.join(STAGES)}")
+    recipe, run = command(name, words)
 
-    # After the quick refusals: these take a second to import.
-    from utils import distributed, flags
-    from utils.loop import Run
+    from utils import distributed
 
-    if name in COMPLETION:
-        kinds = {}
-        for stage in STAGES:
-            recipes = stage_class(stage).recipes
-            named = next(iter(recipes))
-            kinds[stage] = flags.flags_of(recipes[named], named, list(recipes), Run)
-        flags.complete(kinds, "train.py", arguments)
-    kind = stage_class(name)
-    named = choose_recipe(kind, words)
-    names = list(kind.recipes)
-    parsed = flags.parse(
-        kind.recipes[named], named, names, Run, f"train.py {name}", summary(name), words
-    )
-    recipe, run = parsed.recipe, parsed.run
-    place = distributed.world()
-    device = distributed.choose_device(run.device, place)
-    with distributed.joined(place, device):
-        return run_stage(name, kind, recipe, run, place)
+    world = distributed.read_world()
+    device = distributed.choose_device(run.device, world)
+    with distributed.joined(world, device):
+        return run_stage(name, recipe, run, world)
 
 
-def run_stage(name: str, kind: type, recipe, run, place) -> int:
+def run_stage(name: str, recipe: Any, run: Any, world: Any) -> int:
     """Build a stage and train it; returns the exit code."""
     import torch
 
+    from datalist.spec import resolve
+    from utils.checkpoint import flatten
     from utils.distributed import main_first
     from utils.loop import Interrupted, train
 
-    with main_first(place):  # the embedded data set is drawn, or weights fetched, only once
-        spec = resolve(recipe.dataset, recipe.root or None)
-        torch.manual_seed(recipe.seed)
-        stage = kind(recipe, spec)
+    with main_first(world):  # the embedded data set is drawn, or weights fetched, only once
+        spec = resolve(recipe.data.dataset, recipe.data.root or None)
+        torch.manual_seed(recipe.solver.seed)
+        stage = build_stage(name, recipe, spec)
         report = stage.load()
-    if place.main:
-        words = [f"{key}={value}".replace(" ", "") for key, value in asdict(recipe).items()]
+    if world.main:
+        words = [f"{key}={value}".replace(" ", "") for key, value in flatten(stage.recipe).items()]
         print(fill("  ".join(words), 80, break_long_words=False, break_on_hyphens=False))
         print(report)
     try:
-        state = "trained" if train(stage, name, run, place) else "finished before"
-        if place.main:
-            print(f"{run.out / 'last.pt'}: {state}, {recipe.steps} steps")
+        state = "trained" if train(stage, name, run, world) else "finished before"
+        if world.main:
+            print(f"{run.out / 'last.pt'}: {state}")
     except Interrupted as stop:
         number = signal.Signals(stop.args[0])
-        if place.main:
+        if world.main:
             print(
-                f"stopped by {number.name}; the same command goes on from {run.out}",
+                f"stopped by {number.name}; run the same command to continue from {run.out}",
                 file=sys.stderr,
             )
         return 128 + number

@@ -1,105 +1,118 @@
 """Where objects end, learned from sure pseudo labels, so that seeds can walk up to there.
 
-IRN's boundary network (Ahn et al., CVPR 2019) without its displacement field, which tells
-instances apart. Two pixels of one label shall have no boundary between them, two of different
-labels shall have one. A random walk then carries seeds everywhere that no boundary parts from
-them: `Affinity.walk`, used by script/pseudo.py.
+IRN's boundary network (Ahn et al., CVPR 2019) without its displacement field, which separates
+instances. Two pixels of one label shall have no boundary between them, two of different labels
+shall have one. A random walk then carries seeds to all positions that no boundary separates from
+them: `Affinity.walk`, used by `method.pseudo`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from base.tensor import resize
+from base.contract import Context
+from base.recipe import Data, Flat, Prediction, Solver
+from base.tensor import resize, shrink
+from datalist.dataset import Images
 from loss.affinity import affinity_terms
-from method.recipe import SMALL_BASE, SMALL_RESNET_PLUS, SMOKE_RESNET_PLUS, ResNetRecipe
-from method.supervised import Pseudo, PseudoRecipe, shrink
+from method.backbone import SMALL_RESNET, Backbone, ResNet
+from method.head import refuse
+from method.preset import SMALL_DATA, SMALL_SOLVER
+from method.smoke import with_smoke
+from method.stage import Stage
+from method.supervised import PseudoMasks, load_start, pseudo_images
 from network.boundary import Boundary
 from refine.affinity import random_walk
 
 
 @dataclass(frozen=True)
-class AffinityRecipe(ResNetRecipe, PseudoRecipe):
-    """ResNet-50 with frozen weights; sources are jiwoon-ahn/irn where not said."""
+class BoundaryHead:
+    """The boundary branch and the walk; sources are jiwoon-ahn/irn."""
 
-    steps: int = 990
-    """Optimiser steps: 3 epochs of train_aug."""
-    batch: int = 32
-    """Images a step."""
-    size: tuple[int, int] = (512, 512)
-    """Height and width of the crop, pixels."""
-    scale: tuple[float, float] | None = (0.5, 1.5)
-    """Range of the factor to the image's own size before the crop."""
-    mirror: bool = True
-    """Flip half of the training images, with their masks."""
-    lr: float = 1e-2
-    """Base learning rate; ours: the new layers' factor of 10 makes it 0.1, as released."""
-    weight_decay: float = 1e-4
-    """Weight decay of weights."""
-    policy: Literal["step", "poly", "cosine"] = "poly"
-    """How the learning rate falls."""
-    norm: bool = False
-    """Whether batch normalisation learns its statistics."""
     hidden: int = 32
     """Channels taken from each stage."""
     frozen: bool = True
     """Leave the trunk's weights as they are; from scratch they must learn."""
     radius: int = 10
-    """Distance of the pairs that are learned, cells."""
+    """Pairs nearer than this are learned, cells."""
     walk_radius: int = 5
-    """Longest step of the walk, cells."""
+    """The steps of the walk are shorter than this, cells."""
     walk_power: float = 10.0
     """Exponent of the affinities in the walk."""
     walk_doublings: int = 8
     """The walk takes 2 to the power of this many steps."""
 
 
-SMALL_AFFINITY = {
-    **SMALL_BASE,
-    **SMALL_RESNET_PLUS,
-    "steps": 200,
-    "hidden": 16,
-    "norm": True,
-    "frozen": False,
-    "radius": 5,
+@dataclass(frozen=True)
+class AffinityRecipe:
+    """ResNet-50 with frozen weights; sources are jiwoon-ahn/irn where not said."""
+
+    data: Flat[Data] = Data(size=(512, 512), fit="crop", scale=(0.5, 1.5), mirror=True)
+    # The new layers' factor of 10 makes the rate 0.1, as released. The released optimiser gets the
+    # weight decay in the place of the momentum: 1e-4, next to none.
+    solver: Flat[Solver] = Solver(
+        steps=None,
+        epochs=3,
+        batch=32,
+        lr=1e-2,
+        bias_factor=1.0,
+        momentum=0.0,
+        weight_decay=1e-4,
+        decay_all=True,
+        policy="poly",
+    )
+    backbone: Flat[Backbone] = ResNet(norm=False)
+    head: Flat[BoundaryHead] = BoundaryHead()
+    masks: Flat[PseudoMasks] = PseudoMasks()
+    prediction: Flat[Prediction] = Prediction()
+
+
+SMALL = AffinityRecipe(
+    data=SMALL_DATA,
+    solver=replace(SMALL_SOLVER, steps=200),
+    backbone=SMALL_RESNET,
     # Twenty cells a side, not a hundred: shorter steps, and fewer, or nothing stays apart.
-    "walk_radius": 1,
-    "walk_power": 20.0,
-    "walk_doublings": 4,
-}
+    head=BoundaryHead(
+        hidden=16, frozen=False, radius=5, walk_radius=2, walk_power=20.0, walk_doublings=4
+    ),
+)
 
 
-class Affinity(Pseudo):
+class Affinity(Stage):
     """Boundaries from labels in which unsure pixels are 255."""
 
-    background = False
-    recipes: ClassVar = {
-        "paper": AffinityRecipe(),
-        "small": AffinityRecipe(**SMALL_AFFINITY),
-        "smoke": AffinityRecipe(**{**SMALL_AFFINITY, **SMOKE_RESNET_PLUS}),
-    }
+    can: ClassVar = frozenset()
+    recipes: ClassVar = with_smoke({"paper": AffinityRecipe(), "small": SMALL})
 
-    def __init__(self, recipe, spec):
-        super().__init__(recipe, spec)
-        self.fit = recipe.fit
-        self.network = Boundary(recipe.hidden, recipe.frozen, **recipe.trunk())
+    def __init__(self, recipe: AffinityRecipe, spec):
+        if not isinstance(recipe.backbone, ResNet):
+            raise refuse(recipe.backbone, "affinity")
+        head = recipe.head
+        super().__init__(recipe, spec, Boundary(recipe.backbone.trunk(), head.hidden, head.frozen))
 
-    def boundary(self, image: Tensor) -> Tensor:
-        """Boundary strength in [0, 1], (N, h, w), of RGB images 0..255."""
-        return torch.sigmoid(self.forward(image))[:, 0]
+    def load(self):
+        return load_start(self, self.recipe.masks.start)
 
-    def losses(self, batch: dict, step: int) -> dict[str, Tensor]:
-        boundary = self.boundary(batch["image"])
+    def dataset(self) -> Images:
+        return pseudo_images(self, self.recipe.masks)
+
+    def losses(self, batch: dict, context: Context) -> dict[str, Tensor]:
+        boundary = torch.sigmoid(context.run(self.network, batch["image"]))[:, 0]
         mask = shrink(batch["mask"], boundary.shape[-2:])
         share = {"foreground": 0.25, "background": 0.25, "different": 0.5}
+        terms = affinity_terms(boundary, mask, self.recipe.head.radius)
         return {
-            kind: share[kind] * loss / self.average(count.float()).clamp_min(1)
-            for kind, (loss, count) in affinity_terms(boundary, mask, self.recipe.radius).items()
+            name: share[name] * loss / context.mean(count.float()).clamp_min(1)
+            for name, (loss, count) in terms.items()
         }
+
+    def boundary(self, images: Tensor) -> Tensor:
+        """Boundary strength in [0, 1], (N, h, w), of RGB images 0..255."""
+        return torch.sigmoid(self.network(images))[:, 0]
 
     @torch.no_grad()
     def walk(self, image: Tensor, seed: Tensor) -> Tensor:
@@ -110,21 +123,19 @@ class Affinity(Pseudo):
             seed: foreground seeds in [0, 1], (k, h, w), of any size.
 
         Returns:
-            Each map over its maximum, float32 (k, h', w') on the network's grid.
-        """
-        recipe = self.recipe
-        if self.fit == "warp":
-            image = resize(image[None].float(), recipe.size)[0]
-        boundary = self.boundary(image[None])[0]
-        seed = resize(seed[None].to(boundary), boundary.shape)[0]
-        found = random_walk(
-            seed, boundary, recipe.walk_radius, recipe.walk_power, recipe.walk_doublings
-        )
-        return found / found.amax(dim=(1, 2), keepdim=True).clamp_min(1e-5)
+            Maps over the maximum of all, float32 (k, H, W).
 
-    def scores(self, image: Tensor, tag: Tensor | None = None) -> Tensor:
-        """Boundary strength, the same for every class, (N, K, h, w)."""
-        return self.boundary(image)[:, None].expand(-1, self.num_classes - 1, -1, -1)
+        Source: step/make_sem_seg_labels.py of IRN: boundary logits averaged over the image and its
+        mirror image.
+        """
+        head, size = self.recipe.head, tuple(image.shape[-2:])
+        image = resize(image[None].float(), self.recipe.data.input_size(size))
+        plain, mirrored = self.network(torch.cat((image, image.flip(3))))[:, 0]
+        boundary = torch.sigmoid((plain + mirrored.flip(1)) / 2)
+        seed = resize(seed[None].to(boundary), boundary.shape)[0]
+        walked = random_walk(seed, boundary, head.walk_radius, head.walk_power, head.walk_doublings)
+        walked = resize(walked[None], size)[0]
+        return walked / walked.amax().clamp_min(1e-5)
 
     @torch.no_grad()
     def panels(self, batch: dict) -> dict[str, Tensor]:

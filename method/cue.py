@@ -2,13 +2,13 @@
 
 Both are classifiers trained from tags, on VGG16 or ResNet-50. The foreground network's class
 activation maps, cut at a share of their maximum, are the cues of the tagged classes. The background
-network's gradient at a middle layer tells how much a place matters to any class; where it matters
-least is background.
+network's gradient at a middle layer tells how much a position matters to any class; where it
+matters least is background.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -16,175 +16,218 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
+from base.contract import Context
+from base.recipe import Data, Flat, Prediction, Solver
 from datalist.dataset import Images
-from method.recipe import MXNET, RESNET, SMALL, SMALL_RESNET, SMOKE, VGGRecipe
-from method.stage import Stage
+from method.backbone import SMALL_RESNET, SMALL_VGG16, VGG16, Backbone, ResNet
+from method.head import refuse
+from method.preset import SMALL_DATA, SMALL_SOLVER
+from method.smoke import with_smoke
+from method.stage import Stage, each_view, mean_score
 from network.resnet import BackgroundCueResNet, ForegroundCueResNet
 from network.vgg import BackgroundCueVGG, ForegroundCueVGG
 
-
-@dataclass(frozen=True)
-class CueRecipe(VGGRecipe):
-    """Solver of weak-localization: SEC's own with a longer first plateau."""
-
-    weights: str = "torchvision"
-    """Start from: none, torchvision, timm:NAME, or the path of a state dict."""
-    decay_every: int = 4000
-    """Steps between two cuts of the learning rate (the author, SEC issue 8)."""
-    threshold: float = 0.2
-    """Cells above this share of their map's maximum are cues (weak-localization)."""
-
-
-# Maps of a network from scratch are broad: on `scenes` a cut at 0.2 is right in 72 of 100 cells,
-# at 0.5 in 88, and SEC lives on sure cues.
-SMALL_FOREGROUND = {
-    **SMALL,
-    "weights": "none",
-    "pool": (2, 2, 1, 0, 0),
-    "dilation": (1, 1, 1, 1, 1),
-    "steps": 400,
-    "threshold": 0.5,
-}
+SOLVER = Solver(decay_every=4000)
+"""SEC's solver with a longer first plateau (the author, kolesman/SEC issue 8)."""
+MXNET_DATA = Data(size=(320, 320), mirror=True)
 
 
 class Classifier(Stage):
     """A network trained to name the tags of an image."""
 
-    background = False
+    can: ClassVar = frozenset({"cue"})
 
     def dataset(self) -> Images:
-        recipe = self.recipe
-        return Images(
-            self.spec, recipe.split, size=recipe.size, mirror=recipe.mirror, seed=recipe.seed,
-            cache=True,
-        )  # fmt: skip
+        return self.images()
 
-    def losses(self, batch: dict, step: int) -> dict[str, Tensor]:
-        logit = self.forward(batch["image"])
+    def losses(self, batch: dict, context: Context) -> dict[str, Tensor]:
+        logit = context.run(self.network, batch["image"])
         # The Caffe layer sums over classes; a mean would only scale the learning rate.
         loss = nn.functional.binary_cross_entropy_with_logits(logit, batch["tag"], reduction="sum")
-        return {"classify": loss / len(logit)}
+        return {"classify": context.weight * loss / len(logit)}
+
+
+@dataclass(frozen=True)
+class ForegroundCueHead:
+    """Layers after the trunk and the cut of the maps (SEC's weak-localization/foreground)."""
+
+    hidden: int = 1024
+    """Channels of fc6 and fc7."""
+    dropout: float = 0.5
+    """Probability of dropping single elements after fc6 and fc7."""
+    style: Literal["sec", "mxnet"] = "sec"
+    """SEC's head (no ReLU after fc7, no bias, N(0, 0.005), only the scores learn faster) or that of
+    SEC-MXNet (ReLU, bias, N(0, 0.01), the whole head learns faster)."""
+    threshold: float = 0.2
+    """Cells above this share of their map's maximum are cues."""
+
+
+@dataclass(frozen=True)
+class ForegroundCueRecipe:
+    """SEC's foreground classifier; defaults are those of weak-localization/foreground."""
+
+    data: Flat[Data] = Data()
+    solver: Flat[Solver] = SOLVER
+    backbone: Flat[Backbone] = VGG16(pool=(2, 2, 2, 0, 0), dilation=(1,) * 5)
+    head: Flat[ForegroundCueHead] = ForegroundCueHead()
+    prediction: Flat[Prediction] = Prediction()
+
+
+FOREGROUND = ForegroundCueRecipe()
+FOREGROUND_MXNET = replace(
+    FOREGROUND, data=MXNET_DATA, solver=Solver(), head=ForegroundCueHead(style="mxnet")
+)
+# Maps of a network from scratch are broad: on `scenes` a cut at 0.2 is right in 72 of 100 cells,
+# at 0.5 in 88, and SEC needs sure cues.
+SMALL_FOREGROUND = ForegroundCueRecipe(
+    data=SMALL_DATA,
+    solver=SMALL_SOLVER,
+    backbone=replace(SMALL_VGG16, pool=(2, 2, 1, 0, 0), dilation=(1,) * 5),
+    head=ForegroundCueHead(hidden=128, dropout=0.1, style="mxnet", threshold=0.5),
+)
 
 
 class ForegroundCue(Classifier):
     """Cues of the tagged classes, from class activation maps."""
 
-    recipes: ClassVar = {
-        "paper": CueRecipe(pool=(2, 2, 2, 0, 0), dilation=(1,) * 5),
-        "mxnet": CueRecipe(**MXNET, pool=(2, 2, 2, 0, 0), dilation=(1,) * 5),
-        "paper-resnet50": CueRecipe(**RESNET, pool=(2, 2, 2, 1, 1), dilation=(1,) * 5),
-        "small": CueRecipe(**SMALL_FOREGROUND),
-        "small-resnet50": CueRecipe(
-            **{**SMALL_FOREGROUND, **SMALL_RESNET, "pool": (2, 2, 1, 1, 1)}
-        ),
-        "smoke": CueRecipe(**{**SMALL_FOREGROUND, **SMOKE}),
-        "smoke-resnet50": CueRecipe(
-            **{**SMALL_FOREGROUND, **SMALL_RESNET, **SMOKE, "pool": (2, 2, 1, 1, 1)}
-        ),
-    }
+    can: ClassVar = frozenset({"predict", "cue", "export"})
+    recipes: ClassVar = with_smoke(
+        {
+            "paper": FOREGROUND,
+            "mxnet": FOREGROUND_MXNET,
+            "paper-resnet50": replace(
+                FOREGROUND_MXNET, backbone=ResNet(stride=(2, 2, 2, 1, 1), norm=False)
+            ),
+            "small": SMALL_FOREGROUND,
+            "small-resnet50": replace(
+                SMALL_FOREGROUND, backbone=replace(SMALL_RESNET, dilation=(1,) * 4)
+            ),
+        }
+    )
 
-    def __init__(self, recipe, spec):
-        super().__init__(recipe, spec)
-        kind = {"vgg16": ForegroundCueVGG, "resnet50": ForegroundCueResNet}[recipe.backbone]
-        self.network = kind(spec.num_classes - 1, recipe.hidden, recipe.dropout, **recipe.trunk())
+    def __init__(self, recipe: ForegroundCueRecipe, spec):
+        head, tags = recipe.head, spec.num_classes - 1
+        build = {VGG16: ForegroundCueVGG, ResNet: ForegroundCueResNet}.get(type(recipe.backbone))
+        if build is None:
+            raise refuse(recipe.backbone, "cue-foreground")
+        super().__init__(
+            recipe,
+            spec,
+            build(recipe.backbone.trunk(), tags, head.hidden, head.dropout, head.style),
+        )
 
-    @torch.no_grad()
-    def maps(self, image: Tensor, tag: Tensor | None) -> Tensor:
+    def maps(self, images: Tensor, tags: Tensor | None) -> Tensor:
         """Class activation maps over their maximum, at most 1, zero for untagged classes."""
-        cam = self.network.cam(image).float()
+        cam = self.network.cam(images).float()
         peak = cam.amax(dim=(2, 3), keepdim=True)
-        # A map without a positive value has no place that speaks for its class.
+        # A map without a positive value has no position that speaks for its class.
         cam = torch.where(peak > 0, cam / peak.clamp_min(1e-12), torch.zeros_like(cam))
-        return cam if tag is None else cam * tag[:, :, None, None].to(cam)
+        return cam if tags is None else cam * tags[:, :, None, None].to(cam)
 
-    def scores(self, image: Tensor, tag: Tensor | None = None) -> Tensor:
-        return self.maps(image, tag).clamp_min(0)
+    def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
+        """Maps over their maximum; the background scores the cut of the cues."""
+        maps = mean_score(each_view(lambda x: self.maps(x, tags).clamp_min(0), images, mirror))
+        return with_constant(maps, self.recipe.head.threshold)
 
-    def cues(self, image: Tensor, tag: Tensor) -> Tensor:
-        cue = self.maps(image, tag) > self.recipe.threshold
+    def cues(self, images: Tensor, tags: Tensor) -> Tensor:
+        cue = self.maps(images, tags) > self.recipe.head.threshold
         return torch.cat((torch.zeros_like(cue[:, :1]), cue), dim=1)
 
 
-@dataclass(frozen=True)
-class BackgroundCueRecipe(CueRecipe):
-    """Plain VGG16 with 2 x 2 pools."""
+def with_constant(maps: Tensor, background: float) -> Tensor:
+    """Put a constant background score before maps (N, K, h, w): (N, K + 1, h, w)."""
+    return torch.cat((torch.full_like(maps[:, :1], background), maps), dim=1)
 
-    pool: tuple[int, ...] = (2, 2, 2, 2, 2)
-    """Stride of the pool after each block."""
-    window: int = 2
-    """Side of the pools, pixels."""
-    dilation: tuple[int, ...] = (1, 1, 1, 1, 1)
-    """Dilation of each block's convolutions."""
-    threshold: float = 0.1
-    """Share of the grid, least salient first, that is background."""
+
+@dataclass(frozen=True)
+class BackgroundCueHead:
+    """Layers after the trunk and the saliency (SEC's weak-localization/background)."""
+
+    hidden: int = 1024
+    """Channels of fc6 and fc7."""
+    dropout: float = 0.5
+    """Probability of dropping single elements after fc6 and fc7."""
     head: Literal["dense", "average"] = "dense"
     """Fully connected layers (as released), or 3 x 3 convolutions and the global average (ours)."""
+    style: Literal["sec", "mxnet"] = "sec"
+    """SEC's head (N(0, 0.005), only the scores learn faster) or that of SEC-MXNet (N(0, 0.01), the
+    whole head learns faster)."""
     layer: str = "conv4_1"
     """Layer whose gradient is the saliency, conv4_1 of VGG16 or layer2.1 of ResNet-50 (res3b of
     SEC-MXNet); its grid is the cues' grid."""
+    threshold: float = 0.1
+    """Share of the grid, least salient first, that is background."""
     median: int = 3
     """Side of the median filter on the saliency, cells."""
 
 
+@dataclass(frozen=True)
+class BackgroundCueRecipe:
+    """SEC's background classifier; defaults are those of weak-localization/background."""
+
+    data: Flat[Data] = Data()
+    solver: Flat[Solver] = SOLVER
+    backbone: Flat[Backbone] = VGG16(pool=(2,) * 5, window=2, dilation=(1,) * 5)
+    head: Flat[BackgroundCueHead] = BackgroundCueHead()
+    prediction: Flat[Prediction] = Prediction()
+
+
+BACKGROUND = BackgroundCueRecipe()
+BACKGROUND_MXNET = replace(
+    BACKGROUND, data=MXNET_DATA, solver=Solver(), head=BackgroundCueHead(dropout=0.0, style="mxnet")
+)
 # From scratch the dense head learns nothing in some hundred steps. With the average, the lowest
 # tenth at conv3_1 is background with precision 0.99 on `scenes`, at conv4_1 0.88.
-SMALL_BACKGROUND = {
-    **SMALL,
-    "weights": "none",
-    "pool": (2, 2, 1, 0, 0),
-    "steps": 300,
-    "head": "average",
-    "layer": "conv3_1",
-}
+SMALL_BACKGROUND = BackgroundCueRecipe(
+    data=SMALL_DATA,
+    solver=replace(SMALL_SOLVER, steps=300),
+    backbone=replace(SMALL_VGG16, pool=(2, 2, 1, 0, 0), window=2, dilation=(1,) * 5),
+    head=BackgroundCueHead(hidden=128, dropout=0.1, head="average", style="mxnet", layer="conv3_1"),
+)
 
 
 class BackgroundCue(Classifier):
     """Cues of the background, from gradient saliency."""
 
-    recipes: ClassVar = {
-        "paper": BackgroundCueRecipe(),
-        "mxnet": BackgroundCueRecipe(**MXNET, dropout=0.0),
-        "paper-resnet50": BackgroundCueRecipe(**RESNET, layer="layer2.1", dropout=0.0),
-        "small": BackgroundCueRecipe(**SMALL_BACKGROUND),
-        "small-resnet50": BackgroundCueRecipe(
-            **{**SMALL_BACKGROUND, **SMALL_RESNET, "pool": (2, 2, 1, 1, 1), "layer": "layer2.0"}
-        ),
-        "smoke": BackgroundCueRecipe(**{**SMALL_BACKGROUND, **SMOKE}),
-        "smoke-resnet50": BackgroundCueRecipe(
-            **{**SMALL_BACKGROUND, **SMALL_RESNET, **SMOKE, "pool": (2, 2, 1, 1, 1),
-               "layer": "layer2.0", "head": "dense"}
-        ),
-    }  # fmt: skip
+    recipes: ClassVar = with_smoke(
+        {
+            "paper": BACKGROUND,
+            "mxnet": BACKGROUND_MXNET,
+            "paper-resnet50": replace(
+                BACKGROUND_MXNET,
+                backbone=ResNet(stride=(2, 2, 2, 2, 2), norm=False),
+                head=BackgroundCueHead(dropout=0.0, style="mxnet", layer="layer2.1"),
+            ),
+            "small": SMALL_BACKGROUND,
+            "small-resnet50": replace(
+                SMALL_BACKGROUND,
+                backbone=replace(SMALL_RESNET, dilation=(1,) * 4),
+                head=replace(SMALL_BACKGROUND.head, layer="layer2.0"),
+            ),
+        }
+    )
 
-    def __init__(self, recipe, spec):
-        super().__init__(recipe, spec)
-        kind = {"vgg16": BackgroundCueVGG, "resnet50": BackgroundCueResNet}[recipe.backbone]
-        self.network = kind(
-            spec.num_classes - 1,
-            recipe.size,
-            recipe.hidden,
-            recipe.dropout,
-            recipe.head,
-            recipe.layer,
-            **recipe.trunk(),
+    def __init__(self, recipe: BackgroundCueRecipe, spec):
+        head, tags = recipe.head, spec.num_classes - 1
+        build = {VGG16: BackgroundCueVGG, ResNet: BackgroundCueResNet}.get(type(recipe.backbone))
+        if build is None:
+            raise refuse(recipe.backbone, "cue-background")
+        trunk, size = recipe.backbone.trunk(), recipe.data.size
+        network = build(
+            trunk, tags, size, head.hidden, head.dropout, head.head, head.layer, head.style
         )
+        super().__init__(recipe, spec, network)
 
-    def scores(self, image: Tensor, tag: Tensor | None = None) -> Tensor:
-        """Saliency over its maximum, the same for every class, (N, K, h, w)."""
-        saliency = self.saliency(image)
-        saliency = saliency / saliency.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
-        return saliency[:, None].expand(-1, self.num_classes - 1, -1, -1)
-
-    def saliency(self, image: Tensor) -> Tensor:
+    def saliency(self, images: Tensor) -> Tensor:
         """Median-filtered gradient saliency, (N, h, w), >= 0."""
-        raw = self.network.saliency(image).float().cpu().numpy()
-        side = self.recipe.median
+        raw = self.network.saliency(images).float().cpu().numpy()
+        side = self.recipe.head.median
         return torch.from_numpy(np.stack([ndimage.median_filter(m, side) for m in raw]))
 
-    def cues(self, image: Tensor, tag: Tensor) -> Tensor:
-        saliency = self.saliency(image)
+    def cues(self, images: Tensor, tags: Tensor) -> Tensor:
+        saliency = self.saliency(images)
         flat = saliency.flatten(1)
-        rank = int(self.recipe.threshold * flat.shape[1])
+        rank = int(self.recipe.head.threshold * flat.shape[1])
         cut = flat.sort(dim=1).values[:, rank, None, None]
         cue = torch.zeros(len(saliency), self.num_classes, *saliency.shape[1:], dtype=torch.bool)
         cue[:, 0] = saliency < cut

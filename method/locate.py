@@ -14,283 +14,330 @@ its own batch (there a buffer fills up over several); pixels of no class do not 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from base import IGNORE, UserError
-from base.tensor import over_peak, resize
+from base.contract import Context, channels_last
+from base.recipe import Data, Flat, Prediction, Solver
+from base.tensor import max_norm, resize
 from datalist.dataset import Images
 from loss.dice import dice_loss
+from method.backbone import Backbone, ResNet, ResNet38d
+from method.head import DecoderHead
+from method.preset import SMALL_SOLVER
 from method.seam import (
+    LOCALISER_DATA,
     RESNET50,
-    SEAM,
+    SMALL_LOCALISER_DATA,
     SMALL_RESNET50,
     SMALL_SEAM,
-    SMOKE_RESNET50,
-    SMOKE_SEAM,
+    CorrelationHead,
+    SEAMLosses,
     SEAMRecipe,
-    load_localiser,
+    compare_views,
     localiser,
+    two_views,
 )
-from method.stage import Stage
+from method.smoke import with_smoke
+from method.stage import Stage, each_view, mean_score
+from network.deeplabv3 import DeepLabV3Plus
 from network.prompt import LocateSegment
 from network.weight import load_all, load_resnet
 
 
 @dataclass(frozen=True)
-class PromptRecipe(SEAMRecipe):
-    """The localiser's fields, the segmenter's shape, and how the two predict."""
+class Prompting:
+    """How localiser and segmenter predict together."""
 
-    segmenter_width: tuple[int, ...] = (64, 64, 128, 256, 512)
-    """Channels of the segmenter's stem and stages (network/edge_SEAM.py: ResNet-101)."""
-    segmenter_depth: tuple[int, ...] = (1, 3, 4, 23, 3)
-    """Blocks of the stem (1) and the stages."""
-    segmenter_pool: tuple[int, ...] = (2, 2, 2, 2, 1)
-    """Strides of the stem, its pool and stages 2 to 4: 16 together."""
-    segmenter_dilation: tuple[int, ...] = (1, 1, 1, 1, 2)
-    """Dilation of the stem (1) and the stages."""
-    grid: tuple[int, ...] = (1, 2, 4)
-    """Multi-grid of the last stage."""
-    low: int = 48
-    """Channels that the first stage's features are reduced to."""
-    hidden: int = 256
-    """Channels of the pyramid and the decoder."""
-    rates: tuple[int, ...] = (6, 12, 18)
-    """Dilation of the pyramid's branches."""
     passes: int = 3
-    """How often the segmenter segments: first the localiser's map, then its own mask."""
+    """Number of segmenter passes: first on the localiser's map, then on its own mask."""
     background: float = 0.5
     """Score of the background beside the masks (infer_and_envalue.py)."""
-    tag_threshold: float = 0.5
+    presence: float = 0.5
     """Without tags: classes that the localiser gives a higher probability are segmented (ours)."""
 
 
 @dataclass(frozen=True)
-class SegmenterRecipe(PromptRecipe):
-    """Training on external masks: train_edge.py and its command line."""
+class SegmenterTraining:
+    """What the segmenter learns from at a step."""
 
     start: str = ""
     """Checkpoint of a `seam` run on the same data set to start the localiser from (as released);
-    empty: from `weights`."""
-    segmenter_weights: str = "torchvision"
-    """Start of the segmenter: none, torchvision, or the path of a ResNet's state dict."""
-    steps: int = 55000
-    """Optimiser steps (the released segmenter's)."""
-    batch: int = 2
-    """Images a step."""
+    empty: the backbone's weights."""
+    start_segmenter: str = ""
+    """Checkpoint of a `segmenter` run to start the segmenter from (as released: --edge_weights);
+    empty: its backbone's weights."""
     pairs: int = 4
     """Pairs of an image and a class that the segmenter learns from at each step, at most."""
-    scale: tuple[float, float] | None = (0.7, 1.3)
-    """Range of the factor to the image's own size before the crop; without, `long` decides."""
-    optimizer: Literal["sgd", "adamw"] = "adamw"
-    """Optimiser of both networks (released: SGD for the localiser, Adam for the segmenter)."""
-    lr: float = 1e-4
-    """Learning rate (the released segmenter's)."""
-    ratio: float = 0.5
-    """Size of the second view over that of the first."""
 
 
 @dataclass(frozen=True)
-class ResegmentRecipe(PromptRecipe):
-    """A localiser of the target's classes and a segmenter, both trained before."""
+class SegmenterRecipe:
+    """Training on external masks: train_edge.py and its command line.
+
+    The learning rate is the released segmenter's; released: SGD for the localiser, Adam for the
+    segmenter."""
+
+    data: Flat[Data] = replace(LOCALISER_DATA, long=None, scale=(0.7, 1.3))
+    solver: Flat[Solver] = Solver(
+        steps=55000, batch=2, optimizer="adamw", lr=1e-4, head_factor=1.0, bias_factor=1.0,
+        policy="poly", momentum=0.0,
+    )  # fmt: skip
+    backbone: Flat[Backbone] = ResNet38d()
+    head: Flat[CorrelationHead] = CorrelationHead()
+    seam: Flat[SEAMLosses] = SEAMLosses(ratio=0.5)
+    segmenter: ResNet = ResNet(blocks=(3, 4, 23, 3), dilation=(1, 1, 1, 2), multigrid=(1, 2, 4))
+    decoder: DecoderHead = DecoderHead(low=48, dropout=0.0)  # released: none dropped
+    prompting: Flat[Prompting] = Prompting()
+    training: Flat[SegmenterTraining] = SegmenterTraining()
+    prediction: Flat[Prediction] = Prediction(test_crf="deeplab")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The two networks, trained before."""
 
     start: str = ""
     """Checkpoint of a `seam` run on this data set: the localiser."""
-    segmenter: str = ""
+    segmenter_checkpoint: str = ""
     """Checkpoint of a `segmenter` run on an external data set."""
-    steps: int = 0
-    """Optimiser steps that the localiser learns on, as `seam` does; the segmenter is fixed."""
 
 
-SMALL_PROMPT = {
-    **SMALL_SEAM,
-    "segmenter_width": (16, 8, 16, 16, 24),
-    "segmenter_depth": (1, 1, 1, 2, 1),
-    "segmenter_pool": (2, 1, 2, 2, 1),
-    "segmenter_dilation": (1, 1, 1, 1, 2),
-    "low": 16,
-    "hidden": 32,
-    "rates": (2, 4, 6),
-    "passes": 1,  # a segmenter from scratch loses some points with each further pass
-}
-SMALL_SEGMENTER = {
-    **SMALL_PROMPT,
-    "segmenter_weights": "none",
-    "scale": None,
-    "long": (67, 125),  # 0.7 to 1.3 of the longer side at test
-    "steps": 800,
-    "batch": 8,
-    "pairs": 8,
-}
-SMOKE_PROMPT = {
-    **SMOKE_SEAM,
-    "segmenter_width": (4, 2, 2, 3, 4),
-    "low": 4,
-    "hidden": 4,
-}
-SMOKE_SEGMENTER = {**SMOKE_PROMPT, "pairs": 4}
+@dataclass(frozen=True)
+class ResegmentRecipe:
+    """A localiser of the target's classes and a segmenter, both trained before. With `steps` above
+    0 the localiser learns on as `seam` does; the segmenter is fixed."""
+
+    data: Flat[Data] = LOCALISER_DATA
+    solver: Flat[Solver] = replace(SEAMRecipe.solver, steps=0)
+    backbone: Flat[Backbone] = ResNet38d()
+    head: Flat[CorrelationHead] = CorrelationHead()
+    seam: Flat[SEAMLosses] = SEAMLosses()
+    segmenter: ResNet = SegmenterRecipe.segmenter
+    decoder: DecoderHead = SegmenterRecipe.decoder
+    prompting: Flat[Prompting] = Prompting()
+    trained: Flat[Trained] = Trained()
+    prediction: Flat[Prediction] = Prediction(test_crf="deeplab")
 
 
-class Prompted(SEAM):
-    """What both stages share: localiser and segmenter, and how they predict together."""
-
-    background = True
-
-    def __init__(self, recipe, spec):
-        super().__init__(recipe, spec)
-        self.network = LocateSegment(
-            localiser(recipe, spec.num_classes),
-            recipe.low,
-            recipe.hidden,
-            recipe.rates,
-            recipe.dropout,
-            width=recipe.segmenter_width,
-            depth=recipe.segmenter_depth,
-            pool=recipe.segmenter_pool,
-            dilation=recipe.segmenter_dilation,
-            grid=recipe.grid,
-            norm=True,
-            convention=recipe.convention,
-        )
-
-    def segment(self, image: Tensor, prompt: Tensor) -> Tensor:
-        """Masks in [0, 1] of images with one prompt each.
-
-        Args:
-            image: RGB 0..255, (P, 3, H, W).
-            prompt: where the object is, in [0, 1], (P, h, w), any size.
-
-        Returns:
-            (P, H, W).
-        """
-        size = image.shape[-2:]
-        prompt = resize(prompt[:, None].float(), size)
-        logit = self.forward(torch.cat((image.to(prompt), prompt), dim=1))
-        return resize(logit, size)[:, 0].sigmoid()
-
-    @torch.no_grad()
-    def scores(self, image: Tensor, tag: Tensor | None = None) -> Tensor:
-        """Scores after all passes, background first, that sum to 1, (N, C, H, W).
-
-        Without tags the localiser says which classes there are. With no passes the localiser's
-        maps are the masks.
-        """
-        cam, _ = self.forward(image)
-        if tag is None:
-            tag = cam.mean(dim=(2, 3)).sigmoid() > self.recipe.tag_threshold
-        shown, label = tag.nonzero(as_tuple=True)
-        mask = resize(over_peak(cam), image.shape[-2:])[shown, label]
-        for _ in range(self.recipe.passes if len(shown) else 0):
-            mask = self.segment(image[shown], mask)
-        score = torch.zeros(len(image), self.num_classes, *image.shape[-2:], device=image.device)
-        score[:, 0] = self.recipe.background
-        score[shown, label + 1] = mask
-        return score / score.sum(dim=1, keepdim=True)
-
-    merge = Stage.merge
-
-    @torch.no_grad()
-    def panels(self, batch: dict) -> dict[str, Tensor]:
-        """What the segmenter makes of the tagged classes, after the last pass."""
-        return {"prediction": self.scores(batch["image"], batch["tag"]).argmax(1)}
+SMALL_SEGMENTER = SegmenterRecipe(
+    # 0.7 to 1.3 of the longer side at test
+    data=replace(SMALL_LOCALISER_DATA, long=(67, 125)),
+    solver=replace(SMALL_SOLVER, steps=800, batch=8),
+    backbone=SMALL_SEAM.backbone,
+    head=SMALL_SEAM.head,
+    seam=SMALL_SEAM.seam,
+    segmenter=ResNet(
+        weights="none",
+        width=(16, 8, 16, 16, 24),
+        blocks=(1, 1, 2, 1),
+        stride=(2, 1, 2, 2, 1),
+        dilation=(1, 1, 1, 2),
+        multigrid=(1, 2, 4),
+    ),
+    decoder=DecoderHead(low=16, hidden=32, rates=(2, 4, 6), dropout=0.0),
+    # A segmenter from scratch loses some points with each further pass.
+    prompting=Prompting(passes=1),
+    training=SegmenterTraining(pairs=8),
+    prediction=Prediction(test_crf="deeplab", test_crf_scale=4.0),
+)
+SMALL_RESEGMENT = ResegmentRecipe(
+    data=SMALL_LOCALISER_DATA,
+    solver=replace(SMALL_SOLVER, steps=0),
+    backbone=SMALL_SEAM.backbone,
+    head=SMALL_SEAM.head,
+    seam=SMALL_SEAM.seam,
+    segmenter=SMALL_SEGMENTER.segmenter,
+    decoder=SMALL_SEGMENTER.decoder,
+    prompting=SMALL_SEGMENTER.prompting,
+    prediction=SMALL_SEGMENTER.prediction,
+)
 
 
-class Segmenter(Prompted):
+def locate_segment(
+    recipe: SegmenterRecipe | ResegmentRecipe, num_classes: int, background: bool
+) -> LocateSegment:
+    """Localiser and segmenter of a recipe; `background` as of `SEAMNet`."""
+    decoder = recipe.decoder
+    segmenter = DeepLabV3Plus(
+        recipe.segmenter.trunk(extra=1), 1, decoder.low, decoder.hidden, decoder.rates,
+        decoder.dropout, align_corners=True, extra=1,
+    )  # fmt: skip
+    return LocateSegment(localiser(recipe, num_classes, background), segmenter)
+
+
+def segment(network, image: Tensor, prompt: Tensor) -> Tensor:
+    """Masks in [0, 1] of images with one prompt each.
+
+    Args:
+        network: gives logits (P, 1, h, w) of images with a prompt channel, (P, 4, H, W).
+        image: RGB 0..255, (P, 3, H, W).
+        prompt: where the object is, in [0, 1], (P, h, w), any size.
+
+    Returns:
+        (P, H, W).
+    """
+    size = image.shape[-2:]
+    prompt = resize(prompt[:, None].float(), size, align_corners=True)
+    logit = network(torch.cat((image.to(prompt), prompt), dim=1))
+    return resize(logit, size, align_corners=True)[:, 0].sigmoid()
+
+
+def resegment_scores(
+    network: LocateSegment, image: Tensor, tags: Tensor | None, prompting: Prompting
+) -> Tensor:
+    """Scores after all passes, background first, that sum to 1, (N, C, H, W).
+
+    Without tags the localiser decides which classes there are. With no passes the localiser's maps
+    are the masks.
+    """
+    cam, _ = network(channels_last(image))
+    if tags is None:
+        tags = cam.mean(dim=(2, 3)).sigmoid() > prompting.presence
+    shown, label = tags.nonzero(as_tuple=True)
+    mask = max_norm(resize(cam, image.shape[-2:], align_corners=True))[shown, label]
+    for _ in range(prompting.passes if len(shown) else 0):
+        mask = segment(network, image[shown], mask)
+    score = torch.zeros(len(image), cam.shape[1] + 1, *image.shape[-2:], device=image.device)
+    score[:, 0] = prompting.background
+    score[shown, label + 1] = mask
+    return score / score.sum(dim=1, keepdim=True)
+
+
+class Segmenter(Stage):
     """A class-agnostic network that turns maps into masks, learned from external masks."""
 
-    recipes: ClassVar = {
-        "paper": SegmenterRecipe(),
-        "paper-resnet50": SegmenterRecipe(**RESNET50),
-        "small": SegmenterRecipe(**SMALL_SEGMENTER),
-        "small-resnet50": SegmenterRecipe(**{**SMALL_SEGMENTER, **SMALL_RESNET50}),
-        "smoke": SegmenterRecipe(**{**SMALL_SEGMENTER, **SMOKE_SEGMENTER}),
-        "smoke-resnet50": SegmenterRecipe(
-            **{**SMALL_SEGMENTER, **SMALL_RESNET50, **SMOKE_SEGMENTER, **SMOKE_RESNET50}
-        ),
-    }
+    can: ClassVar = frozenset({"predict"})  # the number of masks depends on the image
+    recipes: ClassVar = with_smoke(
+        {
+            "paper": SegmenterRecipe(),
+            "paper-resnet50": SegmenterRecipe(backbone=RESNET50),
+            "small": SMALL_SEGMENTER,
+            "small-resnet50": replace(SMALL_SEGMENTER, backbone=SMALL_RESNET50),
+        }
+    )
+
+    def __init__(self, recipe: SegmenterRecipe, spec):
+        super().__init__(recipe, spec, locate_segment(recipe, spec.num_classes, background=False))
 
     def load(self) -> str:
         """Start both networks; returns the reports of keys."""
-        recipe = self.recipe
-        if recipe.start:
-            report = load_all(self.network.localiser, recipe.start)
+        recipe, network = self.recipe, self.network
+        start = recipe.training
+        if start.start:
+            first = load_all(network.localiser, start.start)
         else:
-            report = load_localiser(self.network.localiser, recipe)
-        return f"{report}\n{load_resnet(self.network.segmenter, recipe.segmenter_weights)}"
+            first = recipe.backbone.load(network.localiser)
+        if start.start_segmenter:
+            second = load_all(network.segmenter, start.start_segmenter, "segmenter")
+        else:
+            second = load_resnet(network.segmenter, recipe.segmenter.weights)
+        return f"{first}\n{second}"
 
     def dataset(self) -> Images:
-        recipe = self.recipe
-        long = None if recipe.scale else recipe.long
-        return super().dataset(long=long, scale=recipe.scale, mask=self.spec.mask_folder, tag=False)
+        return self.images(mask=self.spec.mask_folder, tag=False)
 
-    def losses(self, batch: dict, step: int) -> dict[str, Tensor]:
+    def losses(self, batch: dict, context: Context) -> dict[str, Tensor]:
         image, mask = batch["image"], batch["mask"]
         tag = shown_classes(mask, self.num_classes)
         batch["tag"] = tag  # of the crop, not of the whole image; the pictures show it
-        views = self.views(image)
-        terms = self.compare(views, tag, step)
+        views = two_views(image, self.recipe.seam, self.network, context)
+        terms = compare_views(views, tag, self.recipe.seam, context)
         cam, refined = views[0]
         shown, label = self.draw_pairs(tag)
-        prompts = [over_peak(maps.detach())[shown, label] for maps in (cam, refined[:, 1:])]
+        prompts = [max_norm(maps.detach())[shown, label] for maps in (cam, refined)]
         # An image without any class teaches that where nothing is located nothing is segmented.
         prompts = [prompt * tag[shown, label][:, None, None] for prompt in prompts]
-        both = self.segment(torch.cat((image[shown],) * 2), torch.cat(prompts))
+        both = segment(
+            lambda pair: context.run(self.network, pair),
+            torch.cat((image[shown],) * 2),
+            torch.cat(prompts),
+        )
         first, second = both.chunk(2)
         truth, valid = (mask[shown] == label[:, None, None] + 1).float(), mask[shown] != IGNORE
-        return terms | {
+        dice = {
             "segment": dice_loss(first, truth, valid),
             "segment refined": dice_loss(second, truth, valid),
             "agree": dice_loss(first, second, valid),
         }
+        return terms | {name: context.weight * loss for name, loss in dice.items()}
 
     def draw_pairs(self, tag: Tensor) -> tuple[Tensor, Tensor]:
         """Numbers of images and of their classes, (P,) each: some of those shown, at least one."""
         pairs = tag.nonzero()
         if not len(pairs):
             pairs = tag.new_zeros(1, 2, dtype=torch.long)
-        kept = torch.randperm(len(pairs))[: self.recipe.pairs].to(pairs.device)
+        kept = torch.randperm(len(pairs))[: self.recipe.training.pairs].to(pairs.device)
         return pairs[kept].unbind(1)
 
+    def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
+        return predict_masks(self, images, tags, mirror)
 
-class Resegment(Prompted):
+    @torch.no_grad()
+    def panels(self, batch: dict) -> dict[str, Tensor]:
+        """What the segmenter makes of the tagged classes, after the last pass."""
+        return {"prediction": self.predict([batch["image"]], batch["tag"], False).argmax(1)}
+
+
+class Resegment(Stage):
     """Masks of the target's tags: its localiser's maps, segmented by an external segmenter."""
 
-    recipes: ClassVar = {
-        "paper": ResegmentRecipe(),
-        "paper-resnet50": ResegmentRecipe(**RESNET50),
-        "small": ResegmentRecipe(**{**SMALL_PROMPT, "steps": 0}),
-        "small-resnet50": ResegmentRecipe(**{**SMALL_PROMPT, **SMALL_RESNET50, "steps": 0}),
-        "smoke": ResegmentRecipe(**{**SMALL_PROMPT, **SMOKE_PROMPT}),
-        "smoke-resnet50": ResegmentRecipe(
-            **{**SMALL_PROMPT, **SMALL_RESNET50, **SMOKE_PROMPT, **SMOKE_RESNET50}
-        ),
-    }
+    can: ClassVar = frozenset({"predict"})
+    recipes: ClassVar = with_smoke(
+        {
+            "paper": ResegmentRecipe(),
+            "paper-resnet50": ResegmentRecipe(backbone=RESNET50),
+            "small": SMALL_RESEGMENT,
+            "small-resnet50": replace(SMALL_RESEGMENT, backbone=SMALL_RESNET50),
+        }
+    )
 
-    def __init__(self, recipe, spec):
-        super().__init__(recipe, spec)
+    def __init__(self, recipe: ResegmentRecipe, spec):
+        super().__init__(recipe, spec, locate_segment(recipe, spec.num_classes, background=True))
         self.network.segmenter.requires_grad_(False)
 
     def load(self) -> str:
         """Take localiser and segmenter from their checkpoints; returns the reports of keys."""
-        recipe = self.recipe
-        if not recipe.segmenter:
+        trained = self.recipe.trained
+        if not trained.segmenter_checkpoint:
             raise UserError(
-                "resegment needs a network that segments: give --segmenter CHECKPOINT of a "
+                "resegment needs a network that segments: give --segmenter-checkpoint FILE of a "
                 "segmenter run on an external data set (script/locate.sh makes one)"
             )
-        if recipe.start:
-            report = load_all(self.network.localiser, recipe.start)
-        elif recipe.steps:
-            report = load_localiser(self.network.localiser, recipe)
+        if trained.start:
+            first = load_all(self.network.localiser, trained.start)
+        elif self.recipe.solver.steps:
+            first = self.recipe.backbone.load(self.network.localiser)
         else:
             raise UserError(
                 "resegment needs a localiser: give --start CHECKPOINT of a seam run on this data "
-                "set, or --steps above 0 to train one"
+                "set (script/locate.sh makes one), or --steps above 0 to train one"
             )
-        return f"{report}\n{load_all(self.network.segmenter, recipe.segmenter, 'segmenter')}"
+        second = load_all(self.network.segmenter, trained.segmenter_checkpoint, "segmenter")
+        return f"{first}\n{second}"
+
+    def dataset(self) -> Images:
+        return self.images()
+
+    def losses(self, batch: dict, context: Context) -> dict[str, Tensor]:
+        views = two_views(batch["image"], self.recipe.seam, self.network, context)
+        return compare_views(views, batch["tag"], self.recipe.seam, context)
+
+    def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
+        return predict_masks(self, images, tags, mirror)
+
+
+def predict_masks(
+    stage: Segmenter | Resegment, images: list[Tensor], tags: Tensor | None, mirror: bool
+) -> Tensor:
+    """Mean of `resegment_scores` over scales and mirror images."""
+    prompting = stage.recipe.prompting
+    score = lambda image: resegment_scores(stage.network, image, tags, prompting)  # noqa: E731
+    return mean_score(each_view(score, images, mirror))
 
 
 def shown_classes(mask: Tensor, num_classes: int) -> Tensor:

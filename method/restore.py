@@ -1,24 +1,23 @@
-"""A trained stage from what a checkpoint holds, with nothing in the file taken on trust."""
+"""A trained stage from what a checkpoint holds; nothing in the file is trusted."""
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
 
 from base import UserError
 from datalist.spec import Spec, resolve
 from method import STAGES, stage_class
-from method.stage import Stage
 
 
 def restore(
     path: Path, content: dict[str, Any], dataset: str = "", root: str = "", photos: bool = False
-) -> Stage:
-    """Build the stage of a checkpoint and give its network the tensors.
+) -> Any:
+    """Build the stage of a checkpoint and load its network's tensors.
 
     Args:
         path: file that the content is from, for messages.
@@ -31,60 +30,77 @@ def restore(
     """
     if content["stage"] not in STAGES:
         raise UserError(f"{path}: stage '{content['stage'][:40]}' is not known to this version")
-    kind = stage_class(content["stage"])
-    recipe = restore_recipe(path, content, type(next(iter(kind.recipes.values()))))
+    stage_type = stage_class(content["stage"])
+    recipe_type = type(next(iter(stage_type.recipes.values())))
+    recipe = restore_recipe(path, content["recipe"], recipe_type)
     if dataset:
-        recipe = replace(recipe, dataset=dataset, root=root)
+        recipe = replace(recipe, data=replace(recipe.data, dataset=dataset, root=root))
     if photos:
         spec = Spec(name="photos", root=path.parent, classes=tuple(content["classes"]), lists={})
     else:
-        spec = resolve(recipe.dataset, recipe.root or None)
+        spec = resolve(recipe.data.dataset, recipe.data.root or None)
     if list(spec.classes) != content["classes"]:
         raise UserError(
             f"{path} was trained on the classes {', '.join(content['classes'])}; "
-            f"{recipe.dataset} has {', '.join(spec.classes)}"
+            f"{recipe.data.dataset} has {', '.join(spec.classes)}"
         )
-    found = {key: value.shape for key, value in content["network"].items()}
-    if max(getattr(recipe, "depth", ()), default=0) > len(found):
+    stored = {key: value.shape for key, value in content["network"].items()}
+    sizes = [getattr(recipe.backbone, name, ()) for name in ("depth", "blocks")]
+    if max((number for size in sizes for number in size), default=0) > len(stored):
         raise UserError(f"{path}: its recipe has more layers than tensors")
     try:
         # Shapes first, without memory for them: a damaged recipe can ask for any amount.
         with torch.device("meta"):
-            wanted = kind(recipe, spec).network.state_dict()
-        fits = found == {key: value.shape for key, value in wanted.items()}
+            wanted = stage_type(recipe, spec).network.state_dict()
+        fits = stored == {key: value.shape for key, value in wanted.items()}
     except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
         reason = str(error).partition("\n")[0][:80]
         raise UserError(f"{path}: its recipe makes no network ({reason})") from error
     if not fits:
         raise UserError(f"{path}: its tensors are not those of its recipe's network")
-    stage = kind(recipe, spec)
+    stage = stage_type(recipe, spec)
     stage.network.load_state_dict(content["network"])
     return stage
 
 
-def restore_recipe(path: Path, content: dict[str, Any], kind: type) -> Any:
-    """Rebuild the recipe dataclass of type `kind` from a checkpoint.
+def restore_recipe(path: Path, stored: Any, hint: Any, name: str = "recipe") -> Any:
+    """Rebuild a recipe, or a value in it, from plain dicts, tuples and numbers.
 
-    Errors: UserError where its fields or the types of their values are not those of `kind`.
+    Args:
+        path: for messages.
+        stored: what the checkpoint holds.
+        hint: dataclass or other type annotation that it must match.
+        name: field, for messages.
+
+    Errors: UserError where fields or types of values are not those of `hint`.
     """
-    stored, hints = content["recipe"], get_type_hints(kind)
-    known = {field.name for field in fields(kind)}
-    if set(stored) != known:
-        odd = ", ".join(sorted(known ^ set(map(str, stored))))
-        raise UserError(f"{path}: its recipe does not fit this version ({odd})")
-    for name, value in stored.items():
-        if not is_of(value, hints[name]):
-            raise UserError(f"{path}: its recipe has {name} = {str(value)[:40]!r}")
-    return kind(**stored)
+    if get_origin(hint) is Annotated:
+        hint = get_args(hint)[0]
+    if isinstance(stored, dict):
+        options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        groups = [option for option in options if is_dataclass(option)]
+        # Families of backbones differ in their fields.
+        matching = [g for g in groups if {f.name for f in fields(g)} == set(stored)]
+        if not matching:
+            known = {field.name for group in groups[:1] for field in fields(group)}
+            odd = ", ".join(sorted(known ^ set(map(str, stored))))[:200]
+            raise UserError(f"{path}: its recipe does not fit this version ({name}: {odd})")
+        hints = get_type_hints(matching[0], include_extras=True)
+        return matching[0](
+            **{key: restore_recipe(path, value, hints[key], key) for key, value in stored.items()}
+        )
+    if not is_of(stored, hint):
+        raise UserError(f"{path}: its recipe has {name} = {str(stored)[:40]!r}")
+    return stored
 
 
 def is_of(value: object, hint: Any) -> bool:
-    """Say whether a value is of the type that a field of a recipe is annotated with."""
+    """Whether a plain value is of the type that a field of a recipe is annotated with."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Literal:
         return value in inner
     if origin in (Union, UnionType):
-        return any(is_of(value, one) for one in inner)
+        return any(is_of(value, option) for option in inner)
     if origin is tuple:
         if not isinstance(value, tuple):
             return False

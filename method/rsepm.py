@@ -12,21 +12,33 @@ their diagrams, names and later code.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from base import IGNORE
+from base.contract import Context
+from base.recipe import Data, Flat, Prediction, Solver
 from base.tensor import over_peak, resize
 from datalist.dataset import Images
-from method.recipe import SMALL_BASE, SMALL_RESNET_PLUS, SMOKE_RESNET_PLUS, ResNetRecipe
-from method.stage import Stage
+from method.backbone import SMALL_RESNET, Backbone, ResNet, Timm
+from method.deeplab import DHR_SOLVER, RECURSEED_TEST, SMALL_HEAD, SMALL_PREDICTION
+from method.head import DecoderHead, refuse
+from method.preset import (
+    PHOTO_BACKBONE,
+    PHOTO_DATA,
+    PHOTO_HEAD,
+    PHOTO_SOLVER,
+    PHOTO_TEST,
+    SMALL_DATA,
+    SMALL_SOLVER,
+)
+from method.smoke import with_smoke
+from method.stage import Stage, each_view, mean_score
 from method.supervised import segment_loss
-from network.normalise import mean_colour
 from network.rsepm import RSEPM, Averaged
-from network.weight import load_weights
 from refine import (
     best_labels,
     certain_labels,
@@ -41,37 +53,21 @@ from refine import (
 
 
 @dataclass(frozen=True)
-class RSEPMRecipe(ResNetRecipe):
-    """Sources: "tag" is the default run name of the released code, "DHR" the training code of the
-    authors' next paper (shjo-april/DHR), [inferred] what neither says for this method."""
+class Average:
+    """Moving average of the weights, which predicts."""
 
-    steps: int = 66100
-    """Optimiser steps: 100 epochs of train_aug (DHR) [inferred]."""
-    batch: int = 16
-    """Images a step (DHR) [inferred]."""
-    size: tuple[int, int] = (512, 512)
-    """Height and width of the crop, pixels (DHR) [inferred]."""
-    long: tuple[int, int] = (320, 640)
-    """Range of the image's longer side before the crop, pixels (DHR) [inferred]."""
-    jitter: tuple[float, float, float, float] = (0.3, 0.3, 0.3, 0.1)
-    """Spread of brightness, contrast, saturation and hue (DHR) [inferred]."""
-    mirror: bool = True
-    """Flip half of the training images (DHR) [inferred]."""
-    lr: float = 1e-3
-    """Base learning rate (DHR) [inferred]."""
-    weight_decay: float = 4e-5
-    """Weight decay of weights (DHR) [inferred]."""
-    policy: Literal["step", "poly", "cosine"] = "poly"
-    """How the learning rate falls (DHR) [inferred]."""
     average: float = 0.999
-    """Decay of the weights' moving average, which predicts (DHR; 0.9999 released) [inferred]."""
+    """Decay of the average (DHR; 0.9999 released) [inferred]."""
     average_ramp: float = 2000.0
     """Steps over which that decay rises (released)."""
 
+
+@dataclass(frozen=True)
+class Recursion:
+    """RecurSeed: maps that teach the maps they came from, and the decoder."""
+
     recursion_epoch: int = 5
     """Epoch from which the refined maps teach maps and decoder (tag)."""
-    mix_epoch: int = 15
-    """Epoch from which mixed images are learned (tag)."""
     recursion_weight: float = 1.0
     """Weight of the recursion loss on the maps; 0 leaves it out (tag)."""
     segment_weight: float = 1.0
@@ -97,92 +93,123 @@ class RSEPMRecipe(ResNetRecipe):
     """Refined maps of at least this label their class (tag) [inferred: what c means]."""
     uncertain: float = 0.10
     """Refined maps of at most this label the background (tag) [inferred: what u means]."""
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """EdgePredictMix: what is pasted into the neighbour image."""
+
+    mix_epoch: int = 15
+    """Epoch from which mixed images are learned (tag)."""
     mix: Literal["edge", "certain", "classmix", "cutmix", "none"] = "edge"
-    """What is pasted into the neighbour image: objects of the decoder's labels that pass the edge
-    rule or the certain filter, half the classes, or a rectangle; none: no mixing."""
+    """Objects of the decoder's labels that pass the edge rule or the certain filter, half the
+    classes, or a rectangle; none: no mixing."""
     edge: float = 0.2
     """Score differences to a neighbour of at least this are sharp edges [inferred]."""
 
+
+@dataclass(frozen=True)
+class Inference:
+    """Class set and background at test."""
+
     presence: float = 0.34
-    """At test without tags, classes of at least this probability may occur (released README)."""
+    """Without tags, classes of at least this probability may occur (released README)."""
     gamma: float = 2.0
-    """At test, the background scores (1 - the best class)^gamma (released)."""
+    """The background scores (1 - the best class)^gamma (released)."""
 
 
-SMALL_RSEPM = {
-    **SMALL_BASE,
-    **SMALL_RESNET_PLUS,
-    "steps": 600,
-    "jitter": (0.0, 0.0, 0.0, 0.0),
-    "average": 0.98,
-    "average_ramp": 50.0,
-    "levels": (4, 5),
-    "refine": 2,
-    "refine_dilations": (1, 2, 4),
-    "recursion_epoch": 3,
-    "mix_epoch": 5,
-}
-SMOKE_RSEPM = {**SMOKE_RESNET_PLUS, "recursion_epoch": 0, "mix_epoch": 0}
+@dataclass(frozen=True)
+class RSEPMRecipe:
+    """ResNet-50 at stride 16. Sources: "tag" is the default run name of the released code, "DHR"
+    the training code of the authors' next paper (shjo-april/DHR), [inferred] what neither says for
+    this method. Crop, scale, jitter and solver: DHR [inferred]."""
+
+    data: Flat[Data] = Data(
+        size=(512, 512), fit="crop", long=(320, 640), jitter=(0.3, 0.3, 0.3, 0.1), mirror=True
+    )
+    solver: Flat[Solver] = DHR_SOLVER
+    backbone: Flat[Backbone] = ResNet()
+    head: Flat[DecoderHead] = DecoderHead()
+    average: Flat[Average] = Average()
+    recursion: Flat[Recursion] = Recursion()
+    mixing: Flat[Mixing] = Mixing()
+    inference: Flat[Inference] = Inference()
+    prediction: Flat[Prediction] = RECURSEED_TEST
+
+
+SMALL = RSEPMRecipe(
+    data=SMALL_DATA,
+    solver=replace(SMALL_SOLVER, steps=600),
+    backbone=SMALL_RESNET,
+    head=SMALL_HEAD,
+    average=Average(0.98, 50.0),
+    recursion=Recursion(recursion_epoch=3, levels=(4, 5), refine=2, refine_dilations=(1, 2, 4)),
+    mixing=Mixing(mix_epoch=5),
+    prediction=SMALL_PREDICTION,
+)
+
+
+PHOTO = RSEPMRecipe(
+    data=PHOTO_DATA,
+    solver=replace(PHOTO_SOLVER, epochs=12, lr=2e-4),
+    backbone=PHOTO_BACKBONE,
+    head=PHOTO_HEAD,
+    average=Average(0.98, 50.0),
+    # Stages 2 to 4 of a network of timm are those of strides 8 and 16.
+    recursion=Recursion(recursion_epoch=3, levels=(2, 3, 4), refine_dilations=(1, 2, 4)),
+    mixing=Mixing(mix_epoch=6),
+    prediction=PHOTO_TEST,
+)
 
 
 class RecurSeed(Stage):
     """Single stage: maps that teach themselves, and a decoder that learns from them."""
 
-    recipes: ClassVar = {
-        "paper": RSEPMRecipe(),
-        "small": RSEPMRecipe(**SMALL_RSEPM),
-        "smoke": RSEPMRecipe(**{**SMALL_RSEPM, **SMOKE_RSEPM}),
-    }
+    recipes: ClassVar = with_smoke({"paper": RSEPMRecipe(), "small": SMALL, "photo": PHOTO})
 
-    def __init__(self, recipe, spec):
-        super().__init__(recipe, spec)
-        self.fit = recipe.fit
+    def __init__(self, recipe: RSEPMRecipe, spec):
+        if not isinstance(recipe.backbone, ResNet | Timm):
+            raise refuse(recipe.backbone, "rsepm")
+        head = recipe.head
         network = RSEPM(
-            spec.num_classes, recipe.low, recipe.hidden, recipe.rates, recipe.dropout,
-            **recipe.trunk(),
+            recipe.backbone.trunk(), spec.num_classes, head.low, head.hidden, head.rates,
+            head.dropout,
         )  # fmt: skip
-        self.network = Averaged(network, recipe.average, recipe.average_ramp)
-        self.length = len(spec.ids(recipe.split)) if recipe.split in spec.lists else 1
+        average = recipe.average
+        super().__init__(recipe, spec, Averaged(network, average.average, average.average_ramp))
+        self.phases = {"--recursion-epoch": recipe.recursion.recursion_epoch}
+        if recipe.mixing.mix != "none":
+            self.phases["--mix-epoch"] = recipe.mixing.mix_epoch
 
     def load(self):
-        report = load_weights(self.network.live, self.recipe.weights)
+        report = self.recipe.backbone.load(self.network.live)
         self.network.reset()
         return report
 
-    def after_step(self, step: int) -> None:
+    def after_step(self) -> None:
         self.network.update()
 
     def dataset(self) -> Images:
-        recipe = self.recipe
-        jitter = recipe.jitter if any(recipe.jitter) else None
-        return self.images(mirror=recipe.mirror, jitter=jitter)
-
-    def images(self, **options) -> Images:
-        """Training images cut as the recipe says, with further options of `Images`."""
-        recipe = self.recipe
-        crop = {"mode": "crop", "long": recipe.long, "fill": mean_colour(recipe.convention)}
-        return Images(
-            self.spec, recipe.split, size=recipe.size, seed=recipe.seed, cache=True, **options,
-            **(crop if self.fit == "native" else {}),
-        )  # fmt: skip
+        return self.images()
 
     # -- training ---------------------------------------------------------------------------
 
-    def losses(self, batch: dict, step: int) -> dict[str, Tensor]:
-        recipe, image, tag = self.recipe, batch["image"], batch["tag"]
-        size = [-(-side // recipe.refine) for side in image.shape[-2:]]
+    def losses(self, batch: dict, context: Context) -> dict[str, Tensor]:
+        recursion, mixing = self.recipe.recursion, self.recipe.mixing
+        image, tag = batch["image"], batch["tag"]
+        size = [-(-side // recursion.refine) for side in image.shape[-2:]]
         inside = inside_box(batch, size)
-        maps, logit, *features = self.forward(image)
-        epoch = step * recipe.batch // self.length
-        terms = {"classify": classify_loss(maps, tag, inside)}
-        if epoch < recipe.recursion_epoch:
+        maps, logit, *features = context.run(self.network, image)
+        terms = {"classify": context.weight * classify_loss(maps, tag, inside)}
+        if context.epoch < recursion.recursion_epoch:
             # The decoder takes part in every step: torch's replicas ask for that.
             return {**terms, "recursion": 0 * maps.sum(), "segment": 0 * logit.sum()}
         small = resize(image.float(), size)
-        target = self.recurse(small, tag, inside, maps, features)["refined"]
+        with context.timer("recurse"):
+            target = self.recurse(small, tag, inside, maps, features)["refined"]
         label = self.certain(target, tag, inside)
-        terms |= self.learn("", maps, logit, target, label, tag, inside)
-        if epoch < recipe.mix_epoch or recipe.mix == "none":
+        terms |= self.learn("", maps, logit, target, label, tag, inside, context)
+        if context.epoch < mixing.mix_epoch or mixing.mix == "none":
             return terms
         own, region = self.own_labels(small, logit, tag, inside)
         mixed = [paste(x, x.roll(1, 0), region) for x in (own, target, inside)]
@@ -192,8 +219,8 @@ class RecurSeed(Stage):
         came = torch.stack([(mixed[0] == k).flatten(1).any(1) for k in classes], dim=1)
         tag = torch.maximum(tag, came.to(tag))
         large = resize(region[:, None].float(), image.shape[-2:])[:, 0] >= 0.5
-        maps, logit, *_ = self.forward(paste(image, image.roll(1, 0), large))
-        return terms | self.learn("mixed ", maps, logit, mixed[1], mixed[0], tag, mixed[2])
+        maps, logit, *_ = context.run(self.network, paste(image, image.roll(1, 0), large))
+        return terms | self.learn("mixed ", maps, logit, mixed[1], mixed[0], tag, mixed[2], context)
 
     @torch.no_grad()
     def recurse(
@@ -211,31 +238,32 @@ class RecurSeed(Stage):
             "cam", "correlated" and "refined", all (N, K, ., .) in [0, 1], zero without a tag; the
             last at the size of `image`.
         """
-        recipe = self.recipe
-        with self.part("recurse"):
-            present = tag[:, :, None, None] * resize(inside.float(), maps.shape[-2:])
-            cam = over_peak(maps) * present
-            correlated = self_correlation_map(
-                cam,
-                [features[level - 1] for level in recipe.levels],
-                features[recipe.levels[0] - 1].shape[-2:],
-                recipe.seed_foreground,
-                recipe.seed_background,
-                recipe.correlation_first,
-                recipe.correlation_second,
-            )
-            refined = self.refine(image, resize(correlated, image.shape[-2:]))
-            # Over its maximum, as the maps that learn it are.
-            refined = over_peak(refined * tag[:, :, None, None] * inside)
+        recursion = self.recipe.recursion
+        present = tag[:, :, None, None] * resize(inside.float(), maps.shape[-2:])
+        cam = over_peak(maps) * present
+        correlated = self_correlation_map(
+            cam,
+            [features[level - 1] for level in recursion.levels],
+            features[recursion.levels[0] - 1].shape[-2:],
+            recursion.seed_foreground,
+            recursion.seed_background,
+            recursion.correlation_first,
+            recursion.correlation_second,
+        )
+        refined = self.refine(image, resize(correlated, image.shape[-2:]))
+        # Over its maximum, as the maps that learn it are.
+        refined = over_peak(refined * tag[:, :, None, None] * inside)
         return {"cam": cam, "correlated": correlated, "refined": refined}
 
     def refine(self, image: Tensor, score: Tensor) -> Tensor:
         """Scores (N, C, h, w) after PAMR on images of their size."""
-        return pamr(image, score, self.recipe.refine_steps, self.recipe.refine_dilations)
+        recursion = self.recipe.recursion
+        return pamr(image, score, recursion.refine_steps, recursion.refine_dilations)
 
     def certain(self, target: Tensor, tag: Tensor, inside: Tensor) -> Tensor:
         """What refined maps (N, K, h, w) are sure of, (N, h, w)."""
-        label = certain_labels(target, tag, self.recipe.certain, self.recipe.uncertain)
+        recursion = self.recipe.recursion
+        label = certain_labels(target, tag, recursion.certain, recursion.uncertain)
         return label.masked_fill(~inside[:, 0], IGNORE)
 
     @torch.no_grad()
@@ -249,19 +277,19 @@ class RecurSeed(Stage):
         Returns:
             Labels (N, h, w); region, bool (N, h, w), of the image before, pasted from it.
         """
-        recipe = self.recipe
+        recursion, mixing = self.recipe.recursion, self.recipe.mixing
         score = self.refine(image, torch.softmax(resize(logit, image.shape[-2:]), dim=1))
-        if recipe.mix == "edge":
-            label = edge_labels(score, tag, recipe.certain, recipe.edge)
-        elif recipe.mix == "certain":
-            label = certain_labels(score[:, 1:], tag, recipe.certain, recipe.uncertain)
+        if mixing.mix == "edge":
+            label = edge_labels(score, tag, recursion.certain, mixing.edge)
+        elif mixing.mix == "certain":
+            label = certain_labels(score[:, 1:], tag, recursion.certain, recursion.uncertain)
         else:
             label = best_labels(score, tag)
         label = label.masked_fill(~inside[:, 0], IGNORE)
-        if recipe.mix == "classmix":
+        if mixing.mix == "classmix":
             draw = torch.rand(len(label), self.num_classes, device=label.device)
             region = class_region(label, self.num_classes, draw)
-        elif recipe.mix == "cutmix":
+        elif mixing.mix == "cutmix":
             draw = torch.rand(len(label), 3, device=label.device)
             region = rectangle_region(tuple(label.shape[-2:]), draw)
         else:
@@ -277,16 +305,17 @@ class RecurSeed(Stage):
         label: Tensor,
         tag: Tensor,
         inside: Tensor,
+        context: Context,
     ) -> dict[str, Tensor]:
         """The recursion loss on the maps and the cross entropy on the decoder's logits."""
-        recipe = self.recipe
+        recursion = self.recipe.recursion
         present = tag[:, :, None, None] * resize(inside.float(), maps.shape[-2:])
         error = (over_peak(maps) - resize(target, maps.shape[-2:])).abs() * present
-        count = self.average(present.sum()).clamp_min(1)
-        entropy = segment_loss(resize(logit, label.shape[-2:]), label, self)
+        count = context.mean(present.sum()).clamp_min(1)
+        entropy = segment_loss(resize(logit, label.shape[-2:]), label, context)
         return {
-            f"{name}recursion": recipe.recursion_weight * error.sum() / count,
-            f"{name}segment": recipe.segment_weight * entropy,
+            f"{name}recursion": recursion.recursion_weight * error.sum() / count,
+            f"{name}segment": recursion.segment_weight * entropy,
         }
 
     @torch.no_grad()
@@ -294,7 +323,7 @@ class RecurSeed(Stage):
         """What the refined maps are sure of, what is pasted, and the prediction."""
         image, tag = batch["image"], batch["tag"]
         inside = inside_box(batch, image.shape[-2:])
-        maps, logit, *features = self.forward(image)
+        maps, logit, *features = self.network(image)
         target = self.recurse(image.float(), tag, inside, maps, features)["refined"]
         return {
             "refined maps": self.certain(target, tag, inside),
@@ -304,10 +333,7 @@ class RecurSeed(Stage):
 
     # -- prediction -------------------------------------------------------------------------
 
-    def scores(self, image: Tensor, tag: Tensor | None = None) -> Tensor:
-        return torch.softmax(self.forward(image)[1], dim=1)
-
-    def predict(self, images: list[Tensor], tag: Tensor | None, mirror: bool) -> Tensor:
+    def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
         """Seeds: each class over its maximum; the background from what they leave.
 
         The classes are the image's tags or, without, those that the classifier finds.
@@ -315,18 +341,20 @@ class RecurSeed(Stage):
         Source: infer_rsepm.py and convert_seed_to_pseudo_masks.py of the released code. Differs:
         bilinear between scales.
         """
-        found, presence = [], []
-        for image in images:
-            for flip in (False, True)[: 1 + mirror]:
-                maps, logit, *_ = self.forward(image.flip(3) if flip else image)
-                score = torch.softmax(logit, dim=1)
-                found.append(score.flip(3) if flip else score)
-                presence.append(torch.sigmoid(maps.mean(dim=(2, 3))))
-        if tag is None:
-            tag = torch.stack(presence).mean(0) >= self.recipe.presence
-        seed = self.merge(found)[:, 1:] * (tag > 0)[:, :, None, None]
+        presence = []
+
+        def score(image: Tensor) -> Tensor:
+            maps, logit, *_ = self.network(image)
+            presence.append(torch.sigmoid(maps.mean(dim=(2, 3))))
+            return torch.softmax(logit, dim=1)
+
+        inference = self.recipe.inference
+        mean = mean_score(each_view(score, images, mirror))
+        if tags is None:
+            tags = torch.stack(presence).mean(0) >= inference.presence
+        seed = mean[:, 1:] * (tags > 0)[:, :, None, None]
         seed = seed / (seed.amax(dim=(2, 3), keepdim=True) + 1e-5)
-        background = (1 - seed.amax(dim=1, keepdim=True)) ** self.recipe.gamma
+        background = (1 - seed.amax(dim=1, keepdim=True)) ** inference.gamma
         return torch.cat((background, seed), dim=1)
 
 

@@ -1,58 +1,52 @@
 """SEC: seed, expand and constrain (Kolesnikov and Lampert, ECCV 2016).
 
-A DeepLab-LargeFOV network learns from localization cues. Three losses share the work: the seeding
-loss trusts the cues, the expansion loss asks each tagged class for a plausible share of the image
-and absent classes for none, the constrain-to-boundary loss pulls the scores to what a dense CRF
-makes of them.
+A DeepLab-LargeFOV network learns from localization cues under three losses. The seeding loss
+follows the cues. The expansion loss asks each tagged class for a plausible share of the image and
+absent classes for none. The constrain-to-boundary loss pulls the scores to what a dense CRF makes
+of them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-import densecrf
-from base import UserError
+from base import IGNORE, UserError
+from base.contract import Context
+from base.recipe import Data, Flat, Prediction, Solver
+from base.tensor import shrink
 from datalist.cue import CueFile
 from datalist.dataset import Images
-from densecrf import torch as crf_torch
 from loss import constrain_loss, decay_for, expand_loss, floor_softmax, seed_loss
-from method.recipe import MXNET, RESNET, SMALL, SMALL_RESNET, SMOKE, VGGRecipe
-from method.stage import Stage
-from network.resnet import ResNetFOV
-from network.vgg import LargeFOV
+from method.backbone import SMALL_RESNET, SMALL_VGG16, VGG16, Backbone, ResNet
+from method.head import Head, LargeFOVHead, segmentation_network
+from method.preset import (
+    PHOTO_BACKBONE,
+    PHOTO_DATA,
+    PHOTO_HEAD,
+    PHOTO_SOLVER,
+    PHOTO_TEST,
+    SEC_TEST,
+    SMALL_DATA,
+    SMALL_SOLVER,
+)
+from method.refinement import Refinement, TrainCRF
+from method.smoke import with_smoke
+from method.stage import Stage, each_view, mean_score
 
 
 @dataclass(frozen=True)
-class FOVRecipe(VGGRecipe):
-    """DeepLab-LargeFOV and its CRF at test."""
-
-    weights: str = "torchvision"
-    """Start from: none, torchvision, timm:NAME, or a state dict (the paper: vgg16_20M, Caffe)."""
-    rate: int = 12
-    """Dilation of fc6 (train.prototxt)."""
-    crf: str = "sec-test"
-    """CRF preset, widths in pixels of a full-size image (krahenbuhl2013 wrapper)."""
-    test_crf: str = ""
-    """CRF preset at test; empty: as `crf`. SEC-MXNet trains with a colour width of 13 and tests
-    with 10 ("sec-mxnet"), as "mxnet" and "paper-resnet50" do here. Ours: one width, so that the
-    network is trained towards the edges that it is tested with."""
-    test_crf_scale: float = 1.0
-    """Divides the CRF's widths at test (deploy/demo.py)."""
-
-
-@dataclass(frozen=True)
-class SECRecipe(FOVRecipe):
+class SECLosses:
     """The three losses as released."""
 
     cue: str = ""
-    """Cue file (.npz, or the official localization_cues.pickle.gz)."""
+    """Cue file (.npz, or the official localization_cues.pickle.gz), or a folder of cues as masks,
+    ID.png with 255 where there is no cue."""
     floor: float = 1e-4
     """Added to each probability before the losses (min_prob of the released layers)."""
     decay_foreground: float = 0.996
@@ -61,14 +55,6 @@ class SECRecipe(FOVRecipe):
     """Rank-pooling decay of the background (paper), on a grid of `decay_grid`."""
     decay_grid: tuple[int, int] = (41, 41)
     """Grid of the two decays; on other grids the share of pixels with half the weight is kept."""
-    crf_scale: float = 12.0
-    """Divides the CRF's widths at training (the released layer; the grid is about 1 / 8)."""
-    crf_steps: int = 10
-    """Mean-field iterations at training."""
-    crf_input: Literal["logit", "score"] = "logit"
-    """What the CRF takes for negative energies at training. SEC and SEC-MXNet's VGG16 feed logits;
-    its ResNet-50 feeds probabilities, whose energies span 1 at most, so that smoothing drowns
-    them. Ours: logits for both, as one loss should mean one thing."""
     seed_weight: float = 1.0
     """Weight of the seeding loss (paper); 0 leaves it out."""
     expand_weight: float = 1.0
@@ -77,131 +63,136 @@ class SECRecipe(FOVRecipe):
     """Weight of the constrain-to-boundary loss (paper); 0 leaves it out."""
 
 
-SMALL_SEC = {
-    **SMALL,
-    "weights": "none",
-    "pool": (2, 2, 1, 1, 1),
-    "rate": 6,
-    "test_crf_scale": 4.0,
-}
+@dataclass(frozen=True)
+class SECRecipe:
+    """SEC on VGG16; defaults are those of the released solver.prototxt and train.prototxt."""
+
+    data: Flat[Data] = Data()
+    solver: Flat[Solver] = Solver()
+    backbone: Flat[Backbone] = VGG16()
+    head: Flat[Head] = LargeFOVHead()
+    sec: Flat[SECLosses] = SECLosses()
+    train_crf: Flat[TrainCRF] = TrainCRF()
+    prediction: Flat[Prediction] = SEC_TEST
 
 
-class FieldOfView(Stage):
-    """A DeepLab-LargeFOV network and what it predicts."""
+PAPER = SECRecipe()
+MXNET = replace(
+    PAPER,
+    data=Data(size=(320, 320), mirror=True),
+    head=LargeFOVHead(dropout=0.0),
+    prediction=Prediction(test_mirror=True, test_crf="sec-mxnet"),
+)
+"""ascust/SEC-MXNet on VGG16 (cores/config.py)."""
+RESNET50_AT_8 = ResNet(stride=(2, 2, 2, 1, 1), dilation=(1, 1, 2, 4), norm=False)
+"""ResNet-50 at stride 8 with frozen statistics (symbols of SEC-MXNet)."""
+SMALL = SECRecipe(
+    data=SMALL_DATA,
+    solver=SMALL_SOLVER,
+    backbone=SMALL_VGG16,
+    head=LargeFOVHead(hidden=128, rate=6, dropout=0.1),
+    prediction=replace(SEC_TEST, test_crf_scale=4.0),
+)
+SMALL_RESNET50 = replace(SMALL_RESNET, dilation=(1, 1, 2, 4))
 
-    def __init__(self, recipe, spec):
-        super().__init__(recipe, spec)
-        kind = {"vgg16": LargeFOV, "resnet50": ResNetFOV}[recipe.backbone]
-        self.network = kind(
-            spec.num_classes, recipe.hidden, recipe.rate, recipe.dropout, **recipe.trunk()
-        )
 
-    def test_crf(self) -> densecrf.Preset:
-        recipe = self.recipe
-        return densecrf.preset(recipe.test_crf or recipe.crf, scale=recipe.test_crf_scale)
-
-    def scores(self, image: Tensor, tag: Tensor | None = None) -> Tensor:
-        return torch.softmax(self.forward(image), dim=1)
+PHOTO = SECRecipe(
+    data=PHOTO_DATA,
+    solver=PHOTO_SOLVER,
+    backbone=PHOTO_BACKBONE,
+    head=PHOTO_HEAD,
+    train_crf=TrainCRF(crf_scale=None),
+    prediction=PHOTO_TEST,
+)
 
 
-class SEC(FieldOfView):
+class SEC(Stage):
     """DeepLab-LargeFOV under the three losses."""
 
-    recipes: ClassVar = {
-        "paper": SECRecipe(),
-        "mxnet": SECRecipe(**MXNET, dropout=0.0, test_crf="sec-mxnet"),
-        "paper-resnet50": SECRecipe(
-            **RESNET, hidden=512, dilation=(1, 1, 1, 2, 4), test_crf="sec-mxnet"
-        ),
-        "small": SECRecipe(**SMALL_SEC),
-        "small-resnet50": SECRecipe(**{**SMALL_SEC, **SMALL_RESNET, "dilation": (1, 1, 1, 2, 4)}),
-        "smoke": SECRecipe(**{**SMALL_SEC, **SMOKE}),
-        "smoke-resnet50": SECRecipe(
-            **{**SMALL_SEC, **SMALL_RESNET, **SMOKE, "dilation": (1, 1, 1, 2, 4)}
-        ),
-    }
+    recipes: ClassVar = with_smoke(
+        {
+            "paper": PAPER,
+            "mxnet": MXNET,
+            "paper-resnet50": replace(MXNET, backbone=RESNET50_AT_8, head=LargeFOVHead(hidden=512)),
+            "small": SMALL,
+            "small-resnet50": replace(SMALL, backbone=SMALL_RESNET50),
+            "photo": PHOTO,
+        }
+    )
 
-    def __init__(self, recipe, spec):
-        super().__init__(recipe, spec)
-        self.preset = densecrf.preset(recipe.crf, scale=recipe.crf_scale)
-        self.thread = ThreadPoolExecutor(1, "crf")
+    def __init__(self, recipe: SECRecipe, spec):
+        super().__init__(
+            recipe, spec, segmentation_network(recipe.backbone, recipe.head, spec.num_classes)
+        )
+        self.refinement = Refinement(recipe.train_crf)
 
     def dataset(self) -> Images:
-        recipe = self.recipe
-        if not recipe.cue:
-            raise UserError("this stage learns from cues: --cue FILE (script/cue.sh makes one)")
-        return Images(
-            self.spec, recipe.split, size=recipe.size, cue=CueFile.open(recipe.cue),
-            grid=grid_size(recipe.size, recipe.pool), mirror=recipe.mirror, seed=recipe.seed,
-            cache=True,
-        )  # fmt: skip
+        return cue_images(self, self.recipe.sec.cue)
 
-    def marginals(self, image: Tensor, logit: Tensor) -> Tensor:
-        """CRF marginals of logits on the network's grid, (N, C, h, w), without gradient."""
-        small = nn.functional.interpolate(
-            image.float(), size=logit.shape[-2:], mode="bilinear", align_corners=True
-        )
-        small = small.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-        logit = logit.detach()
-        energy = -logit if self.recipe.crf_input == "logit" else -torch.softmax(logit, dim=1)
-        # The compiled lattice on a CPU, exact kernel matrices on a GPU.
-        return crf_torch.mean_field(energy, small, self.preset.kernels, self.recipe.crf_steps)
-
-    def start_marginals(self, image: Tensor, logit: Tensor) -> Callable[[], Tensor]:
-        """Begin `marginals`; what is returned waits for them.
-
-        On a CPU they are computed beside what the caller does next, for the CRF holds no lock; a
-        GPU queues the work of both alike.
-        """
-        if logit.device.type == "cuda":
-            with self.part("crf"):
-                target = self.marginals(image, logit)
-            return lambda: target
-        job = self.thread.submit(self.marginals, image, logit)
-
-        def wait() -> Tensor:
-            with self.part("crf"):  # what of it the other losses did not hide
-                return job.result()
-
-        return wait
-
-    def losses(self, batch: dict, step: int) -> dict[str, Tensor]:
-        recipe = self.recipe
-        logit = self.forward(batch["image"])
-        if recipe.constrain_weight:
-            marginals = self.start_marginals(batch["image"], logit)
-        score = floor_softmax(logit, recipe.floor)
-        positions = logit.shape[-2] * logit.shape[-1]
-        reference = math.prod(recipe.decay_grid)
+    def losses(self, batch: dict, context: Context) -> dict[str, Tensor]:
+        sec = self.recipe.sec
+        logit = context.run(self.network, batch["image"])
+        if sec.constrain_weight:
+            marginals = self.refinement.start(batch["image"], logit, context)
+        score = floor_softmax(logit, sec.floor)
         terms = {}
-        if recipe.seed_weight:
-            terms["seed"] = recipe.seed_weight * seed_loss(score, batch["cue"])
-        if recipe.expand_weight:
-            terms["expand"] = recipe.expand_weight * expand_loss(
+        if sec.seed_weight:
+            terms["seed"] = sec.seed_weight * seed_loss(score, cues_of(batch, logit))
+        if sec.expand_weight:
+            reference, positions = math.prod(sec.decay_grid), math.prod(logit.shape[-2:])
+            terms["expand"] = sec.expand_weight * expand_loss(
                 score,
                 batch["tag"],
-                decay_for(recipe.decay_foreground, reference, positions),
-                decay_for(recipe.decay_background, reference, positions),
+                decay_for(sec.decay_foreground, reference, positions),
+                decay_for(sec.decay_background, reference, positions),
             )
-        if recipe.constrain_weight:
-            terms["constrain"] = recipe.constrain_weight * constrain_loss(
-                score, marginals(), recipe.floor
-            )
-        return terms
+        if sec.constrain_weight:
+            constrain = constrain_loss(score, marginals(), sec.floor)
+            terms["constrain"] = sec.constrain_weight * constrain
+        return {name: context.weight * term for name, term in terms.items()}
 
     @torch.no_grad()
     def panels(self, batch: dict) -> dict[str, Tensor]:
-        shown = {"prediction": self.scores(batch["image"]).argmax(1)}
-        if "cue" in batch:
-            cue = batch["cue"]
-            shown["cue"] = torch.where(cue.any(1), cue.float().argmax(1), 255)
-        return shown
+        logit = self.network(batch["image"])
+        cue = cues_of(batch, logit)
+        return {
+            "prediction": logit.argmax(1),
+            "cue": torch.where(cue.any(1), cue.float().argmax(1), IGNORE),
+        }
+
+    def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
+        return mean_score(each_view(softmax_score(self.network), images, mirror))
 
 
-def grid_size(size: tuple[int, int], pool: tuple[int, ...]) -> tuple[int, int]:
-    """Output grid of a VGG trunk: each pool of stride s rounds size / s up."""
-    height, width = size
-    for stride in pool:
-        if stride:
-            height, width = -(-height // stride), -(-width // stride)
-    return height, width
+def softmax_score(network: nn.Module):
+    """Scores (N, C, h, w) of images, from a network that gives logits."""
+    return lambda image: torch.softmax(network(image), dim=1)
+
+
+def cue_images(stage: Stage, cue: str) -> Images:
+    """Training images with their cues.
+
+    Errors: UserError for no cues, or a cue file under a recipe that cuts images.
+    """
+    if not cue:
+        raise UserError("this stage learns from cues: give --cue FILE (script/cue.sh makes one)")
+    if Path(cue).is_dir():
+        return stage.images(mask=cue)
+    if stage.recipe.data.fit != "warp":
+        raise UserError(
+            f"{cue} holds cues of whole images, and --fit {stage.recipe.data.fit} cuts them: "
+            "give --fit warp, or a folder of cues as masks"
+        )
+    with torch.no_grad():
+        image = torch.zeros(1, 3, *stage.recipe.data.size)
+        grid = tuple(stage.network.eval()(image).shape[-2:])
+        stage.network.train()
+    return stage.images(cue=CueFile.open(cue), grid=grid)
+
+
+def cues_of(batch: dict, logit: Tensor) -> Tensor:
+    """Cues of a batch on the grid of its logits, bool (N, C, h, w)."""
+    if "cue" in batch:
+        return batch["cue"]
+    mask = shrink(batch["mask"], logit.shape[-2:])
+    return mask[:, None] == torch.arange(logit.shape[1], device=mask.device).view(1, -1, 1, 1)

@@ -1,215 +1,156 @@
-"""The contract between a method and what runs it.
-
-A training loop, a predictor or a test knows a stage by the members of `Stage` alone.
-"""
+"""The small base of all stages: recipe, data set, network, and what most of them do alike."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-import densecrf
+from base.contract import Ability, Context
+from base.recipe import Solver
+from base.tensor import resize
+from datalist.dataset import Images
 from datalist.spec import Spec
-from method.recipe import Recipe
-from network.weight import Report, load_weights
+from network.weight import Report
 
 
 class Stage:
-    """One network with its recipe, data, losses and predictions.
+    """Keeps a recipe, a data set and a network; see `base.contract.Stage` for the contract.
 
-    A subclass sets `recipes` and builds `self.network`; it overrides `dataset`, `losses` and
-    `scores`, and whatever else it does differently.
+    A subclass sets `recipes` and `can`, gives its network to the constructor, and writes
+    `dataset`, `losses` and `predict`.
 
     Args:
-        recipe: hyper-parameters.
+        recipe: hyper-parameters, composed of groups.
         spec: data set; its classes decide the number of outputs.
+        network: starts from random weights.
     """
 
-    recipes: ClassVar[dict[str, Recipe]] = {}
-    """Named recipes: "paper" as published, "small" for a laptop and no pretrained weights,
-    "smoke" to see every line run."""
+    recipes: ClassVar[dict[str, Any]] = {}
+    can: ClassVar[frozenset[Ability]] = frozenset({"predict", "export"})
+    phases: dict[str, float] = {}
 
-    background = True
-    """Whether the first channel of `scores` is the background."""
-
-    fit = "warp"
-    """How an image becomes input: "warp" to `recipe.size`, or at its "native" size."""
-
-    network: nn.Module
-
-    def __init__(self, recipe: Recipe, spec: Spec):
+    def __init__(self, recipe: Any, spec: Spec, network: nn.Module):
         self.recipe = recipe
         self.spec = spec
-        self.num_classes = spec.num_classes
-        self.device = torch.device("cpu")
-        self.replica: Callable | None = None
-        self.half = False
-        self.average: Callable[[Tensor], Tensor] = lambda value: value
-        self.part: Callable[[str], AbstractContextManager] = lambda name: nullcontext()
+        self.network = network
 
-    # -- set by whoever runs the stage ------------------------------------------------------
-    # replica: the network wrapped for several processes or compiled; the forward pass takes it.
-    # half: run the network in bfloat16.
-    # average: mean of a tensor over the processes. A loss that divides by a count over the
-    #     batch (valid pixels, say) divides by `average(count)`, so that the split changes nothing;
-    #     losses that average over images need no care, each process has as many.
-    # part: context that times a part of the step under a name.
+    @property
+    def num_classes(self) -> int:
+        """Classes, the background counted."""
+        return self.spec.num_classes
 
-    def to(self, device: torch.device) -> Stage:
-        """Move the network to a device; channels last, which convolutions prefer."""
-        self.device = torch.device(device)
-        self.network.to(self.device, memory_format=torch.channels_last)
-        return self
+    def load(self) -> Report | str:
+        """Start from the backbone's weights; returns the report of keys."""
+        return self.recipe.backbone.load(self.network)
 
-    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Run the network or its replica, in bfloat16 where asked; float32 out.
-
-        A network with several outputs gives a tuple.
-        """
-        # The replica averages gradients; a prediction in one process must not wait for the others.
-        # Asked for by identity: the truth of a compiled module is its length, which it lacks.
-        replicated = self.replica is not None and self.network.training
-        network = self.replica if replicated else self.network
-        image = image.contiguous(memory_format=torch.channels_last)
-        with self.part("network"), torch.autocast(
-            self.device.type, torch.bfloat16, enabled=self.half
-        ):  # fmt: skip
-            output = network(image)
-        if isinstance(output, tuple):
-            return tuple(part.float() for part in output)
-        return output.float()
-
-    # -- training ---------------------------------------------------------------------------
-
-    def dataset(self):
-        """Training samples: a map-style data set of dicts that takes (index, draw)."""
-        raise NotImplementedError
+    def images(self, **options: Any) -> Images:
+        """Training images as the recipe's data group says, with further options of `Images`."""
+        data = self.recipe.data
+        data.check()
+        if data.fit == "crop":
+            fill = self.recipe.backbone.fill()
+            options |= {"scale": data.scale, "long": data.long, "fill": fill}
+        elif data.fit == "window":
+            options |= {"window": data.window}
+        return Images(
+            self.spec,
+            data.split,
+            size=data.size,
+            mode=data.fit,
+            mirror=data.mirror,
+            jitter=data.jitter,
+            seed=self.recipe.solver.seed,
+            cache=True,
+            **options,
+        )
 
     def groups(self) -> list[dict]:
-        """Parameter groups; each trainable parameter stands in exactly one.
+        """Parameter groups: layers of random start learn faster, biases faster and undecayed."""
+        new = [self.network.get_submodule(name) for name in self.network.new]
+        return parameter_groups(self.network, new, self.recipe.solver)
 
-        Weights of new layers (`self.heads()`) learn `head_factor` times as fast and biases twice
-        as fast as weights, as the Caffe solvers of this family have it.
-        """
-        heads = {id(p) for module in self.heads() for p in module.parameters()}
-        factor = self.head_factor()
-        double = 2.0 if self.recipe.optimizer == "sgd" else 1.0
-        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-        for parameter in self.network.parameters():
-            if not parameter.requires_grad:
-                continue
-            scale = factor if id(parameter) in heads else 1.0
-            decay = self.recipe.weight_decay
-            if parameter.ndim == 1:  # biases and normalisation layers
-                scale, decay = scale * double, 0.0
-            groups.setdefault((scale, decay), []).append(parameter)
-        return [
-            {"params": members, "lr": self.recipe.lr * scale, "weight_decay": decay}
-            for (scale, decay), members in groups.items()
-        ]
-
-    def load(self) -> Report:
-        """Start from the recipe's weights; returns the report of keys."""
-        return load_weights(self.network, self.recipe.weights)
-
-    def heads(self) -> list[nn.Module]:
-        """Modules that start from random weights whatever `weights` says: the network's `new`."""
-        return [self.network.get_submodule(name) for name in self.network.new]
-
-    def head_factor(self) -> float:
-        """Learning-rate multiplier of the heads."""
-        return 10.0 if self.recipe.optimizer == "sgd" else 1.0
-
-    def optimizer(self) -> torch.optim.Optimizer:
-        """The recipe's optimiser over `groups`."""
-        recipe = self.recipe
-        fused = self.device.type == "cuda"  # one kernel for all parameters
-        if recipe.optimizer == "adamw":
-            return torch.optim.AdamW(self.groups(), lr=recipe.lr, fused=fused)
-        return torch.optim.SGD(self.groups(), lr=recipe.lr, momentum=recipe.momentum, fused=fused)
-
-    def schedule(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
-        """The recipe's learning-rate policy, stepped once an optimiser step."""
-        recipe = self.recipe
-
-        def factor(step: int) -> float:
-            if step < recipe.warmup:
-                return (step + 1) / recipe.warmup
-            left = max(0.0, 1 - step / max(1, recipe.steps))
-            if recipe.policy == "poly":
-                return left**0.9
-            if recipe.policy == "cosine":
-                return 0.5 - 0.5 * math.cos(math.pi * left)
-            return recipe.decay_factor ** (step // recipe.decay_every)
-
-        return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-
-    def losses(self, batch: dict, step: int) -> dict[str, Tensor]:
-        """Named scalars of a batch on the stage's device; the objective is their sum."""
+    def losses(self, batch: dict, context: Context) -> dict[str, Tensor]:
+        """Named scalars of a batch; the objective is their sum."""
         raise NotImplementedError
 
-    def after_step(self, step: int) -> None:
-        """Called after each optimiser step (moving averages and the like).
-
-        What it keeps must be part of the network's state dict, or a resumed run lacks it.
-        """
+    def after_step(self) -> None:
+        """Nothing, for most stages."""
 
     def panels(self, batch: dict) -> dict[str, Tensor]:
         """Class maps (N, h, w) to show beside the images of a batch, by title."""
         return {}
 
-    # -- prediction -------------------------------------------------------------------------
+    def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
+        """Class scores with background, see `base.contract.Stage`."""
+        raise NotImplementedError(f"{type(self).__name__} predicts no classes")
 
-    def input_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Height and width at which an image of `size` enters the network at test, at scale 1."""
-        return tuple(self.recipe.size) if self.fit == "warp" else tuple(size)
-
-    def scores(self, image: Tensor, tag: Tensor | None = None) -> Tensor:
-        """Scores in [0, 1], (N, channels, h, w), of RGB images 0..255, (N, 3, H, W).
-
-        With `background` the channels are all classes; without, the foreground classes alone.
-        Stages that need the tags (N, K) take them; the others pass them over.
-        """
-        raise NotImplementedError
-
-    def predict(self, images: list[Tensor], tag: Tensor | None, mirror: bool) -> Tensor:
-        """Scores of images given at several scales, each (N, 3, H, W), as `scores` has them.
-
-        Args:
-            images: the same images at each scale.
-            tag: their tags (N, K), or None where they are not known.
-            mirror: run the mirrored images too.
-        """
-        found = []
-        for image in images:
-            found.append(self.scores(image, tag))
-            if mirror:
-                found.append(self.scores(image.flip(3), tag).flip(3))
-        return self.merge(found)
-
-    def merge(self, scores: list[Tensor]) -> Tensor:
-        """Join scores of several scales and mirrorings, each (N, channels, h, w), to one.
-
-        The mean, at the size of the largest.
-        """
-        size = max(tuple(score.shape[-2:]) for score in scores)
-        enlarged = [
-            score
-            if tuple(score.shape[-2:]) == size
-            else nn.functional.interpolate(score, size, mode="bilinear", align_corners=False)
-            for score in scores
-        ]
-        return torch.stack(enlarged).mean(0)
-
-    def test_crf(self) -> densecrf.Preset:
-        """CRF of the test, widths in pixels of the image."""
-        return densecrf.preset(self.recipe.crf, scale=self.recipe.test_crf_scale)
-
-    def cues(self, image: Tensor, tag: Tensor) -> Tensor:
-        """Localization cues, bool (N, C, h, w); only cue stages have them."""
+    def cues(self, images: Tensor, tags: Tensor) -> Tensor:
+        """Localization cues, see `base.contract.Stage`."""
         raise NotImplementedError(f"{type(self).__name__} makes no cues")
+
+
+def parameter_groups(network: nn.Module, new: Sequence[nn.Module], solver: Solver) -> list[dict]:
+    """Group a network's trainable parameters by learning rate and weight decay.
+
+    Args:
+        network: any.
+        new: modules that start at random; they learn `head_factor` times as fast.
+        solver: factors, base learning rate and weight decay.
+    """
+    heads = {id(parameter) for module in new for parameter in module.parameters()}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameter in network.parameters():
+        if not parameter.requires_grad:
+            continue
+        factor = solver.head_factor if id(parameter) in heads else 1.0
+        decay = solver.weight_decay
+        if parameter.ndim == 1:  # biases and normalisation layers
+            factor *= solver.bias_factor
+            decay = decay if solver.decay_all else 0.0
+        groups.setdefault((factor, decay), []).append(parameter)
+    return [
+        {"params": members, "lr": solver.lr * factor, "weight_decay": decay}
+        for (factor, decay), members in groups.items()
+    ]
+
+
+# -- prediction over scales and mirror images ---------------------------------------------------
+
+
+def each_view(
+    score: Callable[[Tensor], Tensor], images: list[Tensor], mirror: bool
+) -> list[Tensor]:
+    """Scores of every scale and, with `mirror`, of the mirrored images, flipped back.
+
+    Args:
+        score: gives scores (N, C, h, w) of images (N, 3, H, W).
+        images: the same images at each scale.
+        mirror: run the mirrored images too.
+    """
+    scores = []
+    for image in images:
+        scores.append(score(image))
+        if mirror:
+            scores.append(score(image.flip(3)).flip(3))
+    return scores
+
+
+def mean_score(scores: list[Tensor]) -> Tensor:
+    """Mean of scores (N, C, h, w) of several sizes, at the size of the largest."""
+    size = max(tuple(score.shape[-2:]) for score in scores)
+    return torch.stack([resize(score, size) for score in scores]).mean(0)
+
+
+def softmax_of_sum(scores: list[Tensor]) -> Tensor:
+    """Sum the logits behind softmax scores of several sizes at the size of the largest; softmax.
+
+    Source: test-ms.py of the released DSRG code. Differs: the sum is taken on the largest grid, and
+    its probabilities, not the logits, are brought to the image's size.
+    """
+    # The logarithm of a score is its logit up to a constant for all classes, which the softmax
+    # drops.
+    logs = [score.clamp_min(1e-30).log() for score in scores]
+    return torch.softmax(mean_score(logs) * len(logs), dim=1)

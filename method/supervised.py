@@ -1,111 +1,146 @@
 """Learning from masks: the true ones, which is the ceiling, or those that another network made."""
 
-from dataclasses import dataclass, fields
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from base import IGNORE, UserError
+from base.contract import Context
+from base.recipe import Data, Flat, Prediction, Solver
+from base.tensor import shrink
 from datalist.dataset import Images
-from method.recipe import Recipe
-from method.sec import SEC, FieldOfView, FOVRecipe
-from method.stage import Stage
-from network.normalise import mean_colour
+from method.backbone import VGG16, Backbone
+from method.head import Head, LargeFOVHead, segmentation_network
+from method.preset import (
+    PHOTO_BACKBONE,
+    PHOTO_DATA,
+    PHOTO_HEAD,
+    PHOTO_SOLVER,
+    PHOTO_TEST,
+    SEC_TEST,
+)
+from method.sec import MXNET, RESNET50_AT_8, SMALL, SMALL_RESNET50, softmax_score
+from method.smoke import with_smoke
+from method.stage import Stage, each_view, mean_score
 from network.weight import load_all
 
 
-class Supervised(FieldOfView):
-    """Cross entropy on true masks at the network's own resolution."""
+@dataclass(frozen=True)
+class Masks:
+    """Masks to learn from."""
 
-    recipes: ClassVar = {
-        name: FOVRecipe(**{field.name: getattr(recipe, field.name) for field in fields(FOVRecipe)})
-        for name, recipe in SEC.recipes.items()
-    }
-
-    def dataset(self) -> Images:
-        recipe = self.recipe
-        return Images(
-            self.spec,
-            recipe.split,
-            size=recipe.size,
-            mask=self.spec.mask_folder,
-            mirror=recipe.mirror,
-            seed=recipe.seed,
-        )
-
-    def losses(self, batch: dict, step: int) -> dict[str, Tensor]:
-        logit = self.forward(batch["image"])
-        return {"segment": segment_loss(logit, shrink(batch["mask"], logit.shape[-2:]), self)}
-
-    @torch.no_grad()
-    def panels(self, batch: dict) -> dict[str, Tensor]:
-        """The masks learned from, and the prediction."""
-        return {"mask": batch["mask"], "prediction": self.scores(batch["image"]).argmax(1)}
+    mask_folder: str = ""
+    """Folder of masks, ID.png; empty: the data set's true masks."""
 
 
 @dataclass(frozen=True)
-class PseudoRecipe(Recipe):
-    """What stages that learn from a network's masks share."""
+class SupervisedRecipe:
+    """SEC's network and solver on masks."""
+
+    data: Flat[Data] = Data()
+    solver: Flat[Solver] = Solver()
+    backbone: Flat[Backbone] = VGG16()
+    head: Flat[Head] = LargeFOVHead()
+    masks: Flat[Masks] = Masks()
+    prediction: Flat[Prediction] = SEC_TEST
+
+
+SMALL_SUPERVISED = SupervisedRecipe(
+    SMALL.data, SMALL.solver, SMALL.backbone, SMALL.head, prediction=SMALL.prediction
+)
+
+
+class Supervised(Stage):
+    """Cross entropy on true masks at the network's own resolution."""
+
+    recipes: ClassVar = with_smoke(
+        {
+            "paper": SupervisedRecipe(),
+            "mxnet": SupervisedRecipe(MXNET.data, head=MXNET.head, prediction=MXNET.prediction),
+            "paper-resnet50": SupervisedRecipe(
+                MXNET.data,
+                backbone=RESNET50_AT_8,
+                head=LargeFOVHead(hidden=512),
+                prediction=MXNET.prediction,
+            ),
+            "small": SMALL_SUPERVISED,
+            "small-resnet50": replace(SMALL_SUPERVISED, backbone=SMALL_RESNET50),
+            "photo": SupervisedRecipe(
+                PHOTO_DATA,
+                replace(PHOTO_SOLVER, epochs=10),
+                PHOTO_BACKBONE,
+                PHOTO_HEAD,
+                prediction=PHOTO_TEST,
+            ),
+        }
+    )
+
+    def __init__(self, recipe: SupervisedRecipe, spec):
+        super().__init__(
+            recipe, spec, segmentation_network(recipe.backbone, recipe.head, spec.num_classes)
+        )
+
+    def dataset(self) -> Images:
+        return self.images(mask=self.recipe.masks.mask_folder or self.spec.mask_folder)
+
+    def losses(self, batch: dict, context: Context) -> dict[str, Tensor]:
+        logit = context.run(self.network, batch["image"])
+        return {"segment": segment_loss(logit, shrink(batch["mask"], logit.shape[-2:]), context)}
+
+    @torch.no_grad()
+    def panels(self, batch: dict) -> dict[str, Tensor]:
+        return mask_panels(self, batch)
+
+    def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
+        return mean_score(each_view(softmax_score(self.network), images, mirror))
+
+
+# -- what stages that learn from another network's masks share ----------------------------------
+
+
+@dataclass(frozen=True)
+class PseudoMasks:
+    """Masks of another network, and where to start."""
 
     mask: str = ""
     """Folder of masks to learn from, ID.png."""
     start: str = ""
-    """Checkpoint of the same network to go on from; empty: from `weights` alone."""
-    scale: tuple[float, float] | None = None
-    """Range of the factor to the image's own size before the crop; none: its own size."""
+    """Checkpoint of the same network to start from; empty: the backbone's weights alone."""
 
 
-class Pseudo(Stage):
-    """Cross entropy on the masks in a folder, in crops of the image's own size.
+def pseudo_images(stage: Stage, masks: PseudoMasks) -> Images:
+    """Training images with the masks of a folder.
 
-    A subclass builds the network.
+    Errors: UserError where no folder is given.
     """
-
-    fit = "native"
-
-    def load(self):
-        """Start from a checkpoint, or from the recipe's weights; returns the report of keys."""
-        if self.recipe.start:
-            return load_all(self.network, self.recipe.start)
-        return super().load()
-
-    def dataset(self) -> Images:
-        recipe = self.recipe
-        if not recipe.mask:
-            raise UserError(
-                "this stage learns from masks: give --mask FOLDER of ID.png, such as test.py and "
-                "the chains in script/ make"
-            )
-        crop = {"mode": "crop", "scale": recipe.scale, "fill": mean_colour(recipe.convention)}
-        return Images(
-            self.spec,
-            recipe.split,
-            size=recipe.size,
-            **(crop if self.fit == "native" else {}),
-            tag=False,
-            mask=recipe.mask,
-            mirror=recipe.mirror,
-            seed=recipe.seed,
-            cache=True,
+    if not masks.mask:
+        raise UserError(
+            "this stage learns from masks: give --mask FOLDER of ID.png, such as test.py and "
+            "the chains in script/ make"
         )
-
-    losses = Supervised.losses
-    panels = Supervised.panels
-
-    def scores(self, image: Tensor, tag: Tensor | None = None) -> Tensor:
-        return torch.softmax(self.forward(image), dim=1)
+    return stage.images(tag=False, mask=masks.mask)
 
 
-def shrink(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """Masks (N, H, W) at another size by taking the nearest value."""
-    return nn.functional.interpolate(mask[:, None].float(), size=size)[:, 0].long()
+def load_start(stage: Stage, start: str):
+    """Start from a checkpoint of the same network, or else from the backbone's weights."""
+    if start:
+        return load_all(stage.network, start)
+    return stage.recipe.backbone.load(stage.network)
 
 
-def segment_loss(logit: Tensor, mask: Tensor, stage: Stage) -> Tensor:
-    """Cross entropy of logits (N, C, h, w) and masks (N, h, w), mean over valid pixels.
+def mask_panels(stage: Stage, batch: dict) -> dict[str, Tensor]:
+    """The masks learned from, and the prediction."""
+    return {"mask": batch["mask"], "prediction": stage.network(batch["image"]).argmax(1)}
 
-    The mean goes over the processes that `stage` runs in.
+
+def segment_loss(logit: Tensor, mask: Tensor, context: Context) -> Tensor:
+    """Cross entropy of logits (N, C, h, w) and masks (N, h, w), mean over the valid pixels.
+
+    The pixels of all processes count alike.
     """
     loss = nn.functional.cross_entropy(logit, mask, ignore_index=IGNORE, reduction="sum")
-    return loss / stage.average((mask != IGNORE).sum().float()).clamp_min(1)
+    return loss / context.mean((mask != IGNORE).sum().float()).clamp_min(1)

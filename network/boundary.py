@@ -4,29 +4,28 @@ import torch
 from torch import Tensor, nn
 
 from base.tensor import resize
-from network.resnet import ResNetTrunk
 
 
 class Boundary(nn.Module):
-    """ResNet trunk and, on each of its stages, a few channels that together tell boundaries.
+    """Trunk and, on each of its stages, a few channels that together tell boundaries.
 
     Args:
+        trunk: features of five stages.
         hidden: channels taken from each stage, a multiple of 4.
         frozen: leave the trunk's weights as they are.
-        trunk: arguments of `ResNetTrunk`.
 
     Source: Ahn et al., CVPR 2019 (IRN), boundary branch; group normalisation in four groups.
     Differs: all stages are brought to the size of the first, whatever the strides.
     """
 
-    def __init__(self, hidden: int = 32, frozen: bool = True, **trunk):
+    def __init__(self, trunk: nn.Module, hidden: int = 32, frozen: bool = True):
         super().__init__()
-        self.trunk = ResNetTrunk(**trunk)
+        self.trunk = trunk
         self.frozen = frozen
         if frozen:
             self.trunk.requires_grad_(False)
         self.new = (*(f"take{k}" for k in range(1, 6)), "score")
-        for name, channels in zip(self.new, self.trunk.width):
+        for name, channels in zip(self.new, self.trunk.channels):
             layers = (nn.Conv2d(channels, hidden, 1, bias=False), nn.GroupNorm(4, hidden))
             self.add_module(name, nn.Sequential(*layers))
         self.score = nn.Conv2d(5 * hidden, 1, 1)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from network.resnet import ResNetTrunk
-from network.vgg import Trunk, fully_connected, new_layer_std
+from network.vgg import VGGTrunk, fully_connected, new_layer_std
 
 RATES = (6, 12, 18, 24)
 
@@ -15,30 +15,31 @@ class VGGPyramid(nn.Module):
     """VGG16 trunk, pool5a, and one fc6 - fc7 - fc8 branch for each dilation; logits summed.
 
     Args:
+        trunk: features, at stride 8 as published.
         num_classes: classes with background.
         hidden: channels of fc6 and fc7 in each branch.
         rates: dilation of fc6 in each branch; 6, 12, 18, 24 at stride 8.
         dropout: probability of dropping single elements after each fc6 and fc7.
-        trunk: arguments of `network.vgg.Trunk`.
 
     Source: DeepLab-v2's ASPP-L on VGG16, as in train-s.prototxt of the released DSRG code.
     """
 
     def __init__(
         self,
+        trunk: VGGTrunk,
         num_classes: int,
         hidden: int = 1024,
         rates: Sequence[int] = RATES,
         dropout: float = 0.5,
-        **trunk,
     ):
         super().__init__()
-        self.trunk = Trunk(**trunk)
+        self.trunk = trunk
         std = new_layer_std(self.trunk.norm)
         self.branches = range(1, len(rates) + 1)
         self.new = tuple(f"fc8_{branch}" for branch in self.branches)
+        inputs = trunk.channels[-1]
         for branch, rate in zip(self.branches, rates):
-            self.add_module(f"fc6_{branch}", fully_connected(self.trunk.width[-1], hidden, 3, rate))
+            self.add_module(f"fc6_{branch}", fully_connected(inputs, hidden, 3, rate))
             self.add_module(f"fc7_{branch}", fully_connected(hidden, hidden, 1))
             self.add_module(f"fc8_{branch}", fully_connected(hidden, num_classes, 1, std=std))
         self.dropout = nn.Dropout(dropout)
@@ -58,21 +59,21 @@ class ResNetPyramid(nn.Module):
     """DeepLab-v2 on a ResNet: trunk at stride 8, one 3 x 3 classifier a dilation, logits summed.
 
     Args:
+        trunk: features, at stride 8 as published.
         num_classes: classes with background.
         rates: dilation of each classifier; 6, 12, 18, 24 at stride 8.
-        trunk: arguments of `network.resnet.ResNetTrunk`.
 
     Source: Chen et al., DeepLab-v2. Differs: one input scale, stages 3 and 4 as torchvision has
     them.
     """
 
-    def __init__(self, num_classes: int, rates: Sequence[int] = RATES, **trunk):
+    def __init__(self, trunk: ResNetTrunk, num_classes: int, rates: Sequence[int] = RATES):
         super().__init__()
-        self.trunk = ResNetTrunk(**trunk)
+        self.trunk = trunk
         std = new_layer_std(self.trunk.norm)
         self.new = tuple(f"score_{branch}" for branch in range(1, len(rates) + 1))
         for name, rate in zip(self.new, rates):
-            layer = fully_connected(self.trunk.width[-1], num_classes, 3, rate, std)
+            layer = fully_connected(self.trunk.channels[-1], num_classes, 3, rate, std)
             self.add_module(name, layer)
 
     def forward(self, image: Tensor) -> Tensor:

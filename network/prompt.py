@@ -1,10 +1,6 @@
 """A localiser and a segmenter in one module."""
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
-
-from network.deeplabv3 import DeepLabV3Plus
 
 
 class LocateSegment(nn.Module):
@@ -12,22 +8,17 @@ class LocateSegment(nn.Module):
 
     Args:
         localiser: network whose output for RGB images are maps of its classes.
-        low, hidden, rates, dropout, trunk: as of `DeepLabV3Plus`, which has one output and one
-            channel of the image beyond R, G, B: the prompt.
+        segmenter: network with one output whose images have a channel after R, G, B: the prompt.
     """
 
     def __init__(
         self,
         localiser: nn.Module,
-        low: int = 48,
-        hidden: int = 256,
-        rates: Sequence[int] = (6, 12, 18),
-        dropout: float = 0.5,
-        **trunk,
+        segmenter: nn.Module,
     ):
         super().__init__()
         self.localiser = localiser
-        self.segmenter = DeepLabV3Plus(1, low, hidden, rates, dropout, extra=1, **trunk)
+        self.segmenter = segmenter
         self.new = (
             *(f"localiser.{name}" for name in localiser.new),
             *(f"segmenter.{name}" for name in self.segmenter.new),

@@ -8,30 +8,29 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from network.frozen import FrozenNorm
 from network.normalise import Normalise
-from network.vgg import BackgroundCueVGG, ForegroundCueVGG, between, fully_connected
+from network.vgg import HEAD_STD, BackgroundCueVGG, ForegroundCueVGG, between, fully_connected
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 
 
-class ResNetTrunk(nn.Module):
+class ResNetTrunk(FrozenNorm):
     """Stem and four stages of bottleneck blocks.
 
     Args:
         width: channels of the stem, then of each stage's inner convolutions; a stage gives out
             four times as many.
-        depth: convolutions of the stem (always 1), then blocks of each stage.
-        pool: stride of the stem's convolution, of its max pool, and of stages 2, 3 and 4.
-        window: side of the stem's pool.
-        dilation: 1, then the dilation of each stage's 3 x 3 convolutions.
-        grid: factors of that dilation in the blocks of the last stage, the last one for all that
-            follow; DeepLab-v3's multi-grid is (1, 2, 4).
-        extra: channels of the image after R, G, B; they reach the first convolution as they are.
+        blocks: blocks of each stage.
+        stride: of the stem's convolution, of its max pool, and of stages 2, 3 and 4.
+        dilation: of each stage's 3 x 3 convolutions.
         norm: whether batch normalisation learns its statistics; without, those of the weights
-            stay as they are, as batches of this size are too small to measure them.
+            stay as they are.
         convention: colour convention of the weights, see `Normalise`.
+        multigrid: factors of the dilation in the blocks of the last stage, the last one for all
+            that follow; DeepLab-v3 has (1, 2, 4).
+        extra: channels of the image after R, G, B; they reach the first convolution as they are.
 
     Source: He et al., CVPR 2016, in torchvision's form (a block's stride in its 3 x 3 convolution).
     """
@@ -39,13 +38,12 @@ class ResNetTrunk(nn.Module):
     def __init__(
         self,
         width: Sequence[int] = (64, 64, 128, 256, 512),
-        depth: Sequence[int] = (1, 3, 4, 6, 3),
-        pool: Sequence[int] = (2, 2, 2, 1, 1),
-        window: int = 3,
-        dilation: Sequence[int] = (1, 1, 1, 2, 4),
+        blocks: Sequence[int] = (3, 4, 6, 3),
+        stride: Sequence[int] = (2, 2, 2, 1, 1),
+        dilation: Sequence[int] = (1, 1, 2, 4),
         norm: bool = False,
         convention: str = "torchvision",
-        grid: Sequence[int] = (1,),
+        multigrid: Sequence[int] = (1,),
         extra: int = 0,
     ):
         from torchvision.models.resnet import Bottleneck  # takes seconds to import
@@ -53,41 +51,29 @@ class ResNetTrunk(nn.Module):
         super().__init__()
         self.normalise = Normalise(convention)
         self.norm = norm
-        self.pool = tuple(pool)
-        self.conv1 = nn.Conv2d(3 + extra, width[0], 7, pool[0], 3, bias=False)
+        self.conv1 = nn.Conv2d(3 + extra, width[0], 7, stride[0], 3, bias=False)
         self.bn1 = nn.BatchNorm2d(width[0])
-        self.maxpool = nn.MaxPool2d(window, pool[1], window // 2)
+        self.maxpool = nn.MaxPool2d(3, stride[1], 1)
         channels = width[0]
-        strides = (1, *pool[2:])
-        for name, inner, blocks, stride, rate in zip(
-            STAGES, width[1:], depth[1:], strides, dilation[1:]
-        ):
+        strides = (1, *stride[2:])
+        for name, inner, count, first, rate in zip(STAGES, width[1:], blocks, strides, dilation):
             stage = []
-            for block in range(blocks):
-                step = stride if block == 0 else 1
+            for block in range(count):
+                step = first if block == 0 else 1
                 shortcut = None
                 if block == 0:
                     shortcut = nn.Sequential(
                         nn.Conv2d(channels, 4 * inner, 1, step, bias=False),
                         nn.BatchNorm2d(4 * inner),
                     )
-                factor = grid[min(block, len(grid) - 1)] if name == STAGES[-1] else 1
+                factor = multigrid[min(block, len(multigrid) - 1)] if name == STAGES[-1] else 1
                 stage.append(Bottleneck(channels, inner, step, shortcut, dilation=rate * factor))
                 channels = 4 * inner
             self.add_module(name, nn.Sequential(*stage))
-        self.width = (width[0], *(4 * inner for inner in width[1:]))
+        self.channels = (width[0], *(4 * inner for inner in width[1:]))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def train(self, mode: bool = True) -> "ResNetTrunk":
-        """Set the mode; frozen statistics stay frozen."""
-        super().train(mode)
-        if not self.norm:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
-        return self
 
     def steps(self) -> list[str]:
         """Names of the parts in order: "stem", then each block as "layer2.0"."""
@@ -115,7 +101,7 @@ class ResNetTrunk(nn.Module):
         return x
 
     def stages(self, image: Tensor) -> list[Tensor]:
-        """Outputs of the stem and of the four stages, (N, width[k], h, w), of images as above."""
+        """Outputs of the stem and the four stages, (N, channels[k], h, w), of images as above."""
         features, first = [], None
         for last in ("stem", *(f"{s}.{len(self.get_submodule(s)) - 1}" for s in STAGES)):
             features.append(self(features[-1] if features else image, first, last))
@@ -127,11 +113,11 @@ class ResNetFOV(nn.Module):
     """Segmentation network: trunk at stride 8, fc6 (3x3, dilated), fc7, fc8.
 
     Args:
+        trunk: features, at stride 8 as published.
         num_classes: classes with background.
         hidden: channels of fc6 and fc7.
         rate: dilation of fc6; 12 at stride 8.
         dropout: probability of dropping single elements after fc6.
-        trunk: arguments of `ResNetTrunk`.
 
     Source: SEC network on ResNet-50 of ascust/SEC-MXNet.
     """
@@ -140,16 +126,16 @@ class ResNetFOV(nn.Module):
 
     def __init__(
         self,
+        trunk: ResNetTrunk,
         num_classes: int,
         hidden: int = 512,
         rate: int = 12,
         dropout: float = 0.5,
-        **trunk,
     ):
         super().__init__()
-        self.trunk = ResNetTrunk(**trunk)
+        self.trunk = trunk
         std = None if self.trunk.norm else 0.01
-        self.fc6 = fully_connected(self.trunk.width[-1], hidden, 3, rate, std)
+        self.fc6 = fully_connected(self.trunk.channels[-1], hidden, 3, rate, std)
         self.fc7 = fully_connected(hidden, hidden, 1, std=std)
         self.fc8 = fully_connected(hidden, num_classes, 1, std=std)
         self.dropout = nn.Dropout(dropout)
@@ -161,21 +147,13 @@ class ResNetFOV(nn.Module):
 
 
 class ForegroundCueResNet(ForegroundCueVGG):
-    """Classifier whose class activation maps are the foreground cues; its last layer has a bias.
+    """Classifier whose class activation maps are the foreground cues.
 
-    Args: as of `ForegroundCueVGG`, with those of `ResNetTrunk`.
+    Args: as of `ForegroundCueVGG`.
 
     Source: foreground cue network on ResNet-50 of ascust/SEC-MXNet: stages 3 and 4 without stride
     and without dilation.
     """
-
-    new = ("fc6", "fc7", "score")
-    make_trunk = ResNetTrunk
-
-    def __init__(self, num_tags: int, hidden: int = 1024, dropout: float = 0.5, **trunk):
-        super().__init__(num_tags, hidden, dropout, **trunk)
-        self.score.bias = nn.Parameter(torch.zeros(num_tags))
-        start_new_layers(self)
 
 
 class BackgroundCueResNet(BackgroundCueVGG):
@@ -183,43 +161,29 @@ class BackgroundCueResNet(BackgroundCueVGG):
 
     A 1 x 1 convolution stands before the dense head, which would else have four times the weights.
 
-    Args: as of `BackgroundCueVGG`, with those of `ResNetTrunk`.
+    Args: as of `BackgroundCueVGG`.
 
     Source: background cue network on ResNet-50 of ascust/SEC-MXNet.
     """
 
-    new = ("adapt", "fc6", "fc7", "score")
-    make_trunk = ResNetTrunk
-
     def __init__(
         self,
+        trunk: ResNetTrunk,
         num_tags: int,
         size: tuple[int, int],
         hidden: int = 1024,
         dropout: float = 0.0,
         head: str = "dense",
         layer: str = "layer2.1",
-        **trunk,
+        style: str = "mxnet",
     ):
-        super().__init__(num_tags, size, hidden, dropout, head, layer, **trunk)
-        self.adapt = fully_connected(self.trunk.width[-1], self.inputs, 1)
-        start_new_layers(self)
+        super().__init__(trunk, num_tags, size, hidden, dropout, head, layer, style)
+        std = None if trunk.norm else HEAD_STD[style]
+        self.adapt = fully_connected(trunk.channels[-1], self.inputs, 1, std=std)
+        self.new = ("adapt", *self.new)
 
     def channels(self) -> int:
-        return self.trunk.width[-1] // 4  # 512 in the published network
+        return self.trunk.channels[-1] // 4  # 512 in the published network
 
     def reduce(self, feature: Tensor) -> Tensor:
         return torch.relu(self.adapt(feature))
-
-
-def start_new_layers(network: nn.Module) -> None:
-    """Draw the new layers of a network on a pretrained trunk from N(0, 0.01), biases 0.
-
-    Source: Normal(.01) of ascust/SEC-MXNet. On a trunk from scratch they keep He's start.
-    """
-    if network.trunk.norm:
-        return
-    for name in network.new:
-        layer = network.get_submodule(name)
-        nn.init.normal_(layer.weight, std=0.01)
-        nn.init.zeros_(layer.bias)

@@ -8,16 +8,15 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from network.deeplabv3 import Decoder
-from network.resnet import ResNetTrunk
 
 
 class RSEPM(nn.Module):
-    """ResNet trunk with a 1 x 1 classifier, whose maps are the CAMs, and a DeepLab-v3+ decoder.
+    """Trunk with a 1 x 1 classifier, whose maps are the CAMs, and a DeepLab-v3+ decoder.
 
     Args:
+        trunk: features of five stages.
         num_classes: classes with background; the classifier leaves the background out.
         low, hidden, rates, dropout: as of `network.deeplabv3.Decoder`.
-        trunk: arguments of `ResNetTrunk`.
 
     Source: core/networks.py of the released RecurSeed code: the fine features are not reduced to
     fewer channels than the pyramid has, the last convolution is 3 x 3, and neither it nor the
@@ -28,16 +27,16 @@ class RSEPM(nn.Module):
 
     def __init__(
         self,
+        trunk: nn.Module,
         num_classes: int,
         low: int = 256,
         hidden: int = 256,
         rates: Sequence[int] = (6, 12, 18),
         dropout: float = 0.5,
-        **trunk,
     ):
         super().__init__()
-        self.trunk = ResNetTrunk(**trunk)
-        coarse, fine = self.trunk.width[-1], self.trunk.width[1]
+        self.trunk = trunk
+        coarse, fine = trunk.channels[-1], trunk.channels[1]
         self.classifier = nn.Conv2d(coarse, num_classes - 1, 1, bias=False)
         self.decoder = Decoder(
             coarse, fine, num_classes, low, hidden, rates, dropout, kernel=3, bias=False

@@ -15,7 +15,7 @@ from network.normalise import Normalise
 FULL = (64, 128, 256, 512, 512)
 
 
-class Trunk(nn.Module):
+class VGGTrunk(nn.Module):
     """The five convolution blocks, each followed by a max pool of stride 2, 1, or none (0).
 
     Args:
@@ -40,7 +40,7 @@ class Trunk(nn.Module):
     ):
         super().__init__()
         self.normalise = Normalise(convention)
-        self.width = tuple(width)
+        self.channels = tuple(width)
         self.pool = tuple(pool)
         self.window = window
         self.layers: list[list[str]] = []
@@ -101,7 +101,7 @@ class Trunk(nn.Module):
         return x
 
     def stages(self, image: Tensor) -> list[Tensor]:
-        """Outputs of the five blocks with their pools, (N, width[k], h, w), of images as above."""
+        """Outputs of the five blocks and pools, (N, channels[k], h, w), of images as above."""
         features, first = [], None
         for block, names in enumerate(self.layers, start=1):
             last = f"pool{block}" if self.pool[block - 1] else names[-1]
@@ -143,11 +143,11 @@ class LargeFOV(nn.Module):
     """DeepLab-LargeFOV: trunk, pool5a, fc6 (3x3, dilated), fc7, fc8.
 
     Args:
+        trunk: features, at stride 8 as published.
         num_classes: classes with background.
         hidden: channels of fc6 and fc7.
         rate: dilation of fc6; 12 at stride 8.
         dropout: probability of dropping single elements after fc6 and fc7.
-        trunk: arguments of `Trunk`.
 
     Source: train.prototxt of the released SEC code.
     """
@@ -156,11 +156,16 @@ class LargeFOV(nn.Module):
     """Layers that no published weights exist for; they start at random and learn faster."""
 
     def __init__(
-        self, num_classes: int, hidden: int = 1024, rate: int = 12, dropout: float = 0.5, **trunk
+        self,
+        trunk: VGGTrunk,
+        num_classes: int,
+        hidden: int = 1024,
+        rate: int = 12,
+        dropout: float = 0.5,
     ):
         super().__init__()
-        self.trunk = Trunk(**trunk)
-        self.fc6 = fully_connected(self.trunk.width[-1], hidden, 3, rate)
+        self.trunk = trunk
+        self.fc6 = fully_connected(self.trunk.channels[-1], hidden, 3, rate)
         self.fc7 = fully_connected(hidden, hidden, 1)
         self.fc8 = fully_connected(hidden, num_classes, 1, std=new_layer_std(self.trunk.norm))
         self.dropout = nn.Dropout(dropout)
@@ -175,74 +180,96 @@ class LargeFOV(nn.Module):
         return self.fc8(x)
 
 
+HEAD_STD = {"sec": 0.005, "mxnet": 0.01}
+"""Start N(0, std) of the cue networks' heads on a pretrained trunk, by style."""
+
+HEAD_NEW = {"sec": ("score",), "mxnet": ("fc6", "fc7", "score")}
+"""Layers of the heads that learn faster; SEC's solver gives fc6 and fc7 the trunk's rate."""
+
+
 class ForegroundCueVGG(nn.Module):
     """Classifier whose class activation maps are the foreground cues.
 
     Pools 4 and 5 are left out (stride 8), fc6 and fc7 are 3 x 3 convolutions, then the global
-    average and a linear layer without bias, so that the weights applied before the average
-    give one map per class.
+    average and a linear layer. Its weights applied before the average give one map per class.
 
     Args:
+        trunk: features.
         num_tags: foreground classes.
-        hidden, dropout, trunk: as in `LargeFOV`.
+        hidden, dropout: as in `LargeFOV`.
+        style: "sec": no ReLU after fc7, no bias of the scores, only the scores learn faster;
+            "mxnet": ReLU, bias, and all three layers of the head learn faster.
 
-    Source: weak-localization/foreground of the released SEC code.
+    Source: weak-localization/foreground of the released SEC code (its deploy file has no ReLU
+    after fc7); symbols/fg_cue_vgg16.py of ascust/SEC-MXNet. Differs: on a trunk from scratch the
+    head starts after He.
     """
 
-    new = ("score",)
-    make_trunk = Trunk
-
-    def __init__(self, num_tags: int, hidden: int = 1024, dropout: float = 0.5, **trunk):
+    def __init__(
+        self,
+        trunk: nn.Module,
+        num_tags: int,
+        hidden: int = 1024,
+        dropout: float = 0.5,
+        style: str = "sec",
+    ):
         super().__init__()
-        self.trunk = self.make_trunk(**trunk)
-        self.fc6 = fully_connected(self.trunk.width[-1], hidden, 3)
-        self.fc7 = fully_connected(hidden, hidden, 3)
-        self.score = fully_connected(hidden, num_tags, 1, std=new_layer_std(self.trunk.norm))
-        self.score.bias = None
+        self.trunk = trunk
+        self.new = HEAD_NEW[style]
+        self.last_relu = style == "mxnet"
+        std = None if trunk.norm else HEAD_STD[style]
+        self.fc6 = fully_connected(trunk.channels[-1], hidden, 3, std=std)
+        self.fc7 = fully_connected(hidden, hidden, 3, std=std)
+        self.score = fully_connected(hidden, num_tags, 1, std=std)
+        if style == "sec":
+            self.score.bias = None
         self.dropout = nn.Dropout(dropout)
 
     def feature(self, image: Tensor) -> Tensor:
         x = self.dropout(torch.relu(self.fc6(self.trunk(image))))
-        return self.dropout(torch.relu(self.fc7(x)))
+        x = self.fc7(x)
+        return self.dropout(torch.relu(x) if self.last_relu else x)
 
     def forward(self, image: Tensor) -> Tensor:
         """Class logits (N, num_tags) of RGB images 0..255, (N, 3, H, W)."""
         return self.score(self.feature(image).mean(dim=(2, 3), keepdim=True)).flatten(1)
 
     def cam(self, image: Tensor) -> Tensor:
-        """Class activation maps before any cut, (N, num_tags, h, w); any real numbers."""
-        return self.score(self.feature(image))
+        """Class activation maps before any cut, without bias, (N, num_tags, h, w)."""
+        return nn.functional.conv2d(self.feature(image), self.score.weight)
 
 
 class BackgroundCueVGG(nn.Module):
     """VGG16 classifier whose gradient at one of its layers is a saliency map.
 
     Args:
+        trunk: features.
         num_tags: foreground classes.
         size: (height, width) of its input; a dense head depends on it.
         head: "dense", the fully connected layers of VGG16, or "average", 3 x 3 convolutions and
             the global average: dense layers need a pretrained trunk or far more images.
         layer: where the gradient is taken.
-        hidden, dropout, trunk: as in `LargeFOV`.
+        hidden, dropout: as in `LargeFOV`.
+        style: "sec": only the scores learn faster; "mxnet": all three layers of the head do.
 
-    Source: weak-localization/background of the released SEC code (dense, conv4_1).
+    Source: weak-localization/background of the released SEC code (dense, conv4_1);
+    symbols/bg_cue_vgg16.py of ascust/SEC-MXNet. Differs: as of `ForegroundCueVGG`.
     """
-
-    new = ("score",)
-    make_trunk = Trunk
 
     def __init__(
         self,
+        trunk: nn.Module,
         num_tags: int,
         size: tuple[int, int],
         hidden: int = 1024,
         dropout: float = 0.5,
         head: str = "dense",
         layer: str = "conv4_1",
-        **trunk,
+        style: str = "sec",
     ):
         super().__init__()
-        self.trunk = self.make_trunk(**trunk)
+        self.trunk = trunk
+        self.new = HEAD_NEW[style]
         self.layer = layer
         self.dense = head == "dense"
         kernel = 3
@@ -252,14 +279,15 @@ class BackgroundCueVGG(nn.Module):
                 height, width = self.trunk.eval()(torch.zeros(1, 3, *size)).shape[-2:]
             self.trunk.train()
             inputs, kernel = inputs * height * width, 1
-        self.fc6 = fully_connected(inputs, hidden, kernel)
-        self.fc7 = fully_connected(hidden, hidden, kernel)
-        self.score = fully_connected(hidden, num_tags, 1, std=new_layer_std(self.trunk.norm))
+        std = None if self.trunk.norm else HEAD_STD[style]
+        self.fc6 = fully_connected(inputs, hidden, kernel, std=std)
+        self.fc7 = fully_connected(hidden, hidden, kernel, std=std)
+        self.score = fully_connected(hidden, num_tags, 1, std=std)
         self.dropout = nn.Dropout(dropout)
 
     def channels(self) -> int:
         """Channels of what enters the head."""
-        return self.trunk.width[-1]
+        return self.trunk.channels[-1]
 
     def reduce(self, feature: Tensor) -> Tensor:
         """Bring the trunk's output to that many channels."""

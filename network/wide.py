@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from base import UserError
+from network.frozen import FrozenNorm
 from network.normalise import Normalise
 from network.source import digest, read_state
 from network.weight import Report
@@ -71,13 +72,13 @@ class BottleneckBlock(nn.Module):
         return shortcut + self.conv_branch2b2(y)
 
 
-class WideTrunk(nn.Module):
+class WideTrunk(FrozenNorm):
     """ResNet-38d: conv1a, four groups of blocks (b2 ... b5), two wide bottlenecks (b6, b7).
 
     Args:
         width: output channels of conv1a and of b2 ... b7.
-        depth: blocks of b2 ... b5.
-        pool: strides of b2, b3 and b4.
+        blocks: blocks of b2 ... b5.
+        stride: of b2, b3 and b4.
         dilation: of b5, b6 and b7; b5 begins with a convolution without.
         dropout: of the channels in b7; b6 has 0.6 of it (published: 0.5 and 0.3).
         norm: whether batch normalisation learns. Without, it stays as the weights have it, and so
@@ -91,26 +92,26 @@ class WideTrunk(nn.Module):
     def __init__(
         self,
         width: Sequence[int] = (64, 128, 256, 512, 1024, 2048, 4096),
-        depth: Sequence[int] = (3, 3, 6, 3),
-        pool: Sequence[int] = (2, 2, 2),
+        blocks: Sequence[int] = (3, 3, 6, 3),
+        stride: Sequence[int] = (2, 2, 2),
         dilation: Sequence[int] = (2, 4, 4),
         dropout: float = 0.5,
         norm: bool = False,
         convention: str = "torchvision",
     ):
         super().__init__()
-        self.depth, self.norm = tuple(depth), norm
-        self.width = (width[3], width[4], width[6])  # of the stages
+        self.blocks, self.norm = tuple(blocks), norm
+        self.channels = (width[3], width[4], width[6])  # of the stages
         self.normalise = Normalise(convention)
         self.conv1a = convolution(3, width[0], 3)
-        rates, strides = (1, 1, 1, dilation[0]), (*pool, 1)
-        for group, (rate, stride) in enumerate(zip(rates, strides)):
+        rates, strides = (1, 1, 1, dilation[0]), (*stride, 1)
+        for group, (rate, step) in enumerate(zip(rates, strides)):
             inputs, outputs = width[group], width[group + 1]
             # b5 doubles its channels with its second convolutions alone.
             inner = inputs if group == 3 else outputs
             for name in self.names(group):
                 if name == self.names(group)[0]:
-                    block = Block(inputs, inner, outputs, stride, 1, rate)
+                    block = Block(inputs, inner, outputs, step, 1, rate)
                 else:
                     block = Block(outputs, inner, outputs, 1, rate, rate)
                 self.add_module(name, block)
@@ -123,7 +124,7 @@ class WideTrunk(nn.Module):
     def names(self, group: int) -> list[str]:
         """Names of the blocks of group 0 to 3: b2, b2_1, b2_2, ..."""
         first = f"b{group + 2}"
-        return [first, *(f"{first}_{block}" for block in range(1, self.depth[group]))]
+        return [first, *(f"{first}_{block}" for block in range(1, self.blocks[group]))]
 
     def freeze(self) -> None:
         """Take conv1a, b2 and all batch normalisation out of training."""
@@ -132,15 +133,6 @@ class WideTrunk(nn.Module):
         for module in fixed:
             module.requires_grad_(False)
 
-    def train(self, mode: bool = True) -> "WideTrunk":
-        """Set the mode; frozen statistics stay frozen."""
-        super().train(mode)
-        if not self.norm:
-            for module in self.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
-        return self
-
     def stages(self, image: Tensor) -> list[Tensor]:
         """Features after b4, b5 and b7, normalised and rectified, of RGB images 0..255.
 
@@ -148,7 +140,7 @@ class WideTrunk(nn.Module):
             image: (N, 3, H, W).
 
         Returns:
-            Three of (N, width[k], h, w), on one grid.
+            Three of (N, channels[k], h, w), on one grid.
         """
         x = self.conv1a(self.normalise(image))
         for group in range(3):

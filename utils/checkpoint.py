@@ -95,11 +95,20 @@ def newest(folder: Path) -> Path | None:
     return None
 
 
+def flatten(recipe: Any) -> dict[str, Any]:
+    """Fields of a recipe, or of its stored form, by name; "group.field" where a name is taken."""
+    flat: dict[str, Any] = {}
+    for group, values in (recipe if isinstance(recipe, dict) else asdict(recipe)).items():
+        for name, value in values.items() if isinstance(values, dict) else [(group, values)]:
+            flat[f"{group}.{name}" if name in flat else name] = value
+    return flat
+
+
 def differences(recipe: Any, stored: dict[str, Any]) -> list[str]:
     """Fields in which a recipe and a stored one differ, as "name: stored -> now"."""
-    now = asdict(recipe)
+    now, before = flatten(recipe), flatten(stored)
     return [
-        f"{name}: {stored.get(name)!r} -> {now.get(name)!r}"
-        for name in sorted(now.keys() | stored.keys())
-        if now.get(name) != stored.get(name)
+        f"{name}: {before.get(name)!r} -> {now.get(name)!r}"
+        for name in sorted(now.keys() | before.keys())
+        if now.get(name) != before.get(name)
     ]

@@ -28,20 +28,20 @@ class World:
         """Whether this is the process that logs and writes checkpoints."""
         return self.rank == 0
 
-    def share(self, batch: int) -> int:
-        """Images of a global batch that each process takes.
+    def share(self, batch: int) -> slice:
+        """Part of a global batch that this process takes; shares differ by one image at most.
 
-        Errors: UserError where the batch cannot be split evenly.
+        Errors: UserError for fewer images than processes.
         """
-        if batch % self.size:
+        if batch < self.size:
             raise UserError(
-                f"--batch {batch} cannot be split evenly over {self.size} processes: give a "
-                f"multiple of {self.size}, or start another number of processes"
+                f"--batch {batch} is smaller than the number of processes, {self.size}: give a "
+                "larger one, or start fewer processes"
             )
-        return batch // self.size
+        return slice(self.rank * batch // self.size, (self.rank + 1) * batch // self.size)
 
 
-def world() -> World:
+def read_world() -> World:
     """Read torchrun's environment; a process started without it is alone."""
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         return World()
@@ -49,12 +49,12 @@ def world() -> World:
     return World(*(int(os.environ.get(name, default)) for name, default in zip(names, "0101")))
 
 
-def choose_device(name: str, place: World | None = None) -> torch.device:
+def choose_device(name: str, world: World | None = None) -> torch.device:
     """Turn auto / cpu / cuda / cuda:N into this process's device.
 
     Errors: UserError where CUDA is asked for and not there, or has too few devices.
     """
-    place = place or World()
+    world = world or World()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -68,12 +68,12 @@ def choose_device(name: str, place: World | None = None) -> torch.device:
     if not torch.cuda.is_available():
         raise UserError(f"--device {name}: this machine has no CUDA device; give cpu or auto")
     count = torch.cuda.device_count()
-    if place.size > 1 and device.index is not None:
+    if world.size > 1 and device.index is not None:
         raise UserError(f"--device {name}: several processes would share it; give cuda or auto")
-    index = place.local_rank if device.index is None else device.index
+    index = world.local_rank if device.index is None else device.index
     if index >= count:
         raise UserError(
-            f"process {place.rank} has no CUDA device of its own: start {count} processes on "
+            f"process {world.rank} has no CUDA device of its own: start {count} processes on "
             "this machine, one for each"
             if device.index is None
             else f"--device {name}: this machine has {count} CUDA devices, from cuda:0 on"
@@ -82,11 +82,11 @@ def choose_device(name: str, place: World | None = None) -> torch.device:
 
 
 @contextmanager
-def joined(place: World, device: torch.device) -> Iterator[None]:
+def joined(world: World, device: torch.device) -> Iterator[None]:
     """Join the processes of torchrun for the time of the block; alone, do nothing."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    if place.size == 1:
+    if world.size == 1:
         yield
         return
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
@@ -97,12 +97,12 @@ def joined(place: World, device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def main_first(place: World) -> Iterator[None]:
+def main_first(world: World) -> Iterator[None]:
     """Let the main process run the block before the others: it draws, downloads or writes."""
-    if place.size > 1 and not place.main:
+    if world.size > 1 and not world.main:
         dist.barrier()
     yield
-    if place.size > 1 and place.main:
+    if world.size > 1 and world.main:
         dist.barrier()
 
 

@@ -18,6 +18,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from base import UserError
+from base.contract import Stage
 from datalist.archive import replacing
 from utils import checkpoint
 
@@ -29,30 +30,30 @@ ONNX_PACKAGES = ("onnx", "onnxscript")
 TOLERANCE = 1e-4
 
 
-class Segmenter(nn.Module):
-    """A stage that takes images as they are and gives probabilities of the same size.
+class Program(nn.Module):
+    """A stage that takes images as they are and gives scores of the same size.
+
+    What it gives is what test.py predicts at scale 1, without mirror image and CRF.
 
     Args:
-        stage: keeps the stage contract; its scores have the background.
+        stage: keeps the stage contract, and can be exported.
     """
 
-    def __init__(self, stage: Any):
+    def __init__(self, stage: Stage):
         super().__init__()
         self.network = stage.network
-        self.scores = stage.scores
+        self.predict = stage.predict
         self.classes = list(stage.spec.classes)
-        # Height and width that images are resized to; None: the network sees their own.
-        self.size = tuple(stage.recipe.size) if stage.fit == "warp" else None
+        self.data = stage.recipe.data
 
     def forward(self, image: Tensor) -> Tensor:
-        """Probabilities (N, C, H, W), of RGB images 0..255 (N, 3, H, W), uint8 or float."""
+        """Scores (N, C, H, W), background first, of RGB images 0..255 (N, 3, H, W)."""
         full = image.shape[-2:]
         image = image.float()
-        if self.size is not None:
-            # Not rounded, as test.py's images are: another library would round the odd pixel the
-            # other way, and differ by a grey level.
-            image = nn.functional.interpolate(image, self.size, mode="bilinear")
-        return nn.functional.interpolate(self.scores(image), full, mode="bilinear")
+        # Not `base.tensor.resize`: whether sizes are equal must not be asked while tracing.
+        if (size := self.data.input_size(full)) != full:
+            image = nn.functional.interpolate(image, size, mode="bilinear")
+        return nn.functional.interpolate(self.predict([image], None, False), full, mode="bilinear")
 
 
 def write_safetensors(path: Path, content: dict[str, Any]) -> None:
@@ -86,7 +87,7 @@ def read_safetensors(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not written by export.py (its mark {FORMAT!r} is missing)")
     try:
         content = {key: json.loads(metadata[key]) for key in DESCRIPTION}
-        content["recipe"] = {key: tuples(value) for key, value in content["recipe"].items()}
+        content["recipe"] = tuples(content["recipe"])
     except (KeyError, ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: its metadata is damaged ({error})") from error
     checkpoint.check(path, content | {"network": state})
@@ -95,15 +96,17 @@ def read_safetensors(path: Path) -> dict[str, Any]:
 
 def tuples(value: Any) -> Any:
     """Lists as tuples, at any depth: JSON knows no tuples, recipes no lists."""
+    if isinstance(value, dict):
+        return {key: tuples(part) for key, part in value.items()}
     return tuple(map(tuples, value)) if isinstance(value, list) else value
 
 
-def trace(model: Segmenter) -> torch.export.ExportedProgram:
+def trace(model: Program) -> torch.export.ExportedProgram:
     """Record a model as a program for any number of uint8 images of any one size.
 
     Errors: UserError for a stage whose steps depend on what an image shows.
     """
-    height, width = model.size or (64, 64)
+    height, width = model.data.size
     # 0 and 1 would be taken for constants, equal sides for the same side.
     image = torch.zeros(2, 3, height + 5, width + 9, dtype=torch.uint8)
     dynamic = {
@@ -137,7 +140,7 @@ def missing_onnx() -> list[str]:
 
 
 def write_onnx(
-    path: Path, program: torch.export.ExportedProgram, model: Segmenter, metadata: dict[str, str]
+    path: Path, program: torch.export.ExportedProgram, model: Program, metadata: dict[str, str]
 ) -> float | None:
     """Write an ONNX file with dynamic batch, height and width, and hold it against torch.
 
@@ -174,7 +177,7 @@ def write_onnx(
     return difference
 
 
-def compare(path: Path, model: Segmenter) -> float | None:
+def compare(path: Path, model: Program) -> float | None:
     """Largest difference between an ONNX file's and the model's probabilities, over three sizes.
 
     Returns:

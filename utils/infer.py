@@ -7,9 +7,11 @@ threads, since OpenCV, the CRF and zlib all let go of the interpreter.
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,14 +20,15 @@ import cv2
 import numpy as np
 import torch
 import tyro
-from torch import Tensor
 from torch.utils.data import DataLoader, Subset
-from tqdm import tqdm
 
 import densecrf
 from base import UserError
+from base.contract import Stage, channels_last
+from base.tensor import resize
 from datalist.dataset import Images, Photos, worker_init
 from datalist.image import read_mask
+from refine import refine_scores
 from utils.output import (
     is_whole,
     output_path,
@@ -35,6 +38,7 @@ from utils.output import (
     write_overlay,
     write_score,
 )
+from utils.progress import progress
 
 Kind = Literal["label", "score", "overlay", "cue"]
 
@@ -54,14 +58,23 @@ class Predict:
     """Pixels; pictures of --image with a longer side are shrunk to it. 0: never."""
     save: tuple[Kind, ...] = ("label",)
     """label: palette PNGs; score: class scores; overlay: image | prediction | truth; cue."""
-    scales: tuple[float, ...] = (1.0,)
-    """Sizes relative to the recipe's (or to the image's own); scores are averaged."""
+    scales: tuple[float, ...] | None = None
+    """Sizes relative to the recipe's (or to the image's own); scores are averaged. None: scales
+    and mirror image as the recipe says."""
     mirror: bool = False
     """Average with the prediction on the mirrored image."""
     crf: bool = False
     """Refine with the dense CRF at the image's own size."""
     restrict_to_tags: bool = False
     """Let only the image's tags (and background) occur."""
+    presence: float | None = None
+    """Without tags: least probability of a class that may occur; None: the recipe's. Only for
+    stages that find the classes themselves (rsepm, segmenter, resegment)."""
+    work_pixels: int = 2_000_000
+    """Pixels; larger images are shrunk to this size before the network and the CRF. Labels have
+    the image's own size."""
+    memory: float = 0.0
+    """GiB that the images after the network take together; 0: half of the machine's."""
     batch: int = 8
     """Images a network pass."""
     device: str = "auto"
@@ -74,6 +87,49 @@ class Predict:
     """No progress bar."""
 
 
+class MemoryBudget:
+    """Lets threads start work only while the memory of all work in progress stays below a limit.
+
+    Work that alone exceeds the limit runs alone.
+
+    Args:
+        limit: bytes.
+    """
+
+    def __init__(self, limit: float):
+        self.limit, self.used = limit, 0.0
+        self.changed = threading.Condition()
+
+    @contextmanager
+    def take(self, need: float) -> Iterator[None]:
+        """Wait for `need` bytes and hold them for the time of the block."""
+        with self.changed:
+            self.changed.wait_for(lambda: not self.used or self.used + need <= self.limit)
+            self.used += need
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.used -= need
+                self.changed.notify_all()
+
+
+def memory_of(height: int, width: int, channels: int) -> float:
+    """Bytes that an image takes after the network: scores, energies, and the CRF's lattice.
+
+    Measured with `densecrf` on photographs; an upper bound.
+    """
+    return height * width * (256 + 20 * channels)
+
+
+def machine_memory() -> float:
+    """Bytes of physical memory; 8 GiB where the system does not say."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):
+        return 8.0 * 2**30
+
+
 def missing(ids: Sequence[str], predict: Predict) -> list[str]:
     """Ids of which some asked-for file is not there whole."""
     return [
@@ -84,7 +140,7 @@ def missing(ids: Sequence[str], predict: Predict) -> list[str]:
 
 
 def predict_split(
-    stage: Any,
+    stage: Stage,
     predict: Predict,
     device: torch.device,
     threads: int,
@@ -93,116 +149,128 @@ def predict_split(
     """Predict the images of a split that are not there yet.
 
     Args:
-        stage: an object that keeps the stage contract.
+        stage: keeps the stage contract.
         predict: what to do.
         device: where the network runs.
         threads: threads after the network.
         share: (k, n) takes every n-th image from the k-th on.
 
     Returns:
-        A sentence for each of `predict.image` that could not be read. They hinder no other.
+        A sentence for each of `predict.image` that could not be read. The others are done.
 
     Errors: UserError for a stage that cannot do what is asked, or unreadable images of a split.
     """
     check(stage, predict)
-    stage.to(device)
+    stage.network.to(device, memory_format=torch.channels_last)
     stage.network.eval()
-    need_tag = predict.restrict_to_tags or not stage.background or "cue" in predict.save
     # Shared out before what is there already is left out: that changes while others write.
     if predict.image:  # a picture may be another one of the same name: never left out
         data = Photos(predict.image, predict.longest)
-        places = range(len(data))[share[0] :: share[1]]
+        chosen = range(len(data))[share[0] :: share[1]]
     else:
-        data = Images(stage.spec, predict.split, tag=need_tag)
-        places = range(len(data))[share[0] :: share[1]]
-        wanted = set(missing([data.ids[place] for place in places], predict))
-        places = [place for place in places if data.ids[place] in wanted]
+        data = Images(stage.spec, predict.split, tag=needs_tags(predict))
+        chosen = range(len(data))[share[0] :: share[1]]
+        wanted = set(missing([data.ids[index] for index in chosen], predict))
+        chosen = [index for index in chosen if data.ids[index] in wanted]
     loader = DataLoader(
-        Subset(data, places),
+        Subset(data, chosen),
         batch_size=predict.batch,
         collate_fn=list,
         num_workers=2 if device.type == "cuda" else 0,
         worker_init_fn=worker_init,
     )
-    bar = tqdm(
-        total=len(places),
-        unit=" images",
-        desc="predict",
-        disable=predict.quiet or share[0] > 0,
-        dynamic_ncols=True,
-    )
+    bar = progress(len(chosen), "predict", " images", predict.quiet or share[0] > 0)
+    budget = MemoryBudget(predict.memory * 2**30 or machine_memory() / 2)
     pending: deque[Future] = deque()
-    broken = []
-    with ThreadPoolExecutor(threads) as pool:
+    errors = []
+    with bar, ThreadPoolExecutor(threads) as pool:
         for samples in loader:
-            broken += [sample["error"] for sample in samples if "error" in sample]
-            for group in alike(stage, [s for s in samples if "error" not in s]):
-                for item in run_network(stage, predict, group):
-                    pending.append(pool.submit(finish, stage, predict, *item))
+            errors += [sample["error"] for sample in samples if "error" in sample]
+            samples = [shrink(s, predict.work_pixels) for s in samples if "error" not in s]
+            for group in alike(stage, samples):
+                for item in run_network(stage, predict, group, device):
+                    pending.append(pool.submit(finish, stage, predict, budget, *item))
             while len(pending) > 4 * max(threads, predict.batch):
                 pending.popleft().result()
                 bar.update()
         while pending:
             pending.popleft().result()
             bar.update()
-    bar.close()
-    return broken
+    return errors
 
 
-def check(stage: Any, predict: Predict) -> None:
-    """Refuse what a stage cannot do, before any work."""
-    if predict.image and (predict.restrict_to_tags or "cue" in predict.save):
+def needs_tags(predict: Predict) -> bool:
+    """Whether the images' tags have a part in what is asked for."""
+    return predict.restrict_to_tags or "cue" in predict.save
+
+
+def check(stage: Stage, predict: Predict) -> None:
+    """Raise UserError for what a stage cannot do, before any work."""
+    if predict.image and needs_tags(predict):
         raise UserError("pictures have no tags: --image goes with labels, scores and overlays")
-    if predict.crf and not stage.background:
-        raise UserError("--crf needs a background channel, which this stage's scores lack")
-    if "label" in predict.save and not stage.background:
-        raise UserError(
-            "this stage scores no background, so it has no labels: give --save score and let "
-            "evaluate.py find the threshold"
-        )
-    if not predict.scales or min(predict.scales) <= 0:
+    if set(predict.save) - {"cue"} and "predict" not in stage.can:
+        raise UserError("this stage predicts no classes: it goes with --save cue, if with anything")
+    if "cue" in predict.save and "cue" not in stage.can:
+        raise UserError("this stage makes no cues: give --save label, score or overlay")
+    if predict.crf and not stage.recipe.prediction.test_crf:
+        raise UserError("this stage's recipe has no CRF at test: leave --crf out")
+    if predict.scales is not None and (not predict.scales or min(predict.scales) <= 0):
         raise UserError("--scales needs numbers above 0")
 
 
-def alike(stage: Any, samples: list[dict]) -> Iterator[list[dict]]:
+def shrink(sample: dict, pixels: int) -> dict:
+    """Shrink a sample's image to at most so many pixels; `size` stays that of the file."""
+    height, width = sample["image"].shape[-2:]
+    if height * width <= pixels:
+        return sample
+    factor = (pixels / (height * width)) ** 0.5
+    size = max(1, int(width * factor)), max(1, int(height * factor))
+    image = sample["image"].permute(1, 2, 0).contiguous().numpy()
+    image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    pixels_first = np.ascontiguousarray(image.transpose(2, 0, 1))
+    return sample | {"image": torch.from_numpy(pixels_first)}
+
+
+def alike(stage: Stage, samples: list[dict]) -> Iterator[list[dict]]:
     """Split samples into groups that become inputs of one size."""
-    if stage.fit == "warp" and samples:
+    if stage.recipe.data.fit == "warp" and samples:
         yield samples
     else:
         yield from ([sample] for sample in samples)
 
 
 @torch.inference_mode()
-def run_network(stage: Any, predict: Predict, samples: list[dict]) -> list[tuple]:
+def run_network(
+    stage: Stage, predict: Predict, samples: list[dict], device: torch.device
+) -> list[tuple]:
     """Scores and cues of images that become inputs of one size.
 
     Returns:
-        For each image: its sample, scores float32 (channels, h, w), cues bool (C, h, w) or None.
+        For each image: its sample, scores float32 (C, h, w) or None, cues bool (C, h, w) or None.
     """
-    tag = torch.stack([s["tag"] for s in samples]).to(stage.device) if "tag" in samples[0] else None
-    base = stage.input_size(samples[0]["image"].shape[-2:])
+    tags = torch.stack([s["tag"] for s in samples]).to(device) if "tag" in samples[0] else None
+    base = stage.recipe.data.input_size(tuple(samples[0]["image"].shape[-2:]))
+    prediction = stage.recipe.prediction
     images = []
-    for scale in predict.scales:
-        size = tuple(max(1, round(side * scale)) for side in base)
-        image = torch.stack([torch.from_numpy(resize(s["image"], size)) for s in samples])
-        images.append(image.to(stage.device, non_blocking=True))
-    cue = stage.cues(images[0], tag).cpu().numpy() if "cue" in predict.save else None
-    if set(predict.save) == {"cue"}:
-        score = [None] * len(samples)
-    else:
-        score = stage.predict(images, tag, predict.mirror).float().cpu().numpy()
-    return [(s, score[k], None if cue is None else cue[k]) for k, s in enumerate(samples)]
+    for scale in predict.scales or prediction.test_scales:
+        size = [max(1, round(side * scale)) for side in base]
+        # Not rounded to grey levels: an exported program resizes alike.
+        resized = [resize(s["image"][None].to(device).float(), size) for s in samples]
+        images.append(channels_last(torch.cat(resized)))
+    cue = stage.cues(images[0], tags).cpu().numpy() if "cue" in predict.save else None
+    score = None
+    if set(predict.save) != {"cue"}:
+        mirror = predict.mirror or (predict.scales is None and prediction.test_mirror)
+        score = stage.predict(images, tags, mirror).float().cpu().numpy()
+    return [
+        (s, None if score is None else score[k], None if cue is None else cue[k])
+        for k, s in enumerate(samples)
+    ]
 
 
-def resize(image: Tensor, size: tuple[int, int]) -> np.ndarray:
-    """Resize an RGB uint8 image (3, H, W) to (3, *size), bilinear."""
-    pixels = image.permute(1, 2, 0).numpy()
-    if pixels.shape[:2] != size:
-        pixels = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_LINEAR)
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
-
-
-def finish(stage: Any, predict: Predict, sample: dict, score: Any, cue: Any) -> None:
+def finish(
+    stage: Stage, predict: Predict, budget: MemoryBudget, sample: dict, score: Any, cue: Any
+) -> None:
     """Everything after the network for one image; files are written last."""
     name = sample["id"]
     if cue is not None:
@@ -210,17 +278,32 @@ def finish(stage: Any, predict: Predict, sample: dict, score: Any, cue: Any) -> 
         write_cue(output_path(predict.out, "cue", name), cells, cue.shape[1:], len(cue))
     if score is None:
         return
-    image = sample["image"].permute(1, 2, 0).contiguous().numpy()
-    size = tuple(sample["size"].tolist())
-    keys = np.arange(0 if stage.background else 1, stage.num_classes)
+    keys = np.arange(len(score))
     if predict.restrict_to_tags:
-        allowed = np.concatenate(([True], sample["tag"].numpy() > 0))
-        score = score[allowed[keys]]
-        keys = keys[allowed[keys]]
+        keys = keys[np.concatenate(([True], sample["tag"].numpy() > 0))]
+        score = score[keys]
+    height, width = sample["image"].shape[-2:]
+    with budget.take(memory_of(height, width, len(keys))):
+        write_maps(stage, predict, sample, score, keys)
+
+
+def write_maps(
+    stage: Stage, predict: Predict, sample: dict, score: np.ndarray, keys: np.ndarray
+) -> None:
+    """Refine the scores of one image and write score, overlay and label.
+
+    Args:
+        score: float32 (k, h, w).
+        keys: class of each channel, rising, (k,).
+    """
+    name, size = sample["id"], tuple(sample["size"].tolist())
+    image = sample["image"].permute(1, 2, 0).contiguous().numpy()
     if predict.crf or "label" in predict.save or "overlay" in predict.save:
         score = upsample(score, image.shape[:2])
     if predict.crf and len(keys) > 1:
-        score = refine(score, image, stage.test_crf())
+        prediction = stage.recipe.prediction
+        scale = prediction.crf_scale(image.shape[:2])
+        score = refine_scores(score, image, densecrf.preset(prediction.test_crf, scale=scale))
     if "score" in predict.save:
         write_score(output_path(predict.out, "score", name), score, keys, size)
     if "label" in predict.save or "overlay" in predict.save:
@@ -231,7 +314,11 @@ def finish(stage: Any, predict: Predict, sample: dict, score: Any, cue: Any) -> 
                 write_overlay(path, *enlarge(image, label), classes=stage.spec.classes)
             else:
                 truth = stage.spec.mask_path(name)
-                write_overlay(path, image, label, read_mask(truth) if truth.is_file() else None)
+                mask = read_mask(truth) if truth.is_file() else None
+                if mask is not None and mask.shape != label.shape:
+                    small = (label.shape[1], label.shape[0])
+                    mask = cv2.resize(mask, small, interpolation=cv2.INTER_NEAREST)
+                write_overlay(path, image, label, mask)
         if "label" in predict.save:
             if label.shape != size:
                 label = cv2.resize(label, size[::-1], interpolation=cv2.INTER_NEAREST)
@@ -253,18 +340,6 @@ def enlarge(image: np.ndarray, label: np.ndarray, least: int = 400) -> tuple:
     )
 
 
-def refine(score: np.ndarray, image: np.ndarray, preset: densecrf.Preset) -> np.ndarray:
-    """CRF marginals of scores, both (C, H, W), for an RGB uint8 image (H, W, 3).
-
-    Source: deploy/demo.py of SEC: probabilities clipped at 1e-5, energies their negative log.
-    """
-    energy = np.empty(score.shape, np.float32)
-    for target, channel in zip(energy, score):  # one map at a time stays in the cache
-        np.maximum(channel, 1e-5, out=target)
-        np.negative(np.log(target, out=target), out=target)
-    return densecrf.mean_field(energy, image, preset.kernels, preset.steps, threads=1)
-
-
 def most_probable(score: np.ndarray, keys: np.ndarray) -> np.ndarray:
     """Class of the highest score at each pixel, the lower class where two are as high.
 
@@ -275,8 +350,8 @@ def most_probable(score: np.ndarray, keys: np.ndarray) -> np.ndarray:
     Returns:
         uint8 (H, W).
     """
-    place = cv2.reduceArgMax(score.reshape(len(score), -1), 0)  # half the time of NumPy's
-    return keys.astype(np.uint8)[place].reshape(score.shape[1:])
+    channel = cv2.reduceArgMax(score.reshape(len(score), -1), 0)  # half the time of NumPy's
+    return keys.astype(np.uint8)[channel].reshape(score.shape[1:])
 
 
 def cores() -> int:

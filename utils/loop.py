@@ -6,8 +6,8 @@ import json
 import math
 import random
 import signal
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
@@ -15,16 +15,19 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import nn
 from torch.utils.data import DataLoader, Sampler
-from tqdm import tqdm
 
 from base import UserError
+from base.contract import Context, Stage
 from datalist.dataset import worker_init
 from utils import checkpoint, distributed
 from utils.distributed import World, choose_device
 from utils.log import Log
 from utils.output import write_text
+from utils.progress import progress
 from utils.record import command_line
+from utils.solver import build_optimizer, build_schedule
 from utils.timer import Timer
 
 
@@ -42,6 +45,8 @@ class Run:
     """Loader processes; -1: none on CPU, 4 on CUDA."""
     save_every: float = 120.0
     """Seconds between checkpoints."""
+    keep_every: int = 0
+    """Steps between checkpoints that are kept, OUT/step-STEP.pt; 0: none."""
     log_every: int = 10
     """Steps between lines of the log; values are means over them."""
     picture_every: int = 200
@@ -65,7 +70,7 @@ class Draws(Sampler):
         batch: images a step.
         first, last: steps to deliver, `first` included, `last` not.
         seed: seed of the order.
-        share: part of each batch to deliver, where several processes split it; default all.
+        share: part of each batch to deliver, where several processes split it.
     """
 
     def __init__(
@@ -107,9 +112,9 @@ class Speed:
 
     def __call__(self, steps: int) -> str:
         now = monotonic()
-        found = steps * self.batch / max(now - self.last, 1e-9)
+        rate = steps * self.batch / max(now - self.last, 1e-9)
         self.last = now
-        return f"{found:.0f}" if found >= 10 else f"{found:.2g}"
+        return f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
 class Interrupted(KeyboardInterrupt):
@@ -132,71 +137,83 @@ def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
     }
 
 
-def train(stage: Any, name: str, run: Run, place: World | None = None) -> bool:
+def train(
+    stage: Stage,
+    name: str,
+    run: Run,
+    world: World | None = None,
+    on_step: Callable[[int], None] | None = None,
+) -> bool:
     """Train a stage to its last step, from the beginning or from its last checkpoint.
 
     Args:
-        stage: an object that keeps the stage contract.
+        stage: keeps the stage contract.
         name: name of the stage, stored in the checkpoint.
         run: where and how.
-        place: this process among those of torchrun, which have been joined; default alone.
+        world: this process among those of torchrun, which have been joined; default alone.
+        on_step: called with the number of steps taken, before every step and after the last one.
 
     Returns:
         Whether there was anything left to do.
 
-    Errors: UserError for a folder that holds another run, a batch that cannot be split or a loss
-    that is not finite, Interrupted (after a checkpoint) on SIGTERM
-    or Ctrl-C.
+    Errors: UserError for a folder that holds another run, a batch that cannot be split, a schedule
+    that never reaches one of its phases, or a loss that is not finite; Interrupted (after a
+    checkpoint) on SIGTERM or Ctrl-C.
     """
-    recipe = stage.recipe
-    place = place or World()
-    share = place.share(recipe.batch)
-    device = choose_device(run.device, place)
+    solver = stage.recipe.solver
+    world = world or World()
+    share = world.share(solver.batch)
+    device = choose_device(run.device, world)
     data = stage.dataset()  # before anything is written: most refusals come from here
+    steps = solver.total_steps(len(data))
+    check_phases(stage, steps * solver.batch / len(data))
     run.out.mkdir(parents=True, exist_ok=True)
-    stage.to(device)
-    stage.half = run.precision == "bfloat16"
-    stage.average = distributed.mean
-    if place.size > 1:
-        stage.network, stage.replica = distributed.replicate(stage.network, device)
+    stage.network.to(device, memory_format=torch.channels_last)
+    replica = None
+    if world.size > 1:
+        stage.network, replica = distributed.replicate(stage.network, device)
     if run.compile:
-        stage.replica = torch.compile(stage.network if stage.replica is None else stage.replica)
-    optimizer = stage.optimizer()
-    schedule = stage.schedule(optimizer)
+        replica = torch.compile(replica or stage.network)
+    optimizer = build_optimizer(solver, stage.groups(), fused=device.type == "cuda")
+    schedule = build_schedule(solver, optimizer, steps)
     step, meter = resume(stage, name, run.out, optimizer, schedule)
     if not distributed.agree(step, device):
         raise UserError(
             f"{run.out}: not all machines see its checkpoint; --out needs a shared disk"
         )
-    if step >= recipe.steps and (step or checkpoint.newest(run.out)):
+    if step >= steps and (step or checkpoint.newest(run.out)):
         return False
 
     workers = run.workers if run.workers >= 0 else (4 if device.type == "cuda" else 0)
-    first = place.rank * share
+    draws = Draws(len(data), solver.batch, step, steps, solver.seed, share)
     loader = DataLoader(
         data,
-        batch_sampler=Draws(
-            len(data), recipe.batch, step, recipe.steps, recipe.seed, slice(first, first + share)
-        ),
+        batch_sampler=draws,
         num_workers=workers,
         worker_init_fn=worker_init,
         pin_memory=device.type == "cuda",
     )
     log = None
-    if place.main:
+    if world.main:
         checkpoint.sweep(run.out)
-        made = {"stage": name, "command": command_line(), **asdict(recipe)}
-        write_text(run.out / "recipe.json", json.dumps(made, indent=1))
+        record = {"stage": name, "command": command_line(), **checkpoint.flatten(stage.recipe)}
+        write_text(run.out / "recipe.json", json.dumps(record, indent=1))
         log = Log(run.out, step)
     timer = Timer(device) if run.profile else None
-    part = timer.part if timer else nullcontext_of
-    stage.part = part
+    context = Context(
+        bfloat16=run.precision == "bfloat16",
+        replica=replica,
+        mean=distributed.mean,
+        weight=(share.stop - share.start) * world.size / solver.batch,
+    )
+    if timer:
+        context.timer = timer.part
 
-    def save() -> None:
-        if place.main:
+    def save(file: str = "last.pt") -> None:
+        if world.main:
             content = {
                 "stage": name,
-                "recipe": asdict(recipe),
+                "recipe": asdict(stage.recipe),
                 "classes": list(stage.spec.classes),
                 "network": stage.network.state_dict(),
                 "optimizer": optimizer.state_dict(),
@@ -204,84 +221,106 @@ def train(stage: Any, name: str, run: Run, place: World | None = None) -> bool:
                 "step": step,
                 "meter": meter,
             }
-            checkpoint.save(run.out / "last.pt", content)
+            checkpoint.save(run.out / file, content)
 
+    stage.network.train()
+    saved, began = monotonic(), step
+    bar = progress(steps, name, " steps", run.quiet or not world.main, step)
+    speed = Speed(solver.batch)
+    batches = iter(loader)
+    with caught_signals() as caught:
+        try:
+            while step < steps:
+                if on_step:
+                    on_step(step)
+                with context.timer("load"):
+                    batch = to_device(next(batches), device)
+                # The random state of a step is its number: dropout, mixing and the like depend on
+                # nothing that came before, so no state of any generator need be stored.
+                seed_everything(solver.seed, step, world.rank)
+                context.step, context.epoch = step, step * solver.batch // len(data)
+                with context.timer("losses"):
+                    terms = stage.losses(batch, context)
+                    total = torch.stack(list(terms.values())).sum()
+                optimizer.zero_grad(set_to_none=True)
+                with context.timer("backward"):
+                    total.backward()
+                # One read of all numbers, after the backward pass has been queued.
+                own = torch.stack([total, *terms.values()]).detach()
+                signalled = own.new_tensor([float(bool(caught))])
+                *values, stop = distributed.mean(torch.cat([own, signalled])).tolist()
+                if not all(map(math.isfinite, values)):
+                    raise UserError(explain(step, terms, total, batch["id"], world))
+                with context.timer("optimizer"):
+                    if solver.max_norm:
+                        nn.utils.clip_grad_norm_(stage.network.parameters(), solver.max_norm)
+                    optimizer.step()
+                lr = schedule.get_last_lr()[0]
+                schedule.step()
+                stage.after_step()
+                step += 1
+                for key, value in zip(["loss", *terms], values):
+                    meter[key] = meter.get(key, 0.0) + value
+                bar.update()
+                if step % run.log_every == 0 or step == steps:
+                    count = (step - 1) % run.log_every + 1
+                    means = {key: value / count for key, value in meter.items()}
+                    shown = {"images/s": speed(count)}
+                    shown |= {key: f"{value:.3f}" for key, value in means.items()}
+                    bar.set_postfix(shown, refresh=False)
+                    if log:
+                        log.scalars(step, {"lr": lr, **means})
+                    meter = {}
+                if log and run.picture_every and step % run.picture_every == 0:
+                    show(stage, log, step, batch)
+                if stop:  # all processes see it at the same step, whichever the signal reached
+                    save()
+                    raise Interrupted(caught[0] if caught else signal.SIGTERM)
+                if run.keep_every and step % run.keep_every == 0:
+                    save(f"step-{step:06d}.pt")
+                if step == steps or monotonic() - saved > run.save_every:
+                    save()
+                    saved = monotonic()
+            if not steps:  # the stage as it started, for test.py
+                save()
+            if on_step:
+                on_step(step)
+        finally:
+            bar.close()
+            if log:
+                log.close()
+            if timer and world.main:
+                print(timer.table(step - began))
+    return True
+
+
+@contextmanager
+def caught_signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM in a list instead of stopping at once."""
     caught: list[int] = []
     handlers = {
         number: signal.signal(number, lambda number, _: caught.append(number))
         for number in (signal.SIGINT, signal.SIGTERM)
     }
-    stage.network.train()
-    saved, began = monotonic(), step
-    quiet = run.quiet or not place.main
-    bar = tqdm(
-        total=recipe.steps, initial=step, desc=name, unit="step", disable=quiet, dynamic_ncols=True
-    )
-    speed = Speed(recipe.batch)
-    batches = iter(loader)
     try:
-        while step < recipe.steps:
-            with part("load"):
-                batch = to_device(next(batches), device)
-            # The random state of a step is its number: dropout, mixing and the like depend on
-            # nothing that came before, so no state of any generator need be stored.
-            seed_everything(recipe.seed, step, place.rank)
-            with part("losses"):
-                terms = stage.losses(batch, step)
-                total = torch.stack(list(terms.values())).sum()
-            optimizer.zero_grad(set_to_none=True)
-            with part("backward"):
-                total.backward()
-            # One read of all numbers, after the backward pass has been queued.
-            own = torch.stack([total, *terms.values()]).detach()
-            signalled = own.new_tensor([float(bool(caught))])
-            *values, stop = distributed.mean(torch.cat([own, signalled])).tolist()
-            if not all(map(math.isfinite, values)):
-                raise UserError(explain(step, terms, total, batch["id"], place))
-            with part("optimizer"):
-                optimizer.step()
-            lr = schedule.get_last_lr()[0]
-            schedule.step()
-            stage.after_step(step)
-            step += 1
-            for key, value in zip(["loss", *terms], values):
-                meter[key] = meter.get(key, 0.0) + value
-            bar.update()
-            if step % run.log_every == 0 or step == recipe.steps:
-                count = (step - 1) % run.log_every + 1
-                means = {key: value / count for key, value in meter.items()}
-                shown = {"images/s": speed(count)}
-                bar.set_postfix(shown | {key: f"{value:.3f}" for key, value in means.items()})
-                if log:
-                    log.scalars(step, {"lr": lr, **means})
-                meter = {}
-            if log and run.picture_every and step % run.picture_every == 0:
-                show(stage, log, step, batch)
-            if stop:  # all processes see it at the same step, whichever the signal reached
-                save()
-                raise Interrupted(caught[0] if caught else signal.SIGTERM)
-            if step == recipe.steps or monotonic() - saved > run.save_every:
-                save()
-                saved = monotonic()
-        if not recipe.steps:  # the stage as it started, for test.py
-            save()
+        yield caught
     finally:
-        bar.close()
-        if log:
-            log.close()
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        if timer and place.main:
-            print(timer.table(step - began))
-    return True
 
 
-def nullcontext_of(_: str) -> nullcontext:
-    """Stand in for `Timer.part` where nothing is timed."""
-    return nullcontext()
+def check_phases(stage: Stage, epochs: float) -> None:
+    """Raise UserError where the training ends before a phase of its schedule begins."""
+    late = {flag: epoch for flag, epoch in stage.phases.items() if epoch >= epochs > 0}
+    if late:
+        flags = " and ".join(f"{flag} {epoch:g}" for flag, epoch in late.items())
+        raise UserError(
+            f"the training is {epochs:.3g} epochs long and never reaches {flags}: give more "
+            "--steps, or --epochs with --steps None, or earlier epochs"
+        )
 
 
-def resume(stage: Any, name: str, out: Path, optimizer: Any, schedule: Any) -> tuple[int, dict]:
+def resume(stage: Stage, name: str, out: Path, optimizer: Any, schedule: Any) -> tuple[int, dict]:
     """Restore a run from its folder.
 
     Returns:
@@ -303,7 +342,7 @@ def resume(stage: Any, name: str, out: Path, optimizer: Any, schedule: Any) -> t
         raise UserError(f"{path}: does not fit this version of the network ({reason})") from error
 
 
-def check_same_run(path: Path, content: dict, name: str, stage: Any) -> None:
+def check_same_run(path: Path, content: dict, name: str, stage: Stage) -> None:
     """Refuse to go on from a checkpoint of another stage, recipe or list of classes."""
     advice = "give another --out, or remove that folder to start again"
     if content["stage"] != name:
@@ -316,7 +355,7 @@ def check_same_run(path: Path, content: dict, name: str, stage: Any) -> None:
 
 
 def explain(
-    step: int, terms: dict[str, torch.Tensor], total: torch.Tensor, ids: list[str], place: World
+    step: int, terms: dict[str, torch.Tensor], total: torch.Tensor, ids: list[str], world: World
 ) -> str:
     """One sentence on a loss that is not finite."""
     wrong = [
@@ -324,7 +363,7 @@ def explain(
     ]
     if not wrong and total.isfinite():
         return (
-            f"step {step}: the loss of another process is not finite (process {place.rank} stops)"
+            f"step {step}: the loss of another process is not finite (process {world.rank} stops)"
         )
     return (
         f"step {step}: the loss is not finite ({', '.join(wrong) or 'the sum overflows'}) on the "
@@ -332,7 +371,7 @@ def explain(
     )
 
 
-def show(stage: Any, log: Log, step: int, batch: dict, most: int = 4) -> None:
+def show(stage: Stage, log: Log, step: int, batch: dict, most: int = 4) -> None:
     """Log the first images of a batch beside the stage's class maps."""
     few = {key: value[:most] for key, value in batch.items()}
     stage.network.eval()

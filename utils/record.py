@@ -14,7 +14,7 @@ from base import UserError
 from utils.output import write_text
 
 NEUTRAL = {"out", "image", "longest", "save", "split"}
-NEUTRAL |= {"batch", "device", "processes", "threads", "quiet"}
+NEUTRAL |= {"batch", "device", "memory", "processes", "threads", "quiet"}
 """Settings that change no prediction of a split, or only which of them there are."""
 
 

@@ -1,0 +1,119 @@
+"""The contract between a method and what runs it: the loop, the predictor, export and report.
+
+`method/` implements `Stage`; `utils/` runs it. Neither imports the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from base.recipe import Data, Prediction, Solver
+
+Ability = Literal["predict", "cue", "export"]
+"""predict: `Stage.predict` gives class scores; cue: `Stage.cues` gives localization cues; export:
+`predict` can be written as a program."""
+
+
+@dataclass
+class Context:
+    """What belongs to a run and not to a method; the loop makes one for every step."""
+
+    step: int = 0
+    """Steps taken before this one."""
+    epoch: int = 0
+    """Passes over the training images completed before this step."""
+    bfloat16: bool = False
+    """Run the network in bfloat16. Losses are float32."""
+    replica: Callable[[Tensor], Any] | None = None
+    """The network wrapped for several processes or compiled; None: the network itself."""
+    mean: Callable[[Tensor], Tensor] = lambda value: value
+    """Mean of a tensor over the processes. A loss that divides by a count over the batch divides
+    by the mean of the counts."""
+    weight: float = 1.0
+    """Weight of this process's mean over images: its images times processes, over the batch."""
+    timer: Callable[[str], AbstractContextManager] = lambda name: nullcontext()
+    """Times a part of the step under a name."""
+
+    def run(self, network: nn.Module, image: Tensor) -> Any:
+        """Run a stage's network on images (N, 3, H, W); float32 tensor or tuple of tensors."""
+        with self.timer("network"), torch.autocast(
+            image.device.type, torch.bfloat16, enabled=self.bfloat16
+        ):  # fmt: skip
+            output = (self.replica or network)(channels_last(image))
+        if isinstance(output, tuple):
+            return tuple(part.float() for part in output)
+        return output.float()
+
+
+def channels_last(image: Tensor) -> Tensor:
+    """The memory layout that convolutions prefer."""
+    return image.contiguous(memory_format=torch.channels_last)
+
+
+class Recipe(Protocol):
+    """The parts of a recipe that the loop and the predictor read."""
+
+    @property
+    def data(self) -> Data: ...
+
+    @property
+    def solver(self) -> Solver: ...
+
+    @property
+    def prediction(self) -> Prediction: ...
+
+
+class Stage(Protocol):
+    """One network with its recipe, data, losses and predictions."""
+
+    recipes: ClassVar[Mapping[str, Any]]
+    """Named recipes: "paper" as published, "small" for a laptop without pretrained weights, "smoke"
+    to run every line in seconds."""
+    can: ClassVar[frozenset[Ability]]
+    """What the stage offers beside training."""
+    recipe: Any
+    """A `Recipe` with the method's own groups."""
+    spec: Any
+    """A `datalist.spec.Spec`."""
+    network: nn.Module
+    phases: Mapping[str, float]
+    """Epoch at which each phase of the schedule begins, by name; often empty."""
+
+    def load(self) -> Any:
+        """Start from the recipe's weights; the result prints as a report."""
+
+    def dataset(self) -> Any:
+        """Training samples: a map-style data set of dicts, indexed by (index, draw)."""
+
+    def groups(self) -> list[dict]:
+        """Parameter groups of the optimizer; each trainable parameter is in exactly one."""
+
+    def losses(self, batch: dict, context: Context) -> dict[str, Tensor]:
+        """Named scalars of a batch; the objective is their sum."""
+
+    def after_step(self) -> None:
+        """Called after each optimiser step. What it keeps must be in the network's state dict."""
+
+    def panels(self, batch: dict) -> dict[str, Tensor]:
+        """Class maps (N, h, w) to show beside the images of a batch, by title."""
+
+    def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
+        """Class scores with background: the one way to predict.
+
+        Args:
+            images: the same images at each scale, each RGB 0..255, (N, 3, H, W).
+            tags: multi-hot image-level labels (N, K); None where they are not known.
+            mirror: average with the prediction on the mirrored images.
+
+        Returns:
+            Scores in [0, 1], (N, num_classes, h, w), background first.
+        """
+
+    def cues(self, images: Tensor, tags: Tensor) -> Tensor:
+        """Localization cues, bool (N, num_classes, h, w); of stages that can "cue"."""

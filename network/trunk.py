@@ -1,0 +1,282 @@
+"""Any timm network as a feature trunk, by its name, and a classifier of maps on it."""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from base import UserError
+from network.frozen import FrozenNorm
+from network.package import from_package, in_order
+from network.source import Source, digest, from_timm, from_torchvision, read_state
+from network.weight import Report
+
+
+class Normalise(nn.Module):
+    """Subtract a mean and divide by a deviation, both on the range 0..255, and kept as buffers."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Normalise RGB images 0..255, uint8 or float, (N, 3, H, W); float32 out."""
+        return (image.float() - self.mean) / self.std
+
+
+FIRST_STRIDE = 4
+"""Stages of smaller strides are left out: they are large, and only some networks have them."""
+
+
+class TimmTrunk(FrozenNorm):
+    """The stages of a timm network at strides 4, 8, 16 and, dilated or not, the last.
+
+    Args:
+        name: timm's name of the network, with or without a tag of weights, such as
+            "tf_efficientnet_lite0" or "resnet50.a1_in1k".
+        output_stride: stride of the last stage, 8, 16 or 32; below the network's own, its last
+            stages are dilated.
+        norm: whether batch normalisation learns its statistics; without, those of the weights
+            stay, as small batches of small folders measure them badly. Its scale and shift always
+            learn.
+        extra: channels of the image after R, G, B; they reach the first convolution as they are.
+
+    Attributes:
+        channels: channels of each stage.
+        stride: stride of each stage, rising; the second is 8.
+        normalise: mean and deviation of the network's pretrained configuration, or of the weights
+            loaded into it.
+
+    Errors: UserError for a name that timm does not know (with near ones), a network without
+    stages or one that takes images of one size only, and a stride it cannot have.
+    """
+
+    def __init__(
+        self, name: str, output_stride: int = 16, norm: bool = False, extra: int = 0
+    ) -> None:
+        super().__init__()
+        self.name, self.norm, self.extra = name, norm, extra
+        self.network = build(name, output_stride, 3 + extra)
+        info = self.network.feature_info
+        self.channels, self.stride = tuple(info.channels()), tuple(info.reduction())
+        facts = self.network.pretrained_cfg or self.network.default_cfg
+        mean, std = (tuple(255 * value for value in facts[key]) for key in ("mean", "std"))
+        self.normalise = Normalise(mean, std)
+        self.check_stages(output_stride)
+
+    def check_stages(self, output_stride: int) -> None:
+        """Run a small image, of no square shape, through the network.
+
+        Errors: UserError where the stages are not what was promised.
+        """
+        side = max(output_stride, 32)
+        shape = (2 * side + side // 4, 3 * side)
+        training = self.training
+        try:
+            with torch.no_grad():
+                features = self.eval().network(torch.zeros(1, 3 + self.extra, *shape))
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"timm's {self.name} does not take images of any size ({first_line(error)}): "
+                "choose a convolutional network, such as tf_efficientnet_lite0 or resnet50"
+            ) from error
+        self.train(training)
+        if self.stride[:2] != (FIRST_STRIDE, 2 * FIRST_STRIDE):
+            raise UserError(
+                f"timm's {self.name} has no stages of strides 4, 8, 16 (its own are "
+                f"{', '.join(map(str, self.stride))}): choose a network that has, such as resnet50"
+            )
+        for feature, width, stride in zip(features, self.channels, self.stride):
+            near = all(abs(n - size / stride) <= 1 for n, size in zip(feature.shape[2:], shape))
+            if feature.shape[1] != width or not near:
+                raise UserError(
+                    f"timm's {self.name} gives features {tuple(feature.shape)} where its "
+                    f"description says {width} channels at stride {stride}: choose another network"
+                )
+
+    def mean_colour(self) -> tuple[int, int, int]:
+        """R, G, B, 0..255, that become zero: what to fill images up with."""
+        red, green, blue = self.normalise.mean.flatten().round().int().tolist()
+        return red, green, blue
+
+    def stages(self, image: Tensor) -> list[Tensor]:
+        """Features of every stage, (N, channels[k], h, w).
+
+        Args:
+            image: RGB 0..255 and the extra channels, (N, 3 + extra, H, W).
+
+        Errors: UserError for images smaller than the largest stride.
+        """
+        if min(image.shape[-2:]) < self.stride[-1]:
+            height, width = image.shape[-2:]
+            raise UserError(
+                f"an image of {height} x {width} pixels is smaller than the stride of {self.name}, "
+                f"{self.stride[-1]}: leave it out, or enlarge it"
+            )
+        x = self.normalise(image[:, :3])
+        if self.extra:
+            x = torch.cat((x, image[:, 3:].to(x.dtype)), dim=1)
+        return list(self.network(x))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Features of the last stage, (N, channels[-1], h, w), of images as above."""
+        return self.stages(image)[-1]
+
+
+class ClassMaps(nn.Module):
+    """Classifier without hidden layers, whose class activation maps have the trunk's last stride.
+
+    Args:
+        trunk: features, with `channels`.
+        num_tags: foreground classes.
+        dropout: probability of dropping whole channels of the features.
+
+    Source: Zhou et al., CVPR 2016 (CAM), in the form of IRN and RecurSeed: a 1 x 1 convolution,
+    then the average. Differs: a bias.
+    """
+
+    new = ("score",)
+
+    def __init__(self, trunk: nn.Module, num_tags: int, dropout: float = 0.2):
+        super().__init__()
+        self.trunk = trunk
+        self.dropout = nn.Dropout2d(dropout)
+        self.score = nn.Conv2d(trunk.channels[-1], num_tags, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Class logits (N, num_tags) of RGB images 0..255, (N, 3, H, W)."""
+        return self.cam(image).mean(dim=(2, 3))
+
+    def cam(self, image: Tensor) -> Tensor:
+        """Class activation maps before any cut, (N, num_tags, h, w); any real numbers."""
+        return self.score(self.dropout(self.trunk(image)))
+
+
+def build(name: str, output_stride: int, channels: int) -> nn.Module:
+    """Stages of a timm network, without weights.
+
+    Errors: UserError for an unknown name, a network without stages, and a stride it cannot have.
+    """
+    try:
+        import timm
+    except ImportError:
+        raise UserError(f"the backbone timm:{name} needs timm: pip install timm") from None
+    plain = name.partition(".")[0]
+    if not timm.is_model(plain):
+        near = difflib.get_close_matches(plain, timm.list_models(), 5, 0.4)
+        advice = f"; near names are {', '.join(near)}" if near else ""
+        raise UserError(f"timm has no network '{name}'{advice}")
+    options = {"features_only": True, "in_chans": channels, "pretrained": False}
+    errors = []
+    # Some networks know no dilation, and refuse even the argument.
+    for stride in ({"output_stride": output_stride}, {}):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # for names that timm has renamed
+                network = timm.create_model(name, **options, **stride)
+        except (TypeError, AssertionError, RuntimeError, NotImplementedError, AttributeError) as e:
+            errors.append(e)
+            continue
+        strides = network.feature_info.reduction()
+        if strides[-1] > output_stride and len(set(strides)) > 1:
+            raise UserError(
+                f"timm's {name} cannot run at stride {output_stride}: give {strides[-1]}, or "
+                "another network"
+            )
+        wanted = [k for k, own in enumerate(strides) if own >= FIRST_STRIDE]
+        if len(wanted) == len(strides):
+            return network
+        return timm.create_model(name, out_indices=wanted, **options, **stride)
+    raise UserError(f"timm's {name} gives no features of its stages ({first_line(errors[-1])})")
+
+
+def load_timm(network: nn.Module, source: str) -> Report:
+    """Copy ImageNet weights into a network's `trunk`.
+
+    Where the first convolution sees more than R, G, B, its weights of further channels keep their
+    random start. Mean and deviation become those of the weights where these are known.
+
+    Args:
+        network: holds a `TimmTrunk` as `trunk`.
+        source: "none"; "package", what an installed pip package ships; "timm" or "torchvision",
+            which download; or the path of a state dict with the names of timm or of the packages.
+
+    Returns:
+        Which keys were used, reshaped (the first convolution), and unused (the classifier).
+
+    Errors: UserError for weights that cannot be had, or are another network's.
+    """
+    if source == "none":
+        return Report(source)
+    import timm
+
+    trunk = network.trunk
+    plain = trunk.name.partition(".")[0]
+    found = open_timm(source, trunk.name)
+    if found.colour is not None:
+        for buffer, value in zip((trunk.normalise.mean, trunk.normalise.std), found.colour):
+            buffer.copy_(torch.tensor(value).view_as(buffer))
+    report = Report(found.name, sha256=found.sha256)
+    state = {key.removeprefix("module."): value for key, value in found.state.items()}
+    given = {**{flat(key): key for key in state}, **{key: key for key in state}}
+    with torch.no_grad():
+        for key, target in trunk.network.state_dict(keep_vars=True).items():
+            if key not in given:
+                report.missing.append(key)
+                continue
+            value = state[given[key]]
+            if trunk.extra and value.ndim == 4 and value.shape[1] == 3 != target.shape[1]:
+                target = target[:, :3]
+                report.reshaped.append(key)
+            if value.shape != target.shape:
+                raise UserError(
+                    f"{source} holds no weights of timm's {plain}: {key} is {tuple(value.shape)}, "
+                    f"and {tuple(target.shape)} there"
+                )
+            target.copy_(value)
+            report.used.append(given[key])
+    # Older files do not count batches, and nothing here needs the count.
+    if lost := [key for key in report.missing if not key.endswith("num_batches_tracked")]:
+        raise UserError(f"{source} holds no weights of timm's {plain}: it lacks {lost[0]}")
+    report.unused = sorted(state.keys() - set(report.used))
+    with torch.device("meta"):
+        whole = timm.create_model(plain).state_dict()
+    if more := [key for key in report.unused if key not in whole]:
+        raise UserError(f"{source} holds no weights of timm's {plain}: it has {more[0]}")
+    return report
+
+
+def open_timm(source: str, name: str) -> Source:
+    """Get the weights of a timm network, under its names; `source` as of `load_timm`."""
+    plain = name.partition(".")[0]
+    if source == "package":
+        return from_package(plain)
+    if source == "timm":
+        return from_timm(name)
+    if source == "torchvision":
+        from torchvision import models
+
+        if plain not in models.list_models():
+            raise UserError(f"torchvision has no network {plain}: give other weights, such as timm")
+        return from_torchvision(plain)
+    state = read_state(source)
+    if "_conv_stem.weight" in state:
+        state = in_order(state, plain)
+    return Source(source, state, digest(Path(source)))
+
+
+def flat(key: str) -> str:
+    """Name that timm gives a tensor where it lists a network's stages one by one."""
+    return key.replace(".", "_", 1)
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line of at most 120 characters."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0][:120]
