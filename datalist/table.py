@@ -67,7 +67,8 @@ class Table:
         count = Counter(tag for _, tags in self.rows for tag in dict.fromkeys(tags))
         common = ", ".join(f"{tag} {number}" for tag, number in count.most_common(10))
         more = f", and {len(count) - 10} more" if len(count) > 10 else ""
-        examples = [f"  {name} -> {', '.join(tags) or '(no tag)'}" for name, tags in self.rows[:5]]
+        rows = sorted(self.rows, key=lambda row: not row[1])[:5]  # those with tags tell more
+        examples = [f"  {name} -> {', '.join(tags) or '(no tag)'}" for name, tags in rows]
         return "\n".join(
             [
                 f"separator: {self.separator}; layout: {self.layout}; {len(self.rows)} lines",
