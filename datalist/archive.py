@@ -1,4 +1,4 @@
-"""Arrays in .npz files: written whole or not at all, read without trust."""
+"""Arrays in .npz files, and files and folders that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DAMAGE = (
     *(ValueError, TypeError, SyntaxError, OverflowError, MemoryError, KeyError),
     tokenize.TokenError,
 )
-"""What numpy raises over the heads of arrays."""
+"""What numpy raises for damaged headers of arrays."""
 
 
 def read_packed(path: Path, limit: int) -> bytes:
@@ -49,9 +49,9 @@ def read_packed(path: Path, limit: int) -> bytes:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name in the folder of `path`, which takes its place at the end.
+    """Give a temporary name in the folder of `path`, which is renamed to `path` at the end.
 
-    After an error nothing of the new file is left, and what was at `path` is as it was.
+    After an error the temporary file is removed and `path` is unchanged.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,12 +94,12 @@ def read_npz(path: Path, wanted: Mapping[str, tuple[str, int]]) -> dict[str, np.
 
     Args:
         path: the file.
-        wanted: name -> (kinds of dtype as in `numpy.dtype.kind`, number of dimensions).
+        wanted: name -> (codes of dtypes as in `numpy.dtype.kind`, number of dimensions).
 
     Returns:
         The wanted arrays; further ones in the file are not looked at.
 
-    Errors: UserError where the file is no .npz, lacks an array, holds another kind of one, or
+    Errors: UserError where the file is no .npz, lacks an array, holds one of another dtype, or
     unpacks to more than max(64 MiB, 100 times its size).
     """
     path = Path(path)
@@ -109,12 +109,12 @@ def read_npz(path: Path, wanted: Mapping[str, tuple[str, int]]) -> dict[str, np.
             members = {info.filename: info for info in archive.infolist()}
             lost = [name for name in wanted if f"{name}.npy" not in members]
             if lost:
-                raise UserError(f"{path} has no array '{lost[0]}': it is not a file of this kind.")
+                raise UserError(f"{path} has no array '{lost[0]}': it is another file.")
             if sum(members[f"{name}.npy"].file_size for name in wanted) > budget:
                 raise UserError(f"{path} unpacks to more than {budget >> 20} MiB: not read.")
             return {
-                name: _read_member(archive, f"{name}.npy", kinds, dimensions)
-                for name, (kinds, dimensions) in wanted.items()
+                name: _read_member(archive, f"{name}.npy", codes, dimensions)
+                for name, (codes, dimensions) in wanted.items()
             }
     except UserError:
         raise
@@ -126,26 +126,26 @@ def read_npz(path: Path, wanted: Mapping[str, tuple[str, int]]) -> dict[str, np.
         raise UserError(f"{path} holds a damaged array ({_line(error)}).") from None
 
 
-def _read_member(archive: zipfile.ZipFile, name: str, kinds: str, dimensions: int) -> np.ndarray:
+def _read_member(archive: zipfile.ZipFile, name: str, codes: str, dimensions: int) -> np.ndarray:
     with archive.open(name) as file:
         try:
-            return _read_array(file, kinds, dimensions)
+            return _read_array(file, codes, dimensions)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
 
 
-def read_npy(path: Path, kinds: str, dimensions: int) -> np.ndarray:
+def read_npy(path: Path, codes: str, dimensions: int) -> np.ndarray:
     """Read a .npy of an array, checked before memory is taken for it.
 
     Args:
         path: the file.
-        kinds, dimensions: kinds of dtype and number of dimensions, as in `read_npz`.
+        codes, dimensions: codes of dtypes and number of dimensions, as in `read_npz`.
 
     Errors: UserError where it is no such file.
     """
     try:
         with open(path, "rb") as file:
-            return _read_array(file, kinds, dimensions)
+            return _read_array(file, codes, dimensions)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}.") from None
     except DAMAGE as error:
@@ -156,9 +156,9 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:80]
 
 
-def _read_array(file: IO[bytes], kinds: str, dimensions: int) -> np.ndarray:
-    # numpy's own reader takes memory for the shape that the header states before it has seen the
-    # data, and a header can state anything.
+def _read_array(file: IO[bytes], codes: str, dimensions: int) -> np.ndarray:
+    # numpy's own reader allocates memory for the shape in the header before it reads the data, and
+    # a header can state any shape.
     version = np.lib.format.read_magic(file)
     if version == (1, 0):
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
@@ -166,7 +166,7 @@ def _read_array(file: IO[bytes], kinds: str, dimensions: int) -> np.ndarray:
         shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
     else:
         raise ValueError(f"array format {version} is not known")
-    if dtype.hasobject or dtype.kind not in kinds or len(shape) != dimensions:
+    if dtype.hasobject or dtype.kind not in codes or len(shape) != dimensions:
         raise ValueError(f"it is {dtype} of shape {shape}")
     length = dtype.itemsize
     for side in shape:

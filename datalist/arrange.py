@@ -195,7 +195,7 @@ def by_annotations(
     files: Iterable[Path], source: Path, left_out: list[str]
 ) -> tuple[dict[str, Picture], str]:
     """Tags from the Annotations of a VOC folder, of the pictures of its train.txt if it has one."""
-    lists = [source / "ImageSets" / kind / "train.txt" for kind in ("Segmentation", "Main")]
+    lists = [source / "ImageSets" / task / "train.txt" for task in ("Segmentation", "Main")]
     train = next((path for path in lists if path.is_file()), None)
     if train and train.parent.name == "Segmentation" and (source / "classes.txt").is_file():
         raise UserError(

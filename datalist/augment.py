@@ -1,4 +1,4 @@
-"""Pure functions that change an image and what belongs to it; randomness comes as an argument."""
+"""Pure functions that transform images and masks; random generators are arguments."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def draw_size(
 
 
 def draw_crop(size: Size, crop: Size, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """Draw where a window lies in an image, or, on a side that it exceeds, the image in it.
+    """Draw the position of a window in an image, or of the image in a larger window.
 
     Args:
         size: (height, width) of the image.
@@ -73,36 +73,36 @@ def draw_crop(size: Size, crop: Size, rng: np.random.Generator) -> tuple[int, in
         rng: source of randomness.
 
     Returns:
-        Row and column of the image's corner in the window (0 or less: so much is cut off), and
-        row and column behind its last pixel in the window.
+        Top, left, bottom and right of the image in the window; a negative top or left is the number
+        of pixels cut off.
     """
-    place = []
+    edges = []
     for length, window in zip(size, crop):
         slack = window - length
         start = int(rng.integers(min(slack, 0), max(slack, 0), endpoint=True))
-        place.append((start, min(start + length, window)))
-    (top, bottom), (left, right) = place
+        edges.append((start, min(start + length, window)))
+    (top, bottom), (left, right) = edges
     return top, left, bottom, right
 
 
 def crop(
     array: np.ndarray,
     window: Size,
-    place: tuple[int, int, int, int],
+    box: tuple[int, int, int, int],
     fill: int | tuple[int, ...],
 ) -> np.ndarray:
-    """Cut a window out of an image or mask, filled up where it exceeds it.
+    """Cut a window out of an image or mask; pixels outside are filled.
 
     Args:
         array: (H, W) or (H, W, 3).
         window: (height, width).
-        place: as `draw_crop` gives it.
+        box: as `draw_crop` gives it.
         fill: value of what lies outside, one number or one per channel.
 
     Returns:
         (height, width) or (height, width, 3).
     """
-    top, left, bottom, right = place
+    top, left, bottom, right = box
     out = np.empty((*window, *array.shape[2:]), array.dtype)
     out[...] = fill
     inside = (slice(max(top, 0), bottom), slice(max(left, 0), right))
@@ -169,8 +169,8 @@ def draw_jitter(
 def jitter(image: np.ndarray, change: tuple[float, float, float, float]) -> np.ndarray:
     """Change the colours of an image by what `draw_jitter` gave.
 
-    Brightness multiplies, contrast moves values away from the mean grey, saturation from each
-    pixel's own grey; the hue is turned last.
+    Brightness scales values, contrast scales their distance from the mean grey, saturation from the
+    grey of each pixel; the hue is rotated last.
 
     Args:
         image: RGB uint8 (H, W, 3).

@@ -1,4 +1,4 @@
-"""What is done with the cells of a cue, bool (C, h, w): conflicts, joining, another grid."""
+"""Operations on a cue, bool (C, h, w): resolve conflicts, merge, resize."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 def resolve_conflicts(cue: np.ndarray) -> np.ndarray:
     """Give each cell that several classes claim to the class with the smaller region.
 
-    Regions are counted before anything is taken away. Between regions of one size the lower class
-    index wins, and any class wins against background.
+    Sizes are those before any conflict is resolved. Of regions of one size the lower class index
+    wins, and any class wins against background.
 
     Args:
         cue: bool (C, h, w).
@@ -44,7 +44,7 @@ def merge(foreground: np.ndarray, background: np.ndarray) -> np.ndarray:
 
 
 def resize(cue: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """Bring a cue to another grid: each new cell takes the cell that its centre falls into.
+    """Resize a cue to another grid: each new cell copies the cell that its centre lies in.
 
     Args:
         cue: bool (C, h, w).

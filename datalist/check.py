@@ -1,4 +1,4 @@
-"""Read a data set before any training, and say what is in it and what is wrong with it.
+"""Checks a data set before training: statistics, warnings, and all errors.
 
 `python -m datalist.check DIR` exits with 1 where training or evaluation would fail.
 """
@@ -29,9 +29,11 @@ NEARLY = 0.95
 """Share of the images from which on a class is nearly everywhere."""
 FEW = 8
 """Images of a class below which it is hardly learned."""
-CRF_BYTES = (480, 31)
-"""Memory of the dense CRF for each pixel: a part, and a part for each class (measured at 12
-megapixels with 5 and with 15 classes)."""
+CRF_BYTES = (256, 20)
+"""Memory of prediction with the CRF for each pixel: a part, and a part for each class; an upper
+bound, as test.py counts it."""
+WORK_PIXELS = 2_000_000
+"""Default of test.py's --work-pixels: it shrinks larger pictures to this."""
 GROUPS = ("lists", "tags", "images", "masks")
 """Groups of errors, worst first: without lists or tags nothing trains."""
 
@@ -137,14 +139,17 @@ def _check_images(spec: Spec, split: str, ids: list[str], report: Report, thread
 
 
 def _check_memory(spec: Spec, size: tuple[int, int], report: Report) -> None:
-    """Say what the CRF takes on the largest picture, where that is a gigabyte or more."""
+    """Say what prediction takes on the largest picture, where test.py shrinks it."""
     pixels = math.prod(size)
-    needed = pixels * (CRF_BYTES[0] + CRF_BYTES[1] * spec.num_classes) / 1e9
-    if needed < 1:
+    if pixels <= WORK_PIXELS:
         return
+    whole, bounded = (
+        n * (CRF_BYTES[0] + CRF_BYTES[1] * spec.num_classes) / 1e9 for n in (pixels, WORK_PIXELS)
+    )
     report.lines.append(
-        f"largest picture: {_by(size)} ({pixels / 1e6:.0f} megapixels); the CRF at this size "
-        f"takes about {needed:.1f} GB for each thread"
+        f"largest picture: {_by(size)} ({pixels / 1e6:.0f} megapixels); test.py with --crf takes "
+        f"about {bounded:.1f} GB for it at {WORK_PIXELS / 1e6:.0f} megapixels (--work-pixels), and "
+        f"would take {whole:.1f} GB at its own size"
     )
     if pixels > PIXEL_LIMIT:
         report.warnings.append(
@@ -249,7 +254,7 @@ def _by(size: Iterable[int]) -> str:
 
 @dataclass(frozen=True)
 class Arguments:
-    """Read a data set before any training, and say what is in it and what is wrong with it."""
+    """Check a data set before training: statistics, warnings, and all errors."""
 
     dataset: Annotated[str, tyro.conf.Positional]
     """voc, coco, scenes or the path of a folder in VOC layout."""

@@ -1,6 +1,6 @@
-"""Cue files: for each image, the grid cells that surely belong to a class.
+"""Cue files: for each image, the grid cells that are labelled with a class.
 
-A cue is bool (C, h, w): channel 0 is background, several channels may hold a cell, most hold none.
+A cue is bool (C, h, w): channel 0 is background; a cell may have several classes, most have none.
 A cue file packs the cues of many images, keyed by image id, into one .npz of plain arrays:
 `ids` (N,), `grid` (h, w), `num_classes`, `offset` (N + 1,) and `cell`; the cells of image i are
 `cell[offset[i]:offset[i + 1]]`, each class * h * w + row * w + column.
@@ -40,7 +40,7 @@ class CueFile:
         num_classes: classes, background counted.
         offset: int64 (N + 1,), where the cells of each image begin.
         cell: int32, class * h * w + row * w + column.
-        source: what the cues came from, for messages.
+        source: name of the cues in messages.
 
     Errors: UserError where these do not fit each other.
     """
@@ -122,7 +122,7 @@ class CueFile:
     def open(
         cls, path: str | Path, num_classes: int | None = None, index: str | Path | None = None
     ) -> CueFile:
-        """Read cues, whatever the file is.
+        """Read cues from a file of any known format.
 
         Args:
             path: a packed cue file; a released pickle, .gz or not; a folder of one .npz per
@@ -131,7 +131,7 @@ class CueFile:
                 the largest class found, where not given.
             index: of a pickle keyed by number, the list "NAME.jpg NUMBER"; default SEC's own.
 
-        Errors: UserError where the file is missing, damaged or not of these kinds.
+        Errors: UserError where the file is missing, damaged or none of these.
         """
         path = Path(path)
         if path.is_dir():
@@ -145,19 +145,19 @@ class CueFile:
             return from_pickle(path, num_classes, index)
         if head[:2] != b"PK":
             raise UserError(f"{path} is neither a packed cue file nor a pickle of cues.")
-        kinds = {"ids": ("U", 1), "grid": ("iu", 1), "num_classes": ("iu", 0)}
-        arrays = read_npz(path, {**kinds, "offset": ("iu", 1), "cell": ("iu", 1)})
+        head = {"ids": ("U", 1), "grid": ("iu", 1), "num_classes": ("iu", 0)}
+        arrays = read_npz(path, {**head, "offset": ("iu", 1), "cell": ("iu", 1)})
         grid = tuple(int(side) for side in arrays["grid"])
-        found = int(arrays["num_classes"])
+        count = int(arrays["num_classes"])
         if len(grid) != 2:
             raise UserError(f"{path} is damaged: its grid is {grid}.")
-        if num_classes not in (None, found):
+        if num_classes not in (None, count):
             raise UserError(
-                f"{path} holds cues of {found} classes, but the data set has {num_classes} "
+                f"{path} holds cues of {count} classes, but the data set has {num_classes} "
                 "(background counted)."
             )
         ids = tuple(arrays["ids"].tolist())
-        return cls(ids, grid, found, arrays["offset"], arrays["cell"], str(path))
+        return cls(ids, grid, count, arrays["offset"], arrays["cell"], str(path))
 
     def write(self, path: str | Path) -> None:
         """Write a packed cue file, whole or not at all."""
@@ -295,9 +295,9 @@ def merge_files(first: CueFile, second: CueFile, overlap: bool = False) -> CueFi
 
     Args:
         first, second: the files.
-        overlap: keep cells that several classes claim, as ascust/SEC-MXNet does. Its seeding loss
-            then asks for all of them at once, which no score can give. Without, as in SEC, whose
-            released cues have no such cell, the smaller region takes it.
+        overlap: keep cells of several classes, as ascust/SEC-MXNet does; its seeding loss then
+            asks for all of them at once. By default, as in SEC's released cues, a cell goes to
+            the smaller region.
     """
     if first.grid != second.grid or first.num_classes != second.num_classes:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Samples for training and testing: image, tags, cue and mask of one id, changed alike."""
+"""Samples for training and testing: image, tags, cue and mask of an id, transformed together."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def worker_init(_: int) -> None:
 class Images(Dataset):
     """The images of a split with their tags, and with cues or masks where asked for.
 
-    An item is asked for as `(index, draw)`: all randomness of the sample comes from
-    `(seed, draw)`, so that a resumed run, with any number of workers, sees what an unbroken one
-    sees. A plain `index` draws by its own number.
+    An item is `(index, draw)`: the random numbers of the sample depend on `(seed, draw)` alone, so
+    that a resumed run with any number of workers gets the same samples as an uninterrupted one. A
+    plain `index` is its own `draw`.
 
     Args:
         spec: the data set.
@@ -129,7 +129,7 @@ class Images(Dataset):
         rng = np.random.default_rng([self.seed, draw])
         sample: dict[str, Any] = {"id": name, "num_classes": self.num_classes}
         sample["size"] = torch.tensor(size)
-        # Every number is drawn whether used or not, so that one option does not change another.
+        # Numbers are drawn even if unused, so that one option does not change the draws of another.
         flipped = rng.random() < 0.5 and self.mirror
         change = augment.draw_jitter(rng, *(self.jitter or (0, 0, 0, 0)))
         if self.mode == "crop":

@@ -1,8 +1,11 @@
-"""Download VOC2012, SBD or COCO 2014, unpack it, and check what is there.
+"""Download VOC2012, SBD, COCO 2014 or SEC's cues, unpack the files, and check what is there.
 
-`python -m datalist.fetch voc --root DIR`; the same command goes on with a download that was cut
-off, uses archives or folders that were copied to DIR by hand, and says what is still missing.
-VOC's test images need an account at its server and are not fetched.
+`python -m datalist.fetch voc --root DIR`; the same command continues an interrupted download, uses
+archives or folders that were copied to DIR by hand, and says what is still missing. VOC's test
+images need an account at its server and are not fetched.
+
+The download is written here because pooch, which verifies digests too, cannot continue one: COCO's
+largest archive has 13 GB.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ from tqdm import tqdm
 from base import UserError
 from datalist.check import inspect
 from datalist.convert import augment_voc, render_coco
-from datalist.spec import resolve
+from datalist.cue import CueFile
+from datalist.spec import VOC, resolve
 from datalist.tag import collect, write_tags
 
 BLOCK = 1 << 20
@@ -41,7 +45,7 @@ TIMEOUT = 60.0
 
 @dataclass(frozen=True)
 class Archive:
-    """A file to download, and the folders it holds."""
+    """A file to download, and the folders it holds; one without folders is not unpacked."""
 
     url: str
     md5: str
@@ -54,7 +58,14 @@ class Archive:
 
 
 def archives(dataset: str) -> tuple[Archive, ...]:
-    """The files of a data set: addresses and checksums as torchvision has them, or COCO's own."""
+    """The files of a data set: addresses and checksums as torchvision has them, or COCO's own.
+
+    "cues" are the localization cues of kolesman/SEC (MIT licence), a file of its repository.
+    """
+    if dataset == "cues":
+        site = "https://raw.githubusercontent.com/kolesman/SEC/master"
+        path = "training/localization_cues/localization_cues.pickle.gz"
+        return (Archive(f"{site}/{path}", "54ac7a4b585320f6206dfac27a8bafba", ()),)
     if dataset == "coco":
         site = "http://images.cocodataset.org"
         return (
@@ -77,7 +88,7 @@ def archives(dataset: str) -> tuple[Archive, ...]:
 
 
 def checksum(path: Path) -> str:
-    """MD5 of a file: guards against damage, as the servers state it; not against forgery."""
+    """MD5 of a file, as the servers state it: it shows damage, not forgery."""
     digest = hashlib.md5(usedforsecurity=False)
     with open(path, "rb") as file:
         while block := file.read(BLOCK):
@@ -111,11 +122,11 @@ def download(url: str, path: Path, md5: str) -> None:
                 f"to {path} by hand."
             )
         time.sleep(PAUSE)
-    found = checksum(part)
-    if found != md5:
+    digest = checksum(part)
+    if digest != md5:
         part.unlink()
         raise UserError(
-            f"{url} gave a file with checksum {found} instead of {md5}: it was thrown away; run "
+            f"{url} gave a file with checksum {digest} instead of {md5}: it was thrown away; run "
             f"this again, or copy the right file to {path} by hand."
         )
     part.replace(path)
@@ -175,7 +186,7 @@ def unpack(archive: Path, folders: tuple[str, ...], root: Path) -> None:
 
 
 def extract(file: tarfile.TarFile, folder: Path) -> None:
-    """Unpack the files and folders of a tar archive; links and places outside are refused.
+    """Unpack the files and folders of a tar archive; links and paths outside are refused.
 
     Errors: TarError for a member that is neither a file nor a folder, or leaves `folder`.
     """
@@ -190,8 +201,8 @@ def extract(file: tarfile.TarFile, folder: Path) -> None:
 
 def provide(archive: Archive, root: Path, keep: bool = False) -> None:
     """Have the folders of an archive in `root`: as they are, from a file there, or downloaded."""
-    places = (root, root / "images")
-    if all(any((place / folder).is_dir() for place in places) for folder in archive.folders):
+    tops = (root, root / "images")
+    if archive.folders and all(any((top / x).is_dir() for top in tops) for x in archive.folders):
         return
     path = root / archive.name
     root.mkdir(parents=True, exist_ok=True)
@@ -203,6 +214,8 @@ def provide(archive: Archive, root: Path, keep: bool = False) -> None:
             f"{path} is not the file of {archive.url}, or not all of it: its checksum is not "
             f"{archive.md5}; remove it and run this again."
         )
+    if not archive.folders:
+        return
     unpack(path, archive.folders, root)
     if downloaded and not keep:
         path.unlink()
@@ -213,6 +226,9 @@ def fetch(dataset: str, root: Path, keep: bool = False, masks: tuple[str, ...] =
 
     Errors: UserError that says what is missing and where to put it.
     """
+    if dataset == "cues":
+        provide(*archives("cues"), root)
+        return
     if dataset == "sbd":
         spec = resolve("voc", root)
         if spec.mask == "SegmentationClassAug":
@@ -242,20 +258,26 @@ def fetch(dataset: str, root: Path, keep: bool = False, masks: tuple[str, ...] =
 class Arguments:
     """Download a data set, unpack it, and check every file of it."""
 
-    dataset: Annotated[Literal["voc", "sbd", "coco"], tyro.conf.Positional]
-    """voc (2 GB); sbd (1.4 GB; masks of 10582 images, added to voc); coco (20 GB, 2014)."""
+    dataset: Annotated[Literal["voc", "sbd", "coco", "cues"], tyro.conf.Positional]
+    """voc (2 GB); sbd (1.4 GB; masks of 10582 images, added to voc); coco (20 GB, 2014); cues (3
+    MB; the localization cues that SEC's authors released, for VOC)."""
     root: Path
     """Folder to put it into; sbd goes to the one of voc."""
     keep: bool = False
     """Keep downloaded archives after unpacking."""
     masks: tuple[str, ...] = ("val",)
-    """Splits of coco to draw masks of; add train for supervised training."""
+    """Splits of coco to paint masks of, from its instances json; `--masks train val` for supervised
+    training."""
 
 
 def main(arguments: Arguments) -> int:
     """Fetch and check; 1 where something is missing or wrong."""
     try:
         fetch(arguments.dataset, arguments.root, arguments.keep, arguments.masks)
+        if arguments.dataset == "cues":
+            cues = CueFile.open(arguments.root / archives("cues")[0].name, len(VOC))
+            print(f"{cues.source}: cues of {len(cues)} images")
+            return 0
         spec = resolve("coco" if arguments.dataset == "coco" else "voc", arguments.root)
     except UserError as error:
         print(f"error: {error}")

@@ -1,4 +1,4 @@
-"""Reading images and masks from files, and writing masks, with the mistakes that files have."""
+"""Reading images and masks, also from faulty files, and writing masks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Image.MAX_IMAGE_PIXELS = (
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) of an image as it is seen, from the head of its file.
+    """(height, width) of an image as it is seen, from the header of its file.
 
     Errors: UserError where it is no image.
     """
@@ -132,7 +132,7 @@ def write_mask(path: Path, mask: np.ndarray) -> None:
     picture = Image.fromarray(np.ascontiguousarray(mask, np.uint8), "L")
     picture.putpalette(palette(256).tobytes())
     with replacing(path) as part:
-        # Runs of one value are what a mask is made of: half the time of zlib's default.
+        # Masks consist of runs of one value: this takes half the time of zlib's default.
         picture.save(part, "PNG", compress_type=zlib.Z_RLE)
 
 
@@ -142,7 +142,7 @@ def _opened(path: Path) -> Image.Image:
     except FileNotFoundError:
         raise UserError(f"{path} does not exist.") from None
     except Exception as error:
-        # Damaged heads raise a dozen types in Pillow's plugins, struct.error among them.
+        # Damaged headers raise a dozen types in Pillow's plugins, struct.error among them.
         if isinstance(error, OSError) and error.errno:
             raise UserError(f"cannot read {path}: {os.strerror(error.errno)}.") from None
         raise UserError(f"{path} is not a readable image (JPEG, PNG, BMP or WebP).") from None
@@ -154,7 +154,7 @@ def _opened(path: Path) -> Image.Image:
 
 def _check_whole(content: bytes, file_format: str | None, path: Path) -> None:
     if file_format in ("JPEG", "MPO"):
-        # The end mark must follow the last scan: a thumbnail in the head has both marks too.
+        # The end marker must follow the last scan: a thumbnail in the header has both markers too.
         if content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):
             raise UserError(f"{path} is cut off: copy or download it again.")
     elif file_format == "PNG":
@@ -174,5 +174,5 @@ def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(ORIENTATION, 1)
     except Exception:
-        return 1  # a damaged EXIF block does not hinder the pixels
+        return 1  # the pixels can be read despite a damaged EXIF block
     return value if value in TURNS else 1

@@ -1,4 +1,4 @@
-"""A folder in VOC layout from a COCO instances json, some categories alone: external masks.
+"""A folder in VOC layout from some categories of a COCO instances json: external masks.
 
 python -m datalist.instances annotations/instances_train2017.json train2017 data/external
 """
@@ -40,11 +40,11 @@ class Arguments:
     category: tuple[str, ...] = CATEGORY
     """Categories; images that show none of them are left out."""
     beside: tuple[str, ...] = ("person",)
-    """Categories that are drawn too, but do not keep an image by themselves; () for none."""
+    """Categories that are painted too; an image with only these is left out. () for none."""
 
 
 def build(arguments: Arguments) -> int:
-    """Make the folder: masks, tags, classes and the list train.txt; it appears when it is whole.
+    """Make the folder, whole or not at all: masks, tags, classes and the list train.txt.
 
     Returns:
         Number of images.

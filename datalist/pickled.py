@@ -1,8 +1,8 @@
 """Reader of released cue files: pickles of a dictionary of integer arrays, and of nothing else.
 
-A pickle is a program, and the usual reader runs it. This one interprets the few instructions that
-write a dictionary of arrays down; it calls nothing that the file names, so there is nothing in a
-file that could be run. Python 2 pickles (text as latin-1) and protocols 2 to 5 are read.
+A pickle is a program, and the usual reader runs it. This one interprets only the instructions that
+a dictionary of arrays needs, and calls no function that the file names. Python 2 pickles (text as
+latin-1) and protocols 2 to 5 are read.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class _Type:
 
     def __init__(self, code: object) -> None:
         if not isinstance(code, str) or code.lstrip("<>|=") not in {
-            f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)
+            f"{code}{size}" for code in "iu" for size in (1, 2, 4, 8)
         }:
             raise UserError(f"it holds an array of type {str(code)[:20]!r}, not of integers")
         self.dtype = np.dtype(code)
@@ -72,17 +72,17 @@ class _Array:
     def build(self, state: object) -> None:
         if not isinstance(state, tuple) or len(state) != 5:
             raise ValueError("array without state")
-        _, shape, kind, fortran, data = state
-        self.fill(data, kind, shape, "F" if fortran else "C")
+        _, shape, dtype, fortran, data = state
+        self.fill(data, dtype, shape, "F" if fortran else "C")
 
-    def fill(self, data: object, kind: object, shape: object, order: object) -> None:
+    def fill(self, data: object, dtype: object, shape: object, order: object) -> None:
         data = data.encode("latin-1") if isinstance(data, str) else data
         sides = isinstance(shape, tuple) and len(shape) <= 2
         if not sides or not all(isinstance(side, int) and side >= 0 for side in shape):
             raise ValueError("array without shape")
-        if not isinstance(kind, _Type) or not isinstance(data, bytes | bytearray):
+        if not isinstance(dtype, _Type) or not isinstance(data, bytes | bytearray):
             raise ValueError("array without data")
-        value = np.frombuffer(bytes(data), kind.dtype)
+        value = np.frombuffer(bytes(data), dtype.dtype)
         value = value.reshape(shape, order="F" if order == "F" else "C")
         # Classes and grid positions are small: eight bytes each would be four times too much.
         info = np.iinfo(np.int16)
@@ -201,8 +201,8 @@ def _interpret(data: bytes) -> dict[str, np.ndarray]:
             module, attribute = cut(len(stack) - 2)
             stack.append(_global(f"{module} {attribute}"))
         elif name == "REDUCE":
-            called, arguments = cut(len(stack) - 2)
-            stack.append(_construct(called, arguments))
+            function, arguments = cut(len(stack) - 2)
+            stack.append(_construct(function, arguments))
         elif name == "BUILD":
             (state,) = cut(len(stack) - 1)
             if not isinstance(stack[-1], _Array | _Type):
@@ -242,17 +242,17 @@ def _set_items(target: object, items: list) -> None:
         target[key] = value
 
 
-def _construct(called: object, arguments: object) -> object:
-    if not isinstance(called, _Global) or not isinstance(arguments, tuple):
+def _construct(function: object, arguments: object) -> object:
+    if not isinstance(function, _Global) or not isinstance(arguments, tuple):
         raise ValueError("call of something that is no name")
-    if called == RECONSTRUCT:
+    if function == RECONSTRUCT:
         return _Array()
-    if called == FROMBUFFER and len(arguments) == 4:
+    if function == FROMBUFFER and len(arguments) == 4:
         array = _Array()
         array.fill(*arguments)
         return array
-    if called == DTYPE and arguments:
+    if function == DTYPE and arguments:
         return _Type(arguments[0])
-    if called == ENCODE and arguments and isinstance(arguments[0], str):
+    if function == ENCODE and arguments and isinstance(arguments[0], str):
         return arguments[0].encode("latin-1")
-    raise ValueError(f"call of {called}")
+    raise ValueError(f"call of {function}")

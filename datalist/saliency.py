@@ -1,4 +1,4 @@
-"""Background cues from saliency maps of any origin: what does not stand out is background.
+"""Background cues from saliency maps: what is not salient is background.
 
 `python -m datalist.saliency FOLDER OUT --like CUES` writes a cue file with background cells alone;
 `python -m datalist.cue merge` joins it with foreground cues.
@@ -40,7 +40,7 @@ def read_saliency(path: Path) -> np.ndarray:
 def background_cue(
     saliency: np.ndarray, grid: tuple[int, int], threshold: float = 0.06
 ) -> np.ndarray:
-    """Cells that do not stand out.
+    """Cells of low saliency.
 
     Args:
         saliency: in [0, 1], (H, W); averaged over the area of each cell.
@@ -54,8 +54,8 @@ def background_cue(
     to the grid is not published.
     """
     shrinks = saliency.shape[0] >= grid[0] and saliency.shape[1] >= grid[1]
-    kind = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(saliency, grid[::-1], interpolation=kind) < threshold
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(saliency, grid[::-1], interpolation=interpolation) < threshold
 
 
 def collect(folder: Path, like: CueFile, threshold: float = 0.06) -> CueFile:

@@ -1,9 +1,9 @@
 """The embedded data set: a small procedural world, drawn to disk in VOC layout.
 
-A scene is a cluttered textured ground, a few distractors, one to three objects of very different
+A scene has a cluttered textured ground, a few distractors, one to three objects of very different
 sizes that may hide each other, uneven light and sensor noise. A class is a pair of a shape and a
-texture; every shape and every texture serves two classes, so neither tells a class alone, and
-colours tell nothing. Each object carries a badge, its most telling part: a classifier needs
+texture. Every shape and every texture belongs to two classes, so neither identifies a class alone,
+and colours do not either. Each object has a badge, its most discriminative part. A classifier needs
 little else, so its activation maps cover too little of large objects and too much of small ones,
 as on photographs.
 
@@ -85,7 +85,7 @@ def speckle(u: ndarray, v: ndarray) -> ndarray:
 
 
 @dataclass(frozen=True)
-class Kind:
+class ObjectClass:
     """A class of objects: its name, shape, texture, and where its badge sits (u, v)."""
 
     name: str
@@ -96,20 +96,20 @@ class Kind:
 
 WORLD = {
     "target": (
-        Kind("melon", ellipse, stripe, (0.5, 0.0)),
-        Kind("beetle", ellipse, dot, (-0.5, 0.0)),
-        Kind("crate", box, stripe, (-0.4, -0.15)),
-        Kind("quilt", box, check, (0.4, 0.15)),
-        Kind("flower", star, check, (0.0, 0.0)),
-        Kind("starfish", star, dot, (0.0, -0.4)),
+        ObjectClass("melon", ellipse, stripe, (0.5, 0.0)),
+        ObjectClass("beetle", ellipse, dot, (-0.5, 0.0)),
+        ObjectClass("crate", box, stripe, (-0.4, -0.15)),
+        ObjectClass("quilt", box, check, (0.4, 0.15)),
+        ObjectClass("flower", star, check, (0.0, 0.0)),
+        ObjectClass("starfish", star, dot, (0.0, -0.4)),
     ),
     "external": (
-        Kind("tyre", ring, zigzag, (0.66, 0.0)),
-        Kind("wreath", ring, speckle, (-0.66, 0.0)),
-        Kind("kite", cross, zigzag, (0.0, 0.0)),
-        Kind("windmill", cross, spiral, (0.0, -0.6)),
-        Kind("rocket", arrow, speckle, (0.3, 0.0)),
-        Kind("dart", arrow, spiral, (-0.6, 0.0)),
+        ObjectClass("tyre", ring, zigzag, (0.66, 0.0)),
+        ObjectClass("wreath", ring, speckle, (-0.66, 0.0)),
+        ObjectClass("kite", cross, zigzag, (0.0, 0.0)),
+        ObjectClass("windmill", cross, spiral, (0.0, -0.6)),
+        ObjectClass("rocket", arrow, speckle, (0.3, 0.0)),
+        ObjectClass("dart", arrow, spiral, (-0.6, 0.0)),
     ),
 }
 
@@ -169,24 +169,28 @@ def distract(rng: np.random.Generator, canvas: ndarray) -> None:
     for _ in range(rng.integers(2, 7)):
         x, y = int(rng.integers(width)), int(rng.integers(height))
         reach = int(min(height, width) * rng.uniform(0.03, 0.12))
-        # Some distractors are as vivid as a badge: a hue alone must not be enough.
+        # Some distractors are as vivid as a badge, so that a hue alone is not enough.
         paint = colour(rng, 20, 240, rng.choice((0.0, 0.6), p=(0.3, 0.7))).tolist()
-        kind = rng.integers(3)
-        if kind == 0:
+        form = rng.integers(3)
+        if form == 0:
             end = (x + int(rng.normal() * 4 * reach), y + int(rng.normal() * 4 * reach))
             cv2.line(canvas, (x, y), end, paint, int(rng.integers(1, 4)) * ROOM, cv2.LINE_AA)
-        elif kind == 1:
+        elif form == 1:
             cv2.circle(canvas, (x, y), reach, paint, -1, cv2.LINE_AA)
         else:
             spread = ((x, y), (2.0 * reach, 0.7 * reach), float(rng.uniform(0, 180)))
             cv2.fillPoly(canvas, [cv2.boxPoints(spread).astype(np.int32)], paint, cv2.LINE_AA)
 
 
-def place(
-    rng: np.random.Generator, canvas: ndarray, mask: ndarray, kinds: tuple[Kind, ...], index: int
+def draw_object(
+    rng: np.random.Generator,
+    canvas: ndarray,
+    mask: ndarray,
+    classes: tuple[ObjectClass, ...],
+    index: int,
 ) -> None:
     """Draw one object of class `index` (0-based) into `canvas` and `mask`, in place."""
-    kind = kinds[index]
+    item = classes[index]
     height, width = mask.shape
     radius = float(min(height, width) * np.exp(rng.uniform(np.log(0.17), np.log(0.46))))
     cy = rng.uniform(0.35 * radius, height - 0.35 * radius)
@@ -202,7 +206,7 @@ def place(
     cos, sin = float(np.cos(angle)), float(np.sin(angle))
     u = flip * (x * cos + y * sin) / squeeze
     v = (y * cos - x * sin) * squeeze
-    depth = kind.shape(u, v)
+    depth = item.shape(u, v)
     inside = depth > 0
 
     base = colour(rng, 60, 200)
@@ -210,11 +214,11 @@ def place(
     light = 1 + rng.uniform(0.05, 0.2) * (rng.uniform(-1, 1) * x - y)
     # Larger objects are nearer: their pattern grows, though less than they do.
     fine = (radius / (0.25 * min(height, width))) ** 0.6
-    lightness = 1 - contrast + 2 * contrast * kind.texture(u * fine, v * fine)
+    lightness = 1 - contrast + 2 * contrast * item.texture(u * fine, v * fine)
     body = base * (lightness * light)[..., None]
     body[depth < 0.07] *= 0.75
     side = 0.36
-    on, ink = badge(index, (u - kind.badge[0]) / side, (v - kind.badge[1]) / side)
+    on, ink = badge(index, (u - item.badge[0]) / side, (v - item.badge[1]) / side)
     # Six hues, one a class, within ten degrees: distractors come in the same ones.
     hue = (60 * index + rng.uniform(-10, 10)) / 360 % 1
     paint = 255 * np.float32(colorsys.hsv_to_rgb(hue, rng.uniform(0.8, 1), rng.uniform(0.75, 1)))
@@ -225,7 +229,7 @@ def place(
 
 
 def scene(
-    rng: np.random.Generator, kinds: tuple[Kind, ...]
+    rng: np.random.Generator, classes: tuple[ObjectClass, ...]
 ) -> tuple[ndarray, ndarray, tuple[int, ...]]:
     """Draw one scene.
 
@@ -239,11 +243,11 @@ def scene(
         canvas = ground(rng, size)
         distract(rng, canvas)
         mask = np.zeros(size, np.uint8)
-        chosen = rng.choice(len(kinds), rng.choice((1, 2, 3), p=(0.35, 0.4, 0.25)))
+        chosen = rng.choice(len(classes), rng.choice((1, 2, 3), p=(0.35, 0.4, 0.25)))
         for index in chosen:
-            place(rng, canvas, mask, kinds, int(index))
-        count = np.bincount(mask.ravel(), minlength=len(kinds) + 1)
-        # A tag is what a person would name: nothing that is all but hidden.
+            draw_object(rng, canvas, mask, classes, int(index))
+        count = np.bincount(mask.ravel(), minlength=len(classes) + 1)
+        # People would not tag an object that is nearly hidden.
         if all(count[index + 1] > 0.008 * mask.size for index in chosen):
             break
     canvas *= (1 + 0.18 * cloud(rng, size, (1,)))[..., None]
@@ -273,20 +277,20 @@ def save_scene(job: tuple[Path, str, str, list[int]]) -> None:
     """Draw one scene from its own seed and write its three files: (folder, id, world, seed)."""
     root, key, world, seed = job
     cv2.setNumThreads(1)
-    kinds = WORLD[world]
-    image, mask, seen = scene(np.random.default_rng(seed), kinds)
+    classes = WORLD[world]
+    image, mask, seen = scene(np.random.default_rng(seed), classes)
     Image.fromarray(image).save(root / "JPEGImages" / f"{key}.jpg", quality=92)
     png = Image.fromarray(mask)
     png.putpalette(palette(256).tobytes())
     png.save(root / "SegmentationClass" / f"{key}.png")
-    xml = annotation(key, mask.shape, [kinds[index - 1].name for index in seen])
+    xml = annotation(key, mask.shape, [classes[index - 1].name for index in seen])
     (root / "Annotations" / f"{key}.xml").write_text(xml)
 
 
 def draw(
     root: Path | str, seed: int = 0, train: int = 1200, val: int = 240, world: str = "target"
 ) -> Path:
-    """Draw a data set; nothing appears at `root` before all of it is there.
+    """Draw a data set; `root` appears when all of it is written.
 
     Args:
         root: folder to make; left alone where it already exists.

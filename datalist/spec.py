@@ -1,4 +1,4 @@
-"""The one place for class names, colours, folders and id lists of every data set."""
+"""Class names, colours, folders and id lists of every data set."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ COCO_NAMES = """
 VOC = tuple(name.strip() for name in VOC_NAMES.split(","))
 COCO = tuple(name.strip() for name in COCO_NAMES.split(","))
 SUFFIXES = (".jpg", ".jpeg", ".png")
-"""File names of images; the first that exists is taken, upper case too."""
+"""Suffixes of images, in upper case too; the first that exists is taken."""
 
 HERE = Path(__file__).resolve().parent
 LIST_LIMIT = 64 << 20
@@ -133,7 +133,7 @@ def read_text(path: Path, limit: int = LIST_LIMIT) -> str:
     """
     data = read_packed(path, limit)
     if len(data) > limit:
-        raise UserError(f"{path} is longer than {limit} bytes: not a list of this kind.")
+        raise UserError(f"{path} is longer than {limit} bytes: not a list.")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:

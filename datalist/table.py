@@ -67,7 +67,8 @@ class Table:
         count = Counter(tag for _, tags in self.rows for tag in dict.fromkeys(tags))
         common = ", ".join(f"{tag} {number}" for tag, number in count.most_common(10))
         more = f", and {len(count) - 10} more" if len(count) > 10 else ""
-        examples = [f"  {name} -> {', '.join(tags) or '(no tag)'}" for name, tags in self.rows[:5]]
+        rows = sorted(self.rows, key=lambda row: not row[1])[:5]  # those with tags tell more
+        examples = [f"  {name} -> {', '.join(tags) or '(no tag)'}" for name, tags in rows]
         return "\n".join(
             [
                 f"separator: {self.separator}; layout: {self.layout}; {len(self.rows)} lines",
@@ -196,13 +197,13 @@ def _header(
         return None, grid
     cells = [cell for row in rest for k, cell in enumerate(row) if k != column]
     numbers = [cell.casefold() in YES | NO for cell in cells]
-    named = plain(name).replace(" ", "_") in NAME_HEADERS or plain(name) in NAME_HEADERS
+    is_name = plain(name).replace(" ", "_") in NAME_HEADERS or plain(name) in NAME_HEADERS
     tagged = any(plain(cell) in TAG_HEADERS for cell in others) and not index.counts([name])
     onehot = (
         bool(numbers) and all(numbers) and not index.counts([name])
         and not any(cell.casefold() in YES | NO for cell in others)
     )  # fmt: skip
-    return (first, rest) if named or tagged or onehot else (None, grid)
+    return (first, rest) if is_name or tagged or onehot else (None, grid)
 
 
 def _layout(

@@ -1,4 +1,4 @@
-"""Predictions as the start of a human annotation round: COCO, CVAT and Label Studio files.
+"""Predictions as a start for annotation by people: COCO, CVAT and Label Studio files.
 
 `python -m utils.annotate DIR --format cvat --dataset mydata --out mydata.xml` turns a folder of
 label PNGs, as test.py writes them, into a file to import beside the images.
@@ -7,6 +7,7 @@ label PNGs, as test.py writes them, into a file to import beside the images.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,17 +30,19 @@ Shape = Literal["mask", "polygon"]
 
 @dataclass(frozen=True)
 class Picture:
-    """An image and what was found in it.
+    """An image and the regions of its labels.
 
     Args:
         name: file name of the image.
         size: (height, width) in pixels.
-        found: its regions.
+        regions: those that are large enough.
+        left_out: number of connected parts that are too small.
     """
 
     name: str
     size: tuple[int, int]
-    found: list[Region]
+    regions: list[Region]
+    left_out: int
 
 
 @dataclass(frozen=True)
@@ -63,15 +66,16 @@ class Arguments:
     which reads polygons only, polygon."""
     instances: bool = False
     """Each connected part is an object of its own; else all pixels of a class are one."""
-    smallest: int = 1
-    """Pixels; smaller connected parts are left out."""
+    smallest: float = 0.0005
+    """Connected parts smaller than this are left out: below 1 a share of the image's area, from 1
+    on pixels. 0: none."""
     tolerance: float = 1.0
     """Pixels that a polygon may leave the mask's edge to have fewer corners; 0: exact."""
     prefix: str = "/data/local-files/?d="
     """What labelstudio puts before the name of an image to find it."""
 
 
-def pictures(
+def read_pictures(
     arguments: Arguments, classes: tuple[str, ...], spec: Spec | None
 ) -> Iterator[Picture]:
     """Read a folder of label PNGs, one after the other in order of their names.
@@ -90,17 +94,18 @@ def pictures(
             name = spec.image_path(path.stem).name if spec else f"{path.stem}.jpg"
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
-        yield Picture(name, label.shape, regions(label, arguments.instances, arguments.smallest))
+        least = arguments.smallest * (label.size if arguments.smallest < 1 else 1)
+        yield Picture(name, label.shape, *regions(label, arguments.instances, least))
 
 
-def to_coco(classes: tuple[str, ...], found: Iterable[Picture], arguments: Arguments) -> str:
+def to_coco(classes: tuple[str, ...], pictures: Iterable[Picture], arguments: Arguments) -> str:
     """COCO instances json: categories are numbered as the classes, images from 1."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for number, picture in enumerate(found, 1):
+    for number, picture in enumerate(pictures, 1):
         height, width = picture.size
         images.append({"id": number, "file_name": picture.name, "width": width, "height": height})
-        for region in picture.found:
+        for region in picture.regions:
             if arguments.shape == "polygon":
                 outline = polygons(region, arguments.tolerance)
                 segmentation: Any = [path.ravel().tolist() for path in outline]
@@ -123,7 +128,7 @@ def to_coco(classes: tuple[str, ...], found: Iterable[Picture], arguments: Argum
     return json.dumps(content, separators=(",", ":"))
 
 
-def to_cvat(classes: tuple[str, ...], found: Iterable[Picture], arguments: Arguments) -> str:
+def to_cvat(classes: tuple[str, ...], pictures: Iterable[Picture], arguments: Arguments) -> str:
     """XML of "CVAT for images 1.1", for a task that holds the images under their names."""
     top = ElementTree.Element("annotations")
     ElementTree.SubElement(top, "version").text = "1.1"
@@ -135,21 +140,21 @@ def to_cvat(classes: tuple[str, ...], found: Iterable[Picture], arguments: Argum
         label = ElementTree.SubElement(labels, "label")
         ElementTree.SubElement(label, "name").text = name
         ElementTree.SubElement(label, "color").text = "#" + bytes(colour.tolist()).hex()
-    for number, picture in enumerate(found):
+    for number, picture in enumerate(pictures):
         height, width = picture.size
         facts = {"id": number, "name": picture.name, "width": width, "height": height}
         image = ElementTree.SubElement(top, "image", {k: str(v) for k, v in facts.items()})
-        for region in picture.found:
-            for tag, place in cvat_shapes(region, arguments):
+        for region in picture.regions:
+            for tag, shape in cvat_shapes(region, arguments):
                 facts = {"label": classes[region.index], "source": "auto", "occluded": "0"}
-                ElementTree.SubElement(image, tag, {**facts, **place, "z_order": "0"})
+                ElementTree.SubElement(image, tag, {**facts, **shape, "z_order": "0"})
     size.text = str(len(top.findall("image")))
     ElementTree.indent(top)
     return ElementTree.tostring(top, encoding="unicode", xml_declaration=True) + "\n"
 
 
 def cvat_shapes(region: Region, arguments: Arguments) -> Iterator[tuple[str, dict[str, str]]]:
-    """CVAT's elements of a region: "polygon" or "mask", with their places."""
+    """CVAT's elements of a region: tag and attributes."""
     if arguments.shape == "polygon":
         for path in polygons(region, arguments.tolerance):
             yield "polygon", {"points": ";".join(f"{x:.2f},{y:.2f}" for x, y in path)}
@@ -168,13 +173,15 @@ def row_runs(mask: np.ndarray) -> list[int]:
     return [0, *runs] if flat[0] else runs
 
 
-def to_labelstudio(classes: tuple[str, ...], found: Iterable[Picture], arguments: Arguments) -> str:
+def to_labelstudio(
+    classes: tuple[str, ...], pictures: Iterable[Picture], arguments: Arguments
+) -> str:
     """Tasks with predictions for Label Studio; corners are in percent of the image's sides."""
     tasks = []
-    for picture in found:
+    for picture in pictures:
         height, width = picture.size
         result = []
-        for region in picture.found:
+        for region in picture.regions:
             for path in polygons(region, arguments.tolerance):
                 points = (100 * path / (width, height)).round(4).tolist()
                 name = classes[region.index]
@@ -217,21 +224,27 @@ WRITERS: dict[str, Callable[[tuple[str, ...], Iterable[Picture], Arguments], str
 
 def main(arguments: Arguments) -> None:
     """Write the file, and say what is in it."""
+    if not arguments.smallest >= 0:
+        raise UserError("--smallest must be 0 or more.")
     if arguments.format == "labelstudio" and arguments.shape == "mask":
         raise UserError("labelstudio reads polygons: leave --shape mask away.")
     if bool(arguments.dataset) == bool(arguments.classes):
         raise UserError("class names come from --dataset or from --classes: give one of them.")
     spec = resolve(arguments.dataset, arguments.root) if arguments.dataset else None
     classes = spec.classes if spec else read_classes(arguments.classes)
-    counts = []
+    count = Counter[str]()
 
     def counted() -> Iterator[Picture]:
-        for picture in pictures(arguments, classes, spec):
-            counts.append(len(picture.found))
+        for picture in read_pictures(arguments, classes, spec):
+            count.update(images=1, regions=len(picture.regions), left_out=picture.left_out)
             yield picture
 
     write_text(arguments.out, WRITERS[arguments.format](classes, counted(), arguments))
-    print(f"{arguments.out}: {sum(counts)} regions in {len(counts)} images")
+    print(f"{arguments.out}: {count['regions']} regions in {count['images']} images")
+    if count["left_out"]:
+        share, smallest = arguments.smallest < 1, arguments.smallest
+        least = f"{smallest:.2%} of the image" if share else f"{smallest:.0f} pixels"
+        print(f"{count['left_out']} connected parts below {least} are left out (--smallest)")
     if arguments.format == "labelstudio":
         view = arguments.out.with_suffix(".xml")
         write_text(view, labelstudio_view(classes))

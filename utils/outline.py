@@ -39,27 +39,33 @@ class Region:
         return mask
 
 
-def regions(label: NDArray[np.uint8], instances: bool, smallest: int = 1) -> list[Region]:
+def regions(
+    label: NDArray[np.uint8], instances: bool, smallest: float = 1
+) -> tuple[list[Region], int]:
     """Find the regions of a label map, of all classes but background and ignore.
 
     Args:
         label: class indices, (H, W), 255 = ignore.
         instances: each connected part (8 neighbours) on its own; else all parts of a class as one.
         smallest: pixels; smaller connected parts are left out.
+
+    Returns:
+        The regions, and how many connected parts were left out.
     """
-    found = []
+    kept_regions, left_out = [], 0
     for index in np.unique(label):
         if index in (0, IGNORE):
             continue
         mask = (label == index).view(np.uint8)
         count, part, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
         kept = [k for k in range(1, count) if stats[k, cv2.CC_STAT_AREA] >= smallest]
+        left_out += count - 1 - len(kept)
         masks = [part == k for k in kept] if instances else [np.isin(part, kept)] * bool(kept)
         for mask in masks:
             left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
             inside = mask[top : top + height, left : left + width]
-            found.append(Region(int(index), left, top, inside))
-    return found
+            kept_regions.append(Region(int(index), left, top, inside))
+    return kept_regions, left_out
 
 
 def polygons(region: Region, tolerance: float = 0.0) -> list[NDArray[np.float64]]:

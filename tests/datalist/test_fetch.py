@@ -1,9 +1,11 @@
 """Fetching, against a server of this machine that cuts connections and sends wrong files."""
 
+import gzip
 import hashlib
 import io
 import json
 import os
+import pickle
 import tarfile
 import threading
 import zipfile
@@ -18,7 +20,7 @@ from scipy.io import savemat
 from base import UserError
 from datalist import fetch
 from datalist.convert import apart, read_sbd, render_coco
-from datalist.fetch import Archive, Arguments, archives, download, main
+from datalist.fetch import Archive, Arguments, archives, checksum, download, main
 from datalist.image import read_mask, write_mask
 from datalist.spec import resolve
 from datalist.tag import read_tags
@@ -341,11 +343,30 @@ def test_coco(small_coco, server):
     assert render_coco(spec, "train") == 0
 
 
+def test_cues(server, monkeypatch, tmp_path, capsys):
+    """One file, which is not unpacked, checked by its digest and by the reader of cues."""
+    data = gzip.compress(pickle.dumps({"0_cues": np.array([[1], [2], [3]])}, protocol=2))
+    serve(server, monkeypatch, cues=[("localization_cues.pickle.gz", data, ())])
+    assert main(Arguments("cues", tmp_path / "data")) == 0
+    assert capsys.readouterr().out.endswith("cues of 1 images\n")
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["localization_cues.pickle.gz"]
+    assert main(Arguments("cues", tmp_path / "data")) == 0 and len(server.asked) == 1
+    (tmp_path / "data/localization_cues.pickle.gz").write_bytes(data[:-3])
+    assert main(Arguments("cues", tmp_path / "data")) == 1
+    assert "its checksum is not" in capsys.readouterr().out
+
+
+def test_digest_of_the_released_cues(reference):
+    (archive,) = archives("cues")
+    assert checksum(reference / archive.name) == archive.md5
+
+
 def test_real_table():
-    for dataset in ("voc", "sbd", "coco"):
+    for dataset in ("voc", "sbd", "coco", "cues"):
         for archive in archives(dataset):
             assert archive.url.startswith(("https://", "http://images.cocodataset.org/"))
-            assert len(archive.md5) == 32 and int(archive.md5, 16) and archive.folders
+            assert len(archive.md5) == 32 and int(archive.md5, 16)
+            assert archive.folders or dataset == "cues"
 
 
 @pytest.fixture(scope="module")

@@ -38,13 +38,13 @@ def test_files_tell_the_same_story(scenes_root):
 @pytest.mark.parametrize("world", WORLD)
 def test_worlds(world):
     """All classes occur, one to three an image; no shape or texture tells a class alone."""
-    kinds = WORLD[world]
+    classes = WORLD[world]
     rng = np.random.default_rng(0)
-    seen = [scene(rng, kinds)[2] for _ in range(25)]
-    assert {k for tags in seen for k in tags} == set(range(1, len(kinds) + 1))
+    seen = [scene(rng, classes)[2] for _ in range(25)]
+    assert {k for tags in seen for k in tags} == set(range(1, len(classes) + 1))
     assert {len(tags) for tags in seen} <= {1, 2, 3}
     for part in ("shape", "texture"):
-        used = [getattr(kind, part) for kind in kinds]
+        used = [getattr(kind, part) for kind in classes]
         assert all(used.count(item) == 2 for item in used)
 
 

@@ -20,6 +20,7 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 from base import UserError
+from datalist.convert import import_masks
 from datalist.image import write_mask
 from datalist.spec import resolve
 from utils.annotate import Arguments, main, row_runs
@@ -44,10 +45,10 @@ def blobs(seed: int, size: tuple[int, int] = (60, 83)) -> np.ndarray:
     return label
 
 
-def painted(found, size) -> np.ndarray:
+def painted(outlines, size) -> np.ndarray:
     """A label map from the polygons that pycocotools fills."""
     label = np.zeros(size, np.uint8)
-    for region, outline in found:
+    for region, outline in outlines:
         packed = rle.merge(rle.frPyObjects([path.ravel().tolist() for path in outline], *size))
         label[rle.decode(packed) > 0] = region.index
     return label
@@ -56,8 +57,7 @@ def painted(found, size) -> np.ndarray:
 @settings(deadline=None)
 @given(label=LABELS, instances=st.booleans())
 def test_exact_polygons_of_any_label(label, instances):
-    found = regions(label, instances)
-    outlines = [(region, polygons(region)) for region in found]
+    outlines = [(region, polygons(region)) for region in regions(label, instances)[0]]
     assert np.array_equal(painted(outlines, label.shape), np.where(label == 255, 0, label))
     for _, outline in outlines:
         for path in outline:
@@ -67,9 +67,8 @@ def test_exact_polygons_of_any_label(label, instances):
 @settings(deadline=None)
 @given(label=LABELS)
 def test_instances_are_the_connected_parts(label):
-    found = regions(label, True)
     total = np.zeros(label.shape, int)
-    for region in found:
+    for region in regions(label, True)[0]:
         mask = region.full(label.shape)
         assert cv2.connectedComponents(mask, connectivity=8)[0] == 2
         assert (label[mask > 0] == region.index).all()
@@ -80,11 +79,11 @@ def test_instances_are_the_connected_parts(label):
 def test_coarse_polygons_stay_near():
     label = blobs(0)
     for tolerance in (1.0, 2.0):
-        found = [(region, polygons(region, tolerance)) for region in regions(label, True)]
-        corners = sum(len(path) for _, outline in found for path in outline)
-        exact = sum(len(p) for r, _ in found for p in polygons(r))
+        outlines = [(region, polygons(region, tolerance)) for region in regions(label, True)[0]]
+        corners = sum(len(path) for _, outline in outlines for path in outline)
+        exact = sum(len(p) for r, _ in outlines for p in polygons(r))
         assert corners < exact / 2
-        away = painted(found, label.shape) != np.where(label == 255, 0, label)
+        away = painted(outlines, label.shape) != np.where(label == 255, 0, label)
         edge = cv2.morphologyEx(label, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
         near = cv2.dilate(edge.astype(np.uint8), np.ones((3, 3), np.uint8), iterations=2) > 0
         assert not (away & ~near).any()
@@ -92,11 +91,11 @@ def test_coarse_polygons_stay_near():
 
 def test_small_parts_are_left_out():
     label = blobs(1)
-    kept = regions(label, True, smallest=9)
-    assert 0 < len(kept) < len(regions(label, True))
+    (kept, left_out), (every, none) = regions(label, True, smallest=9), regions(label, True)
+    assert left_out > 0 == none and len(kept) + left_out == len(every)
     assert all(region.mask.sum() >= 9 for region in kept)
-    merged = regions(label, False, smallest=9)
-    assert len(merged) <= 3
+    merged, also = regions(label, False, smallest=9)
+    assert len(merged) <= 3 and also == left_out
     assert sum(r.mask.sum() for r in merged) == sum(r.mask.sum() for r in kept)
 
 
@@ -111,7 +110,49 @@ def predicted(four_root: Path, tmp_path: Path) -> tuple[Arguments, dict[str, np.
         write_mask(tmp_path / "run/label" / f"{name}.png", labels[name])
     labels = {name: np.where(label == 255, 0, label) for name, label in labels.items()}
     out = tmp_path / "out" / "annotations"
-    return Arguments(tmp_path / "run", "coco", out, dataset=str(four_root)), labels
+    arguments = Arguments(tmp_path / "run", "coco", out, dataset=str(four_root), smallest=0)
+    return arguments, labels
+
+
+def test_specks_are_left_out_unless_asked_for(predicted, capsys):
+    """The default is a share of the image, so it means the same at any size."""
+    arguments, labels = predicted
+    counts = {}
+    for smallest in (0, Arguments.smallest, 30, 0.5):
+        main(replace(arguments, smallest=smallest, instances=True))
+        counts[smallest] = len(json.loads(arguments.out.read_text())["annotations"])
+        text = capsys.readouterr().out
+        left_out = counts[0] - counts[smallest]
+        assert (f"{left_out} connected parts below" in text) == (left_out > 0)
+    assert counts[0.5] < counts[30] < counts[Arguments.smallest] < counts[0]
+    largest = next(iter(labels.values())).size
+    for number in (1, 4):  # one class at two sizes: a speck and a square
+        label = np.zeros((60 * number, 70 * number), np.uint8)
+        label[: 20 * number, : 20 * number] = 1
+        label[-number:, -number:] = 1
+        assert len(regions(label, True, Arguments.smallest * label.size)[0]) == 1
+    assert Arguments.smallest * largest > 1
+    with pytest.raises(UserError, match="0 or more"):
+        main(replace(arguments, smallest=-1))
+
+
+@pytest.mark.parametrize("format", ["cvat", "labelstudio"])
+def test_files_for_the_tools_come_back_through_convert(predicted, format, four_root, tmp_path):
+    arguments, labels = predicted
+    arguments = replace(arguments, format=format, tolerance=0)
+    arguments = replace(arguments, out=tmp_path / f"out.{'xml' if format == 'cvat' else 'json'}")
+    main(arguments)
+    if format == "labelstudio":  # people accept the predictions
+        tasks = json.loads(arguments.out.read_text())
+        for task in tasks:
+            task["annotations"] = task.pop("predictions")
+        arguments.out.write_text(json.dumps(tasks))
+    mine = tmp_path / "mine"
+    shutil.copytree(four_root, mine, ignore=shutil.ignore_patterns("SegmentationClass"))
+    spec = resolve(str(mine))
+    assert import_masks(spec, arguments.out)[0] == len(labels)
+    for name, label in labels.items():
+        assert np.array_equal(read_label(spec.mask_path(name)), label)
 
 
 @pytest.mark.parametrize("shape", ["mask", "polygon"])
@@ -190,7 +231,7 @@ def test_cvat_and_labelstudio_polygons(predicted):
         size = labels[Path(name).stem].shape
         (prediction,) = task["predictions"]
         pairs = list(zip(image.findall("polygon"), prediction["result"], strict=True))
-        found = np.zeros((2, *size), np.uint8)
+        painted_labels = np.zeros((2, *size), np.uint8)
         for polygon, result in pairs:
             value = result["value"]
             assert value["polygonlabels"] == [polygon.get("label")]
@@ -199,9 +240,9 @@ def test_cvat_and_labelstudio_polygons(predicted):
             second = (np.array(value["points"]) / 100 * size[::-1]).ravel().tolist()
             for layer, path in enumerate((first, second)):
                 mask = rle.decode(rle.merge(rle.frPyObjects([path], *size))) > 0
-                found[layer, mask] = 1 + names.index(polygon.get("label"))
-        assert np.array_equal(found[0], labels[Path(name).stem])
-        assert np.array_equal(found[1], labels[Path(name).stem])
+                painted_labels[layer, mask] = 1 + names.index(polygon.get("label"))
+        assert np.array_equal(painted_labels[0], labels[Path(name).stem])
+        assert np.array_equal(painted_labels[1], labels[Path(name).stem])
 
 
 @given(mask=hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=7)))

@@ -1,0 +1,125 @@
+"""The program that goes beside an exported network, on a network that tells colours apart."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from datalist.image import read_image
+from utils.export import EXAMPLE
+
+SCENE = np.zeros((40, 60, 3), np.uint8)
+SCENE[:, :30], SCENE[10:20, 40:50] = (220, 30, 30), (30, 30, 220)
+"""Red on the left, a blue box on the right, black elsewhere."""
+
+
+class Colours(nn.Module):
+    """Class 1 is red, class 2 blue, the background neither."""
+
+    def forward(self, image):
+        image = image.float() / 255
+        red, blue = image[:, 0] - image[:, 2], image[:, 2] - image[:, 0]
+        return torch.stack([torch.full_like(red, 0.3), red, blue], 1)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("home")
+    shutil.copy(EXAMPLE, folder / "predict.py")
+    sides = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
+    image = torch.zeros(2, 3, 40, 60, dtype=torch.uint8)
+    program = torch.export.export(Colours(), (image,), dynamic_shapes=(sides,))
+    classes = {"classes.json": json.dumps(["background", "red", "blue"])}
+    torch.export.save(program, str(folder / "model.pt2"), extra_files=classes)
+    return folder
+
+
+def predict(home, *arguments, code=0):
+    command = [sys.executable, str(home / "predict.py"), *map(str, arguments)]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=home)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+def expected(image):
+    """Labels of an RGB image, as the network gives them."""
+    score = Colours()(torch.from_numpy(image.transpose(2, 0, 1)[None].copy()))
+    return score[0].argmax(0).numpy()
+
+
+def test_usage_without_arguments(home):
+    assert predict(home, code=2).startswith("usage: predict.py")
+
+
+def test_reads_pictures_as_the_main_reader_does(home, tmp_path):
+    scene = Image.fromarray(SCENE)
+    alpha = scene.convert("RGBA")
+    alpha.putalpha(90)
+    scene.save(tmp_path / "plain.png")
+    alpha.save(tmp_path / "alpha.png")
+    scene.convert("CMYK").save(tmp_path / "cmyk.jpg", quality=95)
+    scene.convert("L").save(tmp_path / "grey.png")
+    scene.quantize(8).save(tmp_path / "palette.png")
+    noise = np.random.default_rng(0).integers(0, 256, SCENE.shape).astype(np.uint16)
+    deep = SCENE.astype(np.uint16) * 256 + noise
+    cv2.imwrite(str(tmp_path / "deep.png"), deep[..., ::-1])
+    cv2.imwrite(str(tmp_path / "deep_grey.png"), deep[..., 0])
+    for orientation in range(1, 9):
+        exif = scene.getexif()
+        exif[0x0112] = orientation
+        scene.save(tmp_path / f"turned_{orientation}.png", exif=exif)
+    out = tmp_path / "out"
+    predict(home, tmp_path, "--out", out)
+    files = sorted(path for path in tmp_path.iterdir() if path.is_file())
+    assert len(files) == 15
+    for path in files:
+        image = read_image(path)
+        mask = Image.open(out / f"{path.stem}.png")
+        assert mask.mode == "P" and mask.getpalette()[3:6] == [128, 0, 0]
+        assert np.array_equal(np.array(mask), expected(image)), path.name
+        overlay = Image.open(out / f"{path.stem}_overlay.jpg")
+        height, width = image.shape[:2]
+        assert (
+            max(overlay.size) >= 400 and overlay.height > overlay.width * height / width
+        )  # legend
+    assert len(np.unique(np.array(Image.open(out / "deep.png")))) == 3
+
+
+def test_large_picture_is_shrunk_and_its_mask_has_its_own_size(home, tmp_path):
+    large = Image.fromarray(SCENE).resize((2000, 3000), Image.NEAREST)
+    exif = large.getexif()
+    exif[0x0112] = 6
+    large.save(tmp_path / "large.jpg", exif=exif, quality=95)
+    text = predict(home, tmp_path / "large.jpg", "--longest", 300, "--out", tmp_path / "out")
+    mask = np.array(Image.open(tmp_path / "out/large.png"))
+    assert mask.shape == (2000, 3000)  # as a person sees it
+    assert (mask != expected(read_image(tmp_path / "large.jpg"))).mean() < 0.01
+    assert "red 50.0%" in text and Image.open(tmp_path / "out/large_overlay.jpg").width == 600
+
+
+def test_one_bad_file_stops_no_other(home, tmp_path):
+    photos = tmp_path / "photos"
+    (photos / "folder.jpg").mkdir(parents=True)
+    (photos / "dangling.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (photos / "empty.jpg").touch()
+    for name in ("a.png", "a.bmp", "what? 1.png"):
+        Image.fromarray(SCENE).save(photos / name)
+    whole = (photos / "a.png").read_bytes()
+    (photos / "cut.png").write_bytes(whole[: len(whole) // 2])
+    text = predict(home, photos, photos / "none.jpg", "--out", tmp_path / "out", code=1)
+    made = sorted(path.name for path in (tmp_path / "out").glob("*.png"))
+    assert made == ["a.bmp.png", "a.png.png", "what? 1.png"]
+    assert text.count("not read: ") == 5
+    before = (photos / "what? 1.png").read_bytes()
+    predict(home, photos / "what? 1.png", "--out", photos, code=1)
+    assert (photos / "what? 1.png").read_bytes() == before
