@@ -1,10 +1,9 @@
 """Cues of the two networks, against their rules."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
+from recipes import change
 from scipy import ndimage
 
 from datalist.spec import resolve
@@ -25,14 +24,14 @@ def test_foreground_cut(scenes_root):
     assert cue.shape == (2, 7, 8, 8) and not cue[:, 0].any() and not cue[1].any()
     for channel in (0, 2):
         peak = cam[0, channel].max()
-        expected = cam[0, channel] > stage.recipe.threshold * peak
+        expected = cam[0, channel] > stage.recipe.head.threshold * peak
         assert torch.equal(cue[0, channel + 1], expected & (peak > 0))
     assert not cue[0, [2, 4, 5, 6]].any()
 
 
 @pytest.mark.parametrize("head, layer", [("average", "conv3_1"), ("dense", "conv4_1")])
 def test_background_rank(scenes_root, head, layer):
-    recipe = replace(BackgroundCue.recipes["smoke"], head=head, layer=layer)
+    recipe = change(BackgroundCue.recipes["smoke"], head=head, layer=layer)
     stage = BackgroundCue(recipe, resolve("scenes", scenes_root))
     stage.network.eval()
     with torch.inference_mode():
@@ -55,3 +54,20 @@ def test_saliency_is_the_gradient_of_all_logits(scenes_root):
     change = (network.classify(feature + step) - network.classify(feature - step)).sum() / 2e-6
     found = network.saliency(image()[:1].double())[0, 3, 4].item()
     assert found >= abs(change.item()) * (1 - 1e-4)
+
+
+def test_scores_are_maps_beside_a_constant_background(scenes_root):
+    stage = ForegroundCue(ForegroundCue.recipes["smoke"], resolve("scenes", scenes_root))
+    stage.network.eval()
+    tag = torch.tensor([[1, 0, 1, 0, 0, 0], [0, 0, 0, 0, 0, 0]]).float()
+    score = stage.predict([image()], tag, mirror=False)
+    cam = stage.network.cam(image()).detach()
+    assert score.shape == (2, 7, 8, 8) and (score[:, 0] == stage.recipe.head.threshold).all()
+    for channel in (0, 2):
+        positive = cam[0, channel].clamp_min(0)
+        expected = positive / cam[0, channel].max() if positive.any() else positive
+        torch.testing.assert_close(score[0, channel + 1], expected)
+    assert not score[0, [2, 4, 5, 6]].any() and not score[1, 1:].any()
+    both = stage.predict([image()], tag, mirror=True)
+    flipped = stage.predict([image().flip(3)], tag, mirror=False).flip(3)
+    torch.testing.assert_close(both, (score + flipped) / 2)
