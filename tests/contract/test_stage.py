@@ -37,7 +37,7 @@ def make(case: tuple[str, str], root: Path, cue: Path, **changes):
     kind = stage_class(name)
     given = {"dataset": str(root), "cue": str(cue), "mask": str(root / "SegmentationClass")}
     if name == "resegment":
-        given["segmenter_checkpoint"] = segmenter_beside(cue)
+        given |= {"segmenter_checkpoint": segmenter_beside(cue), "steps": 4}  # it trains, too
     recipe = change_known(kind.recipes[recipe_name], **{**given, **changes})
     torch.manual_seed(recipe.solver.seed)
     stage = kind(recipe, resolve(recipe.data.dataset))

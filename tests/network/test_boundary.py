@@ -3,12 +3,15 @@
 import torch
 
 from network.boundary import Boundary
+from network.resnet import ResNetTrunk
 
-TINY = {"width": (4, 2, 2, 3, 4), "depth": (1, 1, 1, 1, 1), "hidden": 8}
+
+def trunk(**options) -> ResNetTrunk:
+    return ResNetTrunk((4, 2, 2, 3, 4), (1, 1, 1, 1), **options)
 
 
 def test_logits_at_the_stem_s_size_from_all_stages():
-    network = Boundary(pool=(2, 2, 2, 2, 1), frozen=False, **TINY).eval()
+    network = Boundary(trunk(stride=(2, 2, 2, 2, 1)), hidden=8, frozen=False).eval()
     logit = network(torch.zeros(2, 3, 33, 50, dtype=torch.uint8))
     assert logit.shape == (2, 1, 9, 13)
     assert network.score.in_channels == 40
@@ -19,7 +22,7 @@ def test_logits_at_the_stem_s_size_from_all_stages():
 
 
 def test_a_frozen_trunk_learns_nothing():
-    network = Boundary(**TINY).train()
+    network = Boundary(trunk(), hidden=8).train()
     before = {key: value.clone() for key, value in network.trunk.state_dict().items()}
     network(torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)).sum().backward()
     assert all(p.grad is None for p in network.trunk.parameters())

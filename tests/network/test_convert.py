@@ -9,9 +9,13 @@ from torch import Tensor
 from base import UserError
 from network.convert import load_released
 from network.deeplabv3 import DeepLabV3Plus
+from network.resnet import ResNetTrunk
 from network.rsepm import RSEPM
 
-OS16 = {"pool": (2, 2, 2, 2, 1), "dilation": (1,) * 5, "norm": True}
+
+def at16(blocks: tuple[int, ...] = (3, 4, 6, 3)) -> ResNetTrunk:
+    """A ResNet of published widths at stride 16."""
+    return ResNetTrunk(blocks=blocks, stride=(2, 2, 2, 2, 1), dilation=(1,) * 4, norm=True)
 
 
 NUMBERS = count(1)
@@ -74,7 +78,7 @@ def single(tmp_path_factory):
 
 def test_every_tensor_of_the_single_stage_network_is_filled(single):
     state, path = single
-    network = RSEPM(21, **OS16)
+    network = RSEPM(at16(), 21)
     report, table = load_released(network, str(path))
     assert report.unused == [] and len(table) == len(state)
     ours = network.state_dict()
@@ -89,19 +93,19 @@ def test_every_tensor_of_the_single_stage_network_is_filled(single):
 def test_last_stage_network(tmp_path):
     state = trunk((3, 4, 23, 3)) | head(21, 48)
     torch.save(state | {"extra.weight": torch.zeros(1)}, tmp_path / "last.pth")
-    network = DeepLabV3Plus(21, depth=(1, 3, 4, 23, 3), kernel=3, bias=False, **OS16)
+    network = DeepLabV3Plus(at16((3, 4, 23, 3)), 21, kernel=3, bias=False)
     report, table = load_released(network, str(tmp_path / "last.pth"))
     assert report.unused == ["extra.weight"] and len(table) == len(state)
 
 
 def test_refusals_leave_the_network_alone(single, tmp_path):
     state, path = single
-    network = RSEPM(11, **OS16)
+    network = RSEPM(at16(), 11)
     before = network.classifier.weight.clone()
     with pytest.raises(UserError, match=r"classifier.weight is \(20, 2048, 1, 1\)"):
         load_released(network, str(path))
     part = {key: value for key, value in state.items() if "low_block" not in key}
     torch.save(part, tmp_path / "part.pth")
     with pytest.raises(UserError, match="lacks 6 of"):
-        load_released(RSEPM(21, **OS16), str(tmp_path / "part.pth"))
+        load_released(RSEPM(at16(), 21), str(tmp_path / "part.pth"))
     assert torch.equal(network.classifier.weight, before)

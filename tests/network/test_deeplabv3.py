@@ -9,19 +9,20 @@ from network.deeplabv3 import Decoder, DeepLabV3Plus
 from network.resnet import ResNetTrunk
 from network.weight import load_weights
 
-TINY = {"width": (4, 2, 2, 3, 4), "depth": (1, 1, 2, 1, 1), "hidden": 8, "low": 3}
-OS16 = {"pool": (2, 2, 2, 2, 1), "dilation": (1, 1, 1, 1, 2)}
+TINY = {"width": (4, 2, 2, 3, 4), "blocks": (1, 2, 1, 1)}
+OS16 = {"stride": (2, 2, 2, 2, 1), "dilation": (1, 1, 1, 2)}
 
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 50), (97, 64)])
 def test_logits_have_the_first_stage_s_size(size):
-    network = DeepLabV3Plus(5, **TINY, **OS16).eval()
+    network = DeepLabV3Plus(ResNetTrunk(**TINY, **OS16), 5, low=3, hidden=8).eval()
     logit = network(torch.zeros(2, 3, *size, dtype=torch.uint8))
     assert logit.shape == (2, 5, -(-size[0] // 4), -(-size[1] // 4))
 
 
 def test_published_sizes():
-    network = DeepLabV3Plus(21, depth=(1, 3, 4, 23, 3), grid=(1, 2, 4), **OS16)
+    trunk = ResNetTrunk(blocks=(3, 4, 23, 3), multigrid=(1, 2, 4), **OS16)
+    network = DeepLabV3Plus(trunk, 21)
     rates = [block.conv2.dilation[0] for block in network.trunk.layer4]
     assert rates == [2, 4, 8]
     assert [conv[0].dilation[0] for conv in network.decoder.aspp.convs[1:4]] == [6, 12, 18]
@@ -38,23 +39,25 @@ def test_last_convolution_without_bias():
 
 
 def test_multi_grid_is_the_last_stage_s_alone():
-    trunk = ResNetTrunk(depth=(1, 1, 1, 4, 4), dilation=(1, 1, 1, 2, 4), grid=(1, 2))
+    trunk = ResNetTrunk(blocks=(1, 1, 4, 4), dilation=(1, 1, 2, 4), multigrid=(1, 2))
     assert [b.conv2.dilation[0] for b in trunk.layer4] == [4, 8, 8, 8]
     assert {b.conv2.dilation[0] for b in trunk.layer3} == {2}
 
 
 def test_stages_are_the_trunk_cut_in_five():
-    trunk = ResNetTrunk(width=TINY["width"], depth=(1, 2, 1, 3, 2)).eval()
+    trunk = ResNetTrunk(TINY["width"], (2, 1, 3, 2)).eval()
     image = torch.randint(0, 256, (1, 3, 50, 67), dtype=torch.uint8)
     found = trunk.stages(image)
-    assert [f.shape[1] for f in found] == list(trunk.width)
+    assert [f.shape[1] for f in found] == list(trunk.channels)
     assert torch.equal(found[-1], trunk(image))
     assert torch.equal(found[1], trunk(image, last="layer1.1"))
 
 
 def test_the_prompt_reaches_stem_and_pyramid():
     torch.manual_seed(0)
-    network = DeepLabV3Plus(1, extra=1, **TINY, **OS16).eval()
+    network = DeepLabV3Plus(
+        ResNetTrunk(**TINY, **OS16, extra=1), 1, low=3, hidden=8, extra=1
+    ).eval()
     image = torch.rand(2, 4, 48, 64)
     image[:, :3] *= 255
     seen = []
@@ -70,7 +73,7 @@ def test_the_prompt_reaches_stem_and_pyramid():
 
 def test_released_weights_fit_a_trunk_with_a_fourth_channel(tmp_path):
     torch.save(models.resnet50(weights=None).state_dict(), tmp_path / "resnet50.pth")
-    network = DeepLabV3Plus(1, extra=1, hidden=8)
+    network = DeepLabV3Plus(ResNetTrunk(extra=1), 1, hidden=8, extra=1)
     start = network.trunk.conv1.weight[:, 3].clone()
     report = load_weights(network, str(tmp_path / "resnet50.pth"))
     assert report.missing == [] and report.reshaped == ["conv1.weight"]

@@ -9,7 +9,7 @@ from base import UserError
 from network.resnet import BackgroundCueResNet, ForegroundCueResNet, ResNetFOV, ResNetTrunk
 from network.weight import load_weights
 
-TINY = {"width": (4, 2, 2, 3, 4), "depth": (1, 1, 2, 1, 1)}
+TINY = {"width": (4, 2, 2, 3, 4), "blocks": (1, 2, 1, 1)}
 IMAGE = torch.randint(0, 256, (2, 3, 50, 67), dtype=torch.uint8)
 
 
@@ -29,7 +29,7 @@ def released(tmp_path_factory):
 
 def test_same_features_as_torchvision(released):
     network, path = released
-    ours = ResNetFOV(5, 8, pool=(2, 2, 2, 2, 2), dilation=(1,) * 5).eval()
+    ours = ResNetFOV(ResNetTrunk(stride=(2,) * 5, dilation=(1,) * 4), 5, 8).eval()
     report = load_weights(ours, str(path))
     assert report.missing == [] and report.unused == ["fc.bias", "fc.weight"]
     with torch.no_grad():
@@ -42,7 +42,7 @@ def test_same_features_as_torchvision(released):
 
 def test_weights_of_another_shape_are_refused(released):
     with pytest.raises(UserError, match="choose a recipe of the same width"):
-        load_weights(ResNetFOV(5, 8, **TINY), str(released[1]))
+        load_weights(ResNetFOV(ResNetTrunk(**TINY), 5, 8), str(released[1]))
 
 
 def test_published_strides_and_dilations():
@@ -52,7 +52,7 @@ def test_published_strides_and_dilations():
         for name in ("layer1", "layer2", "layer3", "layer4")
     }
     assert rates == {"layer1": {1}, "layer2": {1}, "layer3": {2}, "layer4": {4}}
-    assert trunk.width[-1] == 2048
+    assert trunk.channels[-1] == 2048
     assert sum(p.numel() for p in trunk.parameters()) == 23_508_032  # ResNet-50 without its fc
 
 
@@ -62,21 +62,21 @@ def is_3x3(module: nn.Module) -> bool:
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 50), (321, 320)])
 def test_grid_is_an_eighth_rounded_up(size):
-    network = ResNetFOV(5, 8, **TINY)
+    network = ResNetFOV(ResNetTrunk(**TINY), 5, 8)
     logit = network(torch.zeros(2, 3, *size))
     assert logit.shape == (2, 5, -(-size[0] // 8), -(-size[1] // 8))
 
 
 def test_statistics_stay_frozen_but_for_training_from_scratch():
     for norm in (False, True):
-        network = ResNetFOV(5, 8, norm=norm, **TINY).train()
+        network = ResNetFOV(ResNetTrunk(**TINY, norm=norm), 5, 8).train()
         before = network.trunk.bn1.running_mean.clone()
         network(IMAGE)
         assert torch.equal(network.trunk.bn1.running_mean, before) is not norm
 
 
 def test_foreground_maps_average_to_the_logits():
-    network = ForegroundCueResNet(4, 8, dilation=(1,) * 5, **TINY).eval()
+    network = ForegroundCueResNet(ResNetTrunk(**TINY, dilation=(1,) * 4), 4, 8).eval()
     nn.init.normal_(network.score.bias)
     maps = network.cam(IMAGE)
     assert maps.shape == (2, 4, 7, 9)
@@ -84,9 +84,8 @@ def test_foreground_maps_average_to_the_logits():
 
 
 def test_background_saliency_is_the_gradient_after_the_block():
-    network = BackgroundCueResNet(
-        4, (50, 67), 8, dilation=(1,) * 5, pool=(2, 2, 2, 2, 2), norm=True, **TINY
-    ).eval()
+    trunk = ResNetTrunk(**TINY, stride=(2,) * 5, dilation=(1,) * 4, norm=True)
+    network = BackgroundCueResNet(trunk, 4, (50, 67), 8).eval()
     saliency = network.saliency(IMAGE)
     assert saliency.shape == (2, 7, 9)
     feature = network.trunk(IMAGE, last="layer2.1").detach().requires_grad_()

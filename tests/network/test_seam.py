@@ -8,10 +8,11 @@ from torch import nn
 
 from base import UserError
 from base.tensor import over_peak
+from network.resnet import ResNetTrunk
 from network.seam import SEAMNet, correlate, strongest, with_background
 from network.wide import WideTrunk, load_wide
 
-NARROW = {"width": (4, 4, 6, 8, 8, 8, 12), "depth": (2, 1, 3, 2)}
+NARROW = {"width": (4, 4, 6, 8, 8, 8, 12), "blocks": (2, 1, 3, 2)}
 
 
 def test_published_network_has_the_public_names_and_shapes():
@@ -42,7 +43,7 @@ def test_stride_eight(size):
     trunk = WideTrunk(**NARROW).eval()
     stages = trunk.stages(torch.zeros(2, 3, *size, dtype=torch.uint8))
     grid = tuple(-(-side // 8) for side in size)
-    assert [s.shape for s in stages] == [(2, width, *grid) for width in trunk.width]
+    assert [s.shape for s in stages] == [(2, width, *grid) for width in trunk.channels]
     assert all(s.min() >= 0 for s in stages)
 
 
@@ -59,7 +60,7 @@ def test_frozen_layers():
 
 def test_public_weights_load_by_path(tmp_path):
     torch.manual_seed(0)
-    source, target = WideTrunk(**NARROW), SEAMNet(3, **NARROW)
+    source, target = WideTrunk(**NARROW), SEAMNet(WideTrunk(**NARROW), 3)
     state = {
         k: torch.rand_like(v)
         for k, v in source.state_dict().items()
@@ -73,7 +74,7 @@ def test_public_weights_load_by_path(tmp_path):
 
 
 def test_other_weights_are_refused(tmp_path):
-    network = SEAMNet(3, **NARROW)
+    network = SEAMNet(WideTrunk(**NARROW), 3)
     with pytest.raises(UserError, match="torchvision has no"):
         load_wide(network, "torchvision")
     state = network.trunk.state_dict()
@@ -131,8 +132,11 @@ def test_maps_over_their_peak():
 @pytest.mark.parametrize("backbone", ["resnet38d", "resnet50"])
 def test_the_refined_maps_teach_the_affinities_alone(backbone):
     torch.manual_seed(0)
-    shape = NARROW if backbone == "resnet38d" else {"width": (4, 2, 2, 3, 4)}
-    network = SEAMNet(3, backbone, reduced=(4, 8), norm=True, **shape)
+    if backbone == "resnet38d":
+        trunk = WideTrunk(**NARROW, norm=True)
+    else:
+        trunk = ResNetTrunk((4, 2, 2, 3, 4), norm=True)
+    network = SEAMNet(trunk, 3, reduced=(4, 8))
     image = torch.randint(0, 256, (2, 3, 40, 56), dtype=torch.uint8)
     cam, refined = network(image)
     assert cam.shape == (2, 3, 5, 7) and refined.shape == (2, 4, 5, 7)

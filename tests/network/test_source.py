@@ -10,9 +10,9 @@ from torchvision import models
 
 from base import UserError
 from network import source
-from network.resnet import ResNetFOV
+from network.resnet import ResNetFOV, ResNetTrunk
 from network.source import open_source
-from network.vgg import LargeFOV
+from network.vgg import LargeFOV, VGGTrunk
 from network.weight import caffe_names, load_resnet, load_weights
 
 CREATE = timm.create_model
@@ -39,7 +39,7 @@ def hub(tmp_path, monkeypatch):
 
 def test_resnet_of_timm(hub):
     released, path = hub("resnet50")
-    network = ResNetFOV(5, 8)
+    network = ResNetFOV(ResNetTrunk(), 5, 8)
     report = load_weights(network, "timm:resnet50")
     assert torch.equal(network.trunk.layer4[2].conv3.weight, released.layer4[2].conv3.weight)
     assert torch.equal(network.trunk.bn1.running_var, released.bn1.running_var)
@@ -62,21 +62,21 @@ def test_resnet_of_timm(hub):
 def test_another_resnet_of_timm(hub, name, reason):
     hub(name)
     with pytest.raises(UserError, match=f"^timm:{name}{reason}"):
-        load_resnet(ResNetFOV(5, 8), f"timm:{name}")
+        load_resnet(ResNetFOV(ResNetTrunk(), 5, 8), f"timm:{name}")
 
 
 def test_other_colours_are_refused(hub):
     hub("resnet50", mean=(0.5, 0.5, 0.5))
     with pytest.raises(UserError, match=r"expects RGB with mean \[128, 128, 128\]"):
-        load_resnet(ResNetFOV(5, 8), "timm:resnet50")
+        load_resnet(ResNetFOV(ResNetTrunk(), 5, 8), "timm:resnet50")
     hub("resnet50")
     match = "the convention 'caffe' is another: give --convention torchvision"
     with pytest.raises(UserError, match=match):
-        load_resnet(ResNetFOV(5, 8, convention="caffe"), "timm:resnet50")
+        load_resnet(ResNetFOV(ResNetTrunk(convention="caffe"), 5, 8), "timm:resnet50")
 
 
 def test_vgg_names_of_timm():
-    ours = LargeFOV(5)
+    ours = LargeFOV(VGGTrunk(), 5)
     renamed = caffe_names(CREATE("vgg16", pretrained=False).state_dict())
     wanted = {k.removeprefix("trunk.") for k, _ in ours.named_parameters()}
     assert renamed.keys() == wanted
@@ -104,8 +104,10 @@ def test_timm_not_installed(monkeypatch):
 
 @pytest.mark.parametrize("old", [False, True])
 def test_caffemodel(tmp_path, old):
-    small = {"width": (2, 3, 3, 4, 4), "hidden": 5, "convention": "caffe"}
-    source, network = LargeFOV(3, **small), LargeFOV(3, **small)
+    def small(convention):
+        return LargeFOV(VGGTrunk((2, 3, 3, 4, 4), convention=convention), 3, hidden=5)
+
+    source, network = small("caffe"), small("caffe")
     state = {k.removeprefix("trunk."): v.detach() for k, v in source.named_parameters()}
     state["fc7.weight"] = state["fc7.weight"].flatten(1)  # Caffe's inner product
     path = tmp_path / "vgg16_20M.caffemodel"
@@ -116,7 +118,7 @@ def test_caffemodel(tmp_path, old):
         if not key.startswith("fc8"):
             assert torch.equal(value, source.get_parameter(key))
     with pytest.raises(UserError, match=r"expects BGR .* give --convention caffe"):
-        load_weights(LargeFOV(3, width=(2, 3, 3, 4, 4), hidden=5), str(path))
+        load_weights(small("torchvision"), str(path))
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(UserError, match=r"\.caffemodel: not a state dict .*cut off"):
         load_weights(network, str(path))
@@ -129,7 +131,7 @@ def test_torchvision_with_digest(tmp_path, monkeypatch):
     file.parent.mkdir()
     torch.save(models.resnet50(weights=None).state_dict(), file)
     found = hashlib.sha256(file.read_bytes()).hexdigest()
-    report = load_weights(ResNetFOV(5, 8), "torchvision")
+    report = load_weights(ResNetFOV(ResNetTrunk(), 5, 8), "torchvision")
     assert report.sha256 == found and len(report.used) == 318
 
 

@@ -8,7 +8,7 @@ from torchvision import models
 
 from base import UserError
 from network.normalise import Normalise
-from network.vgg import BackgroundCueVGG, ForegroundCueVGG, LargeFOV, Trunk
+from network.vgg import BackgroundCueVGG, ForegroundCueVGG, LargeFOV, VGGTrunk
 from network.weight import load_vgg, read_state, subsample
 
 
@@ -16,13 +16,13 @@ from network.weight import load_vgg, read_state, subsample
     "size, grid", [((321, 321), (41, 41)), ((97, 64), (13, 8)), ((1, 1), (1, 1))]
 )
 def test_grid_is_the_size_over_eight_rounded_up(size, grid):
-    network = LargeFOV(7, hidden=4, width=(2, 2, 2, 2, 2)).eval()
+    network = LargeFOV(VGGTrunk((2,) * 5), 7, hidden=4).eval()
     with torch.no_grad():
         assert network(torch.zeros(1, 3, *size)).shape == (1, 7, *grid)
 
 
 def test_published_layers():
-    network = LargeFOV(21)
+    network = LargeFOV(VGGTrunk(), 21)
     shape = {name: tuple(p.shape) for name, p in network.named_parameters()}
     assert shape["trunk.conv5_3.weight"] == (512, 512, 3, 3)
     assert shape["fc6.weight"] == (1024, 512, 3, 3)
@@ -37,23 +37,24 @@ def test_published_layers():
 
 
 def test_cue_networks_share_a_grid():
-    small = {"width": (2,) * 5, "hidden": 4, "dilation": (1,) * 5}
+    small = {"width": (2,) * 5, "dilation": (1,) * 5}
     image = torch.zeros(2, 3, 321, 321)
-    foreground = ForegroundCueVGG(5, pool=(2, 2, 2, 0, 0), **small)
-    background = BackgroundCueVGG(5, (321, 321), pool=(2,) * 5, window=2, **small)
+    foreground = ForegroundCueVGG(VGGTrunk(**small, pool=(2, 2, 2, 0, 0)), 5, hidden=4)
+    trunk = VGGTrunk(**small, pool=(2,) * 5, window=2)
+    background = BackgroundCueVGG(trunk, 5, (321, 321), hidden=4)
     assert foreground.cam(image).shape == (2, 5, 41, 41)
     assert background.saliency(image).shape == (2, 41, 41)
     assert foreground(image).shape == background(image).shape == (2, 5)
 
 
 def test_cam_averages_to_the_logits():
-    network = ForegroundCueVGG(5, width=(2,) * 5, hidden=4, pool=(2, 2, 2, 0, 0)).eval()
+    network = ForegroundCueVGG(VGGTrunk((2,) * 5, pool=(2, 2, 2, 0, 0)), 5, hidden=4).eval()
     image = torch.rand(2, 3, 40, 56) * 255
     assert torch.allclose(network.cam(image).mean((2, 3)), network(image), atol=1e-6)
 
 
 def test_trunk_in_two_halves():
-    trunk = Trunk(width=(2, 3, 4, 5, 6), pool=(2, 2, 2, 2, 2), window=2)
+    trunk = VGGTrunk(width=(2, 3, 4, 5, 6), pool=(2, 2, 2, 2, 2), window=2)
     image = torch.rand(1, 3, 48, 33) * 255
     half = trunk(image, last="conv4_1")
     assert torch.equal(trunk(half, first="conv4_1"), trunk(image))
@@ -70,7 +71,7 @@ def test_colour_order():
 def test_torchvision_weights_land_in_caffe_layers(tmp_path):
     source = models.vgg16()
     torch.save(source.state_dict(), tmp_path / "vgg16.pth")
-    network = LargeFOV(5)
+    network = LargeFOV(VGGTrunk(), 5)
     before = network.fc8.weight.clone()
     report = load_vgg(network, str(tmp_path / "vgg16.pth"))
     assert torch.equal(network.trunk.conv4_2.weight, source.features[19].weight)
@@ -83,10 +84,10 @@ def test_torchvision_weights_land_in_caffe_layers(tmp_path):
 
 
 def test_caffe_names_load_as_they_are(tmp_path):
-    source = LargeFOV(5, width=(2,) * 5, hidden=4)
+    source = LargeFOV(VGGTrunk((2,) * 5), 5, hidden=4)
     state = {k.removeprefix("trunk."): v for k, v in source.state_dict().items() if "." in k}
     torch.save(state, tmp_path / "caffe.pt")
-    network = LargeFOV(5, width=(2,) * 5, hidden=4)
+    network = LargeFOV(VGGTrunk((2,) * 5), 5, hidden=4)
     report = load_vgg(network, str(tmp_path / "caffe.pt"))
     assert torch.equal(network.trunk.conv1_1.weight, source.trunk.conv1_1.weight)
     assert torch.equal(network.fc6.weight, source.fc6.weight) and not report.missing
@@ -95,13 +96,13 @@ def test_caffe_names_load_as_they_are(tmp_path):
 def test_sec_pytorch_checkpoint(tmp_path):
     trunk = models.vgg16().features.state_dict()
     state = {f"module.features.{key}": value for key, value in trunk.items()}
-    source = LargeFOV(5)
+    source = LargeFOV(VGGTrunk(), 5)
     for name in ("fc6", "fc7", "fc8"):
         for key, value in source.get_submodule(name).state_dict().items():
             state[f"module.{name}.{key}"] = value
     path = tmp_path / "sec.pth"
     torch.save({"state_dict": state}, path)
-    network = LargeFOV(5)
+    network = LargeFOV(VGGTrunk(), 5)
     report = load_vgg(network, str(path))
     assert torch.equal(network.trunk.conv5_3.weight, trunk["28.weight"])
     assert torch.equal(network.fc6.weight, source.fc6.weight)
@@ -111,7 +112,7 @@ def test_sec_pytorch_checkpoint(tmp_path):
 
 
 def test_weights_that_do_not_fit(tmp_path):
-    network = LargeFOV(5, width=(2,) * 5, hidden=4)
+    network = LargeFOV(VGGTrunk((2,) * 5), 5, hidden=4)
     torch.save({"layer1.weight": torch.zeros(1)}, tmp_path / "resnet.pt")
     torch.save({"conv1_1.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "wide.pt")
     torch.save([1, 2], tmp_path / "list.pt")
