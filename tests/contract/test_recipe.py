@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 from collections import Counter
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
@@ -33,9 +34,8 @@ def recipe(request):
 
 
 def flags(text: str) -> Counter:
-    """Flags that a help text lists, without their values; a pair of positive and negative as one."""
-    lines = (line.strip("│╭╰─ ").split() for line in text.splitlines())
-    return Counter(words[0].rstrip(",") for words in lines if words and words[0].startswith("--"))
+    """How often a help text lists each flag; a pair of --on and --no-on counts as --on."""
+    return Counter(re.findall(r"^\W*(--[a-z][\w.-]*)", text, re.MULTILINE))
 
 
 # -- flags ------------------------------------------------------------------------------------
@@ -43,7 +43,7 @@ def flags(text: str) -> Counter:
 
 @pytest.mark.parametrize("name, recipe_name", RECIPES, ids=map("/".join, RECIPES))
 def test_help_lists_each_field_once(name, recipe_name, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "100")
     with pytest.raises(SystemExit) as stop:
         train.command(name, ["--recipe", recipe_name, "--help"])
     assert stop.value.code in (0, None)
@@ -237,12 +237,13 @@ def test_a_stage_does_what_it_can_and_is_refused_the_rest(case, scenes_root, sce
             assert cues.dtype == torch.bool and cues.shape[:2] == (2, stage.num_classes)
             assert not cues[:, 2:].any()  # class 0 is the background, class 1 the one tag
         else:
-            with pytest.raises(UserError, match="makes no cues|predicts no classes"):
+            with pytest.raises(UserError, match=r"makes no cues|predicts no classes"):
                 check(stage, cue)
             with pytest.raises(NotImplementedError):
                 stage.cues(image, tag)
     if stage.crf is None and "predict" in stage.can:
         with pytest.raises(UserError, match="has no CRF at test"):
             check(stage, replace(predict, crf=True))
-    with pytest.raises(UserError, match="above 0"):
-        check(stage, replace(predict if "predict" in stage.can else cue, scales=(0.0,)))
+    if stage.can:
+        with pytest.raises(UserError, match="above 0"):
+            check(stage, replace(predict if "predict" in stage.can else cue, scales=(0.0,)))

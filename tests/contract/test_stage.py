@@ -102,7 +102,7 @@ def test_loss_falls_on_one_batch(case, scenes_root, scenes_cue):
     optimizer = build_optimizer(stage.recipe.solver, stage.groups(), fused=False)
     stage.network.train()
     first = last = objective(stage, batch)
-    for _ in range(24):
+    for _ in range(30):
         optimizer.zero_grad()
         last.backward()
         optimizer.step()
