@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from base.recipe import Data, Solver
+from base.recipe import Data, Prediction, Solver
 
 Ability = Literal["predict", "cue", "export"]
 """predict: `Stage.predict` gives class scores; cue: `Stage.cues` gives localization cues; export:
@@ -67,6 +67,9 @@ class Recipe(Protocol):
     @property
     def solver(self) -> Solver: ...
 
+    @property
+    def prediction(self) -> Prediction: ...
+
 
 class Stage(Protocol):
     """One network with its recipe, data, losses and predictions."""
@@ -81,8 +84,6 @@ class Stage(Protocol):
     spec: Any
     """A `datalist.spec.Spec`."""
     network: nn.Module
-    crf: Any
-    """`densecrf.Preset` of the test, widths in pixels of the image; None: the stage has none."""
     phases: Mapping[str, float]
     """Epoch at which each phase of the schedule begins, by name; often empty."""
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import stat
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +18,7 @@ from base import IGNORE, UserError
 from datalist import augment
 from datalist.cell import resize
 from datalist.cue import CueFile
-from datalist.image import check_mask, read_image, read_mask
+from datalist.image import check_mask, read_mask, read_sized
 from datalist.spec import Spec, safe_id
 from datalist.tag import multi_hot, read_tags
 
@@ -41,7 +44,7 @@ class Images(Dataset):
         split: name of its list.
         size: (height, width) of the sample; None keeps each image's own.
         mode: "warp" resizes to `size`, aspect not kept; "crop" scales, then cuts a window of
-            `size`, filled up where the image is smaller.
+            `size`, filled up where the image is smaller; "window" resizes a random part.
         tag: read the tags; images without them (a test split) can go without.
         cue: cues to give along; only with mode "warp".
         grid: (height, width) of the cue given, nearest cells; default the file's own.
@@ -49,6 +52,7 @@ class Images(Dataset):
         mirror: swap left and right in half of the draws.
         scale: with "crop", range of the factor to the image's own size.
         long: with "crop", range of the longer side in pixels, instead of `scale`.
+        window: with "window", range of the part's sides as shares of the image's.
         fill: with "crop", RGB of what lies outside the image.
         jitter: spread of brightness, contrast, saturation and hue.
         seed: seed of all draws.
@@ -68,7 +72,7 @@ class Images(Dataset):
         split: str,
         size: tuple[int, int] | None = None,
         *,
-        mode: Literal["warp", "crop"] = "warp",
+        mode: Literal["warp", "crop", "window"] = "warp",
         tag: bool = True,
         cue: CueFile | None = None,
         grid: tuple[int, int] | None = None,
@@ -76,22 +80,26 @@ class Images(Dataset):
         mirror: bool = False,
         scale: tuple[float, float] | None = None,
         long: tuple[int, int] | None = None,
+        window: tuple[float, float] | None = None,
         fill: tuple[int, int, int] = (0, 0, 0),
         jitter: tuple[float, float, float, float] | None = None,
         seed: int = 0,
         cache: bool = False,
     ) -> None:
-        if mode not in ("warp", "crop"):
-            raise ValueError(f"mode is 'warp' or 'crop', not {mode!r}")
-        if mode == "crop" and (size is None or cue is not None):
-            raise ValueError("mode 'crop' needs a size, and cues fit whole images only")
-        if mode == "warp" and (scale is not None or long is not None):
+        if mode not in ("warp", "crop", "window"):
+            raise ValueError(f"mode is 'warp', 'crop' or 'window', not {mode!r}")
+        if mode != "warp" and (size is None or cue is not None):
+            raise ValueError(f"mode {mode!r} needs a size, and cues fit whole images only")
+        if (mode == "window") != (window is not None):
+            raise ValueError("window goes with mode 'window'")
+        if mode != "crop" and (scale is not None or long is not None):
             raise ValueError("scale and long go with mode 'crop'")
         if mask is not None and not Path(mask).is_dir():
             raise UserError(f"the folder of masks {mask} does not exist.")
         self.spec, self.split, self.size, self.mode = spec, split, size, mode
         self.cue, self.grid, self.mirror, self.seed = cue, grid, mirror, seed
         self.scale, self.long, self.fill, self.jitter = scale, long, fill, jitter
+        self.window = window
         self.mask = Path(mask) if mask is not None else None
         self.num_classes = spec.num_classes
         self.ids = spec.ids(split)
@@ -125,15 +133,20 @@ class Images(Dataset):
         flipped = rng.random() < 0.5 and self.mirror
         change = augment.draw_jitter(rng, *(self.jitter or (0, 0, 0, 0)))
         if self.mode == "crop":
-            scaled = augment.draw_size(size, rng, self.scale, self.long)
-            place = augment.draw_crop(scaled, self.size, rng)
-            image = augment.crop(augment.warp(image, scaled), self.size, place, self.fill)
+            scaled = augment.draw_size(image.shape[:2], rng, self.scale, self.long)
+            window = augment.draw_crop(scaled, self.size, rng)
+            image = augment.crop(augment.warp(image, scaled), self.size, window, self.fill)
             if mask is not None:
-                mask = augment.crop(augment.warp_mask(mask, scaled), self.size, place, IGNORE)
-            top, left, bottom, right = (max(edge, 0) for edge in place)
+                mask = augment.crop(augment.warp_mask(mask, scaled), self.size, window, IGNORE)
+            top, left, bottom, right = (max(edge, 0) for edge in window)
             if flipped:
                 left, right = self.size[1] - right, self.size[1] - left
             sample["box"] = torch.tensor((top, left, bottom, right))
+        elif self.mode == "window":
+            part = augment.draw_window(rng, *self.window)
+            image = augment.cut_window(image, part, self.size, cv2.INTER_LINEAR)
+            if mask is not None:
+                mask = augment.cut_window(mask, part, self.size, cv2.INTER_NEAREST)
         if self.jitter is not None:
             image = augment.jitter(image, change)
         if flipped:
@@ -157,12 +170,20 @@ class Images(Dataset):
             return self._cache[index]
         name = self.ids[index]
         path = self.spec.image_path(name)
-        image = read_image(path)
-        size = image.shape[:2]
+        image, size = read_sized(path)
         mask = self._read_mask(name, path, size) if self.mask is not None else None
+        if mask is not None and image.shape[:2] != size:  # a picture too large to be decoded whole
+            mask = augment.warp_mask(mask, image.shape[:2])
         if self.mode == "warp" and self.size is not None:
             image = augment.warp(image, self.size)
             mask = augment.warp_mask(mask, self.size) if mask is not None else None
+        elif self.mode == "window":
+            # Parts are enlarged or barely shrunk, and need no more pixels than this.
+            limit = math.prod(self.size) / self.window[0] ** 2
+            if (factor := math.sqrt(limit / math.prod(image.shape[:2]))) < 1:
+                shrunk = tuple(max(1, round(side * factor)) for side in image.shape[:2])
+                image = cv2.resize(image, shrunk[::-1], interpolation=cv2.INTER_AREA)
+                mask = augment.warp_mask(mask, shrunk) if mask is not None else None
         decoded = (image, mask, size)
         if self._cache is not None:
             used = image.nbytes + (mask.nbytes if mask is not None else 0)
@@ -186,56 +207,86 @@ class Images(Dataset):
 class Photos(Dataset):
     """Pictures without any data set around them, to predict on.
 
+    The id of a picture is its file name without suffix; with suffix where two have one stem, and
+    with the folder before it where two have one file name.
+
     Args:
-        paths: image files, and folders of them; ids are the file names without suffix.
+        paths: image files, and folders of them.
         longest: pixels; pictures with a longer side are shrunk to it. 0 keeps them as they are.
 
     A sample holds `id`, `image` uint8 RGB (3, H, W) and `size` int64 (2,), the height and width of
-    the picture as it is stored. Of a file that cannot be read it holds `id` and `error`, a
-    sentence: among a thousand pictures of people there is one.
+    the picture in its file. Of a file that cannot be read or named it holds `id` and `error`, a
+    sentence, so that one file does not stop the others.
 
-    Errors: UserError for no pictures, or two of one name.
+    Errors: UserError where there are no pictures, or a path that was given does not exist.
     """
 
     def __init__(self, paths: Sequence[Path | str] | Path | str, longest: int = 0) -> None:
         self.longest = longest
-        files: dict[str, Path] = {}
+        files: list[Path] = []
         for path in map(Path, [paths] if isinstance(paths, str | Path) else paths):
             if path.is_dir():
                 inside = [file for file in sorted(path.iterdir()) if _is_picture(file)]
                 if not inside:
                     raise UserError(f"{path} holds no pictures (.jpg, .png, .bmp or .webp).")
+                files += inside
+            elif path.is_file():
+                files.append(path)
             else:
-                inside = [path]
-            for file in inside:
-                if file.stem in files:
-                    raise UserError(
-                        f"{files[file.stem]} and {file} have one name, so their results would "
-                        "overwrite each other: rename one."
-                    )
-                files[safe_id(file.stem)] = file
+                raise UserError(f"{path} does not exist.")
         if not files:
             raise UserError("no pictures were given.")
-        lost = [file for file in files.values() if not file.is_file()]
-        if lost:
-            raise UserError(f"{lost[0]} does not exist.")
-        self.ids, self.paths = list(files), list(files.values())
+        self.paths = list(dict.fromkeys(files))
+        self.ids = photo_ids(self.paths)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        name, path = self.ids[index], self.paths[index]
         try:
-            image = read_image(self.paths[index])
+            _check_file(path)
+            safe_id(name)
+            image, size = read_sized(path)
         except UserError as error:
-            return {"id": self.ids[index], "error": str(error)}
+            sentence = str(error)
+            return {
+                "id": name,
+                "error": sentence if str(path) in sentence else f"{path}: {sentence}",
+            }
         height, width = image.shape[:2]
         if 0 < self.longest < max(height, width):
             shrink = self.longest / max(height, width)
-            size = max(1, round(width * shrink)), max(1, round(height * shrink))
-            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+            shrunk = max(1, round(width * shrink)), max(1, round(height * shrink))
+            image = cv2.resize(image, shrunk, interpolation=cv2.INTER_AREA)
         pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        return {"id": self.ids[index], "image": pixels, "size": torch.tensor((height, width))}
+        return {"id": name, "image": pixels, "size": torch.tensor(size)}
+
+
+def photo_ids(paths: Sequence[Path]) -> list[str]:
+    """An id for each file: its stem, its name, or folder and name, the first that is unique."""
+    forms = [
+        (path.stem, path.name, f"{path.parent.name}_{path.name}", f"{number}_{path.name}")
+        for number, path in enumerate(paths)
+    ]
+    level = [0] * len(paths)
+    while True:
+        ids = [form[k] for form, k in zip(forms, level)]
+        count = Counter(name.casefold() for name in ids)
+        if max(count.values()) == 1:
+            return ids
+        level = [min(k + (count[name.casefold()] > 1), 3) for name, k in zip(ids, level)]
+
+
+def _check_file(path: Path) -> None:
+    """Say what a name in a folder is, if it is not a file."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        link = "a link to a file that cannot be reached" if path.is_symlink() else "not readable"
+        raise UserError(f"{path} is {link} ({error.strerror}): it is left out.") from None
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{path} is no file: it is left out.")
 
 
 def _is_picture(path: Path) -> bool:

@@ -13,34 +13,48 @@ import torch
 from torch import Tensor
 
 from base.contract import Context
-from base.recipe import Data, Flat, Solver
+from base.recipe import Data, Flat, Prediction, Solver
 from base.tensor import resize
 from datalist.dataset import Images
-from method.backbone import SMALL_RESNET, Backbone, ResNet, refuse
-from method.refinement import TestCRF
-from method.sec import SMALL_DATA, SMALL_SOLVER, softmax_score
+from method.backbone import SMALL_RESNET, Backbone, ResNet
+from method.head import DecoderHead, Head, segmentation_network
+from method.preset import (
+    PHOTO_BACKBONE,
+    PHOTO_DATA,
+    PHOTO_HEAD,
+    PHOTO_SOLVER,
+    PHOTO_TEST,
+    SMALL_DATA,
+    SMALL_SOLVER,
+)
+from method.sec import softmax_score
 from method.smoke import with_smoke
 from method.stage import Stage, each_view, mean_score
 from method.supervised import PseudoMasks, load_start, mask_panels, pseudo_images, segment_loss
-from network.deeplabv3 import DeepLabV3Plus
 
-DHR_SOLVER = Solver(batch=16, lr=1e-3, weight_decay=4e-5, policy="poly")
+DHR_SOLVER = Solver(
+    steps=None,
+    epochs=100,
+    batch=16,
+    lr=1e-3,
+    bias_factor=1.0,
+    weight_decay=4e-5,
+    decay_all=True,
+    policy="poly",
+)
 """Solver of the authors' next paper (shjo-april/DHR) [inferred for this one]."""
 
 
-@dataclass(frozen=True)
-class DecoderHead:
-    """DeepLab-v3+'s pyramid and decoder; defaults are those of the released RecurSeed network."""
+RECURSEED_TEST = Prediction((1.0, 0.5, 1.5, 2.0), True, "deeplab")
+"""Scales, mirror and CRF of the released RecurSeed inference."""
 
-    low: int = 256
-    """Channels that the first stage's features are reduced to."""
-    hidden: int = 256
-    """Channels of the pyramid and the decoder."""
-    rates: tuple[int, ...] = (6, 12, 18)
-    """Dilations of the pyramid."""
-    dropout: float = 0.5
-    """Probability of dropping elements after the pyramid and the decoder's first convolution; a
-    fifth of it after the second."""
+
+@dataclass(frozen=True)
+class Faint:
+    """Classes left out at test."""
+
+    least: float = 0.05
+    """A class that nowhere reaches this probability is left out (released infer_seg.py)."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +63,16 @@ class DeepLabRecipe:
     DeepLab's."""
 
     data: Flat[Data] = Data(size=(512, 512), fit="crop", scale=(0.5, 2.0), mirror=True)
-    solver: Flat[Solver] = replace(DHR_SOLVER, steps=33000)  # 50 epochs of train_aug, ours
+    solver: Flat[Solver] = replace(DHR_SOLVER, epochs=50)  # 50 epochs: ours
     backbone: Flat[Backbone] = ResNet(blocks=(3, 4, 23, 3))
-    head: Flat[DecoderHead] = DecoderHead(low=48)
+    head: Flat[Head] = DecoderHead(low=48)
     masks: Flat[PseudoMasks] = PseudoMasks()
-    test_crf: Flat[TestCRF] = TestCRF("deeplab")
+    faint: Flat[Faint] = Faint()
+    prediction: Flat[Prediction] = RECURSEED_TEST
 
 
 SMALL_HEAD = DecoderHead(low=24, hidden=48, rates=(2, 4, 6), dropout=0.1)
-SMALL_CRF = TestCRF("deeplab", test_crf_scale=4.0)
+SMALL_PREDICTION = Prediction((0.75, 1.0, 1.25), True, "deeplab", 4.0)
 
 
 class DeepLab(Stage):
@@ -75,19 +90,16 @@ class DeepLab(Stage):
                 solver=replace(SMALL_SOLVER, steps=500),
                 backbone=SMALL_RESNET,
                 head=SMALL_HEAD,
-                test_crf=SMALL_CRF,
+                prediction=SMALL_PREDICTION,
+            ),
+            "photo": DeepLabRecipe(
+                PHOTO_DATA, PHOTO_SOLVER, PHOTO_BACKBONE, PHOTO_HEAD, prediction=PHOTO_TEST
             ),
         }
     )
 
     def __init__(self, recipe: DeepLabRecipe, spec):
-        head = recipe.head
-        if not isinstance(recipe.backbone, ResNet):
-            raise refuse(recipe.backbone, "deeplab")
-        network = DeepLabV3Plus(
-            recipe.backbone.trunk(), spec.num_classes, head.low, head.hidden, head.rates,
-            head.dropout, kernel=3, bias=False,
-        )  # fmt: skip
+        network = segmentation_network(recipe.backbone, recipe.head, spec.num_classes)
         super().__init__(recipe, spec, network)
 
     def load(self):
@@ -106,4 +118,6 @@ class DeepLab(Stage):
         return mask_panels(self, batch)
 
     def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
-        return mean_score(each_view(softmax_score(self.network), images, mirror))
+        """Mean over scales and mirror images; a class that stays faint everywhere becomes 0."""
+        score = mean_score(each_view(softmax_score(self.network), images, mirror))
+        return score * (score.amax(dim=(2, 3), keepdim=True) >= self.recipe.faint.least)

@@ -1,4 +1,4 @@
-"""The dense CRF in a recipe: at test, and as the target of a loss in training."""
+"""The dense CRF as the target of a loss."""
 
 from __future__ import annotations
 
@@ -17,27 +17,14 @@ from densecrf import torch as crf_torch
 
 
 @dataclass(frozen=True)
-class TestCRF:
-    """The dense CRF at test."""
-
-    test_crf: str = "sec-test"
-    """CRF preset at test, widths in pixels of the image (SEC's krahenbuhl2013 wrapper)."""
-    test_crf_scale: float = 1.0
-    """Divides the CRF's widths at test (SEC's deploy/demo.py)."""
-
-    def preset(self) -> densecrf.Preset:
-        """Kernels and number of iterations."""
-        return densecrf.preset(self.test_crf, scale=self.test_crf_scale)
-
-
-@dataclass(frozen=True)
 class TrainCRF:
     """The dense CRF whose marginals a loss learns from."""
 
     crf: str = "sec-test"
     """CRF preset in training, widths in pixels of a full-size image (krahenbuhl2013 wrapper)."""
-    crf_scale: float = 12.0
-    """Divides the CRF's widths in training (the released layer; the grid is about 1 / 8)."""
+    crf_scale: float | None = 12.0
+    """Divides the CRF's widths in training (the released layer; the grid is about 1 / 8). None: the
+    grid's longer side counts as 500 pixels, as of VOC's images."""
     crf_steps: int = 10
     """Mean-field iterations in training (the released layer)."""
     crf_input: Literal["logit", "score"] = "logit"
@@ -55,7 +42,6 @@ class Refinement:
 
     def __init__(self, config: TrainCRF):
         self.config = config
-        self.kernels = densecrf.preset(config.crf, scale=config.crf_scale).kernels
         self.thread = ThreadPoolExecutor(1, "crf")
 
     def marginals(self, image: Tensor, logit: Tensor) -> Tensor:
@@ -73,7 +59,9 @@ class Refinement:
         logit = logit.detach()
         energy = -logit if self.config.crf_input == "logit" else -torch.softmax(logit, dim=1)
         # The compiled lattice on a CPU, exact kernel matrices on a GPU.
-        return crf_torch.mean_field(energy, small, self.kernels, self.config.crf_steps)
+        scale = self.config.crf_scale or 500 / max(logit.shape[-2:])
+        kernels = densecrf.preset(self.config.crf, scale=scale).kernels
+        return crf_torch.mean_field(energy, small, kernels, self.config.crf_steps)
 
     def start(self, image: Tensor, logit: Tensor, context: Context) -> Callable[[], Tensor]:
         """Begin `marginals`; call the result to wait for them.

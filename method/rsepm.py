@@ -20,13 +20,21 @@ from torch import Tensor, nn
 
 from base import IGNORE
 from base.contract import Context
-from base.recipe import Data, Flat, Solver
+from base.recipe import Data, Flat, Prediction, Solver
 from base.tensor import over_peak, resize
 from datalist.dataset import Images
-from method.backbone import SMALL_RESNET, Backbone, ResNet, refuse
-from method.deeplab import DHR_SOLVER, SMALL_CRF, SMALL_HEAD, DecoderHead
-from method.refinement import TestCRF
-from method.sec import SMALL_DATA, SMALL_SOLVER
+from method.backbone import SMALL_RESNET, Backbone, ResNet, Timm
+from method.deeplab import DHR_SOLVER, RECURSEED_TEST, SMALL_HEAD, SMALL_PREDICTION
+from method.head import DecoderHead, refuse
+from method.preset import (
+    PHOTO_BACKBONE,
+    PHOTO_DATA,
+    PHOTO_HEAD,
+    PHOTO_SOLVER,
+    PHOTO_TEST,
+    SMALL_DATA,
+    SMALL_SOLVER,
+)
 from method.smoke import with_smoke
 from method.stage import Stage, each_view, mean_score
 from method.supervised import segment_loss
@@ -119,14 +127,14 @@ class RSEPMRecipe:
     data: Flat[Data] = Data(
         size=(512, 512), fit="crop", long=(320, 640), jitter=(0.3, 0.3, 0.3, 0.1), mirror=True
     )
-    solver: Flat[Solver] = replace(DHR_SOLVER, steps=66100)  # 100 epochs of train_aug
+    solver: Flat[Solver] = DHR_SOLVER
     backbone: Flat[Backbone] = ResNet()
     head: Flat[DecoderHead] = DecoderHead()
     average: Flat[Average] = Average()
     recursion: Flat[Recursion] = Recursion()
     mixing: Flat[Mixing] = Mixing()
     inference: Flat[Inference] = Inference()
-    test_crf: Flat[TestCRF] = TestCRF("deeplab")
+    prediction: Flat[Prediction] = RECURSEED_TEST
 
 
 SMALL = RSEPMRecipe(
@@ -137,17 +145,30 @@ SMALL = RSEPMRecipe(
     average=Average(0.98, 50.0),
     recursion=Recursion(recursion_epoch=3, levels=(4, 5), refine=2, refine_dilations=(1, 2, 4)),
     mixing=Mixing(mix_epoch=5),
-    test_crf=SMALL_CRF,
+    prediction=SMALL_PREDICTION,
+)
+
+
+PHOTO = RSEPMRecipe(
+    data=PHOTO_DATA,
+    solver=replace(PHOTO_SOLVER, epochs=12, lr=2e-4),
+    backbone=PHOTO_BACKBONE,
+    head=PHOTO_HEAD,
+    average=Average(0.98, 50.0),
+    # Stages 2 to 4 of a network of timm are those of strides 8 and 16.
+    recursion=Recursion(recursion_epoch=3, levels=(2, 3, 4), refine_dilations=(1, 2, 4)),
+    mixing=Mixing(mix_epoch=6),
+    prediction=PHOTO_TEST,
 )
 
 
 class RecurSeed(Stage):
     """Single stage: maps that teach themselves, and a decoder that learns from them."""
 
-    recipes: ClassVar = with_smoke({"paper": RSEPMRecipe(), "small": SMALL})
+    recipes: ClassVar = with_smoke({"paper": RSEPMRecipe(), "small": SMALL, "photo": PHOTO})
 
     def __init__(self, recipe: RSEPMRecipe, spec):
-        if not isinstance(recipe.backbone, ResNet):
+        if not isinstance(recipe.backbone, ResNet | Timm):
             raise refuse(recipe.backbone, "rsepm")
         head = recipe.head
         network = RSEPM(

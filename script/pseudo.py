@@ -1,36 +1,44 @@
-"""Turn seeds into masks to learn from: python script/pseudo.py SEEDS --out DIR [flags].
+"""Make masks to learn from of seeds: python -m script.pseudo SEEDS --out DIR [flags].
 
-Seeds are the score files of test.py: each tagged class over its maximum. They may first walk as far
-as a boundary network permits (--affinity). The background is made from what they leave; then the
-dense CRF decides, or nothing does.
+Seeds are the score files of test.py: each tagged class over its maximum. With --affinity they first
+walk up to the boundaries that a network sees. Background scores and CRF are those of a recipe in
+method/pseudo.py.
 """
 
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 import tyro
-from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-import densecrf
 from base import IGNORE, UserError, entry
 from datalist.image import read_image
-from datalist.spec import resolve
+from datalist.spec import Spec, resolve
+from method.pseudo import PseudoRecipe, Purpose, choose_pseudo, mask_of
 from method.restore import restore
 from utils import checkpoint
 from utils.distributed import choose_device
-from utils.infer import cores, refine
+from utils.infer import cores
 from utils.output import is_whole, output_path, read_score, upsample, write_label
+from utils.progress import progress
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the recipe's defaults depend on."""
+
+    dataset: str = "scenes"
+    recipe: str = ""
+    purpose: Purpose = "masks"
 
 
 @dataclass(frozen=True)
 class Flags:
+    """Where the seeds come from, and where the masks go."""
+
     seeds: Annotated[Path, tyro.conf.Positional]
     """Folder that test.py wrote into, with score/ID.npz."""
     out: Path
@@ -41,96 +49,88 @@ class Flags:
     """Where voc, coco or scenes lies, if not in its default place."""
     split: str = "train"
     """List of images."""
-    gamma: float = 2.0
-    """The background scores (1 - the best class)^gamma."""
-    threshold: tuple[float, ...] = ()
-    """Constant background scores instead; with two, pixels on which they disagree are ignored."""
+    recipe: str = ""
+    """paper, small, photo or smoke; empty: the one that suits the data set."""
+    purpose: Purpose = "masks"
+    """masks of every pixel; sure, with unsure pixels 255; walked, of seeds after a walk."""
     affinity: Path | None = None
-    """Checkpoint of train.py affinity: let the seeds walk first."""
+    """With --purpose walked: checkpoint of train.py affinity."""
     device: str = "auto"
     """Where that network runs: auto, cpu, cuda or cuda:N."""
-    crf: bool = True
-    """Refine with the dense CRF."""
-    preset: str = "deeplab"
-    """Preset of the CRF, widths in pixels."""
-    crf_scale: float = 1.0
-    """Divides the CRF's widths."""
     quiet: bool = False
     """No progress bar."""
 
 
-def masks(seed: np.ndarray, image: np.ndarray, flags: Flags) -> np.ndarray:
-    """Class channels, 0 for background, of seeds (k, H, W) in [0, 1]; `IGNORE` where unsure.
-
-    Source: convert_seed_to_pseudo_masks.py of the released RecurSeed code; two thresholds as in
-    jiwoon-ahn/irn.
-    """
-    best = seed.max(0, initial=0)
-    rivals = [np.full_like(best, t) for t in flags.threshold] or [(1 - best) ** flags.gamma]
-    found = []
-    for background in rivals:
-        score = np.concatenate([background[None], seed])
-        if flags.crf and len(seed):
-            preset = densecrf.preset(flags.preset, scale=flags.crf_scale)
-            score = refine(score, image, preset)
-        found.append(score.argmax(0))
-    if len(found) == 2:
-        return np.where(found[0] == found[1], found[0], IGNORE)
-    return found[0]
+def convert(image_id: str, flags: Flags, recipe: PseudoRecipe, spec: Spec, affinity: Any) -> None:
+    """Write the mask of one image; `affinity` is the stage that lets seeds walk, or None."""
+    stored = read_score(flags.seeds / "score" / f"{image_id}.npz")
+    image = read_image(spec.image_path(image_id))
+    foreground = stored.keys > 0
+    seed = stored.score[foreground].astype(np.float32) / 255
+    if affinity and len(seed):
+        pixels = torch.from_numpy(image).permute(2, 0, 1).to(choose_device(flags.device))
+        seed = affinity.walk(pixels, torch.from_numpy(seed)).cpu().numpy()
+    mask = mask_of(upsample(seed, stored.size), image, recipe)
+    classes = np.full(256, IGNORE, np.uint8)
+    classes[: foreground.sum() + 1] = [0, *stored.keys[foreground]]
+    write_label(output_path(flags.out, "label", image_id), classes[mask])
 
 
-def convert(name: str, flags: Flags, spec, walk) -> None:
-    """Write the mask of one image; `walk` is a stage that lets seeds walk, or None."""
-    stored = read_score(flags.seeds / "score" / f"{name}.npz")
-    image = read_image(spec.image_path(name))
-    kept = stored.keys > 0
-    seed = stored.score[kept].astype(np.float32) / 255
-    if walk and len(seed):
-        pixels = torch.from_numpy(image).permute(2, 0, 1).to(walk.device)
-        seed = walk.walk(pixels, torch.from_numpy(seed)).cpu().numpy()
-    channel = masks(upsample(seed, stored.size), image, flags)
-    table = np.full(256, IGNORE, np.uint8)
-    table[: kept.sum() + 1] = [0, *stored.keys[kept]]
-    write_label(output_path(flags.out, "label", name), table[channel])
-
-
-def load_affinity(flags: Flags):
+def load_affinity(flags: Flags) -> Any:
     """The stage that `--affinity` names, on its device; None without.
 
     Errors: UserError for a checkpoint of another stage or of other classes.
     """
     if flags.affinity is None:
         return None
-    stage = restore(
-        flags.affinity, checkpoint.load(flags.affinity), flags.dataset, str(flags.root or "")
-    )
-    if not hasattr(stage, "walk"):
+    content = checkpoint.load(flags.affinity)
+    if content["stage"] != "affinity":
         raise UserError(f"--affinity {flags.affinity}: train it with train.py affinity")
-    stage.to(choose_device(flags.device))
-    stage.network.eval()
+    stage = restore(flags.affinity, content, flags.dataset, str(flags.root or ""))
+    stage.network.to(choose_device(flags.device)).eval()
     return stage
 
 
-def main(flags: Flags) -> None:
-    if len(flags.threshold) > 2:
-        raise UserError("--threshold takes one number, or two")
+def main(words: list[str] | None = None) -> None:
+    flat = tyro.conf.arg(name="")
+    config = (tyro.conf.FlagCreatePairsOff,)
+    flags, _ = tyro.cli(Flags, args=words, config=config, return_unknown_args=True, add_help=False)
+    start = choose_pseudo(
+        flags.recipe, "walked" if flags.affinity else flags.purpose, flags.dataset
+    )
+
+    choice, _ = tyro.cli(Choice, args=words, return_unknown_args=True, add_help=False)
+    start = choose_pseudo(choice.recipe, choice.purpose, choice.dataset)
+
+    def command(
+        flags: Annotated[Flags, flat], recipe: Annotated[PseudoRecipe, flat] = start
+    ) -> tuple[Flags, PseudoRecipe]:
+        return flags, recipe
+
+    flags, recipe = tyro.cli(command, args=words, config=config, description=__doc__)
     if not (flags.seeds / "score").is_dir():
         raise UserError(f"{flags.seeds} has no folder score/: make it with test.py --save score")
-    walk = load_affinity(flags)
+    if (flags.purpose == "walked") != (flags.affinity is not None):
+        raise UserError("--purpose walked goes with --affinity CHECKPOINT")
+    affinity = load_affinity(flags)
     spec = resolve(flags.dataset, flags.root)
-    names = [n for n in spec.ids(flags.split) if not is_whole(output_path(flags.out, "label", n))]
-    lost = [n for n in names if not output_path(flags.seeds, "score", n).is_file()]
+    image_ids = [
+        i for i in spec.ids(flags.split) if not is_whole(output_path(flags.out, "label", i))
+    ]
+    lost = [i for i in image_ids if not output_path(flags.seeds, "score", i).is_file()]
     if lost:
         raise UserError(
             f"{flags.seeds} has no scores of {len(lost)} images of {spec.name} {flags.split}, the "
             f"first is '{lost[0]}': finish test.py, or give the right --split"
         )
-    with ThreadPoolExecutor(cores()) as pool:
-        jobs = [pool.submit(convert, name, flags, spec, walk) for name in names]
-        for job in tqdm(jobs, unit="image", desc="masks", disable=flags.quiet):
+    bar = progress(len(image_ids), "masks", " images", flags.quiet)
+    with bar, ThreadPoolExecutor(cores()) as pool:
+        jobs = [pool.submit(convert, i, flags, recipe, spec, affinity) for i in image_ids]
+        for job in jobs:
             job.result()
+            bar.update()
 
 
 if __name__ == "__main__":
-    with entry("pseudo.py"):
-        main(tyro.cli(Flags, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)))
+    with entry("pseudo"):
+        main()

@@ -18,7 +18,7 @@ walk=()
 if [ "${AFFINITY:-1}" != 0 ]; then
   masks --out "$OUT/sure" --threshold 0.3 0.05
   train affinity "$OUT/affinity" --mask "$OUT/sure/label"
-  walk=(--affinity "$OUT/affinity/last.pt" --threshold 0.25) # IRN's: maps are low after a walk
+  walk=(--affinity "$OUT/affinity/last.pt" --threshold 0.25) # as in IRN
 fi
 masks --out "$OUT/pseudo" "${walk[@]}" ${PSEUDO:-}
 evaluate "$OUT/pseudo" --split train

@@ -28,6 +28,7 @@ from base.contract import Stage, channels_last
 from base.tensor import resize
 from datalist.dataset import Images, Photos, worker_init
 from datalist.image import read_mask
+from refine import refine_scores
 from utils.output import (
     is_whole,
     output_path,
@@ -57,8 +58,9 @@ class Predict:
     """Pixels; pictures of --image with a longer side are shrunk to it. 0: never."""
     save: tuple[Kind, ...] = ("label",)
     """label: palette PNGs; score: class scores; overlay: image | prediction | truth; cue."""
-    scales: tuple[float, ...] = (1.0,)
-    """Sizes relative to the recipe's (or to the image's own); scores are averaged."""
+    scales: tuple[float, ...] | None = None
+    """Sizes relative to the recipe's (or to the image's own); scores are averaged. None: scales
+    and mirror image as the recipe says."""
     mirror: bool = False
     """Average with the prediction on the mirrored image."""
     crf: bool = False
@@ -210,9 +212,9 @@ def check(stage: Stage, predict: Predict) -> None:
         raise UserError("this stage predicts no classes: it goes with --save cue, if with anything")
     if "cue" in predict.save and "cue" not in stage.can:
         raise UserError("this stage makes no cues: give --save label, score or overlay")
-    if predict.crf and stage.crf is None:
-        raise UserError("this stage has no CRF at test: leave --crf out")
-    if not predict.scales or min(predict.scales) <= 0:
+    if predict.crf and not stage.recipe.prediction.test_crf:
+        raise UserError("this stage's recipe has no CRF at test: leave --crf out")
+    if predict.scales is not None and (not predict.scales or min(predict.scales) <= 0):
         raise UserError("--scales needs numbers above 0")
 
 
@@ -248,8 +250,9 @@ def run_network(
     """
     tags = torch.stack([s["tag"] for s in samples]).to(device) if "tag" in samples[0] else None
     base = stage.recipe.data.input_size(tuple(samples[0]["image"].shape[-2:]))
+    prediction = stage.recipe.prediction
     images = []
-    for scale in predict.scales:
+    for scale in predict.scales or prediction.test_scales:
         size = [max(1, round(side * scale)) for side in base]
         # Not rounded to grey levels: an exported program resizes alike.
         resized = [resize(s["image"][None].to(device).float(), size) for s in samples]
@@ -257,7 +260,8 @@ def run_network(
     cue = stage.cues(images[0], tags).cpu().numpy() if "cue" in predict.save else None
     score = None
     if set(predict.save) != {"cue"}:
-        score = stage.predict(images, tags, predict.mirror).float().cpu().numpy()
+        mirror = predict.mirror or (predict.scales is None and prediction.test_mirror)
+        score = stage.predict(images, tags, mirror).float().cpu().numpy()
     return [
         (s, None if score is None else score[k], None if cue is None else cue[k])
         for k, s in enumerate(samples)
@@ -297,7 +301,9 @@ def write_maps(
     if predict.crf or "label" in predict.save or "overlay" in predict.save:
         score = upsample(score, image.shape[:2])
     if predict.crf and len(keys) > 1:
-        score = refine(score, image, stage.crf)
+        prediction = stage.recipe.prediction
+        scale = prediction.crf_scale(image.shape[:2])
+        score = refine_scores(score, image, densecrf.preset(prediction.test_crf, scale=scale))
     if "score" in predict.save:
         write_score(output_path(predict.out, "score", name), score, keys, size)
     if "label" in predict.save or "overlay" in predict.save:
@@ -332,18 +338,6 @@ def enlarge(image: np.ndarray, label: np.ndarray, least: int = 400) -> tuple:
         cv2.resize(image, size, interpolation=cv2.INTER_CUBIC),
         cv2.resize(label, size, interpolation=cv2.INTER_NEAREST),
     )
-
-
-def refine(score: np.ndarray, image: np.ndarray, preset: densecrf.Preset) -> np.ndarray:
-    """CRF marginals of scores, both (C, H, W), for an RGB uint8 image (H, W, 3).
-
-    Source: deploy/demo.py of SEC: probabilities clipped at 1e-5, energies their negative log.
-    """
-    energy = np.empty(score.shape, np.float32)
-    for target, channel in zip(energy, score):  # one map at a time stays in the cache
-        np.maximum(channel, 1e-5, out=target)
-        np.negative(np.log(target, out=target), out=target)
-    return densecrf.mean_field(energy, image, preset.kernels, preset.steps, threads=1)
 
 
 def most_probable(score: np.ndarray, keys: np.ndarray) -> np.ndarray:

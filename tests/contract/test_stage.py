@@ -22,8 +22,8 @@ from utils.solver import build_optimizer, build_schedule
 CASES = [
     (name, recipe) for name in STAGES for recipe in stage_class(name).recipes if "smoke" in recipe
 ]
-MAPS = ("cue-foreground", "seam", "rsepm")
-"""Stages whose scores are maps over their maximum beside a background, no probabilities."""
+MAPS = ("cam", "cue-foreground", "seam", "rsepm", "deeplab")
+"""Stages whose scores do not sum to 1: maps beside a background, or faint classes set to 0."""
 
 
 @pytest.fixture(params=CASES, ids="/".join)

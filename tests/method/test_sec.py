@@ -9,6 +9,7 @@ import densecrf
 from base import UserError
 from base.contract import Context
 from datalist.spec import resolve
+from method.refinement import Refinement
 from method.sec import SEC
 
 
@@ -32,8 +33,20 @@ def test_crf_sees_the_image_at_the_grid(stage):
     image = torch.full((1, 3, 32, 32), 77, dtype=torch.uint8)
     found = stage.refinement.marginals(image, logit)
     small = np.full((1, 8, 8, 3), 77, np.uint8)
-    expected = densecrf.mean_field(-logit.numpy(), small, stage.refinement.kernels, 10)
+    crf = stage.recipe.train_crf
+    kernels = densecrf.preset(crf.crf, scale=crf.crf_scale).kernels
+    expected = densecrf.mean_field(-logit.numpy(), small, kernels, 10)
     assert np.allclose(found.numpy(), expected, atol=1e-5)
+
+
+def test_without_a_scale_the_grid_counts_as_500_pixels(stage):
+    image = torch.randint(0, 256, (1, 3, 32, 48), dtype=torch.uint8)
+    logit = torch.randn(1, 7, 8, 12)
+    free, fixed = (
+        Refinement(change(stage.recipe, crf_scale=scale).train_crf).marginals(image, logit)
+        for scale in (None, 500 / 12)
+    )
+    assert torch.equal(free, fixed)
 
 
 def test_weight_zero_leaves_a_term_out(stage, scenes_root):
