@@ -65,7 +65,7 @@ def test_an_exported_program_gives_what_test_py_predicts(name, recipe, photos, t
     model, _ = program.load_program(path)
     files = sorted(photos.iterdir())
     out = tmp_path / "out"
-    predict = Predict(out, image=(photos,), save=("score",), quiet=True, batch=3)
+    predict = Predict(out, image=(photos,), save=("score",), scales=(1.0,), quiet=True, batch=3)
     assert predict_split(stage, predict, torch.device("cpu"), 1) == []
     recorded = export.trace(model)
     export.write_program(tmp_path / "model.pt2", recorded, model.classes)
