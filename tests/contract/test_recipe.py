@@ -15,7 +15,7 @@ from test_stage import CASES, image_and_tag, make
 import train
 from base import UserError
 from base.contract import Ability, Stage
-from base.recipe import Data, Solver
+from base.recipe import Data, Prediction, Solver
 from method import STAGES, choose_recipe, stage_class, summary
 from method.restore import restore_recipe
 from utils import checkpoint
@@ -118,10 +118,14 @@ def test_the_recipe_follows_data_set_and_backbone():
     assert chosen("sec", "", "", "voc") == chosen("sec", "", "", "coco") == "paper"
     assert chosen("sec", "", "resnet50", "voc") == "paper-resnet50"
     assert chosen("sec", "smoke-resnet50", "resnet50", "x") == "smoke-resnet50"
-    assert chosen("sec", "", "vgg16", "x") == "small"
+    assert chosen("sec", "", "vgg16", "scenes") == "small"
+    assert (
+        chosen("sec", "", "", "mine") == "photo"
+        and chosen("cue-foreground", "", "", "x") == "small"
+    )
     assert choose_recipe("sec", "", "", "mine")[1].data.dataset == "mine"
     for arguments in (("sec", "huge", ""), ("sec", "", "resnet38d"), ("nothing", "", "")):
-        with pytest.raises(UserError, match=r"has no --recipe|is no stage"):
+        with pytest.raises(UserError, match=r"has no recipe|is no stage"):
             choose_recipe(*arguments, "scenes")
 
 
@@ -190,7 +194,7 @@ def test_each_stage_keeps_the_protocol(scenes_root, scenes_cue):
     members = set(Stage.__annotations__) | {
         name for name, value in vars(Stage).items() if inspect.isfunction(value) and name[0] != "_"
     }
-    assert members >= {"recipes", "can", "crf", "phases", "losses", "predict", "cues", "groups"}
+    assert members >= {"recipes", "can", "phases", "losses", "predict", "cues", "groups"}
     for case in CASES:
         stage = make(case, scenes_root, scenes_cue)
         for member in members:
@@ -203,7 +207,7 @@ def test_each_stage_keeps_the_protocol(scenes_root, scenes_cue):
                 for owner in (type(stage), Stage)
             )
             assert ours == asked, (case, method)
-        assert (stage.crf is not None) == hasattr(stage.recipe, "test_crf")
+        assert isinstance(stage.recipe.prediction, Prediction)
         assert summary(case[0]) == inspect.getdoc(type(stage)).partition("\n")[0]
         if "export" in stage.can:
             assert "predict" in stage.can
@@ -224,7 +228,7 @@ def test_a_stage_does_what_it_can_and_is_refused_the_rest(case, scenes_root, sce
                 assert score.dtype == torch.float32 and score.shape[:2] == (2, stage.num_classes)
                 assert score.min() >= 0 and score.max() <= 1
             untagged = stage.predict([image], torch.zeros_like(tag), False)
-            if "cue" in stage.can or case[0] in ("rsepm", "segmenter", "resegment"):
+            if "cue" in stage.can or case[0] in ("cam", "rsepm", "segmenter", "resegment"):
                 assert not untagged[:, 1:].any()
         else:
             with pytest.raises(UserError, match="predicts no classes"):
@@ -241,8 +245,8 @@ def test_a_stage_does_what_it_can_and_is_refused_the_rest(case, scenes_root, sce
                 check(stage, cue)
             with pytest.raises(NotImplementedError):
                 stage.cues(image, tag)
-    if stage.crf is None and "predict" in stage.can:
-        with pytest.raises(UserError, match="has no CRF at test"):
+    if not stage.recipe.prediction.test_crf and "predict" in stage.can:
+        with pytest.raises(UserError, match="recipe has no CRF at test"):
             check(stage, replace(predict, crf=True))
     if stage.can:
         with pytest.raises(UserError, match="above 0"):
