@@ -32,8 +32,6 @@ def saved(folder: Path, name: str = "sec", classes=CLASSES, **changes):
     torch.manual_seed(3)
     spec = Spec(name="x", root=folder, classes=classes, lists={})
     stage = kind(change(kind.recipes["smoke"], dataset=str(folder), **changes), spec)
-    for parameter in stage.network.parameters():  # away from equal probabilities
-        parameter.data.mul_(2)
     content = {
         "stage": name, "recipe": asdict(stage.recipe), "classes": list(classes), "step": 4,
         "network": stage.network.state_dict(),
