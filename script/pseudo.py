@@ -1,7 +1,9 @@
-"""Turn seeds into masks to learn from: python script/pseudo.py SEEDS --out DIR [flags].
+"""Turn seeds into masks to learn from.
 
-Seeds are the score files of test.py: each tagged class over its maximum. They may first walk as far
-as a boundary network permits (--affinity). The background is made from what they leave; then the
+    python -m script.pseudo SEEDS --out DIR [flags]
+
+Seeds are the score files of test.py: each tagged class over its maximum. With --affinity they first
+walk within the boundaries of an affinity network. The background scores what they leave; then the
 dense CRF decides, or nothing does.
 """
 
@@ -14,19 +16,39 @@ from typing import Annotated
 import numpy as np
 import torch
 import tyro
-from tqdm import tqdm
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import densecrf
 from base import IGNORE, UserError, entry
+from base.recipe import Flat
 from datalist.image import read_image
 from datalist.spec import resolve
-from method.restore import restore
-from utils import checkpoint
+from script.shared import DataFlags, open_stage
 from utils.distributed import choose_device
 from utils.infer import cores, refine
 from utils.output import is_whole, output_path, read_score, upsample, write_label
+from utils.progress import progress
+
+
+@dataclass(frozen=True)
+class PseudoRecipe:
+    """How scores become masks; sources are the released RecurSeed code and jiwoon-ahn/irn."""
+
+    gamma: float = 2.0
+    """The background scores (1 - the best class)^gamma (convert_seed_to_pseudo_masks.py)."""
+    unsure: tuple[float, float] = (0.3, 0.05)
+    """With --sure: two constant background scores; pixels on which they disagree are ignored."""
+    walked: float = 0.25
+    """With --affinity: constant background score (IRN's sem_seg_bg_thres)."""
+    crf: bool = True
+    """Refine with the dense CRF."""
+    preset: str = "deeplab"
+    """Preset of the CRF, widths in pixels."""
+    crf_scale: float = 1.0
+    """Divides the CRF's widths."""
+
+
+RECIPES = {"paper": PseudoRecipe(), "small": PseudoRecipe(crf_scale=4.0)}
+"""paper as published; small for small images."""
 
 
 @dataclass(frozen=True)
@@ -35,62 +57,63 @@ class Flags:
     """Folder that test.py wrote into, with score/ID.npz."""
     out: Path
     """Folder for label/ID.png; images whose files are whole are skipped."""
-    dataset: str = "scenes"
-    """scenes, voc, coco, or a folder in VOC layout."""
-    root: Path | None = None
-    """Where voc, coco or scenes lies, if not in its default place."""
+    data: Flat[DataFlags] = DataFlags("scenes")
     split: str = "train"
     """List of images."""
-    gamma: float = 2.0
-    """The background scores (1 - the best class)^gamma."""
-    threshold: tuple[float, ...] = ()
-    """Constant background scores instead; with two, pixels on which they disagree are ignored."""
+    sure: bool = False
+    """Masks of sure pixels alone, for an affinity network to learn from."""
     affinity: Path | None = None
     """Checkpoint of train.py affinity: let the seeds walk first."""
     device: str = "auto"
     """Where that network runs: auto, cpu, cuda or cuda:N."""
-    crf: bool = True
-    """Refine with the dense CRF."""
-    preset: str = "deeplab"
-    """Preset of the CRF, widths in pixels."""
-    crf_scale: float = 1.0
-    """Divides the CRF's widths."""
+    recipe: Flat[PseudoRecipe] = PseudoRecipe()
     quiet: bool = False
     """No progress bar."""
 
 
 def masks(seed: np.ndarray, image: np.ndarray, flags: Flags) -> np.ndarray:
-    """Class channels, 0 for background, of seeds (k, H, W) in [0, 1]; `IGNORE` where unsure.
+    """Class channels, 0 for background, of seeds; `IGNORE` where unsure.
+
+    Args:
+        seed: (k, H, W) in [0, 1].
+        image: RGB uint8 (H, W, 3).
+
+    Returns:
+        (H, W), values 0 to k.
 
     Source: convert_seed_to_pseudo_masks.py of the released RecurSeed code; two thresholds as in
     jiwoon-ahn/irn.
     """
+    recipe = flags.recipe
     best = seed.max(0, initial=0)
-    rivals = [np.full_like(best, t) for t in flags.threshold] or [(1 - best) ** flags.gamma]
-    found = []
-    for background in rivals:
+    if flags.sure:
+        backgrounds = [np.full_like(best, threshold) for threshold in recipe.unsure]
+    elif flags.affinity:
+        backgrounds = [np.full_like(best, recipe.walked)]
+    else:
+        backgrounds = [(1 - best) ** recipe.gamma]
+    labels = []
+    for background in backgrounds:
         score = np.concatenate([background[None], seed])
-        if flags.crf and len(seed):
-            preset = densecrf.preset(flags.preset, scale=flags.crf_scale)
-            score = refine(score, image, preset)
-        found.append(score.argmax(0))
-    if len(found) == 2:
-        return np.where(found[0] == found[1], found[0], IGNORE)
-    return found[0]
+        if recipe.crf and len(seed):
+            score = refine(score, image, densecrf.preset(recipe.preset, scale=recipe.crf_scale))
+        labels.append(score.argmax(0))
+    return np.where(labels[0] == labels[-1], labels[0], IGNORE)
 
 
 def convert(name: str, flags: Flags, spec, walk) -> None:
     """Write the mask of one image; `walk` is a stage that lets seeds walk, or None."""
     stored = read_score(flags.seeds / "score" / f"{name}.npz")
     image = read_image(spec.image_path(name))
-    kept = stored.keys > 0
-    seed = stored.score[kept].astype(np.float32) / 255
+    foreground = stored.keys > 0
+    seed = stored.score[foreground].astype(np.float32) / 255
     if walk and len(seed):
-        pixels = torch.from_numpy(image).permute(2, 0, 1).to(walk.device)
+        device = next(walk.network.parameters()).device
+        pixels = torch.from_numpy(image).permute(2, 0, 1).to(device)
         seed = walk.walk(pixels, torch.from_numpy(seed)).cpu().numpy()
     channel = masks(upsample(seed, stored.size), image, flags)
     table = np.full(256, IGNORE, np.uint8)
-    table[: kept.sum() + 1] = [0, *stored.keys[kept]]
+    table[: foreground.sum() + 1] = [0, *stored.keys[foreground]]
     write_label(output_path(flags.out, "label", name), table[channel])
 
 
@@ -101,36 +124,59 @@ def load_affinity(flags: Flags):
     """
     if flags.affinity is None:
         return None
-    stage = restore(
-        flags.affinity, checkpoint.load(flags.affinity), flags.dataset, str(flags.root or "")
-    )
+    stage = open_stage(flags.affinity, flags.data)
     if not hasattr(stage, "walk"):
         raise UserError(f"--affinity {flags.affinity}: train it with train.py affinity")
-    stage.to(choose_device(flags.device))
-    stage.network.eval()
+    stage.network.to(choose_device(flags.device))
     return stage
 
 
 def main(flags: Flags) -> None:
-    if len(flags.threshold) > 2:
-        raise UserError("--threshold takes one number, or two")
+    if flags.sure and flags.affinity:
+        raise UserError("--sure masks are what the affinity network learns from: leave one out")
     if not (flags.seeds / "score").is_dir():
         raise UserError(f"{flags.seeds} has no folder score/: make it with test.py --save score")
     walk = load_affinity(flags)
-    spec = resolve(flags.dataset, flags.root)
+    spec = resolve(flags.data.dataset, flags.data.root or None)
     names = [n for n in spec.ids(flags.split) if not is_whole(output_path(flags.out, "label", n))]
-    lost = [n for n in names if not output_path(flags.seeds, "score", n).is_file()]
-    if lost:
+    missing = [n for n in names if not output_path(flags.seeds, "score", n).is_file()]
+    if missing:
         raise UserError(
-            f"{flags.seeds} has no scores of {len(lost)} images of {spec.name} {flags.split}, the "
-            f"first is '{lost[0]}': finish test.py, or give the right --split"
+            f"{flags.seeds} has no scores of {len(missing)} images of {spec.name} {flags.split}, "
+            f"the first is '{missing[0]}': finish test.py, or give the right --split"
         )
-    with ThreadPoolExecutor(cores()) as pool:
-        jobs = [pool.submit(convert, name, flags, spec, walk) for name in names]
-        for job in tqdm(jobs, unit="image", desc="masks", disable=flags.quiet):
-            job.result()
+    bar = progress(len(names), "masks", " images", flags.quiet)
+    with bar, ThreadPoolExecutor(cores()) as pool:
+        for _ in pool.map(lambda name: convert(name, flags, spec, walk), names):
+            bar.update()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which recipe the flags start from."""
+
+    recipe: str = ""
+    """Named values of the recipe's flags: paper or small; empty: paper for voc and coco, else
+    small."""
+
+
+def read_flags(words: list[str]) -> Flags:
+    """Read the command line; the values of the chosen recipe are the defaults.
+
+    Errors: UserError for a recipe that there is not.
+    """
+    unknown = {"return_unknown_args": True, "add_help": False}
+    choice, rest = tyro.cli(Choice, args=words, **unknown)
+    data, _ = tyro.cli(DataFlags, args=rest, **unknown)
+    name = choice.recipe or ("paper" if data.dataset in ("voc", "coco") else "small")
+    if name not in RECIPES:
+        raise UserError(f"--recipe {name}: the recipes are {', '.join(RECIPES)}")
+    text = f"{__doc__}\nThe defaults shown are those of the recipe {name}."
+    default = Flags(tyro.MISSING, tyro.MISSING, recipe=RECIPES[name])
+    config = (tyro.conf.FlagCreatePairsOff,)
+    return tyro.cli(Flags, args=rest, default=default, description=text, config=config)
 
 
 if __name__ == "__main__":
-    with entry("pseudo.py"):
-        main(tyro.cli(Flags, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)))
+    with entry("script.pseudo"):
+        main(read_flags(sys.argv[1:]))
