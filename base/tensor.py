@@ -28,3 +28,14 @@ def over_peak(maps: Tensor) -> Tensor:
     """Divide the positive part of maps (N, K, h, w) by each map's maximum; values in [0, 1]."""
     maps = maps.clamp_min(0)
     return maps / maps.amax(dim=(2, 3), keepdim=True).clamp_min(1e-5)
+
+
+def max_norm(maps: Tensor, eps: float = 1e-5) -> Tensor:
+    """Stretch the positive part of maps (N, K, h, w) from minimum and maximum to [0, 1).
+
+    Source: `max_norm` of YudeWang/SEAM: relu(x - min - eps) / (max - min + eps), x = relu(map).
+    """
+    flat = maps.relu().flatten(2)
+    # Of equal values one alone gets the gradient, as in the released code.
+    low, high = flat.min(2, keepdim=True).values, flat.max(2, keepdim=True).values
+    return ((flat - low - eps).relu() / (high - low + eps)).view_as(maps)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import os
+import shutil
+import tempfile
 import tokenize
 import zipfile
 import zlib
@@ -59,6 +61,26 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder that becomes `path` at the end; after an error nothing is left.
+
+    Errors: UserError where `path` exists and is not an empty folder.
+    """
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise UserError(f"{path} exists already: give the name of a new folder.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        yield part
+        part.chmod(0o755)  # mkdtemp makes folders that only their owner may read
+        os.replace(part, path)
+    except UserError as error:
+        raise UserError(str(error).replace(str(part), str(path))) from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

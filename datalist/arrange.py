@@ -1,7 +1,8 @@
-"""Pictures and tags as people have them, brought into the layout that training reads.
+"""Brings pictures and tags, as people have them, into the layout that training reads.
 
 `python -m datalist.arrange PICTURES --out mydata` makes a folder in VOC layout from a folder per
-class, or from pictures anywhere below a folder and a table (`--tags`) that says what they show.
+class, from pictures and a table of tags (`--tags`), or from the annotations of a VOC folder.
+docs/data.md shows every layout.
 """
 
 from __future__ import annotations
@@ -11,18 +12,26 @@ import os
 import re
 import shutil
 import sys
-import tempfile
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
-from base import UserError
+from base import UserError, entry
+from datalist.archive import new_folder
 from datalist.check import inspect
-from datalist.spec import SUFFIXES, plain, read_classes, resolve
-from datalist.tag import from_instances, from_text, indices, read_instances, rows, write_tags
+from datalist.names import NAMES_FILE, NameIndex, make_id, write_names
+from datalist.spec import SUFFIXES, plain, read_classes, read_ids, resolve
+from datalist.table import Layout, Table, read_table
+from datalist.tag import indices, read_instances, write_tags, xml_names
+
+SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
+OTHER_SUFFIXES = (".webp", ".bmp", ".tif", ".tiff", ".heic", ".gif")
+EXAMPLES = 5
+"""Names printed of what was left out."""
 
 
 @dataclass
@@ -33,130 +42,259 @@ class Picture:
     tags: list[str] = field(default_factory=list)
 
 
+@dataclass
+class Result:
+    """What `arrange` understood, and what it left out: sentences to print."""
+
+    understood: str
+    left_out: list[str]
+
+
 @dataclass(frozen=True)
 class Arguments:
     """Make a folder in VOC layout from pictures and tags as people have them."""
 
     source: Annotated[Path, tyro.conf.Positional]
-    """Folder of pictures (.jpg, .png), at any depth; without --tags it holds a folder per class,
-    and pictures beside these folders show none of the classes."""
+    """Folder of pictures (.jpg, .png), at any depth. Without --tags it holds a folder per class
+    (pictures beside these folders are untagged), or is a VOC folder with Annotations."""
     out: Path
     """Folder to make; the pictures are linked into it, or copied."""
     tags: Path | None = None
-    """.csv (NAME,TAG,TAG), .txt (NAME TAG TAG) or COCO instances .json that names the pictures."""
+    """Table (.csv, .tsv, .txt) or COCO instances .json that names the pictures; docs/data.md lists
+    the layouts."""
+    layout: Layout | None = None
+    """What the fields of the table mean, where two readings are possible. columns: every field
+    is a tag; words: blanks separate tags; lines: one tag a line; onehot: 0 and 1 below a header of
+    classes."""
+    untagged: Literal["skip", "background"] = "skip"
+    """Pictures without any tag. skip: leave them out; background: they show none of the
+    classes. A tag or folder named 'background' says so of single pictures."""
     classes: Path | None = None
-    """classes.txt, background first; default: the tags found, in the order of the alphabet."""
+    """classes.txt, background first; default: the tags, in alphabetical order."""
 
 
-def arrange(arguments: Arguments) -> list[str]:
+def arrange(arguments: Arguments) -> Result:
     """Make the folder, whole or not at all.
-
-    Returns:
-        What was left out, a sentence each.
 
     Errors: UserError where there is nothing to take, a tag is no class, or names are not unique.
     """
     source, out = arguments.source, arguments.out
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise UserError(f"{out} is there already: give the name of a new folder.")
-    files, remarks = find_pictures(source)
+        raise UserError(f"{out} exists already: give the name of a new folder.")
+    if not source.is_dir():
+        raise UserError(f"{source} is not a folder: give the folder of your pictures.")
+    voc = (source / "JPEGImages").is_dir()
+    files, left_out = find_pictures(source / "JPEGImages" if voc else source)
+    known = read_classes(arguments.classes) if arguments.classes else None
     if arguments.tags:
-        tagged = by_table(files, arguments.tags, arguments.classes, remarks)
+        if not arguments.tags.is_file():
+            raise UserError(f"{arguments.tags} does not exist.")
+        pictures, understood = by_table(files, source, arguments, known, left_out)
+    elif voc:
+        pictures, understood = by_annotations(files, source, left_out)
     else:
-        tagged = by_folder(files, source)
-    if arguments.classes:
-        classes = read_classes(arguments.classes)
-    else:
-        names = {plain(tag): tag for picture in tagged.values() for tag in picture.tags}
+        pictures, understood = by_folder(files, source)
+    untagged = [name for name, picture in pictures.items() if not picture.tags]
+    if len(untagged) == len(pictures):
+        raise UserError(
+            f"no picture of {source} has a tag: make a folder per class, or give --tags."
+        )
+    if arguments.untagged == "skip":
+        for name in untagged:
+            del pictures[name]
+    if untagged:
+        what = (
+            "without a tag are left out (--untagged background takes them as showing no class)"
+            if arguments.untagged == "skip"
+            else "without a tag are taken as showing none of the classes"
+        )
+        left_out.append(f"{len(untagged)} pictures {what}: {some(untagged)}.")
+    if known is None:
+        names = {plain(tag): tag for picture in pictures.values() for tag in picture.tags}
         names.pop("background", None)
-        classes = ("background", *(names[key] for key in sorted(names)))
+        known = ("background", *(names[key] for key in sorted(names)))
     tags = {
-        name: indices(picture.tags, classes, str(picture.file))
-        for name, picture in sorted(tagged.items())
+        name: indices(picture.tags, known, str(picture.file))
+        for name, picture in sorted(pictures.items())
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
+    write_folder(out, source, pictures, tags, known)
+    return Result(understood, left_out)
+
+
+def write_folder(
+    out: Path,
+    source: Path,
+    pictures: dict[str, Picture],
+    tags: dict[str, tuple[int, ...]],
+    classes: tuple[str, ...],
+) -> None:
+    """Write pictures, classes.txt, tags.csv, names.csv and the list train.txt."""
+    with new_folder(out) as part:
         for folder in ("JPEGImages", "ImageSets/Segmentation"):
             (part / folder).mkdir(parents=True)
-        for name, picture in tagged.items():
+        for name, picture in pictures.items():
             link(picture.file, part / "JPEGImages" / (name + picture.file.suffix.lower()))
         (part / "classes.txt").write_text("\n".join(classes) + "\n", encoding="utf-8")
         ids = "\n".join(tags) + "\n"
         (part / "ImageSets/Segmentation/train.txt").write_text(ids, encoding="utf-8")
         write_tags(part / "tags.csv", tags, classes)
+        files = {name: pictures[name].file.relative_to(source).as_posix() for name in tags}
+        write_names(part / NAMES_FILE, files)
         read_classes(part / "classes.txt")
-        part.chmod(0o755)  # unlike what temporary folders have
-        os.replace(part, out)
-    except UserError as error:
-        raise UserError(str(error).replace(str(part), str(out))) from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return remarks
 
 
 def find_pictures(source: Path) -> tuple[list[Path], list[str]]:
-    """Image files below a folder in order of their names, and a remark on other files."""
+    """Image files below a folder in order of their names, and a sentence on files left out."""
     files = [
         path
         for path in sorted(source.rglob("*"))
-        if path.is_file()
+        if not path.is_dir()
         and not any(part.startswith(".") for part in path.relative_to(source).parts)
     ]
-    pictures = [path for path in files if path.suffix.lower() in SUFFIXES]
+    pictures = [path for path in files if path.suffix.lower() in SUFFIXES and path.is_file()]
     if not pictures:
         raise UserError(f"{source} holds no picture that ends in {', '.join(SUFFIXES)}.")
-    other = [path for path in files if path.suffix.lower() in (".webp", ".bmp", ".tif", ".heic")]
-    remarks = [f"{len(other)} pictures are no .jpg or .png, such as {other[0]}."] if other else []
-    return pictures, remarks
+    other = [path.name for path in files if path.suffix.lower() in OTHER_SUFFIXES]
+    broken = [p.name for p in files if p.suffix.lower() in SUFFIXES and not p.is_file()]
+    left_out = []
+    if other:
+        left_out.append(f"{len(other)} pictures are neither .jpg nor .png: {some(other)}.")
+    if broken:
+        left_out.append(f"{len(broken)} names are links to no file: {some(broken)}.")
+    return pictures, left_out
 
 
-def by_folder(files: Iterable[Path], source: Path) -> dict[str, Picture]:
+def by_folder(files: Iterable[Path], source: Path) -> tuple[dict[str, Picture], str]:
     """Tags from the folder that each file is in.
 
     A file that lies in the folders of several classes, with the same name and content, has all
-    their tags; other files of one name are told apart by the folder's.
+    their tags; other files of one name are told apart by their folders.
     """
-    found: dict[str, Picture] = {}
+    tops = {file.relative_to(source).parts[0] for file in files if file.parent != source}
+    if tops and {top.casefold() for top in tops} <= SPLITS:
+        raise UserError(
+            f"the folders of {source} are parts of a data set ({', '.join(sorted(tops))}), not "
+            f"classes: give one of them, such as {source / min(tops)}."
+        )
+    pictures: dict[str, Picture] = {}
     for file in files:
         folders = file.relative_to(source).parts[:-1]
         name = make_id(file.stem)
-        same = found.get(name)
+        same = pictures.get(name)
         if same and not filecmp.cmp(same.file, file, shallow=False):
             name = make_id("_".join([*folders, file.stem]))
-            if name in found:
-                raise UserError(
-                    f"{file} and {found[name].file} would both be '{name}': rename one."
-                )
-        found.setdefault(name, Picture(file)).tags.extend(folders[:1])
-    return found
+            if name in pictures:
+                raise twice(name, file, pictures[name].file)
+        pictures.setdefault(name, Picture(file)).tags.extend(folders[:1])
+    count = Counter(tag for picture in pictures.values() for tag in picture.tags)
+    lines = [f"  {tag}: {number} pictures" for tag, number in count.most_common(10)]
+    return pictures, "\n".join([f"layout: a folder per class; {len(count)} classes", *lines])
+
+
+def by_annotations(
+    files: Iterable[Path], source: Path, left_out: list[str]
+) -> tuple[dict[str, Picture], str]:
+    """Tags from the Annotations of a VOC folder, of the pictures of its train.txt if it has one."""
+    lists = [source / "ImageSets" / kind / "train.txt" for kind in ("Segmentation", "Main")]
+    train = next((path for path in lists if path.is_file()), None)
+    if train and train.parent.name == "Segmentation" and (source / "classes.txt").is_file():
+        raise UserError(
+            f"{source} is in VOC layout already: train on it as it is, after "
+            f"`python -m datalist.check {source}`."
+        )
+    if not (source / "Annotations").is_dir():
+        raise UserError(
+            f"{source} has JPEGImages as in VOC, but no Annotations to take tags from: give --tags "
+            "TABLE, or a folder per class."
+        )
+    ids = set(read_ids(train)) if train else None
+    pictures, missing = {}, []
+    for file in files:
+        if ids is not None and file.stem not in ids:
+            continue
+        path = source / "Annotations" / f"{file.stem}.xml"
+        if path.is_file():
+            pictures[make_id(file.stem)] = Picture(file, xml_names(path))
+        else:
+            missing.append(file.name)
+    if not pictures:
+        raise UserError(f"no picture of {source} has its file in Annotations.")
+    if missing:
+        left_out.append(f"{len(missing)} pictures have no annotation: {some(missing)}.")
+    rows = [(picture.file.name, picture.tags) for picture in pictures.values()]
+    first = f"layout: VOC; tags from {source / 'Annotations'}, list {train or 'none'}"
+    return pictures, f"{first}\n{Table(rows, 'none', 'lines')}"
 
 
 def by_table(
-    files: Iterable[Path], table: Path, classes: Path | None, remarks: list[str]
-) -> dict[str, Picture]:
-    """Tags from a .csv, .txt or .json; pictures that it does not name are left out."""
-    known = read_classes(classes) if classes else ("background", *names_in(table))
-    read = from_instances if table.suffix == ".json" else from_text
-    tags = read(table, known)
-    found: dict[str, Picture] = {}
-    unnamed = []
-    for file in files:
-        if file.stem not in tags:
-            unnamed.append(file)
-            continue
-        name = make_id(file.stem)
-        if name in found:
-            raise twice(name, file, found[name].file)
-        found[name] = Picture(file, [known[index] for index in tags[file.stem]])
-    if not found:
-        raise UserError(f"{table} names none of the pictures, such as {unnamed[0].name}.")
+    files: list[Path],
+    source: Path,
+    arguments: Arguments,
+    known: tuple[str, ...] | None,
+    left_out: list[str],
+) -> tuple[dict[str, Picture], str]:
+    """Tags from a table or a json; pictures that it does not name are left out."""
+    path = arguments.tags
+    paths = {file.relative_to(source).as_posix(): file for file in files}
+    index = NameIndex({name: [name] for name in paths})
+    if path.suffix.casefold() == ".json":
+        rows = json_rows(path)
+        table = Table(rows, "none (json)", "lines")
+    else:
+        table = read_table(path, index, arguments.layout, known)
+    matched: dict[str, list[str]] = {}
+    lost = []
+    for name, tags in table.rows:
+        picture = index.find(name)
+        if picture is None:
+            lost.append(name)
+        else:
+            matched.setdefault(picture, []).extend(tags)
+    if not matched:
+        raise UserError(
+            f"{path} names none of the pictures: it has {some(lost)}, the pictures are called "
+            f"{some(sorted(paths))}."
+        )
+    unnamed = [name for name in paths if name not in matched]
     if unnamed:
-        remarks.append(f"{len(unnamed)} pictures are not in {table}, such as {unnamed[0]}.")
-    lost = sorted(tags.keys() - {picture.file.stem for picture in found.values()})
+        left_out.append(f"{len(unnamed)} pictures are not in {path}: {some(unnamed)}.")
     if lost:
-        remarks.append(f"{len(lost)} names of {table} have no picture, such as '{lost[0]}'.")
-    return found
+        left_out.append(f"{len(lost)} names of {path} have no picture: {some(lost)}.")
+    table.rows = list(matched.items())
+    return unique_ids({paths[name]: tags for name, tags in matched.items()}, source), str(table)
+
+
+def json_rows(path: Path) -> list[tuple[str, list[str]]]:
+    """File name and category names of each image of a COCO instances json."""
+    content = read_instances(path)
+    names = {row["id"]: row["name"] for row in content["categories"]}
+    tags: dict[int, list[str]] = {image["id"]: [] for image in content["images"]}
+    for annotation in content["annotations"]:
+        image, category = annotation["image_id"], annotation["category_id"]
+        if image not in tags or category not in names:
+            raise UserError(f"{path}: an annotation names image {image!r}, class {category!r}.")
+        tags[image].append(names[category])
+    return [
+        (image["file_name"], [re.sub(r"[\s_]+", " ", tag) for tag in tags[image["id"]]])
+        for image in content["images"]
+    ]
+
+
+def unique_ids(tags: dict[Path, list[str]], source: Path) -> dict[str, Picture]:
+    """Pictures by an id each: their file name, with their folders before it where several share it.
+
+    Errors: UserError where two still share one.
+    """
+    count = Counter(make_id(file.stem) for file in tags)
+    pictures: dict[str, Picture] = {}
+    for file, words in tags.items():
+        name = make_id(file.stem)
+        if count[name] > 1:
+            name = make_id("_".join([*file.relative_to(source).parts[:-1], file.stem]))
+        if name in pictures:
+            raise twice(name, file, pictures[name].file)
+        pictures[name] = Picture(file, words)
+    return pictures
 
 
 def twice(name: str, *files: Path) -> UserError:
@@ -164,24 +302,15 @@ def twice(name: str, *files: Path) -> UserError:
     return UserError(f"{' and '.join(map(str, files))} would both be '{name}': rename one.")
 
 
-def names_in(table: Path) -> list[str]:
-    """Class names that a table of tags uses, in the order of the alphabet, each once."""
-    if table.suffix == ".json":
-        words = [row["name"] for row in read_instances(table)["categories"]]
-    else:
-        fields = [word for _, _, row in rows(table) for word in row]
-        words = [part for word in fields for part in word.split(";")]
-    names = {plain(word): re.sub(r"[\s_]+", " ", word).strip() for word in words}
-    return [names[key] for key in sorted(names) if key not in ("", "background")]
-
-
-def make_id(name: str) -> str:
-    """An image id from the name of a file: what lists and folders cannot hold becomes "_"."""
-    return re.sub(r'[\s/\\:*?"<>|,;]+|[^\w\-.+()]+', "_", name).strip("._")[:150] or "_"
+def some(names: Iterable[str]) -> str:
+    """The first few of some names, for a message."""
+    names = list(names)
+    rest = f", and {len(names) - EXAMPLES} more" if len(names) > EXAMPLES else ""
+    return ", ".join(f"'{name[:80]}'" for name in names[:EXAMPLES]) + rest
 
 
 def link(file: Path, target: Path) -> None:
-    """Have a file under another name too, without its bytes twice where the disk allows."""
+    """Give a file a second name; copy it where the disk has no hard links."""
     try:
         os.link(file.resolve(), target)
     except OSError:
@@ -190,16 +319,14 @@ def link(file: Path, target: Path) -> None:
 
 def main(arguments: Arguments) -> int:
     """Make the folder and check it; 1 where training would fail."""
-    try:
-        remarks = arrange(arguments)
-        report = inspect(resolve(str(arguments.out)), ["train"], os.cpu_count() or 1)
-    except (UserError, OSError) as error:
-        print(f"error: {error}")
-        return 1
-    print("".join(f"left out: {remark}\n" for remark in remarks), end="")
+    result = arrange(arguments)
+    print(result.understood)
+    print("".join(f"note: {sentence}\n" for sentence in result.left_out), end="")
+    report = inspect(resolve(str(arguments.out)), ["train"], os.cpu_count() or 1)
     print(report)
     return 1 if report.errors else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Arguments, description=Arguments.__doc__)))
+    with entry("error"):
+        sys.exit(main(tyro.cli(Arguments, description=Arguments.__doc__)))

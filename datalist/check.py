@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 import sys
 from collections import Counter
@@ -18,42 +20,44 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from base import UserError
-from datalist.image import read_image, read_mask
+from base import UserError, entry
+from datalist.image import PIXEL_LIMIT, read_mask, read_sized
 from datalist.spec import SUFFIXES, Spec, resolve
-from datalist.tag import Tags, find, from_xml, read_tags
+from datalist.tag import Tags, find, from_text, from_xml, read_tags
 
-SHOWN = 5
-"""Examples printed of each kind of mistake."""
 NEARLY = 0.95
 """Share of the images from which on a class is nearly everywhere."""
+FEW = 8
+"""Images of a class below which it is hardly learned."""
+CRF_BYTES = (480, 31)
+"""Memory of the dense CRF for each pixel: a part, and a part for each class (measured at 12
+megapixels with 5 and with 15 classes)."""
+GROUPS = ("lists", "tags", "images", "masks")
+"""Groups of errors, worst first: without lists or tags nothing trains."""
 
 
 @dataclass
 class Report:
-    """What a check found: lines to print, things to know, things that stop a run."""
+    """What a check read: lines to print, warnings, and the errors that would stop a run."""
 
     lines: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
+    groups: dict[str, list[str]] = field(default_factory=lambda: {name: [] for name in GROUPS})
 
-    def add(self, mistakes: list[str]) -> None:
-        """Take mistakes of one kind as errors, the first few of them in full."""
-        self.errors += mistakes[:SHOWN]
-        if len(mistakes) > SHOWN:
-            self.errors.append(f"... and {len(mistakes) - SHOWN} more of this kind.")
+    @property
+    def errors(self) -> list[str]:
+        """All errors, worst first."""
+        return [sentence for group in self.groups.values() for sentence in group]
 
     def __str__(self) -> str:
         count = len(self.errors)
+        lines = [*self.lines, *(f"warning: {sentence}" for sentence in self.warnings)]
+        for name, sentences in self.groups.items():
+            if sentences:
+                lines.append(f"{len(sentences)} error{'s' * (len(sentences) > 1)} in {name}:")
+                lines += [f"  error: {sentence}" for sentence in sentences]
         verdict = f"{count} error{'s' * (count != 1)}: not ready" if count else "ready to train"
-        return "\n".join(
-            [
-                *self.lines,
-                *(f"warning: {line}" for line in self.warnings),
-                *(f"error: {line}" for line in self.errors),
-                verdict,
-            ]
-        )
+        return "\n".join([*lines, verdict])
 
 
 def inspect(spec: Spec, splits: Iterable[str] = ("train", "val"), threads: int = 1) -> Report:
@@ -65,32 +69,30 @@ def inspect(spec: Spec, splits: Iterable[str] = ("train", "val"), threads: int =
         threads: images decoded at once.
     """
     report = Report()
+    lists = report.groups["lists"]
     report.lines.append(f"{spec.name}: {spec.num_classes} classes: {', '.join(spec.classes)}")
-    found: dict[str, list[str]] = {}
+    ids: dict[str, list[str]] = {}
     for split in splits:
         if split not in spec.lists:
             if split == "train":
-                report.errors.append(f"{spec.name} has no split 'train' to train on.")
+                lists.append(f"{spec.name} has no split 'train' to train on.")
             continue
         try:
-            found[split] = spec.ids(split)
+            ids[split] = spec.ids(split, lists)
         except UserError as error:
-            report.errors.append(str(error))
+            lists.append(str(error))
             continue
-        _check_images(spec, split, found[split], report, threads)
+        _check_images(spec, split, ids[split], report, threads)
         if split == "train":
-            _check_tags(spec, found[split], report)
+            _check_tags(spec, ids[split], report)
     if spec.name not in ("voc", "coco"):  # which have lists of their own, and images beside them
         _check_unlisted(spec, report)
-    names = list(found)
-    for index, first in enumerate(names):
-        for second in names[index + 1 :]:
-            shared = set(found[first]) & set(found[second])
-            if shared:
-                report.warnings.append(
-                    f"{len(shared)} images are in both {first} and {second}, such as "
-                    f"'{min(shared)}': scores on {second} will look too good."
-                )
+    for first, second in itertools.combinations(ids, 2):
+        if shared := set(ids[first]) & set(ids[second]):
+            report.warnings.append(
+                f"{len(shared)} images are in both {first} and {second}, such as "
+                f"'{min(shared)}': scores on {second} will look too good."
+            )
     return report
 
 
@@ -98,7 +100,7 @@ def _check_images(spec: Spec, split: str, ids: list[str], report: Report, thread
     def check(name: str) -> tuple[tuple[int, int] | None, str, str, bool]:
         size, image_error, mask_error = None, "", ""
         try:
-            size = read_image(spec.image_path(name)).shape[:2]
+            size = read_sized(spec.image_path(name))[1]
         except UserError as error:
             image_error = str(error)
         path = spec.mask_path(name)
@@ -113,21 +115,40 @@ def _check_images(spec: Spec, split: str, ids: list[str], report: Report, thread
         return size, image_error, mask_error, masked
 
     rows = _each(check, ids, threads, split)
-    sizes = np.array([row[0] for row in rows if row[0]]).reshape(-1, 2)
+    sizes = [row[0] for row in rows if row[0]]
     line = f"{split}: {len(ids)} images"
-    if len(sizes):
-        low, high = sizes.min(axis=0), sizes.max(axis=0)
+    if sizes:
+        low, high = np.min(sizes, axis=0), np.max(sizes, axis=0)
         line += f" of {_by(low)}" + (f" to {_by(high)}" if (low != high).any() else "")
         line += " pixels (height x width)"
     masks = sum(row[3] for row in rows)
     report.lines.append(f"{line}, {masks or 'no'} masks")
-    report.add([row[1] for row in rows if row[1]])
-    report.add([row[2] for row in rows if row[2]])
+    report.groups["images"] += [row[1] for row in rows if row[1]]
+    report.groups["masks"] += [row[2] for row in rows if row[2]]
     if split == "val" and masks < len(ids):
-        lost = next(name for name, row in zip(ids, rows) if not row[3])
+        lost = [name for name, row in zip(ids, rows) if not row[3]]
+        report.groups["masks"].append(
+            f"{len(lost)} of {len(ids)} val images have no mask in {spec.mask_folder}, such as "
+            f"'{lost[0]}': evaluation needs them. Add them, take these images off the list, or "
+            f"remove {spec.lists[split]} to train without evaluation."
+        )
+    if sizes:
+        _check_memory(spec, max(sizes, key=math.prod), report)
+
+
+def _check_memory(spec: Spec, size: tuple[int, int], report: Report) -> None:
+    """Say what the CRF takes on the largest picture, where that is a gigabyte or more."""
+    pixels = math.prod(size)
+    needed = pixels * (CRF_BYTES[0] + CRF_BYTES[1] * spec.num_classes) / 1e9
+    if needed < 1:
+        return
+    report.lines.append(
+        f"largest picture: {_by(size)} ({pixels / 1e6:.0f} megapixels); the CRF at this size "
+        f"takes about {needed:.1f} GB for each thread"
+    )
+    if pixels > PIXEL_LIMIT:
         report.warnings.append(
-            f"{len(ids) - masks} of {len(ids)} val images have no mask, such as '{lost}': "
-            "they cannot be evaluated."
+            f"pictures of more than {PIXEL_LIMIT / 1e6:.0f} megapixels are read at half their size."
         )
 
 
@@ -144,14 +165,9 @@ def _check_unlisted(spec: Spec, report: Report) -> None:
 
 def _check_tags(spec: Spec, ids: list[str], report: Report) -> None:
     try:
-        kind, _ = find(spec)
-        if kind == "xml":
-            tags, mistakes = _read_each(spec, ids)
-            report.add(mistakes)
-        else:
-            tags = read_tags(spec, ids)
+        tags = _read_tags(spec, ids, report.groups["tags"])
     except UserError as error:
-        report.errors.append(str(error))
+        report.groups["tags"].append(str(error))
         return
     if not tags:
         return
@@ -168,6 +184,11 @@ def _check_tags(spec: Spec, ids: list[str], report: Report) -> None:
             share = 100 * pairs[index, mate] / seen
             row += f"   with {spec.classes[mate]} in {share:.0f} % of them" if share else ""
         report.lines.append(row)
+        if 0 < seen < FEW:
+            images = "one train image" if seen == 1 else f"{seen} train images"
+            report.warnings.append(
+                f"'{name}' is in {images}: too few to learn it, add some ({FEW} at least)."
+            )
         if not seen:
             report.warnings.append(f"'{name}' is in no train image: it will never be predicted.")
         elif seen == len(tags):
@@ -187,17 +208,28 @@ def _check_tags(spec: Spec, ids: list[str], report: Report) -> None:
                     "not tell them apart: add images of one without the other."
                 )
     if untagged == len(tags):
-        report.errors.append(f"no train image of {spec.name} has a tag: nothing to learn from.")
+        sentence = f"no train image of {spec.name} has a tag: nothing to learn from."
+        report.groups["tags"].append(sentence)
 
 
-def _read_each(spec: Spec, ids: list[str]) -> tuple[Tags, list[str]]:
-    tags, mistakes = {}, []
+def _read_tags(spec: Spec, ids: list[str], faults: list[str]) -> Tags:
+    """Tags of the images that have readable ones; a sentence for each that has not."""
+    source, paths = find(spec)
+    if source not in ("xml", "text"):
+        return read_tags(spec, ids)
+    tags: Tags = {}
+    if source == "text":
+        tags = from_text(paths[0], spec.classes, faults)
+        lost = [name for name in ids if name not in tags]
+        if lost:
+            faults.append(f"{paths[0]} has no tags of {len(lost)} images: {', '.join(lost)}.")
+        return {name: tags[name] for name in ids if name in tags}
     for name in ids:
         try:
             tags[name] = from_xml(spec.annotation_path(name), spec.classes)
         except UserError as error:
-            mistakes.append(str(error))
-    return tags, mistakes
+            faults.append(str(error))
+    return tags
 
 
 def _each(check: Callable, ids: list[str], threads: int, title: str) -> list:
@@ -231,15 +263,12 @@ class Arguments:
 
 def main(arguments: Arguments) -> int:
     """Print the report; 1 where something would stop a run."""
-    try:
-        spec = resolve(arguments.dataset, arguments.root)
-    except UserError as error:
-        print(f"error: {error}")
-        return 1
+    spec = resolve(arguments.dataset, arguments.root)
     report = inspect(spec, arguments.split, arguments.threads)
     print(report)
     return 1 if report.errors else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Arguments, description=Arguments.__doc__)))
+    with entry("error"):
+        sys.exit(main(tyro.cli(Arguments, description=Arguments.__doc__)))

@@ -1,15 +1,15 @@
-"""Masks in other formats turned into palette PNGs: SBD's .mat files and COCO's json.
+"""Masks in other formats turned into palette PNGs: SBD, COCO, annotation tools, MSRC, CamVid.
 
-`python -m datalist.convert instances.json mydata` draws what people have corrected.
+`python -m datalist.convert corrected.json mydata` paints what people have corrected;
+`python -m datalist.convert msrc ...` and `... camvid ...` build data sets from public originals.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
-import signal
-from collections.abc import Iterable
+import sys
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +20,13 @@ import tyro
 from tqdm import tqdm
 
 from base import UserError, entry
-from datalist.image import PIXEL_LIMIT, write_mask
-from datalist.spec import Spec, resolve
-from datalist.tag import image_id, indices, read_instances
-
-MAT_SECONDS = 5
-"""Seconds after which a .mat file counts as damaged; a whole one takes a millisecond."""
+from datalist.drawn import Drawing, paint, read_drawings
+from datalist.image import image_size, write_mask
+from datalist.mat import apart, read_apart
+from datalist.names import NAMES_FILE, NameIndex, read_names
+from datalist.originals import camvid, msrc
+from datalist.spec import SUFFIXES, Spec, resolve
+from datalist.tag import image_id, indices
 
 
 def augment_voc(spec: Spec, sbd: Path) -> Path:
@@ -65,85 +66,102 @@ def augment_voc(spec: Spec, sbd: Path) -> Path:
     return target
 
 
-def apart() -> ProcessPoolExecutor:
-    """A process to read .mat files in: on damaged ones scipy's compiled code can crash."""
-    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
-
-
 def read_sbd(path: Path, num_classes: int, pool: ProcessPoolExecutor) -> np.ndarray:
     """Class indices of one of SBD's .mat files, uint8 (H, W), read in the process of `apart`.
 
     Errors: UserError for another file; where it crashed the process, the pool is of no more use.
     """
-    try:
-        mask = pool.submit(load_sbd, path).result(2 * MAT_SECONDS)
-    except Exception as error:
-        # scipy raises whatever the damage leads to, from zlib.error to TypeError.
-        reason = " ".join(str(error).split())[:80]
-        raise UserError(f"{path} is not a mask of SBD ({reason}).") from None
+    (mask,) = read_apart(path, sbd_arrays, "a mask of SBD", pool)
     if mask.min(initial=0) < 0 or mask.max(initial=0) >= num_classes:
         raise UserError(f"{path} holds the value {mask.max()}: classes go to {num_classes - 1}.")
     return mask.astype(np.uint8)
 
 
-def load_sbd(path: Path) -> np.ndarray:
-    """Integers (H, W) of GTcls.Segmentation in a .mat file; ends its process if it takes long."""
-    from scipy.io import loadmat
-
-    alarm = getattr(signal, "alarm", lambda seconds: None)  # Windows has none
-    alarm(MAT_SECONDS)  # scipy's compiled code hears of nothing else
-    try:
-        mask = np.asarray(loadmat(path)["GTcls"][0]["Segmentation"][0])
-    finally:
-        alarm(0)
-    if mask.ndim != 2 or mask.dtype.kind not in "iu":
-        raise ValueError("no class indices")
-    return mask
+def sbd_arrays(content: dict) -> tuple[np.ndarray, ...]:
+    """The mask in what scipy reads of one of SBD's files."""
+    return (content["GTcls"][0]["Segmentation"][0],)
 
 
 def render_coco(spec: Spec, split: str) -> int:
-    """Draw the masks of a split of COCO that are not there yet; see `render`."""
+    """Paint the masks of a split of COCO that are not there yet; return how many.
+
+    Crowds are painted as their class.
+
+    Errors: UserError where the json is missing, lacks an image, or holds what cannot be painted.
+    """
     (file,) = [name for name in spec.instances if f"_{split}2014" in name]
+    path = spec.root / file
     missing = [name for name in spec.ids(split) if not spec.mask_path(name).is_file()]
-    return render(spec, spec.root / file, missing) if missing else 0
+    if not missing:
+        return 0
+    drawings = {image_id(drawing.name): drawing for drawing in read_drawings(path)[0]}
+    lost = [name for name in missing if name not in drawings]
+    if lost:
+        raise UserError(f"{path} has no image '{lost[0]}'.")
+    render(spec, {name: drawings[name] for name in missing}, path)
+    return len(missing)
 
 
-def render(spec: Spec, path: Path, names: Iterable[str] | None = None) -> int:
-    """Draw the masks of images from a COCO instances json into SegmentationClass.
+def render(spec: Spec, drawings: Mapping[str, Drawing], path: Path) -> None:
+    """Paint drawings, by image id, into the masks of a data set; `path` is named in errors."""
+    for name, drawing in tqdm(drawings.items(), desc="masks", leave=False, disable=None):
+        shapes = [
+            ((*indices([label], spec.classes, str(path)), 0)[0], shape)
+            for label, shape in drawing.shapes
+        ]
+        where = f"{path}: image '{drawing.name}'"
+        write_mask(spec.mask_path(name), paint(drawing.size, shapes, where))
 
-    Larger instances are drawn first, so that small ones lie on top; crowds are drawn as their
-    class.
 
-    Args:
-        spec: the data set.
-        path: the json.
-        names: image ids; default all in the file.
+def import_masks(spec: Spec, path: Path) -> tuple[int, list[str]]:
+    """Paint the masks of an export of an annotation tool into the folder of masks.
+
+    Images are matched by their names in the data set and in names.csv; see `NameIndex`.
 
     Returns:
-        Number of masks drawn.
+        Number of masks, and sentences on what was left out.
 
-    Errors: UserError where the json is missing, lacks an image, or holds what cannot be drawn.
+    Errors: UserError where no image matches, a mask does not fit its picture, or a class is
+    unknown; then no mask is written.
     """
-    content = read_instances(path)
-    images = {image_id(image["file_name"]): image for image in content["images"]}
-    index = {
-        row["id"]: (*indices([row["name"]], spec.classes, str(path)), 0)[0]
-        for row in content["categories"]
-    }
-    objects: dict[int, list[dict]] = {}
-    for annotation in content["annotations"]:
-        objects.setdefault(annotation["image_id"], []).append(annotation)
-    names = list(images if names is None else names)
-    for name in tqdm(names, desc=f"masks from {path.name}", leave=False, disable=None):
-        if name not in images:
-            raise UserError(f"{path} has no image '{name}'.")
-        mask = draw_objects(images[name], objects.get(images[name]["id"], []), index, path)
-        write_mask(spec.mask_path(name), mask)
-    return len(names)
+    drawings, notes = read_drawings(path)
+    had = read_names(spec.root / NAMES_FILE)
+    files = [file for folder in spec.image for file in sorted((spec.root / folder).iterdir())]
+    ids = [file.stem for file in files if file.suffix.lower() in SUFFIXES]
+    index = NameIndex({name: [name, *([had[name]] if name in had else [])] for name in ids})
+    matched: dict[str, Drawing] = {}
+    lost = []
+    for drawing in drawings:
+        name = index.find(drawing.name)
+        if name is None:
+            lost.append(drawing.name)
+        elif name in matched:
+            raise UserError(f"{path} has two images that are '{name}' of {spec.root}.")
+        else:
+            size = image_size(spec.image_path(name))
+            if drawing.size not in (None, size):
+                raise UserError(
+                    f"{path}: '{drawing.name}' was drawn on {drawing.size} pixels (height, width), "
+                    f"but {spec.image_path(name)} has {size}: import the pictures of this folder."
+                )
+            matched[name] = Drawing(drawing.name, size, drawing.shapes)
+            indices([label for label, _ in drawing.shapes], spec.classes, str(path))
+    if not matched:
+        raise UserError(
+            f"{path} names none of the pictures of {spec.root}: it has '{lost[0][:80]}', the "
+            f"pictures are called like '{min(ids, default='')}'."
+        )
+    if lost:
+        notes.append(f"{len(lost)} images are not in {spec.root}, such as '{lost[0][:80]}'")
+    empty = [name for name, drawing in matched.items() if not drawing.shapes]
+    if empty:
+        notes.append(f"{len(empty)} images have no object and become background: '{empty[0]}' ...")
+    render(spec, matched, path)
+    return len(matched), notes
 
 
 def draw_objects(image: dict, objects: list[dict], index: dict[int, int], path: Path) -> np.ndarray:
-    """Draw the objects of an image of a COCO instances json, the largest first.
+    """Paint the objects of an image of a COCO instances json, the largest first.
 
     Args:
         image: its entry in the json, with `file_name`, `height` and `width`.
@@ -154,70 +172,74 @@ def draw_objects(image: dict, objects: list[dict], index: dict[int, int], path: 
     Returns:
         Class indices, uint8 (height, width).
 
-    Errors: UserError for an object that cannot be drawn, or without pycocotools.
+    Errors: UserError for an object that cannot be painted, or without pycocotools.
     """
+    where = f"{path}: image '{image['file_name']}'"
     try:
-        height, width = image["height"], image["width"]
-        if type(height) is not int or type(width) is not int or min(height, width) < 1:
-            raise ValueError(f"{height!r} x {width!r} pixels")
-        if height * width > PIXEL_LIMIT:
-            raise ValueError(f"{height} x {width} pixels are too many")
-        mask = np.zeros((height, width), np.uint8)
-        for one in sorted(objects, key=lambda one: -one["area"]):
-            mask[object_mask(one["segmentation"], height, width)] = index[one["category_id"]]
-    except ImportError:
-        raise UserError("masks of COCO need pycocotools: pip install pycocotools.") from None
-    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
-        name = image["file_name"]
-        raise UserError(f"{path}: image '{name}' cannot be drawn ({error}).") from None
-    return mask
-
-
-def object_mask(shape: list | dict, height: int, width: int) -> np.ndarray:
-    """Pixels of one object, bool (H, W), from COCO's polygons or run lengths.
-
-    Errors: ValueError or TypeError for what pycocotools' C code would take without a look.
-    """
-    from pycocotools import mask as rle
-
-    if isinstance(shape, list):
-        for path in shape:
-            points = np.asarray(path, float).reshape(-1, 2)
-            # Its time and memory grow with the length of the outline.
-            if len(points) < 3 or not (np.abs(points) <= 2 * max(height, width)).all():
-                raise ValueError("a polygon of less than three corners, or far outside")
-        packed = rle.merge(rle.frPyObjects(shape, height, width))
-    else:
-        packed = {"size": [height, width], "counts": shape["counts"]}
-        if shape["size"] != packed["size"]:
-            raise ValueError(f"run lengths of {shape['size']!r} pixels")
-        if isinstance(shape["counts"], list):
-            if not all(type(run) is int and run >= 0 for run in shape["counts"]):
-                raise ValueError("run lengths that are no numbers")
-            if sum(shape["counts"]) != height * width:
-                raise ValueError("run lengths that do not fill the image")
-            packed = rle.frPyObjects(packed, height, width)
-        elif not isinstance(shape["counts"], str) or not shape["counts"].isascii():
-            raise ValueError("run lengths that are no text")
-    return rle.decode(packed) > 0
+        ordered = sorted(objects, key=lambda item: -item["area"])
+        shapes = [(index[item["category_id"]], item["segmentation"]) for item in ordered]
+        size = (image["height"], image["width"])
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{where} cannot be drawn ({error}).") from None
+    return paint(size, shapes, where)
 
 
 @dataclass(frozen=True)
-class Arguments:
-    """Draw masks from a COCO instances json, as labelling tools export it, into a data set."""
+class Masks:
+    """Paint masks from an export of an annotation tool into a data set.
 
-    instances: Annotated[Path, tyro.conf.Positional]
-    """The json."""
+    `python -m datalist.convert msrc --help` and `... camvid --help` build data sets instead.
+    """
+
+    file: Annotated[Path, tyro.conf.Positional]
+    """COCO instances json, Label Studio json, or the XML of "CVAT for images 1.1"."""
     dataset: Annotated[str, tyro.conf.Positional]
-    """Folder in VOC layout; its SegmentationClass gets a PNG for each image of the json."""
+    """Folder in VOC layout; its SegmentationClass gets a PNG for each image of the file."""
 
 
-def main(arguments: Arguments) -> None:
-    """Draw the masks of every image in the json."""
-    spec = resolve(arguments.dataset)
-    print(f"{spec.mask_folder}: {render(spec, arguments.instances)} masks")
+@dataclass(frozen=True)
+class Msrc:
+    """Build the folder of MSRC v2 objects from the public originals; see docs/data.md."""
+
+    images: Annotated[Path, tyro.conf.Positional]
+    """Folder Images of MSRC v2: ID.bmp."""
+    mats: Annotated[Path, tyro.conf.Positional]
+    """Folder newsegmentations_mats of Malisiewicz and Efros: ID_GT.mat."""
+    lists: Annotated[Path, tyro.conf.Positional]
+    """Folder of lists of ids, such as train.txt and val.txt."""
+    out: Annotated[Path, tyro.conf.Positional]
+    """Folder to make."""
+
+
+@dataclass(frozen=True)
+class CamVid:
+    """Build the folder of CamVid windows from the SegNet tutorial's frames; see docs/data.md."""
+
+    images: Annotated[Path, tyro.conf.Positional]
+    """Folder CamVid of the SegNet tutorial: train/FRAME.png, trainannot/FRAME.png, val, test."""
+    lists: Annotated[Path, tyro.conf.Positional]
+    """Folder of lists of window ids FRAME_rc, such as train.txt and val.txt."""
+    out: Annotated[Path, tyro.conf.Positional]
+    """Folder to make."""
+
+
+def main(arguments: Masks | Msrc | CamVid) -> None:
+    """Paint masks, or build a folder; say what was made."""
+    if isinstance(arguments, Msrc):
+        count = msrc(arguments.images, arguments.mats, arguments.lists, arguments.out)
+        print(f"{arguments.out}: {count} images")
+    elif isinstance(arguments, CamVid):
+        count = camvid(arguments.images, arguments.lists, arguments.out)
+        print(f"{arguments.out}: {count} images")
+    else:
+        spec = resolve(arguments.dataset)
+        count, notes = import_masks(spec, arguments.file)
+        print("".join(f"note: {note}\n" for note in notes), end="")
+        print(f"{spec.mask_folder}: {count} masks")
 
 
 if __name__ == "__main__":
     with entry("error"):
-        main(tyro.cli(Arguments, description=Arguments.__doc__))
+        builders = {"msrc": Msrc, "camvid": CamVid}
+        command = builders.get(sys.argv[1]) if len(sys.argv) > 1 else None
+        main(tyro.cli(command or Masks, args=sys.argv[2:] if command else None))

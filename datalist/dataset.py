@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import stat
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +17,7 @@ from base import IGNORE, UserError
 from datalist import augment
 from datalist.cell import resize
 from datalist.cue import CueFile
-from datalist.image import check_mask, read_image, read_mask
+from datalist.image import check_mask, read_mask, read_sized
 from datalist.spec import Spec, safe_id
 from datalist.tag import multi_hot, read_tags
 
@@ -125,12 +127,12 @@ class Images(Dataset):
         flipped = rng.random() < 0.5 and self.mirror
         change = augment.draw_jitter(rng, *(self.jitter or (0, 0, 0, 0)))
         if self.mode == "crop":
-            scaled = augment.draw_size(size, rng, self.scale, self.long)
-            place = augment.draw_crop(scaled, self.size, rng)
-            image = augment.crop(augment.warp(image, scaled), self.size, place, self.fill)
+            scaled = augment.draw_size(image.shape[:2], rng, self.scale, self.long)
+            window = augment.draw_crop(scaled, self.size, rng)
+            image = augment.crop(augment.warp(image, scaled), self.size, window, self.fill)
             if mask is not None:
-                mask = augment.crop(augment.warp_mask(mask, scaled), self.size, place, IGNORE)
-            top, left, bottom, right = (max(edge, 0) for edge in place)
+                mask = augment.crop(augment.warp_mask(mask, scaled), self.size, window, IGNORE)
+            top, left, bottom, right = (max(edge, 0) for edge in window)
             if flipped:
                 left, right = self.size[1] - right, self.size[1] - left
             sample["box"] = torch.tensor((top, left, bottom, right))
@@ -157,9 +159,10 @@ class Images(Dataset):
             return self._cache[index]
         name = self.ids[index]
         path = self.spec.image_path(name)
-        image = read_image(path)
-        size = image.shape[:2]
+        image, size = read_sized(path)
         mask = self._read_mask(name, path, size) if self.mask is not None else None
+        if mask is not None and image.shape[:2] != size:  # a picture too large to be decoded whole
+            mask = augment.warp_mask(mask, image.shape[:2])
         if self.mode == "warp" and self.size is not None:
             image = augment.warp(image, self.size)
             mask = augment.warp_mask(mask, self.size) if mask is not None else None
@@ -186,56 +189,86 @@ class Images(Dataset):
 class Photos(Dataset):
     """Pictures without any data set around them, to predict on.
 
+    The id of a picture is its file name without suffix; with suffix where two have one stem, and
+    with the folder before it where two have one file name.
+
     Args:
-        paths: image files, and folders of them; ids are the file names without suffix.
+        paths: image files, and folders of them.
         longest: pixels; pictures with a longer side are shrunk to it. 0 keeps them as they are.
 
     A sample holds `id`, `image` uint8 RGB (3, H, W) and `size` int64 (2,), the height and width of
-    the picture as it is stored. Of a file that cannot be read it holds `id` and `error`, a
-    sentence: among a thousand pictures of people there is one.
+    the picture in its file. Of a file that cannot be read or named it holds `id` and `error`, a
+    sentence, so that one file does not stop the others.
 
-    Errors: UserError for no pictures, or two of one name.
+    Errors: UserError where there are no pictures, or a path that was given does not exist.
     """
 
     def __init__(self, paths: Sequence[Path | str] | Path | str, longest: int = 0) -> None:
         self.longest = longest
-        files: dict[str, Path] = {}
+        files: list[Path] = []
         for path in map(Path, [paths] if isinstance(paths, str | Path) else paths):
             if path.is_dir():
                 inside = [file for file in sorted(path.iterdir()) if _is_picture(file)]
                 if not inside:
                     raise UserError(f"{path} holds no pictures (.jpg, .png, .bmp or .webp).")
+                files += inside
+            elif path.is_file():
+                files.append(path)
             else:
-                inside = [path]
-            for file in inside:
-                if file.stem in files:
-                    raise UserError(
-                        f"{files[file.stem]} and {file} have one name, so their results would "
-                        "overwrite each other: rename one."
-                    )
-                files[safe_id(file.stem)] = file
+                raise UserError(f"{path} does not exist.")
         if not files:
             raise UserError("no pictures were given.")
-        lost = [file for file in files.values() if not file.is_file()]
-        if lost:
-            raise UserError(f"{lost[0]} does not exist.")
-        self.ids, self.paths = list(files), list(files.values())
+        self.paths = list(dict.fromkeys(files))
+        self.ids = photo_ids(self.paths)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        name, path = self.ids[index], self.paths[index]
         try:
-            image = read_image(self.paths[index])
+            _check_file(path)
+            safe_id(name)
+            image, size = read_sized(path)
         except UserError as error:
-            return {"id": self.ids[index], "error": str(error)}
+            sentence = str(error)
+            return {
+                "id": name,
+                "error": sentence if str(path) in sentence else f"{path}: {sentence}",
+            }
         height, width = image.shape[:2]
         if 0 < self.longest < max(height, width):
             shrink = self.longest / max(height, width)
-            size = max(1, round(width * shrink)), max(1, round(height * shrink))
-            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+            shrunk = max(1, round(width * shrink)), max(1, round(height * shrink))
+            image = cv2.resize(image, shrunk, interpolation=cv2.INTER_AREA)
         pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        return {"id": self.ids[index], "image": pixels, "size": torch.tensor((height, width))}
+        return {"id": name, "image": pixels, "size": torch.tensor(size)}
+
+
+def photo_ids(paths: Sequence[Path]) -> list[str]:
+    """An id for each file: its stem, its name, or folder and name, the first that is unique."""
+    forms = [
+        (path.stem, path.name, f"{path.parent.name}_{path.name}", f"{number}_{path.name}")
+        for number, path in enumerate(paths)
+    ]
+    level = [0] * len(paths)
+    while True:
+        ids = [form[k] for form, k in zip(forms, level)]
+        count = Counter(name.casefold() for name in ids)
+        if max(count.values()) == 1:
+            return ids
+        level = [min(k + (count[name.casefold()] > 1), 3) for name, k in zip(ids, level)]
+
+
+def _check_file(path: Path) -> None:
+    """Say what a name in a folder is, if it is not a file."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        link = "a link to a file that cannot be reached" if path.is_symlink() else "not readable"
+        raise UserError(f"{path} is {link} ({error.strerror}): it is left out.") from None
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{path} is no file: it is left out.")
 
 
 def _is_picture(path: Path) -> bool:

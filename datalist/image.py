@@ -15,7 +15,9 @@ from datalist.archive import replacing
 from datalist.spec import palette
 
 PIXEL_LIMIT = 1 << 26
-"""Pixels of one image (200 MB decoded): more is taken for an attack or a mistake."""
+"""Pixels of one decoded image (200 MB); larger pictures are decoded at half their size."""
+LARGEST = 1 << 28
+"""Pixels that a file may claim to have; more is an attack or a mistake."""
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 ORIENTATION = 0x0112
 """EXIF tag of how the camera was held."""
@@ -29,6 +31,9 @@ TURNS = {
     8: lambda image: image.swapaxes(0, 1)[::-1],
 }
 """EXIF orientation -> what shows the stored pixels upright."""
+Image.MAX_IMAGE_PIXELS = (
+    None  # `_opened` has a limit of its own, and Pillow's would print a warning
+)
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -43,30 +48,39 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Decode an image.
+    """Decode an image; `read_sized` without the size."""
+    return read_sized(path)[0]
 
-    Grey images get three equal channels, transparency is dropped, 16 bits become 8. A camera's
-    orientation mark (EXIF) is obeyed, so that height and width are those that a person sees.
+
+def read_sized(path: Path) -> tuple[np.ndarray, tuple[int, int]]:
+    """Decode an image; this is the only reader of pictures.
+
+    Grey images get three equal channels, transparency is dropped, of 16 bits the upper 8 are kept.
+    The EXIF orientation is obeyed, so that height and width are those that a person sees. An image
+    of more than `PIXEL_LIMIT` pixels is decoded at half its height and width.
 
     Returns:
-        RGB uint8 (H, W, 3).
+        RGB uint8 (H, W, 3), and the (height, width) of the picture in its file.
 
     Errors: UserError where the file is missing, no image, cut off, or too large.
     """
     with _opened(path) as image:
-        kind, orientation = image.format, _orientation(image)
+        file_format, orientation, (width, height) = image.format, _orientation(image), image.size
     data = np.fromfile(path, np.uint8)
     # The decoders fill up what is missing with grey and only print a line.
-    _check_whole(data.tobytes(), kind, path)
+    _check_whole(data.tobytes(), file_format, path)
+    half = width * height > PIXEL_LIMIT
+    flags = cv2.IMREAD_REDUCED_COLOR_2 if half else cv2.IMREAD_COLOR
     try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        image = cv2.imdecode(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:
         image = None
     if image is None or image.ndim != 3 or image.dtype != np.uint8:
         raise UserError(f"{path} is not a readable image.")
-    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+    size = (width, height) if orientation >= 5 else (height, width)
     turn = TURNS.get(orientation)
-    return np.ascontiguousarray(turn(image)) if turn else image
+    return np.ascontiguousarray(turn(image)) if turn else image, size
 
 
 def read_mask(path: Path, num_classes: int | None = None) -> np.ndarray:
@@ -127,38 +141,33 @@ def _opened(path: Path) -> Image.Image:
         image = Image.open(path, formats=FORMATS)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist.") from None
-    except Image.DecompressionBombError:
-        raise UserError(
-            f"{path} has more than {PIXEL_LIMIT >> 20} million pixels: scale it down."
-        ) from None
     except Exception as error:
         # Damaged heads raise a dozen types in Pillow's plugins, struct.error among them.
         if isinstance(error, OSError) and error.errno:
             raise UserError(f"cannot read {path}: {os.strerror(error.errno)}.") from None
         raise UserError(f"{path} is not a readable image (JPEG, PNG, BMP or WebP).") from None
-    if image.width * image.height > PIXEL_LIMIT:
+    if image.width * image.height > LARGEST:
         image.close()
-        raise UserError(f"{path} has more than {PIXEL_LIMIT >> 20} million pixels: scale it down.")
+        raise UserError(f"{path} has more than {LARGEST >> 20} million pixels: scale it down.")
     return image
 
 
-def _check_whole(content: bytes, kind: str | None, path: Path) -> None:
-    if kind in ("JPEG", "MPO"):
+def _check_whole(content: bytes, file_format: str | None, path: Path) -> None:
+    if file_format in ("JPEG", "MPO"):
         # The end mark must follow the last scan: a thumbnail in the head has both marks too.
         if content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):
             raise UserError(f"{path} is cut off: copy or download it again.")
-    elif kind == "PNG":
-        place, name = len(b"\x89PNG\r\n\x1a\n"), b""
+    elif file_format == "PNG":
+        start, name = len(b"\x89PNG\r\n\x1a\n"), b""
         while name != b"IEND":
-            length = int.from_bytes(content[place : place + 4], "big")
-            name, end = content[place + 4 : place + 8], place + 8 + length
+            length = int.from_bytes(content[start : start + 4], "big")
+            name, end = content[start + 4 : start + 8], start + 8 + length
             if end + 4 > len(content):
                 raise UserError(f"{path} is cut off: copy or download it again.")
-            if zlib.crc32(content[place + 4 : end]) != int.from_bytes(
-                content[end : end + 4], "big"
-            ):
+            checksum = int.from_bytes(content[end : end + 4], "big")
+            if zlib.crc32(content[start + 4 : end]) != checksum:
                 raise UserError(f"{path} is damaged: copy or download it again.")
-            place = end + 4
+            start = end + 4
 
 
 def _orientation(image: Image.Image) -> int:

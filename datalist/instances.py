@@ -5,9 +5,6 @@ python -m datalist.instances annotations/instances_train2017.json train2017 data
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +14,7 @@ import tyro
 from tqdm import tqdm
 
 from base import UserError, entry
+from datalist.archive import new_folder
 from datalist.convert import draw_objects
 from datalist.image import write_mask
 from datalist.spec import plain
@@ -54,8 +52,6 @@ def build(arguments: Arguments) -> int:
     Errors: UserError for an unusable json, an unknown category, or a folder that is there already.
     """
     source, out = arguments.json, arguments.out
-    if out.exists():
-        raise UserError(f"{out} exists already: name a new folder or remove it.")
     if not arguments.image.is_dir():
         raise UserError(f"the folder of images {arguments.image} does not exist.")
     content = read_instances(source)
@@ -63,37 +59,30 @@ def build(arguments: Arguments) -> int:
     index = category_index(content["categories"], classes, source)
     kept = {k for k, number in index.items() if number > len(arguments.beside)}
     objects: dict[int, list[dict]] = {}
-    for one in content["annotations"]:
-        if one["category_id"] in index:
-            objects.setdefault(one["image_id"], []).append(one)
+    for item in content["annotations"]:
+        if item["category_id"] in index:
+            objects.setdefault(item["image_id"], []).append(item)
     images = [
         image
         for image in content["images"]
-        if any(one["category_id"] in kept for one in objects.get(image["id"], []))
+        if any(item["category_id"] in kept for item in objects.get(image["id"], []))
     ]
     if not images:
         raise UserError(f"{source} has no image of {', '.join(arguments.category)}.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        (draft / "ImageSets/Segmentation").mkdir(parents=True)
-        (draft / "SegmentationClass").mkdir()
-        (draft / "JPEGImages").symlink_to(arguments.image.resolve(), target_is_directory=True)
-        (draft / "classes.txt").write_text("\n".join(classes) + "\n", encoding="utf-8")
+    with new_folder(out) as part:
+        (part / "ImageSets/Segmentation").mkdir(parents=True)
+        (part / "SegmentationClass").mkdir()
+        (part / "JPEGImages").symlink_to(arguments.image.resolve(), target_is_directory=True)
+        (part / "classes.txt").write_text("\n".join(classes) + "\n", encoding="utf-8")
         tags = {}
         for image in tqdm(images, desc="masks", leave=False, disable=None):
             name = image_id(image["file_name"])
             mask = draw_objects(image, objects[image["id"]], index, source)
-            write_mask(draft / "SegmentationClass" / f"{name}.png", mask)
-            tags[name] = sorted({index[one["category_id"]] for one in objects[image["id"]]})
-        write_tags(draft / "tags.csv", tags, classes)
+            write_mask(part / "SegmentationClass" / f"{name}.png", mask)
+            tags[name] = sorted({index[item["category_id"]] for item in objects[image["id"]]})
+        write_tags(part / "tags.csv", tags, classes)
         names = "\n".join(tags) + "\n"
-        (draft / "ImageSets/Segmentation/train.txt").write_text(names, encoding="utf-8")
-        draft.chmod(0o755)
-        os.replace(draft, out)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
+        (part / "ImageSets/Segmentation/train.txt").write_text(names, encoding="utf-8")
     return len(images)
 
 

@@ -13,9 +13,6 @@ other textures and other badges.
 
 import argparse
 import colorsys
-import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -27,6 +24,7 @@ import numpy as np
 from numpy import ndarray
 from PIL import Image
 
+from datalist.archive import new_folder
 from datalist.spec import palette
 
 Field = Callable[[ndarray, ndarray], ndarray]
@@ -302,28 +300,20 @@ def draw(
     root = Path(root)
     if root.exists():
         return root
-    root.parent.mkdir(parents=True, exist_ok=True)
-    kinds = WORLD[world]
-    draft = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
-    try:
+    classes = WORLD[world]
+    with new_folder(root) as part:
         for folder in ("JPEGImages", "Annotations", "SegmentationClass", "ImageSets/Segmentation"):
-            (draft / folder).mkdir(parents=True)
-        (draft / "classes.txt").write_text(
-            "\n".join(["background", *(k.name for k in kinds)]) + "\n"
-        )
+            (part / folder).mkdir(parents=True)
+        names = ["background", *(item.name for item in classes)]
+        (part / "classes.txt").write_text("\n".join(names) + "\n")
         for split, (name, count) in enumerate((("train", train), ("val", val))):
             ids = [f"{name}_{number:05d}" for number in range(count)]
             stream = [seed, list(WORLD).index(world), split]
-            jobs = [(draft, key, world, [*stream, number]) for number, key in enumerate(ids)]
+            jobs = [(part, key, world, [*stream, number]) for number, key in enumerate(ids)]
             with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
                 list(pool.map(save_scene, jobs, chunksize=32))
-            lists = draft / "ImageSets/Segmentation" / f"{name}.txt"
+            lists = part / "ImageSets/Segmentation" / f"{name}.txt"
             lists.write_text("\n".join(ids) + "\n")
-        draft.chmod(0o755)
-        os.replace(draft, root)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
     return root
 
 

@@ -72,8 +72,8 @@ class Spec:
         """Folder of the true masks, where the data set has them."""
         return self.root / self.mask
 
-    def ids(self, split: str) -> list[str]:
-        """Read the image ids of a split, in the order of its list.
+    def ids(self, split: str, faults: list[str] | None = None) -> list[str]:
+        """Read the image ids of a split, in the order of its list; `faults` as of `read_ids`.
 
         Errors: UserError for an unknown split, an unreadable list, or an id that is not a plain
         file name.
@@ -81,7 +81,7 @@ class Spec:
         if split not in self.lists:
             known = ", ".join(sorted(self.lists)) or "none"
             raise UserError(f"{self.name} has no split '{split}'; its splits are: {known}.")
-        return read_ids(self.lists[split], folders=self.image)
+        return read_ids(self.lists[split], self.image, faults)
 
     def image_path(self, name: str) -> Path:
         """File of an image.
@@ -95,8 +95,8 @@ class Spec:
                     path = self.root / folder / (name + spelled)
                     if path.is_file():
                         return path
-        places = " or ".join(str(self.root / folder) for folder in self.image)
-        raise UserError(f"image '{name}' is in a list but no .jpg or .png of it is in {places}.")
+        folders = " or ".join(str(self.root / folder) for folder in self.image)
+        raise UserError(f"image '{name}' is in a list but no .jpg or .png of it is in {folders}.")
 
     def mask_path(self, name: str) -> Path:
         """File of a true mask, whether it exists or not."""
@@ -140,40 +140,53 @@ def read_text(path: Path, limit: int = LIST_LIMIT) -> str:
         raise UserError(f"{path} is not a UTF-8 text file.") from None
 
 
-def read_ids(path: Path, folders: tuple[str, ...] = ("JPEGImages",)) -> list[str]:
+def read_ids(
+    path: Path, folders: tuple[str, ...] = ("JPEGImages",), faults: list[str] | None = None
+) -> list[str]:
     """Read a list of image ids: one a line, plain or gzip.
 
-    A line may also be "JPEGImages/ID.jpg SegmentationClass/ID.png", "ID.jpg 7" or "ID -1", as
-    found in released lists: the first column counts.
+    A line may also be "JPEGImages/ID.jpg SegmentationClass/ID.png", "ID.jpg 7" or "ID -1", as in
+    released lists: the first column counts.
 
-    Errors: UserError naming file and line for an id that is not a plain file name, an id that
-    comes twice, or an empty list.
+    Args:
+        path: the file.
+        folders: folders of images that may stand before an id.
+        faults: takes a sentence for each wrong line, which is then left out.
+
+    Errors: UserError for an empty list; without `faults` also naming file and line of an id that
+    is not a plain file name, or that comes twice.
     """
     path = Path(path)
     seen: dict[str, int] = {}
     for number, line in enumerate(re.split(r"\r\n|\r|\n", read_text(path)), 1):
-        column = line.split()
-        if not column:
+        if not line.split():
             continue
-        where = f"{path}, line {number}"
-        extra = [word for word in column[1:] if not re.fullmatch(r"-?\d+|\S+\.png", word)]
-        if extra or len(column) > 2:
-            raise UserError(f"{where}: {line.strip()[:80]!r} is not an id; ids hold no spaces.")
-        name = column[0]
-        for folder in folders:
-            name = name.removeprefix("/").removeprefix(folder + "/")
-        stem, suffix = os.path.splitext(name)
-        name = stem if suffix.lower() in SUFFIXES else name
         try:
-            safe_id(name)
+            name = _read_id(line, folders)
+            if name in seen:
+                raise UserError(f"id '{name}' was already on line {seen[name]}.")
+            seen[name] = number
         except UserError as error:
-            raise UserError(f"{where}: {error}") from None
-        if name in seen:
-            raise UserError(f"{where}: id '{name}' was already on line {seen[name]}.")
-        seen[name] = number
+            sentence = f"{path}, line {number}: {error}"
+            if faults is None:
+                raise UserError(sentence) from None
+            faults.append(sentence)
     if not seen:
         raise UserError(f"{path} holds no ids: write one image id a line.")
     return list(seen)
+
+
+def _read_id(line: str, folders: tuple[str, ...]) -> str:
+    """The id of a line of a list."""
+    column = line.split()
+    extra = [word for word in column[1:] if not re.fullmatch(r"-?\d+|\S+\.png", word)]
+    if extra or len(column) > 2:
+        raise UserError(f"{line.strip()[:80]!r} is not an id; ids hold no spaces.")
+    name = column[0]
+    for folder in folders:
+        name = name.removeprefix("/").removeprefix(folder + "/")
+    stem, suffix = os.path.splitext(name)
+    return safe_id(stem if suffix.lower() in SUFFIXES else name)
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
@@ -248,17 +261,17 @@ def resolve(dataset: str, root: str | Path | None = None) -> Spec:
 
 def _voc(root: Path) -> Spec:
     # The archive unpacks to VOCdevkit/VOC2012: any of the three levels will do.
-    inner = [root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"]
-    found = [path for path in inner if (path / "JPEGImages").is_dir()]
-    if not found:
+    levels = [root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"]
+    top = next((path for path in levels if (path / "JPEGImages").is_dir()), None)
+    if top is None:
         raise UserError(
             f"no VOC2012 at {root}: the folder that holds JPEGImages and Annotations is needed."
         )
     folder = HERE / "VOC2012"
-    augmented = (found[0] / "SegmentationClassAug").is_dir()
+    augmented = (top / "SegmentationClassAug").is_dir()
     return Spec(
         name="voc",
-        root=found[0],
+        root=top,
         classes=VOC,
         # "train" is what this field trains on; the challenge's own 1464 images are "train_voc".
         lists={
@@ -273,9 +286,9 @@ def _voc(root: Path) -> Spec:
 
 
 def _coco(root: Path) -> Spec:
-    places = [("train2014", "val2014"), ("images/train2014", "images/val2014")]
-    found = [pair for pair in places if any((root / folder).is_dir() for folder in pair)]
-    if not found:
+    pairs = [("train2014", "val2014"), ("images/train2014", "images/val2014")]
+    image = next((pair for pair in pairs if any((root / name).is_dir() for name in pair)), None)
+    if image is None:
         raise UserError(f"no COCO 2014 at {root}: folders train2014 and val2014 are needed.")
     folder = HERE / "COCO2014"
     return Spec(
@@ -283,7 +296,7 @@ def _coco(root: Path) -> Spec:
         root=root,
         classes=COCO,
         lists={"train": folder / "train.txt.gz", "val": folder / "val.txt.gz"},
-        image=found[0],
+        image=image,
         instances=(
             "annotations/instances_train2014.json",
             "annotations/instances_val2014.json",

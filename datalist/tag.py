@@ -1,34 +1,39 @@
 """Image-level tags: from VOC annotations, a text file, folders, or COCO json; never from masks.
 
-What is read, first found first, in the folder of the data set:
+The first of these that the folder of the data set has is read:
 
-- `tags.csv`: `ID,TAG,TAG,...`, one image a line (a first line `id,...` is a heading);
+- `tags.csv`: a header `id,tags`, then one image a line: `ID,TAG;TAG`. Also read: `ID,TAG,TAG`, and
+  `ID,TAG TAG` where the whole field is not a class name;
 - `tags.txt`: `ID TAG TAG ...`, spaces inside a class name written as `_`;
 - `tags.json`: COCO instances, as labelling tools export them;
-- `tags/CLASS/ID.*`: one folder per class, only the files' names count (copies or links);
+- `tags/CLASS/ID.*`: one folder per class; only the names of the files count (copies or links);
 - COCO's own json files (data set `coco`);
 - `Annotations/ID.xml`: the names of all objects, as VOC writes them.
 
-A line or annotation without any tag is an image of pure background. Objects marked "difficult"
-or "crowd" count: a tag says that a class is somewhere in the image, however small.
+An image without any tag in its line or annotation shows none of the classes. Objects marked
+"difficult" or "crowd" count: a tag says that a class is somewhere in the image, however small.
+Tables of other layouts become such a folder by `python -m datalist.arrange`.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
-from xml.parsers import expat
+from typing import Annotated, Any
+from xml.etree.ElementTree import Element, ParseError
 
 import numpy as np
 import tyro
+from defusedxml import DefusedXmlException, ElementTree
 
 from base import UserError, entry
 from datalist.archive import replacing
+from datalist.names import parts, stem
 from datalist.spec import Spec, plain, read_text, resolve, safe_id
+from datalist.table import NAME_HEADERS, tags_of
 
 Tags = dict[str, tuple[int, ...]]
 XML_LIMIT = 1 << 20
@@ -48,20 +53,20 @@ def read_tags(spec: Spec, ids: Sequence[str]) -> Tags:
     Errors: UserError for an image without a line or annotation, or a class that the data set
     does not have.
     """
-    kind, paths = find(spec)
-    if kind == "xml":
+    source, paths = find(spec)
+    if source == "xml":
         return {name: from_xml(spec.annotation_path(name), spec.classes) for name in ids}
-    source = " and ".join(map(str, paths))
-    found: Tags = {}
+    tags: Tags = {}
     for path in paths:
-        found |= READERS[kind](path, spec.classes)
-    if kind == "folders":
-        # A folder per class has no place for images without tags: they are in none of them.
-        found = {name: found.get(name, ()) for name in ids}
-    lost = [name for name in ids if name not in found]
+        tags |= READERS[source](path, spec.classes)
+    if source == "folders":
+        # An image without tags is in none of the class folders.
+        tags = {name: tags.get(name, ()) for name in ids}
+    lost = [name for name in ids if name not in tags]
     if lost:
-        raise UserError(f"{source} has no tags of {len(lost)} images, the first is '{lost[0]}'.")
-    return {name: found[name] for name in ids}
+        files = " and ".join(map(str, paths))
+        raise UserError(f"{files} has no tags of {len(lost)} images, the first is '{lost[0]}'.")
+    return {name: tags[name] for name in ids}
 
 
 def find(spec: Spec) -> tuple[str, list[Path]]:
@@ -106,95 +111,80 @@ def multi_hot(tags: Iterable[int], num_classes: int) -> np.ndarray:
 def from_xml(path: Path, classes: Sequence[str]) -> tuple[int, ...]:
     """Read the classes of the objects in a VOC annotation.
 
-    Errors: UserError where the file is missing, too long, no XML, carries a document type or
-    entities (they can swell without bound or name other files), or names an unknown class.
+    Errors: UserError as of `xml_names`, or for an unknown class.
+    """
+    return indices(xml_names(path), classes, str(path))
+
+
+def xml_names(path: Path) -> list[str]:
+    """Names of the objects in a VOC annotation; parts of objects (head, hand) do not count.
+
+    Errors: UserError as of `read_xml`.
+    """
+    root = read_xml(path, XML_LIMIT)
+    objects = root.findall("object") if root.tag == "annotation" else []
+    return [(name.text or "").strip() for item in objects for name in item.findall("name")]
+
+
+def read_xml(path: Path, limit: int) -> Element:
+    """Read an XML file of at most `limit` bytes.
+
+    Errors: UserError where the file is missing, too long, not XML, or declares a document type or
+    entities (which can expand without bound or name other files).
     """
     try:
         with open(path, "rb") as file:
-            data = file.read(XML_LIMIT + 1)
+            data = file.read(limit + 1)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}.") from None
-    if len(data) > XML_LIMIT:
-        raise UserError(f"{path} is longer than {XML_LIMIT} bytes: not a VOC annotation.")
-    open_elements: list[str] = []
-    names: list[str] = []
-
-    def start(element: str, _: object) -> None:
-        open_elements.append(element)
-        # Parts of an object (head, hand) have a name too, one level further down.
-        if open_elements == ["annotation", "object", "name"]:
-            names.append("")
-
-    def text(characters: str) -> None:
-        if open_elements == ["annotation", "object", "name"]:
-            names[-1] += characters
-
-    def end(_: str) -> None:
-        open_elements.pop()
-
-    def refuse(*_: object) -> None:
-        raise UserError(f"{path} declares a document type or entities, which tags do not need.")
-
-    parser = expat.ParserCreate()
-    parser.StartElementHandler, parser.EndElementHandler = start, end
-    parser.CharacterDataHandler = text
-    parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = refuse
+    if len(data) > limit:
+        raise UserError(f"{path} is longer than {limit} bytes: not an annotation of this kind.")
     try:
-        parser.Parse(data, True)
-    except (expat.ExpatError, ValueError, LookupError) as error:
-        if isinstance(error, UserError):
-            raise
+        return ElementTree.fromstring(data, forbid_dtd=True)
+    except DefusedXmlException:
+        raise UserError(f"{path} declares a document type or entities: remove them.") from None
+    except (ParseError, ValueError, LookupError) as error:
         raise UserError(f"{path} is not readable XML: {error}.") from None
-    return indices(names, classes, str(path))
 
 
-def from_text(path: Path, classes: Sequence[str]) -> Tags:
-    """Read `tags.csv` (`ID,TAG,TAG`) or `tags.txt` (`ID TAG TAG`).
+def from_text(path: Path, classes: Sequence[str], faults: list[str] | None = None) -> Tags:
+    """Read `tags.csv` (`ID,TAG;TAG`) or `tags.txt` (`ID TAG TAG`).
 
-    In the CSV file a field may also hold several tags, with semicolons or spaces between them.
+    Args:
+        path: the file.
+        classes: class names, background first.
+        faults: takes a sentence for each wrong line, which is then left out.
 
-    Errors: UserError naming the line of an id that is no plain file name or comes twice, or of
-    an unknown class.
-    """
-    found: Tags = {}
-    known = {plain(name) for name in classes}
-    for where, name, fields in rows(path):
-        words: list[str] = []
-        for field in fields:
-            for part in field.split(";"):
-                words += [part] if plain(part) in known else part.split()
-        found[name] = indices(words, classes, where)
-    return found
-
-
-def rows(path: Path) -> Iterator[tuple[str, str, list[str]]]:
-    """Read the lines of `tags.csv` or `tags.txt`: where each stands, its image id, its fields.
-
-    Errors: UserError naming the line of an id that is no plain file name or comes twice; or where
-    there is no line.
+    Errors: UserError where there is no line; without `faults` also naming the line of an id that
+    is no plain file name or comes twice, or of an unknown class.
     """
     lines = read_text(path).splitlines()
     try:
-        table = list(csv.reader(lines)) if path.suffix == ".csv" else [x.split() for x in lines]
+        reader = csv.reader(lines, skipinitialspace=True) if path.suffix == ".csv" else None
+        table = list(reader) if reader else [line.split() for line in lines]
     except csv.Error as error:
         raise UserError(f"{path} is not a readable CSV file: {error}.") from None
-    seen: set[str] = set()
+    known = {plain(name) for name in classes}
+    tags: Tags = {}
     for number, row in enumerate(table, 1):
         if not row or not row[0].strip() or row[0].startswith("#"):
             continue
-        if not seen and row[0].strip().casefold() in {"id", "image", "filename"}:
+        if not tags and plain(row[0]) in NAME_HEADERS:
             continue
         where = f"{path}, line {number}"
         try:
             name = safe_id(stem(row[0].strip()))
+            if name in tags:
+                raise UserError(f"image '{name}' has a line already.")
+            words = [tag for field in row[1:] for tag in tags_of(field, True, known)]
+            tags[name] = indices(words, classes)
         except UserError as error:
-            raise UserError(f"{where}: {error}") from None
-        if name in seen:
-            raise UserError(f"{where}: image '{name}' has a line already.")
-        seen.add(name)
-        yield where, name, row[1:]
-    if not seen:
-        raise UserError(f"{path} holds no tags: write ID,TAG,TAG one image a line.")
+            if faults is None:
+                raise UserError(f"{where}: {error}") from None
+            faults.append(f"{where}: {error}")
+    if not tags:
+        raise UserError(f"{path} holds no tags: write ID,TAG;TAG one image a line.")
+    return tags
 
 
 def from_folders(path: Path, classes: Sequence[str]) -> Tags:
@@ -202,14 +192,14 @@ def from_folders(path: Path, classes: Sequence[str]) -> Tags:
 
     Errors: UserError for a folder that is no class of the data set.
     """
-    found: dict[str, set[int]] = {}
+    tags: dict[str, set[int]] = {}
     for folder in sorted(path.iterdir()):
         if folder.is_dir() and not folder.name.startswith("."):
             index = indices([folder.name], classes, str(folder))
             for file in folder.iterdir():
                 if not file.name.startswith("."):
-                    found.setdefault(safe_id(stem(file.name)), set()).update(index)
-    return {name: tuple(sorted(indices)) for name, indices in found.items()}
+                    tags.setdefault(safe_id(stem(file.name)), set()).update(index)
+    return {name: tuple(sorted(row)) for name, row in tags.items()}
 
 
 def from_instances(path: Path, classes: Sequence[str]) -> Tags:
@@ -222,15 +212,15 @@ def from_instances(path: Path, classes: Sequence[str]) -> Tags:
     for category in content["categories"]:
         names[category["id"]] = indices([str(category["name"])], classes, str(path))
     stems = {image["id"]: image_id(image["file_name"]) for image in content["images"]}
-    found: dict[str, set[int]] = {name: set() for name in stems.values()}
-    if len(found) < len(content["images"]):
+    tags: dict[str, set[int]] = {name: set() for name in stems.values()}
+    if len(tags) < len(content["images"]):
         raise UserError(f"{path} has two images of one name or number: names must differ.")
     for annotation in content["annotations"]:
         image, category = annotation["image_id"], annotation["category_id"]
         if image not in stems or category not in names:
             raise UserError(f"{path}: an annotation names image {image!r}, class {category!r}.")
-        found[stems[image]].update(names[category])
-    return {name: tuple(sorted(indices)) for name, indices in found.items()}
+        tags[stems[image]].update(names[category])
+    return {name: tuple(sorted(row)) for name, row in tags.items()}
 
 
 def read_instances(path: Path) -> dict:
@@ -238,13 +228,22 @@ def read_instances(path: Path) -> dict:
 
     Errors: UserError where it is no such json.
     """
+    return check_instances(read_json(path), path)
+
+
+def read_json(path: Path) -> Any:
+    """Read a json file; UserError where that is not possible."""
     try:
         with open(path, encoding="utf-8") as file:
-            content = json.load(file)
+            return json.load(file)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}.") from None
     except (ValueError, RecursionError):
         raise UserError(f"{path} is not a readable json file: download it again.") from None
+
+
+def check_instances(content: Any, path: Path) -> dict:
+    """Return the content of a json file, if it has the fields of COCO instances used here."""
     fields = {
         "images": {"id": int, "file_name": str},
         "annotations": {"image_id": int, "category_id": int},
@@ -255,9 +254,11 @@ def read_instances(path: Path) -> dict:
         if not isinstance(rows, list):
             raise UserError(f"{path} has no list '{part}': it is not a COCO instances file.")
         for row in rows:
-            for key, kind in needed.items():
-                if not isinstance(row, dict) or not isinstance(row.get(key), kind):
-                    raise UserError(f"{path}: an entry of '{part}' has no {kind.__name__} '{key}'.")
+            for key, dtype in needed.items():
+                if not isinstance(row, dict) or not isinstance(row.get(key), dtype):
+                    raise UserError(
+                        f"{path}: an entry of '{part}' has no {dtype.__name__} '{key}'."
+                    )
     return content
 
 
@@ -273,11 +274,12 @@ def collect(spec: Spec) -> Tags:
 
 
 def write_tags(path: Path, tags: Mapping[str, Iterable[int]], classes: Sequence[str]) -> None:
-    """Write `tags.csv`, whole or not at all."""
+    """Write `tags.csv`, whole or not at all: a header `id,tags`, then `ID,TAG;TAG`."""
     with replacing(path) as part, open(part, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["id", "tags"])
-        writer.writerows([name, *(classes[k] for k in row)] for name, row in tags.items())
+        rows = ([name, ";".join(classes[k] for k in row)] for name, row in tags.items())
+        writer.writerows(rows)
 
 
 def image_id(file_name: str) -> str:
@@ -285,31 +287,26 @@ def image_id(file_name: str) -> str:
 
     Errors: UserError where it is no plain file name, or one of the folders is "..".
     """
-    folder, _, name = file_name.rpartition("/")
-    return safe_id(file_name if ".." in folder.split("/") else stem(name))
+    split = parts(file_name)
+    return safe_id(file_name if ".." in split or not split else stem(split[-1]))
 
 
-def stem(name: str) -> str:
-    """Name of a file without the suffix of an image or a text; other dots stay."""
-    front, dot, suffix = name.rpartition(".")
-    return front if dot and suffix.casefold() in {"jpg", "jpeg", "png", "xml", "txt"} else name
-
-
-def indices(names: Iterable[str], classes: Sequence[str], where: str) -> tuple[int, ...]:
+def indices(names: Iterable[str], classes: Sequence[str], where: str = "") -> tuple[int, ...]:
     """Indices of class names, ascending, each once, without background.
 
-    Errors: UserError, beginning with `where`, for a name that is none of the classes.
+    Errors: UserError, beginning with `where` if given, for a name that is none of the classes.
     """
     known = {plain(name): number for number, name in enumerate(classes)}
-    found = set()
+    numbers = set()
     for name in names:
         number = known.get(plain(name))
         if number is None:
             some = ", ".join(classes[1:9]) + (", ..." if len(classes) > 9 else "")
-            raise UserError(f"{where}: {name[:80]!r} is not one of the classes ({some}).")
+            prefix = f"{where}: " if where else ""
+            raise UserError(f"{prefix}{name[:80]!r} is not one of the classes ({some}).")
         if number:
-            found.add(number)
-    return tuple(sorted(found))
+            numbers.add(number)
+    return tuple(sorted(numbers))
 
 
 @dataclass(frozen=True)
@@ -327,9 +324,9 @@ class Arguments:
 def main(arguments: Arguments) -> None:
     """Write the tags of every listed image."""
     spec = resolve(arguments.dataset, arguments.root)
-    found = collect(spec)
-    write_tags(arguments.out, found, spec.classes)
-    print(f"{arguments.out}: tags of {len(found)} images")
+    tags = collect(spec)
+    write_tags(arguments.out, tags, spec.classes)
+    print(f"{arguments.out}: tags of {len(tags)} images")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from base import IGNORE
-from refine.affinity import pairs, window
+from base import IGNORE, UserError
+from refine.affinity import pairs, shift
 
 EPS = 1e-5
 
@@ -15,20 +15,29 @@ def affinity_terms(boundary: Tensor, mask: Tensor, radius: int) -> dict[str, tup
     Args:
         boundary: boundary strength in [0, 1], (N, H, W).
         mask: class indices, background 0, 255 = ignore, (N, H, W).
-        radius: pixels; pairs farther apart are left out.
+        radius: pixels; pairs at this distance or farther apart are left out, and so are sources
+            with a part of their neighbourhood outside (see `refine.affinity.shift`).
 
     Returns:
         For "foreground" (both of one class), "background" and "different": sum of the losses
-        and number of pairs. The loss of IRN is (background + foreground) / 4 + different / 2 of
-        the means.
+        and number of pairs. The loss of IRN is (background / 2 + foreground / 2 + different) / 2
+        of the means.
+    Errors: UserError for maps that are smaller than the neighbourhood of one pixel.
 
-    Source: Ahn et al., CVPR 2019 (IRN).
+    Source: Ahn et al., CVPR 2019 (IRN), step/train_irn.py: -log(a + 1e-5) for equal labels,
+    -log(1 + 1e-5 - a) for different ones.
     """
+    height, width = boundary.shape[-2:]
+    if height < radius or width < 2 * radius - 1:
+        raise UserError(
+            f"a boundary map of {height} x {width} cells is too small for pairs within radius "
+            f"{radius}: give a larger --size or a smaller --radius"
+        )
     zero = boundary.sum() * 0
     total = {kind: [zero, zero] for kind in ("foreground", "background", "different")}
-    for down, right, affinity in pairs(boundary, radius):
-        first = window(mask, down, right, (0, 0))
-        second = window(mask, down, right, (down, right))
+    first = shift(mask, (0, 0), radius)
+    for step, affinity in pairs(boundary, radius):
+        second = shift(mask, step, radius)
         known = (first != IGNORE) & (second != IGNORE)
         same, nothing = known & (first == second), first == 0
         close, apart = -torch.log(affinity + EPS), -torch.log(1 + EPS - affinity)

@@ -52,24 +52,39 @@ def equivariance_loss(first: Tensor, second: Tensor) -> Tensor:
     return (first - second).abs().mean()
 
 
-def cross_equivariance_loss(refined: Tensor, other: Tensor, share: float = 0.2) -> Tensor:
+def cross_equivariance_loss(
+    refined: Tensor, other: Tensor, share: float = 0.2, background: bool = True
+) -> Tensor:
     """Distance of refined maps from the strongest classes of the other view's plain maps.
 
     Args:
-        refined: refined maps, background first, in [0, 1], 0 for classes not tagged, (N, C, h, w).
+        refined: refined maps in [0, 1], 0 for classes not tagged, (N, C, h, w).
         other: plain maps of the other view on the same grid, a constant target, as `refined`.
         share: share of an image's values that counts, most distant first, in (0, 1].
+        background: whether the first channel is the background.
 
     Returns:
         Scalar in [0, 1].
 
     Source: SEAM, equivariant cross regularisation (ECR) of one direction.
     """
-    distance = (max_onehot(other.detach()) - refined).abs().flatten(1)
+    distance = (max_onehot(other.detach(), background) - refined).abs().flatten(1)
     count = max(1, int(share * distance.shape[1]))
     return distance.topk(count, dim=1).values.mean()
 
 
-def max_onehot(score: Tensor) -> Tensor:
-    """Keep each position's highest value, (N, C, h, w), and set the others to 0."""
-    return torch.where(score == score.amax(dim=1, keepdim=True), score, 0)
+def max_onehot(score: Tensor, background: bool = True) -> Tensor:
+    """Set all but the highest foreground value of each position to 0.
+
+    Args:
+        score: any real numbers, (N, C, h, w).
+        background: whether the first channel is the background, which stays as it is.
+
+    Returns:
+        (N, C, h, w).
+
+    Source: `max_onehot` of YudeWang/SEAM; without background, wjlbnw/SegmentationFromLocalization.
+    """
+    kept, foreground = score.split((int(background), score.shape[1] - int(background)), dim=1)
+    highest = foreground.amax(dim=1, keepdim=True)
+    return torch.cat((kept, torch.where(foreground == highest, foreground, 0)), dim=1)

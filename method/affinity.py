@@ -37,9 +37,9 @@ class BoundaryHead:
     frozen: bool = True
     """Leave the trunk's weights as they are; from scratch they must learn."""
     radius: int = 10
-    """Distance of the pairs that are learned, cells."""
+    """Pairs nearer than this are learned, cells."""
     walk_radius: int = 5
-    """Longest step of the walk, cells."""
+    """The steps of the walk are shorter than this, cells."""
     walk_power: float = 10.0
     """Exponent of the affinities in the walk."""
     walk_doublings: int = 8
@@ -51,9 +51,18 @@ class AffinityRecipe:
     """ResNet-50 with frozen weights; sources are jiwoon-ahn/irn where not said."""
 
     data: Flat[Data] = Data(size=(512, 512), fit="crop", scale=(0.5, 1.5), mirror=True)
-    # The new layers' factor of 10 makes the rate 0.1, as released.
+    # The new layers' factor of 10 makes the rate 0.1, as released. The released optimiser gets the
+    # weight decay in the place of the momentum: 1e-4, next to none.
     solver: Flat[Solver] = Solver(
-        steps=None, epochs=3, batch=32, lr=1e-2, weight_decay=1e-4, policy="poly"
+        steps=None,
+        epochs=3,
+        batch=32,
+        lr=1e-2,
+        bias_factor=1.0,
+        momentum=0.0,
+        weight_decay=1e-4,
+        decay_all=True,
+        policy="poly",
     )
     backbone: Flat[Backbone] = ResNet(norm=False)
     head: Flat[BoundaryHead] = BoundaryHead()
@@ -67,7 +76,7 @@ SMALL = AffinityRecipe(
     backbone=SMALL_RESNET,
     # Twenty cells a side, not a hundred: shorter steps, and fewer, or nothing stays apart.
     head=BoundaryHead(
-        hidden=16, frozen=False, radius=5, walk_radius=1, walk_power=20.0, walk_doublings=4
+        hidden=16, frozen=False, radius=5, walk_radius=2, walk_power=20.0, walk_doublings=4
     ),
 )
 
@@ -113,14 +122,19 @@ class Affinity(Stage):
             seed: foreground seeds in [0, 1], (k, h, w), of any size.
 
         Returns:
-            Each map over its maximum, float32 (k, h', w') on the network's grid.
+            Maps over the maximum of all, float32 (k, H, W).
+
+        Source: step/make_sem_seg_labels.py of IRN: boundary logits averaged over the image and its
+        mirror image.
         """
-        head = self.recipe.head
-        size = self.recipe.data.input_size(tuple(image.shape[-2:]))
-        boundary = self.boundary(resize(image[None].float(), size))[0]
+        head, size = self.recipe.head, tuple(image.shape[-2:])
+        image = resize(image[None].float(), self.recipe.data.input_size(size))
+        plain, mirrored = self.network(torch.cat((image, image.flip(3))))[:, 0]
+        boundary = torch.sigmoid((plain + mirrored.flip(1)) / 2)
         seed = resize(seed[None].to(boundary), boundary.shape)[0]
         walked = random_walk(seed, boundary, head.walk_radius, head.walk_power, head.walk_doublings)
-        return walked / walked.amax(dim=(1, 2), keepdim=True).clamp_min(1e-5)
+        walked = resize(walked[None], size)[0]
+        return walked / walked.amax().clamp_min(1e-5)
 
     @torch.no_grad()
     def panels(self, batch: dict) -> dict[str, Tensor]:

@@ -54,6 +54,9 @@ class ForegroundCueHead:
     """Channels of fc6 and fc7."""
     dropout: float = 0.5
     """Probability of dropping single elements after fc6 and fc7."""
+    style: Literal["sec", "mxnet"] = "sec"
+    """SEC's head (no ReLU after fc7, no bias, N(0, 0.005), only the scores learn faster) or that of
+    SEC-MXNet (ReLU, bias, N(0, 0.01), the whole head learns faster)."""
     threshold: float = 0.2
     """Cells above this share of their map's maximum are cues."""
 
@@ -70,14 +73,16 @@ class ForegroundCueRecipe:
 
 
 FOREGROUND = ForegroundCueRecipe()
-FOREGROUND_MXNET = replace(FOREGROUND, data=MXNET_DATA, solver=Solver())
+FOREGROUND_MXNET = replace(
+    FOREGROUND, data=MXNET_DATA, solver=Solver(), head=ForegroundCueHead(style="mxnet")
+)
 # Maps of a network from scratch are broad: on `scenes` a cut at 0.2 is right in 72 of 100 cells,
 # at 0.5 in 88, and SEC needs sure cues.
 SMALL_FOREGROUND = ForegroundCueRecipe(
     data=SMALL_DATA,
     solver=SMALL_SOLVER,
     backbone=replace(SMALL_VGG16, pool=(2, 2, 1, 0, 0), dilation=(1,) * 5),
-    head=ForegroundCueHead(hidden=128, dropout=0.1, threshold=0.5),
+    head=ForegroundCueHead(hidden=128, dropout=0.1, style="mxnet", threshold=0.5),
 )
 
 
@@ -105,7 +110,9 @@ class ForegroundCue(Classifier):
         if build is None:
             raise refuse(recipe.backbone, "cue-foreground")
         super().__init__(
-            recipe, spec, build(recipe.backbone.trunk(), tags, head.hidden, head.dropout)
+            recipe,
+            spec,
+            build(recipe.backbone.trunk(), tags, head.hidden, head.dropout, head.style),
         )
 
     def maps(self, images: Tensor, tags: Tensor | None) -> Tensor:
@@ -141,6 +148,9 @@ class BackgroundCueHead:
     """Probability of dropping single elements after fc6 and fc7."""
     head: Literal["dense", "average"] = "dense"
     """Fully connected layers (as released), or 3 x 3 convolutions and the global average (ours)."""
+    style: Literal["sec", "mxnet"] = "sec"
+    """SEC's head (N(0, 0.005), only the scores learn faster) or that of SEC-MXNet (N(0, 0.01), the
+    whole head learns faster)."""
     layer: str = "conv4_1"
     """Layer whose gradient is the saliency, conv4_1 of VGG16 or layer2.1 of ResNet-50 (res3b of
     SEC-MXNet); its grid is the cues' grid."""
@@ -163,7 +173,7 @@ class BackgroundCueRecipe:
 
 BACKGROUND = BackgroundCueRecipe()
 BACKGROUND_MXNET = replace(
-    BACKGROUND, data=MXNET_DATA, solver=Solver(), head=BackgroundCueHead(dropout=0.0)
+    BACKGROUND, data=MXNET_DATA, solver=Solver(), head=BackgroundCueHead(dropout=0.0, style="mxnet")
 )
 # From scratch the dense head learns nothing in some hundred steps. With the average, the lowest
 # tenth at conv3_1 is background with precision 0.99 on `scenes`, at conv4_1 0.88.
@@ -171,7 +181,7 @@ SMALL_BACKGROUND = BackgroundCueRecipe(
     data=SMALL_DATA,
     solver=replace(SMALL_SOLVER, steps=300),
     backbone=replace(SMALL_VGG16, pool=(2, 2, 1, 0, 0), window=2, dilation=(1,) * 5),
-    head=BackgroundCueHead(hidden=128, dropout=0.1, head="average", layer="conv3_1"),
+    head=BackgroundCueHead(hidden=128, dropout=0.1, head="average", style="mxnet", layer="conv3_1"),
 )
 
 
@@ -185,7 +195,7 @@ class BackgroundCue(Classifier):
             "paper-resnet50": replace(
                 BACKGROUND_MXNET,
                 backbone=ResNet(stride=(2, 2, 2, 2, 2), norm=False),
-                head=BackgroundCueHead(dropout=0.0, layer="layer2.1"),
+                head=BackgroundCueHead(dropout=0.0, style="mxnet", layer="layer2.1"),
             ),
             "small": SMALL_BACKGROUND,
             "small-resnet50": replace(
@@ -202,7 +212,9 @@ class BackgroundCue(Classifier):
         if build is None:
             raise refuse(recipe.backbone, "cue-background")
         trunk, size = recipe.backbone.trunk(), recipe.data.size
-        network = build(trunk, tags, size, head.hidden, head.dropout, head.head, head.layer)
+        network = build(
+            trunk, tags, size, head.hidden, head.dropout, head.head, head.layer, head.style
+        )
         super().__init__(recipe, spec, network)
 
     def saliency(self, images: Tensor) -> Tensor:

@@ -23,7 +23,16 @@ from method.stage import Stage, each_view, mean_score
 from method.supervised import PseudoMasks, load_start, mask_panels, pseudo_images, segment_loss
 from network.deeplabv3 import DeepLabV3Plus
 
-DHR_SOLVER = Solver(steps=None, epochs=100, batch=16, lr=1e-3, weight_decay=4e-5, policy="poly")
+DHR_SOLVER = Solver(
+    steps=None,
+    epochs=100,
+    batch=16,
+    lr=1e-3,
+    bias_factor=1.0,
+    weight_decay=4e-5,
+    decay_all=True,
+    policy="poly",
+)
 """Solver of the authors' next paper (shjo-april/DHR) [inferred for this one]."""
 
 
@@ -47,6 +56,14 @@ class DecoderHead:
 
 
 @dataclass(frozen=True)
+class Faint:
+    """Classes left out at test."""
+
+    least: float = 0.05
+    """A class that nowhere reaches this probability is left out (released infer_seg.py)."""
+
+
+@dataclass(frozen=True)
 class DeepLabRecipe:
     """ResNet-101 at stride 16; crop and solver as in shjo-april/DHR [inferred]; the scales are
     DeepLab's."""
@@ -56,6 +73,7 @@ class DeepLabRecipe:
     backbone: Flat[Backbone] = ResNet(blocks=(3, 4, 23, 3))
     head: Flat[DecoderHead] = DecoderHead(low=48)
     masks: Flat[PseudoMasks] = PseudoMasks()
+    faint: Flat[Faint] = Faint()
     prediction: Flat[Prediction] = RECURSEED_TEST
 
 
@@ -109,4 +127,6 @@ class DeepLab(Stage):
         return mask_panels(self, batch)
 
     def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
-        return mean_score(each_view(softmax_score(self.network), images, mirror))
+        """Mean over scales and mirror images; a class that stays faint everywhere becomes 0."""
+        score = mean_score(each_view(softmax_score(self.network), images, mirror))
+        return score * (score.amax(dim=(2, 3), keepdim=True) >= self.recipe.faint.least)

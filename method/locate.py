@@ -23,7 +23,7 @@ from torch import Tensor
 from base import IGNORE, UserError
 from base.contract import Context, channels_last
 from base.recipe import Data, Flat, Prediction, Solver
-from base.tensor import over_peak, resize
+from base.tensor import max_norm, resize
 from datalist.dataset import Images
 from loss.dice import dice_loss
 from method.backbone import Backbone, ResNet, ResNet38d
@@ -91,7 +91,7 @@ class SegmenterRecipe:
     head: Flat[CorrelationHead] = CorrelationHead()
     seam: Flat[SEAMLosses] = SEAMLosses(ratio=0.5)
     segmenter: ResNet = ResNet(blocks=(3, 4, 23, 3), dilation=(1, 1, 1, 2), multigrid=(1, 2, 4))
-    decoder: DecoderHead = DecoderHead(low=48)
+    decoder: DecoderHead = DecoderHead(low=48, dropout=0.0)  # released: none dropped
     prompting: Flat[Prompting] = Prompting()
     training: Flat[SegmenterTraining] = SegmenterTraining()
     prediction: Flat[Prediction] = Prediction(test_crf="deeplab")
@@ -139,7 +139,7 @@ SMALL_SEGMENTER = SegmenterRecipe(
         dilation=(1, 1, 1, 2),
         multigrid=(1, 2, 4),
     ),
-    decoder=DecoderHead(low=16, hidden=32, rates=(2, 4, 6), dropout=0.1),
+    decoder=DecoderHead(low=16, hidden=32, rates=(2, 4, 6), dropout=0.0),
     # A segmenter from scratch loses some points with each further pass.
     prompting=Prompting(passes=1),
     training=SegmenterTraining(pairs=8),
@@ -158,14 +158,16 @@ SMALL_RESEGMENT = ResegmentRecipe(
 )
 
 
-def locate_segment(recipe: SegmenterRecipe | ResegmentRecipe, num_classes: int) -> LocateSegment:
-    """Localiser and segmenter of a recipe."""
+def locate_segment(
+    recipe: SegmenterRecipe | ResegmentRecipe, num_classes: int, background: bool
+) -> LocateSegment:
+    """Localiser and segmenter of a recipe; `background` as of `SEAMNet`."""
     decoder = recipe.decoder
     segmenter = DeepLabV3Plus(
         recipe.segmenter.trunk(extra=1), 1, decoder.low, decoder.hidden, decoder.rates,
-        decoder.dropout, extra=1,
+        decoder.dropout, align_corners=True, extra=1,
     )  # fmt: skip
-    return LocateSegment(localiser(recipe, num_classes), segmenter)
+    return LocateSegment(localiser(recipe, num_classes, background), segmenter)
 
 
 def segment(network, image: Tensor, prompt: Tensor) -> Tensor:
@@ -180,9 +182,9 @@ def segment(network, image: Tensor, prompt: Tensor) -> Tensor:
         (P, H, W).
     """
     size = image.shape[-2:]
-    prompt = resize(prompt[:, None].float(), size)
+    prompt = resize(prompt[:, None].float(), size, align_corners=True)
     logit = network(torch.cat((image.to(prompt), prompt), dim=1))
-    return resize(logit, size)[:, 0].sigmoid()
+    return resize(logit, size, align_corners=True)[:, 0].sigmoid()
 
 
 def resegment_scores(
@@ -197,7 +199,7 @@ def resegment_scores(
     if tags is None:
         tags = cam.mean(dim=(2, 3)).sigmoid() > prompting.presence
     shown, label = tags.nonzero(as_tuple=True)
-    mask = resize(over_peak(cam), image.shape[-2:])[shown, label]
+    mask = max_norm(resize(cam, image.shape[-2:], align_corners=True))[shown, label]
     for _ in range(prompting.passes if len(shown) else 0):
         mask = segment(network, image[shown], mask)
     score = torch.zeros(len(image), cam.shape[1] + 1, *image.shape[-2:], device=image.device)
@@ -220,7 +222,7 @@ class Segmenter(Stage):
     )
 
     def __init__(self, recipe: SegmenterRecipe, spec):
-        super().__init__(recipe, spec, locate_segment(recipe, spec.num_classes))
+        super().__init__(recipe, spec, locate_segment(recipe, spec.num_classes, background=False))
 
     def load(self) -> str:
         """Start both networks; returns the reports of keys."""
@@ -247,7 +249,7 @@ class Segmenter(Stage):
         terms = compare_views(views, tag, self.recipe.seam, context)
         cam, refined = views[0]
         shown, label = self.draw_pairs(tag)
-        prompts = [over_peak(maps.detach())[shown, label] for maps in (cam, refined[:, 1:])]
+        prompts = [max_norm(maps.detach())[shown, label] for maps in (cam, refined)]
         # An image without any class teaches that where nothing is located nothing is segmented.
         prompts = [prompt * tag[shown, label][:, None, None] for prompt in prompts]
         both = segment(
@@ -295,7 +297,7 @@ class Resegment(Stage):
     )
 
     def __init__(self, recipe: ResegmentRecipe, spec):
-        super().__init__(recipe, spec, locate_segment(recipe, spec.num_classes))
+        super().__init__(recipe, spec, locate_segment(recipe, spec.num_classes, background=True))
         self.network.segmenter.requires_grad_(False)
 
     def load(self) -> str:

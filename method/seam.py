@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from base.contract import Context
 from base.recipe import Data, Flat, Prediction, Solver
-from base.tensor import over_peak, resize
+from base.tensor import max_norm, resize
 from datalist.dataset import Images
 from loss.seam import cross_equivariance_loss, equivariance_loss, rvmin_loss, tag_loss
 from method.backbone import (
@@ -134,15 +134,15 @@ class SEAM(Stage):
         return compare_views(views, batch["tag"], self.recipe.seam, context)
 
     def maps(self, images: Tensor, tags: Tensor | None) -> Tensor:
-        """Maps over their maximum, refined with `equivariance`, zero for untagged classes."""
+        """Maps in [0, 1], refined with `equivariance`, zero for untagged classes."""
         cam, refined = self.network(images)
-        score = over_peak(refined[:, 1:] if self.recipe.seam.equivariance else cam)
+        score = refined[:, -cam.shape[1] :] if self.recipe.seam.equivariance else max_norm(cam)
         return score if tags is None else score * tags[:, :, None, None].to(score)
 
     def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
-        """Mean of the maps over its maximum; the background scores the cut of the cues."""
+        """Mean of the maps from 0 to 1; the background scores the cut of the cues."""
         mean = mean_score(each_view(lambda image: self.maps(image, tags), images, mirror))
-        return with_constant(over_peak(mean), self.recipe.cut.threshold)
+        return with_constant(max_norm(mean), self.recipe.cut.threshold)
 
     @torch.no_grad()
     def panels(self, batch: dict) -> dict[str, Tensor]:
@@ -152,28 +152,36 @@ class SEAM(Stage):
     def cues(self, images: Tensor, tags: Tensor) -> Tensor:
         cut = self.recipe.cut
         grid = [max(1, side // cut.cell) for side in self.recipe.data.size]
-        score = resize(self.maps(images, tags), grid)
+        score = resize(max_norm(self.maps(images, tags)), grid)
         highest = score.amax(dim=1, keepdim=True)
         foreground = (score > cut.threshold) & (score == highest)
         return torch.cat((highest < cut.threshold_background, foreground), dim=1)
 
 
-def localiser(recipe, num_classes: int) -> SEAMNet:
-    """SEAM's network on a recipe's backbone, for as many classes with background."""
-    head = recipe.head
-    return SEAMNet(recipe.backbone.trunk(), num_classes - 1, head.reduced, head.dropout)
+def localiser(recipe, num_classes: int, background: bool = True) -> SEAMNet:
+    """SEAM's network on a recipe's backbone, for as many classes with background.
+
+    `background` as of `SEAMNet`.
+    """
+    head, trunk = recipe.head, recipe.backbone.trunk()
+    return SEAMNet(trunk, num_classes - 1, head.reduced, head.dropout, background)
 
 
 def two_views(
     image: Tensor, seam: SEAMLosses, network: nn.Module, context: Context
 ) -> list[tuple[Tensor, Tensor]]:
-    """Plain maps (N, K, h, w) and refined ones (N, K + 1, h, w) of the image and, with
-    `equivariance`, of the image at `ratio`."""
+    """Plain maps (N, K, h, w) and refined ones (N, K or K + 1, h, w), at the size of their image,
+    of the image and, with `equivariance`, of the image at `ratio`."""
     images = [image]
     if seam.equivariance:
-        size = [max(1, round(side * seam.ratio)) for side in image.shape[-2:]]
-        images.append(resize(image.float(), size))
-    return [context.run(network, view) for view in images]
+        size = [max(1, int(side * seam.ratio)) for side in image.shape[-2:]]
+        images.append(resize(image.float(), size, align_corners=True))
+    views = []
+    for view in images:
+        cam, refined = context.run(network, view)
+        size = view.shape[-2:]
+        views.append((resize(cam, size, True), resize(refined, size, True)))
+    return views
 
 
 def compare_views(
@@ -183,14 +191,16 @@ def compare_views(
     terms = {"classify": sum(tag_loss(cam, tag) for cam, _ in views) / len(views)}
     if len(views) == 2:
         own = tag[:, :, None, None].to(views[0][0])
-        known = nn.functional.pad(own, (0, 0, 0, 0, 1, 0), value=1.0)
-        grid = views[1][0].shape[-2:]
-        first, second = (resize(over_peak(cam), grid) * own for cam, _ in views)
-        refined = [resize(over_peak(maps), grid) * known for _, maps in views]
-        low = [rvmin_loss(maps[:, 1:] * own, seam.lowest) for _, maps in views]
+        classes, grid = own.shape[1], views[1][0].shape[-2:]
+        background = views[0][1].shape[1] > classes
+        known = nn.functional.pad(own, (0, 0, 0, 0, 1, 0), value=1.0) if background else own
+        first, second = (resize(max_norm(cam), grid, True) * own for cam, _ in views)
+        refined = [resize(max_norm(maps), grid, True) * known for _, maps in views]
+        low = [rvmin_loss(maps[:, -classes:] * own, seam.lowest) for _, maps in views]
+        others = [with_background(cam) if background else cam for cam in (second, first)]
         cross = [
-            cross_equivariance_loss(maps, with_background(other), seam.hardest)
-            for maps, other in zip(refined, (second, first))
+            cross_equivariance_loss(maps, other, seam.hardest, background)
+            for maps, other in zip(refined, others)
         ]
         weight = min(1.0, context.step / seam.ramp) if seam.ramp else 1.0
         terms["rvmin"] = weight * sum(low) / 2

@@ -20,6 +20,7 @@ SMOKE = {
     "low": 4,
     "reduced": 4,
     "pairs": 4,
+    "radius": 3,
     "ramp": 0,
     "recursion_epoch": 0,
     "mix_epoch": 0,

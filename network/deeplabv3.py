@@ -22,6 +22,7 @@ class Decoder(nn.Module):
             fifth of it after the second (published: 0.5 and 0.1).
         kernel: side of the last convolution.
         bias: whether the last convolution has a bias.
+        align_corners: how the pyramid's result is brought to the fine features' size.
 
     Source: Chen et al., ECCV 2018, with torchvision's pyramid.
     """
@@ -37,10 +38,12 @@ class Decoder(nn.Module):
         dropout: float = 0.5,
         kernel: int = 1,
         bias: bool = True,
+        align_corners: bool = False,
     ):
         super().__init__()
         from torchvision.models.segmentation.deeplabv3 import ASPP  # takes seconds to import
 
+        self.align_corners = align_corners
         self.aspp = ASPP(coarse, rates, hidden)
         self.aspp.project[-1].p = dropout
         self.reduce = convolution(fine, low, 1)
@@ -54,7 +57,7 @@ class Decoder(nn.Module):
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
         """Logits (N, num_outputs, h, w) of features (N, coarse, h', w') and (N, fine, h, w)."""
-        x = resize(self.aspp(coarse), fine.shape[-2:])
+        x = resize(self.aspp(coarse), fine.shape[-2:], self.align_corners)
         return self.score(self.join(torch.cat((x, self.reduce(fine)), dim=1)))
 
 
@@ -64,9 +67,9 @@ class DeepLabV3Plus(nn.Module):
     Args:
         trunk: features; its first convolution sees 3 + `extra` channels.
         num_outputs: channels of the logits; classes with background, or 1 for a single mask.
-        low, hidden, rates, dropout, kernel, bias: as of `Decoder`.
+        low, hidden, rates, dropout, kernel, bias, align_corners: as of `Decoder`.
         extra: channels of the image after R, G, B, in [0, 1]: a map that says what to segment. The
-            pyramid sees it too, reduced to its grid.
+            pyramid sees it too, resized bilinearly with aligned corners to its grid.
 
     Source: Chen et al., ECCV 2018; the extra channels: wjlbnw/SegmentationFromLocalization.
     """
@@ -83,20 +86,21 @@ class DeepLabV3Plus(nn.Module):
         dropout: float = 0.5,
         kernel: int = 1,
         bias: bool = True,
+        align_corners: bool = False,
         extra: int = 0,
     ):
         super().__init__()
         self.trunk = trunk
         self.decoder = Decoder(
             trunk.channels[-1] + extra, trunk.channels[1], num_outputs, low, hidden, rates,
-            dropout, kernel, bias,
+            dropout, kernel, bias, align_corners,
         )  # fmt: skip
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (N, num_outputs, h, w) of RGB images 0..255 (and extra channels), (N, 3, H, W)."""
         _, fine, *_, coarse = self.trunk.stages(image)
         if image.shape[1] > 3:
-            prompt = nn.functional.adaptive_avg_pool2d(image[:, 3:].float(), coarse.shape[-2:])
+            prompt = resize(image[:, 3:].float(), coarse.shape[-2:], align_corners=True)
             coarse = torch.cat((coarse, prompt.to(coarse.dtype)), dim=1)
         return self.decoder(coarse, fine)
 

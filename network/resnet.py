@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from network.frozen import FrozenNorm
 from network.normalise import Normalise
-from network.vgg import BackgroundCueVGG, ForegroundCueVGG, between, fully_connected
+from network.vgg import HEAD_STD, BackgroundCueVGG, ForegroundCueVGG, between, fully_connected
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 
@@ -147,20 +147,13 @@ class ResNetFOV(nn.Module):
 
 
 class ForegroundCueResNet(ForegroundCueVGG):
-    """Classifier whose class activation maps are the foreground cues; its last layer has a bias.
+    """Classifier whose class activation maps are the foreground cues.
 
     Args: as of `ForegroundCueVGG`.
 
     Source: foreground cue network on ResNet-50 of ascust/SEC-MXNet: stages 3 and 4 without stride
     and without dilation.
     """
-
-    new = ("fc6", "fc7", "score")
-
-    def __init__(self, trunk: ResNetTrunk, num_tags: int, hidden: int = 1024, dropout: float = 0.5):
-        super().__init__(trunk, num_tags, hidden, dropout)
-        self.score.bias = nn.Parameter(torch.zeros(num_tags))
-        start_new_layers(self)
 
 
 class BackgroundCueResNet(BackgroundCueVGG):
@@ -173,8 +166,6 @@ class BackgroundCueResNet(BackgroundCueVGG):
     Source: background cue network on ResNet-50 of ascust/SEC-MXNet.
     """
 
-    new = ("adapt", "fc6", "fc7", "score")
-
     def __init__(
         self,
         trunk: ResNetTrunk,
@@ -184,26 +175,15 @@ class BackgroundCueResNet(BackgroundCueVGG):
         dropout: float = 0.0,
         head: str = "dense",
         layer: str = "layer2.1",
+        style: str = "mxnet",
     ):
-        super().__init__(trunk, num_tags, size, hidden, dropout, head, layer)
-        self.adapt = fully_connected(self.trunk.channels[-1], self.inputs, 1)
-        start_new_layers(self)
+        super().__init__(trunk, num_tags, size, hidden, dropout, head, layer, style)
+        std = None if trunk.norm else HEAD_STD[style]
+        self.adapt = fully_connected(trunk.channels[-1], self.inputs, 1, std=std)
+        self.new = ("adapt", *self.new)
 
     def channels(self) -> int:
         return self.trunk.channels[-1] // 4  # 512 in the published network
 
     def reduce(self, feature: Tensor) -> Tensor:
         return torch.relu(self.adapt(feature))
-
-
-def start_new_layers(network: nn.Module) -> None:
-    """Draw the new layers of a network on a pretrained trunk from N(0, 0.01), biases 0.
-
-    Source: Normal(.01) of ascust/SEC-MXNet. On a trunk from scratch they keep He's start.
-    """
-    if network.trunk.norm:
-        return
-    for name in network.new:
-        layer = network.get_submodule(name)
-        nn.init.normal_(layer.weight, std=0.01)
-        nn.init.zeros_(layer.bias)

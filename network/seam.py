@@ -15,6 +15,8 @@ class SEAMNet(nn.Module):
         num_tags: foreground classes.
         reduced: channels that the two middle features are brought to (published: 64 and 128).
         dropout: probability of dropping whole channels before the classifier.
+        background: whether the refined maps begin with one of the background (SEAM); without,
+            they are of the classes alone (wjlbnw/SegmentationFromLocalization).
 
     Source: Wang et al., CVPR 2020 (SEAM), layer names of the released code. Differs: the published
     classifier has an output for the background that nothing trains; maps stay on the trunk's grid.
@@ -28,6 +30,7 @@ class SEAMNet(nn.Module):
         num_tags: int,
         reduced: tuple[int, int] = (64, 128),
         dropout: float = 0.5,
+        background: bool = True,
     ):
         super().__init__()
         self.trunk = trunk
@@ -40,23 +43,24 @@ class SEAMNet(nn.Module):
         for name in self.new:
             self.get_submodule(name).bias = None
         self.dropout = nn.Dropout2d(dropout)
+        self.background = background
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Plain and refined maps of RGB images 0..255, (N, 3, H, W).
 
         Returns:
-            Plain maps before any cut, any real numbers, (N, K, h, w); refined ones, background
-            first, in [0, 1], (N, K + 1, h, w).
+            Plain maps before any cut, any real numbers, (N, K, h, w); refined ones in [0, 1],
+            (N, K + 1, h, w) with the background first, or (N, K, h, w) without `background`.
         """
         low, middle, high = self.trunk.stages(image)[-3:]
         cam = self.fc8(self.dropout(high))
         grid = cam.shape[-2:]
         # The maps teach the trunk; the affinities only learn to read what it gives.
-        colour = resize(self.trunk.normalise(image), grid).to(cam.dtype)
-        low = resize(torch.relu(self.f8_3(low.detach())), grid)
-        middle = resize(torch.relu(self.f8_4(middle.detach())), grid)
+        colour = resize(self.trunk.normalise(image), grid, align_corners=True).to(cam.dtype)
+        low = resize(torch.relu(self.f8_3(low.detach())), grid, align_corners=True)
+        middle = resize(torch.relu(self.f8_4(middle.detach())), grid, align_corners=True)
         feature = self.f9(torch.cat((colour, low, middle), dim=1))
-        return cam, correlate(strongest(cam.detach()), feature)
+        return cam, correlate(strongest(cam.detach(), self.background), feature)
 
 
 def with_background(cam: Tensor) -> Tensor:
@@ -64,15 +68,20 @@ def with_background(cam: Tensor) -> Tensor:
     return torch.cat((1 - cam.amax(dim=1, keepdim=True), cam), dim=1)
 
 
-def strongest(cam: Tensor) -> Tensor:
-    """Maps over their peaks with each position's highest alone, and background; (N, K + 1, h, w).
+def strongest(cam: Tensor, background: bool = True) -> Tensor:
+    """Maps over their peaks, with all but the highest value of each position set to 0.
 
     Args:
         cam: any real numbers, (N, K, h, w).
+        background: whether to put a background map, one minus the highest, before them.
+
+    Returns:
+        (N, K + 1, h, w), or (N, K, h, w) without `background`.
     """
     cam = over_peak(cam)
-    kept = torch.where(cam == cam.amax(dim=1, keepdim=True), cam, 0)
-    return torch.cat((1 - cam.amax(dim=1, keepdim=True), kept), dim=1)
+    highest = cam.amax(dim=1, keepdim=True)
+    kept = torch.where(cam == highest, cam, 0)
+    return torch.cat((1 - highest, kept), dim=1) if background else kept
 
 
 def correlate(cam: Tensor, feature: Tensor) -> Tensor:

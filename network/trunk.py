@@ -1,4 +1,4 @@
-"""Any timm network as a feature trunk, by its name, and the two networks that stand on it."""
+"""Any timm network as a feature trunk, by its name, and a classifier of maps on it."""
 
 from __future__ import annotations
 
@@ -30,8 +30,12 @@ class Normalise(nn.Module):
         return (image.float() - self.mean) / self.std
 
 
+FIRST_STRIDE = 4
+"""Stages of smaller strides are left out: they are large, and only some networks have them."""
+
+
 class TimmTrunk(FrozenNorm):
-    """The stages of a timm network.
+    """The stages of a timm network at strides 4, 8, 16 and, dilated or not, the last.
 
     Args:
         name: timm's name of the network, with or without a tag of weights, such as
@@ -45,7 +49,7 @@ class TimmTrunk(FrozenNorm):
 
     Attributes:
         channels: channels of each stage.
-        stride: stride of each stage, rising.
+        stride: stride of each stage, rising; the second is 8.
         normalise: mean and deviation of the network's pretrained configuration, or of the weights
             loaded into it.
 
@@ -83,10 +87,10 @@ class TimmTrunk(FrozenNorm):
                 "choose a convolutional network, such as tf_efficientnet_lite0 or resnet50"
             ) from error
         self.train(training)
-        if len(set(self.stride)) < 2 or list(self.stride) != sorted(self.stride):
+        if self.stride[:2] != (FIRST_STRIDE, 2 * FIRST_STRIDE):
             raise UserError(
-                f"timm's {self.name} has no stages (its features are all of stride "
-                f"{self.stride[-1]}): choose a network that has, such as resnet50"
+                f"timm's {self.name} has no stages of strides 4, 8, 16 (its own are "
+                f"{', '.join(map(str, self.stride))}): choose a network that has, such as resnet50"
             )
         for feature, width, stride in zip(features, self.channels, self.stride):
             near = all(abs(n - size / stride) <= 1 for n, size in zip(feature.shape[2:], shape))
@@ -96,17 +100,16 @@ class TimmTrunk(FrozenNorm):
                     f"description says {width} channels at stride {stride}: choose another network"
                 )
 
-    def level(self, stride: int) -> int:
-        """Index of the last stage whose stride is at most `stride`, or of the first stage."""
-        return max((k for k, own in enumerate(self.stride) if own <= stride), default=0)
-
     def mean_colour(self) -> tuple[int, int, int]:
         """R, G, B, 0..255, that become zero: what to fill images up with."""
         red, green, blue = self.normalise.mean.flatten().round().int().tolist()
         return red, green, blue
 
     def stages(self, image: Tensor) -> list[Tensor]:
-        """Features of every stage, (N, channels[k], h, w), of images (N, 3 + extra, H, W).
+        """Features of every stage, (N, channels[k], h, w).
+
+        Args:
+            image: RGB 0..255 and the extra channels, (N, 3 + extra, H, W).
 
         Errors: UserError for images smaller than the largest stride.
         """
@@ -124,6 +127,35 @@ class TimmTrunk(FrozenNorm):
     def forward(self, image: Tensor) -> Tensor:
         """Features of the last stage, (N, channels[-1], h, w), of images as above."""
         return self.stages(image)[-1]
+
+
+class ClassMaps(nn.Module):
+    """Classifier without hidden layers, whose class activation maps have the trunk's last stride.
+
+    Args:
+        trunk: features, with `channels`.
+        num_tags: foreground classes.
+        dropout: probability of dropping whole channels of the features.
+
+    Source: Zhou et al., CVPR 2016 (CAM), in the form of IRN and RecurSeed: a 1 x 1 convolution,
+    then the average. Differs: a bias.
+    """
+
+    new = ("score",)
+
+    def __init__(self, trunk: nn.Module, num_tags: int, dropout: float = 0.2):
+        super().__init__()
+        self.trunk = trunk
+        self.dropout = nn.Dropout2d(dropout)
+        self.score = nn.Conv2d(trunk.channels[-1], num_tags, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Class logits (N, num_tags) of RGB images 0..255, (N, 3, H, W)."""
+        return self.cam(image).mean(dim=(2, 3))
+
+    def cam(self, image: Tensor) -> Tensor:
+        """Class activation maps before any cut, (N, num_tags, h, w); any real numbers."""
+        return self.score(self.dropout(self.trunk(image)))
 
 
 def build(name: str, output_stride: int, channels: int) -> nn.Module:
@@ -151,12 +183,16 @@ def build(name: str, output_stride: int, channels: int) -> nn.Module:
         except (TypeError, AssertionError, RuntimeError, NotImplementedError, AttributeError) as e:
             errors.append(e)
             continue
-        own = network.feature_info.reduction()[-1]
-        if own <= output_stride or len(set(network.feature_info.reduction())) < 2:
+        strides = network.feature_info.reduction()
+        if strides[-1] > output_stride and len(set(strides)) > 1:
+            raise UserError(
+                f"timm's {name} cannot run at stride {output_stride}: give {strides[-1]}, or "
+                "another network"
+            )
+        wanted = [k for k, own in enumerate(strides) if own >= FIRST_STRIDE]
+        if len(wanted) == len(strides):
             return network
-        raise UserError(
-            f"timm's {name} cannot run at stride {output_stride}: give {own}, or another network"
-        )
+        return timm.create_model(name, out_indices=wanted, **options, **stride)
     raise UserError(f"timm's {name} gives no features of its stages ({first_line(errors[-1])})")
 
 

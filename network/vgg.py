@@ -180,43 +180,63 @@ class LargeFOV(nn.Module):
         return self.fc8(x)
 
 
+HEAD_STD = {"sec": 0.005, "mxnet": 0.01}
+"""Start N(0, std) of the cue networks' heads on a pretrained trunk, by style."""
+
+HEAD_NEW = {"sec": ("score",), "mxnet": ("fc6", "fc7", "score")}
+"""Layers of the heads that learn faster; SEC's solver gives fc6 and fc7 the trunk's rate."""
+
+
 class ForegroundCueVGG(nn.Module):
     """Classifier whose class activation maps are the foreground cues.
 
     Pools 4 and 5 are left out (stride 8), fc6 and fc7 are 3 x 3 convolutions, then the global
-    average and a linear layer without bias, so that the weights applied before the average
-    give one map per class.
+    average and a linear layer. Its weights applied before the average give one map per class.
 
     Args:
         trunk: features.
         num_tags: foreground classes.
         hidden, dropout: as in `LargeFOV`.
+        style: "sec": no ReLU after fc7, no bias of the scores, only the scores learn faster;
+            "mxnet": ReLU, bias, and all three layers of the head learn faster.
 
-    Source: weak-localization/foreground of the released SEC code.
+    Source: weak-localization/foreground of the released SEC code (its deploy file has no ReLU
+    after fc7); symbols/fg_cue_vgg16.py of ascust/SEC-MXNet. Differs: on a trunk from scratch the
+    head starts after He.
     """
 
-    new = ("score",)
-
-    def __init__(self, trunk: nn.Module, num_tags: int, hidden: int = 1024, dropout: float = 0.5):
+    def __init__(
+        self,
+        trunk: nn.Module,
+        num_tags: int,
+        hidden: int = 1024,
+        dropout: float = 0.5,
+        style: str = "sec",
+    ):
         super().__init__()
         self.trunk = trunk
-        self.fc6 = fully_connected(self.trunk.channels[-1], hidden, 3)
-        self.fc7 = fully_connected(hidden, hidden, 3)
-        self.score = fully_connected(hidden, num_tags, 1, std=new_layer_std(self.trunk.norm))
-        self.score.bias = None
+        self.new = HEAD_NEW[style]
+        self.last_relu = style == "mxnet"
+        std = None if trunk.norm else HEAD_STD[style]
+        self.fc6 = fully_connected(trunk.channels[-1], hidden, 3, std=std)
+        self.fc7 = fully_connected(hidden, hidden, 3, std=std)
+        self.score = fully_connected(hidden, num_tags, 1, std=std)
+        if style == "sec":
+            self.score.bias = None
         self.dropout = nn.Dropout(dropout)
 
     def feature(self, image: Tensor) -> Tensor:
         x = self.dropout(torch.relu(self.fc6(self.trunk(image))))
-        return self.dropout(torch.relu(self.fc7(x)))
+        x = self.fc7(x)
+        return self.dropout(torch.relu(x) if self.last_relu else x)
 
     def forward(self, image: Tensor) -> Tensor:
         """Class logits (N, num_tags) of RGB images 0..255, (N, 3, H, W)."""
         return self.score(self.feature(image).mean(dim=(2, 3), keepdim=True)).flatten(1)
 
     def cam(self, image: Tensor) -> Tensor:
-        """Class activation maps before any cut, (N, num_tags, h, w); any real numbers."""
-        return self.score(self.feature(image))
+        """Class activation maps before any cut, without bias, (N, num_tags, h, w)."""
+        return nn.functional.conv2d(self.feature(image), self.score.weight)
 
 
 class BackgroundCueVGG(nn.Module):
@@ -230,11 +250,11 @@ class BackgroundCueVGG(nn.Module):
             the global average: dense layers need a pretrained trunk or far more images.
         layer: where the gradient is taken.
         hidden, dropout: as in `LargeFOV`.
+        style: "sec": only the scores learn faster; "mxnet": all three layers of the head do.
 
-    Source: weak-localization/background of the released SEC code (dense, conv4_1).
+    Source: weak-localization/background of the released SEC code (dense, conv4_1);
+    symbols/bg_cue_vgg16.py of ascust/SEC-MXNet. Differs: as of `ForegroundCueVGG`.
     """
-
-    new = ("score",)
 
     def __init__(
         self,
@@ -245,9 +265,11 @@ class BackgroundCueVGG(nn.Module):
         dropout: float = 0.5,
         head: str = "dense",
         layer: str = "conv4_1",
+        style: str = "sec",
     ):
         super().__init__()
         self.trunk = trunk
+        self.new = HEAD_NEW[style]
         self.layer = layer
         self.dense = head == "dense"
         kernel = 3
@@ -257,9 +279,10 @@ class BackgroundCueVGG(nn.Module):
                 height, width = self.trunk.eval()(torch.zeros(1, 3, *size)).shape[-2:]
             self.trunk.train()
             inputs, kernel = inputs * height * width, 1
-        self.fc6 = fully_connected(inputs, hidden, kernel)
-        self.fc7 = fully_connected(hidden, hidden, kernel)
-        self.score = fully_connected(hidden, num_tags, 1, std=new_layer_std(self.trunk.norm))
+        std = None if self.trunk.norm else HEAD_STD[style]
+        self.fc6 = fully_connected(inputs, hidden, kernel, std=std)
+        self.fc7 = fully_connected(hidden, hidden, kernel, std=std)
+        self.score = fully_connected(hidden, num_tags, 1, std=std)
         self.dropout = nn.Dropout(dropout)
 
     def channels(self) -> int:

@@ -1,6 +1,7 @@
 """Functions with a published definition that refine maps, grow seeds or label what is certain."""
 
 from refine.affinity import random_walk
+from refine.certain import irn_labels, refine_labels
 from refine.grow import grow_seeds
 from refine.mix import (
     best_labels,
@@ -20,10 +21,12 @@ __all__ = [
     "class_region",
     "edge_labels",
     "grow_seeds",
+    "irn_labels",
     "object_region",
     "pamr",
     "paste",
     "random_walk",
     "rectangle_region",
+    "refine_labels",
     "self_correlation_map",
 ]

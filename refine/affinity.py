@@ -4,106 +4,105 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 def displacements(radius: int) -> list[tuple[int, int]]:
-    """Steps (down, right) to the pixels within a radius, one of each opposite pair.
+    """Steps (down, right) to the pixels nearer than a radius, one of each opposite pair.
 
-    Source: Ahn et al., CVPR 2019 (IRN).
+    Source: Ahn et al., CVPR 2019 (IRN), misc/indexing.py; 34 steps for radius 5.
     """
     return [
         (down, right)
-        for down in range(radius + 1)
-        for right in range(-radius, radius + 1)
-        if (down > 0 or right > 0) and down * down + right * right <= radius * radius
+        for down in range(radius)
+        for right in range(1 - radius, radius)
+        if (down > 0 or right > 0) and down * down + right * right < radius * radius
     ]
 
 
-def line(down: int, right: int) -> list[tuple[int, int]]:
-    """Pixels from (0, 0) to (down, right), ends included."""
-    length = max(abs(down), abs(right))
-    return [(round(down * t / length), round(right * t / length)) for t in range(length + 1)]
+def path(down: int, right: int) -> list[tuple[int, int]]:
+    """Pixels (y, x) whose distance to the line from (0, 0) to (down, right) is below 1.
+
+    They lie in the rectangle that the two ends span; both ends are included.
+
+    Source: IRN, misc/indexing.py.
+    """
+    left = min(right, 0)
+    return [
+        (y, x)
+        for y in range(down + 1)
+        for x in range(left, left + abs(right) + 1)
+        if (down * x - right * y) ** 2 < down * down + right * right
+    ]
 
 
-def window(x: Tensor, down: int, right: int, step: tuple[int, int]) -> Tensor:
-    """The pixels (..., H, W) at a step from every pixel that has a neighbour at (down, right)."""
-    height, width = x.shape[-2:]
-    top, left = step[0], step[1] + max(-right, 0)
-    rows, columns = height - down, width - abs(right)
-    return x[..., top : top + rows, left : left + columns]
+def shift(x: Tensor, step: tuple[int, int], radius: int) -> Tensor:
+    """The pixels of (..., H, W) at a step from every source pixel.
+
+    Sources are the pixels whose whole neighbourhood lies inside: all rows but the last
+    ``radius - 1``, all columns but ``radius - 1`` at each side.
+    """
+    margin = radius - 1
+    height = max(0, x.shape[-2] - margin)
+    width = max(0, x.shape[-1] - 2 * margin)
+    top, left = step[0], margin + step[1]
+    return x[..., top : top + height, left : left + width]
 
 
-def pairs(boundary: Tensor, radius: int) -> Iterator[tuple[int, int, Tensor]]:
-    """Affinity of every pixel to those within a radius: 1 less the strongest boundary between.
+def pairs(boundary: Tensor, radius: int) -> Iterator[tuple[tuple[int, int], Tensor]]:
+    """Affinity of every source pixel to those within a radius: 1 minus the strongest boundary.
 
     Args:
         boundary: boundary strength in [0, 1], (N, H, W).
         radius: pixels.
 
     Yields:
-        (down, right) of the second pixel and affinities (N, H - down, W - |right|) of all pairs
-        that far apart, in the order of their upper pixels; each pair once.
+        (down, right) of the second pixel, and the affinities of all sources of `shift`,
+        (N, H - radius + 1, W - 2 radius + 2); each pair once.
 
-    Source: Ahn et al., CVPR 2019 (IRN), semantic affinity along the line.
+    Source: Ahn et al., CVPR 2019 (IRN), semantic affinity along the path.
     """
-    height, width = boundary.shape[-2:]
-    for down, right in displacements(radius):
-        if down < height and abs(right) < width:
-            along = [window(boundary, down, right, step) for step in line(down, right)]
-            yield down, right, 1 - torch.stack(along).amax(0)
-
-
-def transition(boundary: Tensor, radius: int = 5, power: float = 10) -> Tensor:
-    """Transition matrix of a walk that seldom crosses boundaries.
-
-    Args:
-        boundary: boundary strength in [0, 1], (H, W).
-        radius: longest step, pixels.
-        power: exponent of the affinities.
-
-    Returns:
-        Sparse (H W, H W): how much of the pixel of each column goes to the pixel of each row;
-        columns sum to 1.
-
-    Source: Ahn et al., CVPR 2019 (IRN).
-    """
-    height, width = boundary.shape
-    index = torch.arange(height * width, device=boundary.device).view(height, width)
-    rows, columns, values = [index.flatten()], [index.flatten()], [boundary.new_ones(index.numel())]
-    for down, right, affinity in pairs(boundary[None], radius):
-        first = window(index, down, right, (0, 0)).flatten()
-        second = window(index, down, right, (down, right)).flatten()
-        value = affinity[0].flatten() ** power
-        rows += [first, second]
-        columns += [second, first]
-        values += [value, value]
-    row, column, value = map(torch.cat, (rows, columns, values))
-    sums = torch.zeros_like(boundary).flatten().index_add_(0, column, value)
-    place = torch.stack((row, column))
-    size = (index.numel(), index.numel())
-    matrix = torch.sparse_coo_tensor(place, value / sums[column], size, check_invariants=False)
-    return matrix.coalesce()
+    for step in displacements(radius):
+        along = torch.stack([shift(boundary, pixel, radius) for pixel in path(*step)])
+        # `max` sends the gradient to one pixel of the path, as IRN's max pooling does.
+        yield step, 1 - along.max(dim=0).values
 
 
 def random_walk(
     score: Tensor, boundary: Tensor, radius: int = 5, power: float = 10, doublings: int = 8
 ) -> Tensor:
-    """Let scores walk 2^doublings steps between pixels that no boundary parts.
+    """Average scores 2^doublings times over the pixels that no boundary separates.
 
     Args:
-        score: any scores >= 0, (K, H, W); what lies on boundaries does not set out.
+        score: any scores >= 0, (K, H, W); scores on boundaries are reduced before the walk.
         boundary: boundary strength in [0, 1], (H, W).
-        radius, power: as of `transition`.
-        doublings: logarithm of the number of steps.
+        radius: the steps of the walk are shorter than this, pixels.
+        power: exponent of the affinities.
+        doublings: logarithm of the number of steps to base 2.
 
     Returns:
-        Scores, (K, H, W), each map with the sum it set out with.
+        Scores, (K, H, W), each at most the maximum of its map. IRN then divides all maps of an
+        image by their common maximum.
 
-    Source: Ahn et al., CVPR 2019 (IRN). Differs: sparse products one after the other, not the
-    dense power of the matrix.
+    Source: Ahn et al., CVPR 2019 (IRN), `propagate_to_edge`: scores times (1 - boundary), then
+    times the transition matrix, whose columns sum to 1. Differs: one step after the other in
+    float64, which is faster than the dense power of the matrix and equal to its rounding.
     """
-    matrix = transition(boundary, radius, power)
-    walker = (score * (1 - boundary)).flatten(1).T.contiguous()
+    # Padded by boundaries, every pixel of the image is a source, and none reaches the outside.
+    sides = (radius - 1, radius - 1, 0, radius - 1)
+    padded = pad(boundary.double(), sides, value=1.0)[None]
+    affinities = [(step, affinity**power) for step, affinity in pairs(padded, radius)]
+
+    def spread(x: Tensor) -> Tensor:
+        """Sum of each pixel and its neighbours, weighted by the affinities."""
+        total = x.clone()
+        for step, affinity in affinities:
+            shift(total, (0, 0), radius).addcmul_(affinity, shift(x, step, radius))
+            shift(total, step, radius).addcmul_(affinity, shift(x, (0, 0), radius))
+        return total
+
+    weight = spread(torch.ones_like(padded))
+    walker = pad((score * (1 - boundary)).double(), sides)
     for _ in range(2**doublings):
-        walker = torch.sparse.mm(matrix, walker)
-    return walker.T.reshape(score.shape)
+        walker = spread(walker) / weight
+    return shift(walker, (0, 0), radius).to(score.dtype)

@@ -59,8 +59,8 @@ def self_correlation_map(
         first, second: as of `self_correlation`.
 
     Returns:
-        Maps in [0, 1], (N, K, *size); zero where a class has no sure foreground or no sure
-        background.
+        Maps in [0, 1], (N, K, *size); zero where a class has no sure foreground. Without sure
+        background nothing is subtracted.
 
     Source: Pan et al., CVPR 2021 (SPA), SCG; released RecurSeed code.
     """
@@ -71,9 +71,8 @@ def self_correlation_map(
     sure = (cam >= foreground).to(picture.dtype)
     absent = (cam <= background).to(picture.dtype)
     parts = [stretch(torch.bmm(seed, picture.transpose(1, 2)), dim=2) for seed in (sure, absent)]
-    found = stretch((parts[0] - parts[1]).clamp_min(0), dim=2)
-    both = sure.any(dim=2, keepdim=True) & absent.any(dim=2, keepdim=True)
-    return torch.where(both, found, 0).unflatten(2, tuple(size))
+    # The picture of an empty set is 0.
+    return stretch((parts[0] - parts[1]).clamp_min(0), dim=2).unflatten(2, tuple(size))
 
 
 def share(matrix: Tensor) -> Tensor:

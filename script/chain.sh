@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [ -z "${VIRTUAL_ENV:-}" ] && [ -f .venv/bin/activate ]; then . .venv/bin/activate; fi
-if ! python -c 'import torch, densecrf' 2>/dev/null; then
+if ! gpus=$(python -c 'import torch, densecrf; print(torch.cuda.device_count())' 2>/dev/null); then
   echo "$0: this Python lacks torch or densecrf: run 'bash script/setup.sh', which installs them" >&2
   exit 1
 fi
@@ -70,7 +70,7 @@ look() {
 train() {
   local stage=$1 folder=$2 count=${PROCESSES:-0}; shift 2
   step "train $stage"
-  if [ "$count" = 0 ]; then count=$(python -c 'import torch; print(torch.cuda.device_count())'); fi
+  if [ "$count" = 0 ]; then count=$gpus; fi
   local launch=(python)
   if [ "$count" -gt 1 ]; then
     launch=(python -m torch.distributed.run --standalone --nproc-per-node "$count")

@@ -22,6 +22,7 @@ from base import IGNORE, UserError, entry
 from base.recipe import Flat
 from datalist.image import read_image
 from datalist.spec import resolve
+from refine import irn_labels, refine_labels
 from script.shared import DataFlags, open_stage
 from utils.distributed import choose_device
 from utils.infer import cores, refine
@@ -36,13 +37,14 @@ class PseudoRecipe:
     gamma: float = 2.0
     """The background scores (1 - the best class)^gamma (convert_seed_to_pseudo_masks.py)."""
     unsure: tuple[float, float] = (0.3, 0.05)
-    """With --sure: two constant background scores; pixels on which they disagree are ignored."""
+    """With --sure: constant background scores of labels that are sure of the foreground and of the
+    background; a pixel is ignored that the first calls background and the second does not."""
     walked: float = 0.25
     """With --affinity: constant background score (IRN's sem_seg_bg_thres)."""
     crf: bool = True
     """Refine with the dense CRF."""
     preset: str = "deeplab"
-    """Preset of the CRF, widths in pixels."""
+    """Preset of the CRF, widths in pixels. With --sure it runs on labels, with IRN's widths."""
     crf_scale: float = 1.0
     """Divides the CRF's widths."""
 
@@ -81,24 +83,25 @@ def masks(seed: np.ndarray, image: np.ndarray, flags: Flags) -> np.ndarray:
     Returns:
         (H, W), values 0 to k.
 
-    Source: convert_seed_to_pseudo_masks.py of the released RecurSeed code; two thresholds as in
-    jiwoon-ahn/irn.
+    Source: convert_seed_to_pseudo_masks.py of the released RecurSeed code; sure labels:
+    step/cam_to_ir_label.py of jiwoon-ahn/irn.
     """
     recipe = flags.recipe
     best = seed.max(0, initial=0)
     if flags.sure:
-        backgrounds = [np.full_like(best, threshold) for threshold in recipe.unsure]
-    elif flags.affinity:
-        backgrounds = [np.full_like(best, recipe.walked)]
-    else:
-        backgrounds = [(1 - best) ** recipe.gamma]
-    labels = []
-    for background in backgrounds:
-        score = np.concatenate([background[None], seed])
-        if recipe.crf and len(seed):
-            score = refine(score, image, densecrf.preset(recipe.preset, scale=recipe.crf_scale))
-        labels.append(score.argmax(0))
-    return np.where(labels[0] == labels[-1], labels[0], IGNORE)
+        labels = [
+            np.concatenate([np.full_like(best, threshold)[None], seed]).argmax(0)
+            for threshold in recipe.unsure
+        ]
+        if recipe.crf:
+            classes, scale = len(seed) + 1, recipe.crf_scale
+            labels = [refine_labels(label, image, classes, scale=scale) for label in labels]
+        return irn_labels(*labels)
+    background = np.full_like(best, recipe.walked) if flags.affinity else (1 - best) ** recipe.gamma
+    score = np.concatenate([background[None], seed])
+    if recipe.crf and len(seed):
+        score = refine(score, image, densecrf.preset(recipe.preset, scale=recipe.crf_scale))
+    return score.argmax(0)
 
 
 def convert(name: str, flags: Flags, spec, walk) -> None:

@@ -72,7 +72,7 @@ class Flags:
     out: Path
     """Folder for last.pt."""
     dataset: str = "voc"
-    """What it was trained on: voc, coco, or a folder with classes.txt. voc and coco need no files."""
+    """What it was trained on: voc, coco (neither needs files), or a folder with classes.txt."""
     root: str = ""
     """Where voc or coco lies, kept in the checkpoint for test.py."""
     classes: Path | None = None

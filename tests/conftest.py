@@ -22,6 +22,26 @@ def two_threads():
 
 
 @pytest.fixture(scope="session")
+def reference():
+    """Loads outputs of a released program (tests/reference/README.md) as tensors.
+
+    `full` loads the larger file beside the repository, or skips.
+    """
+    small = Path(__file__).parent / "reference"
+    large = Path(__file__).parents[2] / "shared/data/reference"
+
+    def load(name: str, full: bool = False) -> dict[str, torch.Tensor]:
+        path = (large if full else small) / f"{name}.npz"
+        if full and not path.is_file():
+            pytest.skip(f"{name}.npz is not in shared/data/reference beside the repository")
+        with np.load(path) as file:
+            data = {key: torch.from_numpy(np.asarray(file[key])) for key in file}
+        return {k: v.float() if v.dtype == torch.float16 else v for k, v in data.items()}
+
+    return load
+
+
+@pytest.fixture(scope="session")
 def scenes_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded data set with 12 images to train on and 4 to test on, six foreground classes."""
     return scenes.draw(tmp_path_factory.mktemp("data") / "scenes", train=12, val=4)

@@ -149,9 +149,12 @@ def test_new_layers_learn_ten_times_as_fast(case, scenes_root, scenes_cue):
     new = {id(p) for module in stage.heads() for p in module.parameters()}
     for p in stage.network.parameters():
         if p.requires_grad:
-            expected = (10.0 if id(p) in new else 1.0) * (2.0 if p.ndim == 1 else 1.0)
+            bias = p.ndim == 1
+            factor = stage.recipe.bias_factor if bias else 1.0
+            expected = (10.0 if id(p) in new else 1.0) * factor
             assert rate[id(p)] == expected
-            assert decay[id(p)] == (0.0 if p.ndim == 1 else stage.recipe.weight_decay)
+            decays = stage.recipe.decay_biases or not bias
+            assert decay[id(p)] == (stage.recipe.weight_decay if decays else 0.0)
 
 
 def test_learning_rate_is_cut_after_the_plateau_and_not_at_step_0(case, scenes_root, scenes_cue):

@@ -1,6 +1,7 @@
 """Pictures and tags as people have them become a folder that trains."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 
 from base import UserError
-from datalist.arrange import Arguments, arrange, make_id
+from datalist.arrange import Arguments, arrange
+from datalist.names import make_id, read_names
 from datalist.spec import resolve, safe_id
 from datalist.tag import read_tags
 
@@ -19,8 +21,8 @@ from datalist.tag import read_tags
 def photo(tmp_path):
     """A function that makes a picture below `photos`; another number, another picture."""
 
-    def make(place: str, number: int = 0) -> Path:
-        path = tmp_path / "photos" / place
+    def make(name: str, number: int = 0) -> Path:
+        path = tmp_path / "photos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         image = np.random.default_rng(number).integers(0, 255, (9, 12, 3), np.uint8)
         cv2.imwrite(str(path), image)
@@ -29,14 +31,14 @@ def photo(tmp_path):
     return make
 
 
-def made(tmp_path, **arguments):
-    """Tags by class names of the folder that was made, and what was left out."""
-    remarks = arrange(Arguments(tmp_path / "photos", tmp_path / "mine", **arguments))
+def arranged(tmp_path, **arguments):
+    """Tags by class names of the folder that `arrange` makes, and the sentences on what it left."""
+    result = arrange(Arguments(tmp_path / "photos", tmp_path / "mine", **arguments))
     spec = resolve(str(tmp_path / "mine"))
-    found = read_tags(spec, spec.ids("train"))
-    for name in found:
+    tags = read_tags(spec, spec.ids("train"))
+    for name in tags:
         assert cv2.imread(str(spec.image_path(name))) is not None
-    return {k: [spec.classes[tag] for tag in row] for k, row in found.items()}, remarks
+    return {k: [spec.classes[tag] for tag in row] for k, row in tags.items()}, result.left_out
 
 
 def test_folder_per_class(tmp_path, photo):
@@ -49,26 +51,40 @@ def test_folder_per_class(tmp_path, photo):
     photo(".cache/b.jpg", 6)
     (tmp_path / "photos/cat/notes.txt").touch()
     (tmp_path / "photos/cat/b.webp").touch()
-    tags, remarks = made(tmp_path)
-    assert tags == {
+    tags, left_out = arranged(tmp_path, untagged="background")
+    expected = {
         "a": ["cat", "traffic light"],
         "1": ["cat"],
         "traffic_light_1": ["traffic light"],
         "my_cat": ["cat"],
-        "wall": [],
     }
-    assert len(remarks) == 1 and "b.webp" in remarks[0]
+    assert tags == {**expected, "wall": []}
+    assert len(left_out) == 2 and "b.webp" in left_out[0]
+    assert left_out[1].startswith("1 pictures without a tag are taken as showing none")
     assert (tmp_path / "mine/classes.txt").read_text() == "background\ncat\ntraffic light\n"
+    assert read_names(tmp_path / "mine/names.csv")["my_cat"] == "cat/indoors/my cat.JPG"
 
 
-@pytest.mark.parametrize("kind", ["csv", "txt", "json"])
-def test_table(tmp_path, photo, kind):
-    for number, place in enumerate(("x/a.jpg", "x/b.jpg", "y/c.png", "y/d.jpg")):
-        photo(place, number)
-    table = tmp_path / f"table.{kind}"
-    if kind == "csv":
+def test_untagged_pictures_are_left_out_and_named(tmp_path, photo):
+    photo("cat/a.jpg", 1)
+    photo("dog/b.jpg", 2)
+    photo("background/c.jpg", 3)  # said of this picture
+    for number in range(7):
+        photo(f"x{number}.jpg", 10 + number)
+    tags, (sentence,) = arranged(tmp_path)
+    assert tags == {"a": ["cat"], "b": ["dog"], "c": []}
+    assert sentence.startswith("7 pictures without a tag are left out (--untagged background")
+    assert "'x0', 'x1', 'x2', 'x3', 'x4', and 2 more" in sentence
+
+
+@pytest.mark.parametrize("suffix", ["csv", "txt", "json"])
+def test_table(tmp_path, photo, suffix):
+    for number, name in enumerate(("x/a.jpg", "x/b.jpg", "y/c.png", "y/d.jpg")):
+        photo(name, number)
+    table = tmp_path / f"table.{suffix}"
+    if suffix == "csv":
         table.write_text("id,tags\na.jpg,Traffic light;cat\nb,cat\nc,\nz,cat\n")
-    elif kind == "txt":
+    elif suffix == "txt":
         table.write_text("a Traffic_light cat\nb cat\nc\nz cat\n")
     else:
         names = ["x/a.jpg", "x/b.jpg", "c.png", "z.jpg"]
@@ -79,17 +95,121 @@ def test_table(tmp_path, photo, kind):
             "categories": [{"id": 2, "name": "cat"}, {"id": 5, "name": "Traffic light"}],
         }
         table.write_text(json.dumps(content))
-    tags, remarks = made(tmp_path, tags=table)
+    tags, left_out = arranged(tmp_path, tags=table, untagged="background")
     assert tags == {"a": ["cat", "Traffic light"], "b": ["cat"], "c": []}
-    assert "1 pictures are not in" in remarks[0] and "d.jpg" in remarks[0]
-    assert "1 names of" in remarks[1] and "'z'" in remarks[1]
+    assert "1 pictures are not in" in left_out[0] and "d.jpg" in left_out[0]
+    assert "1 names of" in left_out[1] and "'z" in left_out[1]
+
+
+EXPECTED = {"1_8_s": ["cow", "flower"], "2": ["cow"], "3": ["flower"]}
+TABLES = {
+    "blank after the comma": '"1_8_s.jpg", "cow", "flower"\n"2.jpg", "cow"\n"3.jpg", "flower"\n',
+    "all tags in one quoted field": 'name,tags\n1_8_s.jpg,"cow, flower"\n2.jpg,cow\n3.jpg,flower\n',
+    "empty fields": "1_8_s,cow,flower,\n2,cow,,\n3,,flower,\n",
+    "blanks between tags": "ID,tags\n1_8_s,cow flower\n2,cow\n3,flower\n",
+    "one-hot": "image,cow,flower\n1_8_s.jpg,1,1\n2.jpg,1,0\n3.jpg,0,1\n",
+    "one-hot of words": "image,cow,flower\n1_8_s.jpg,True,True\n2.jpg,True,False\n3.jpg,,x\n",
+    "bars": "1_8_s.jpg,cow|flower\n2.jpg,cow\n3.jpg,flower\n",
+    "semicolons as separator": "1_8_s.jpg;cow;flower\n2.jpg;cow\n3.jpg;flower\n",
+    "tabs": "file\tlabel\n1_8_s.jpg\tcow,flower\n2.jpg\tcow\n3.jpg\tflower\n",
+    "one line per tag": "file,class\n1_8_s.jpg,cow\n1_8_s.jpg,flower\n2.jpg,cow\n3.jpg,flower\n",
+    "boxes": "filename,width,height,class,xmin\n1_8_s.jpg,9,9,cow,1\n1_8_s.jpg,9,9,flower,2\n"
+    "2.jpg,9,9,cow,3\n3.jpg,9,9,flower,4\n",
+    "running number": ",filename,label\n0,1_8_s.jpg,cow;flower\n1,2.jpg,cow\n2,3.jpg,flower\n",
+    "Windows paths": "C:\\me\\1_8_s.jpg,cow,flower\nC:\\me\\2.jpg,cow\nC:\\me\\3.jpg,flower\n",
+    "folders": "a/b/1_8_s.jpg,cow,flower\na/b/2.jpg,cow\n./3.JPG,flower\n",
+    "hash prefixes": "image,choice\n/data/upload/1/0a1b2c3d-1_8_s.jpg,"
+    '"{""choices"": [""cow"", ""flower""]}"\n/data/upload/1/11111111-2.jpg,cow\n'
+    "/data/local-files/?d=x%20y/deadbeef-3.jpg,flower\n",
+    "own format": "id,tags\n1_8_s,cow;flower\n2,cow\n3,flower\n",
+}
+
+
+@pytest.mark.parametrize("text", TABLES.values(), ids=TABLES)
+def test_tables_as_people_have_them(tmp_path, photo, text):
+    for number, name in enumerate(("1_8_s.jpg", "2.jpg", "3.jpg")):
+        photo(name, number)
+    table = tmp_path / "t.csv"
+    table.write_text(text, encoding="utf-8-sig")
+    tags, left_out = arranged(tmp_path, tags=table)
+    assert tags == EXPECTED and not left_out
+
+
+@pytest.mark.parametrize("word", ["none", "n/a", "N/A", "-", "", "NaN"])
+def test_words_for_no_tag(tmp_path, photo, word):
+    photo("a.jpg"), photo("b.jpg", 1)
+    table = tmp_path / "t.csv"
+    table.write_text(f"a.jpg,cat\nb.jpg,{word}\n")
+    tags, (sentence,) = arranged(tmp_path, tags=table)
+    assert tags == {"a": ["cat"]} and "'b'" in sentence
+
+
+def test_names_with_blanks_stay_whole(tmp_path, photo):
+    photo("a.jpg"), photo("b.jpg", 1), photo("c.jpg", 2)
+    table = tmp_path / "t.csv"
+    table.write_text("a,traffic light\nb,cat\nc,traffic light\n")
+    assert arranged(tmp_path, tags=table)[0]["a"] == ["traffic light"]
+
+
+def test_two_readings_ask_for_the_layout(tmp_path, photo):
+    for number in range(3):
+        photo(f"{number}.jpg", number)
+    table = tmp_path / "t.csv"
+    table.write_text("0.jpg,red car\n1.jpg,red bus\n2.jpg,dog\n")
+    with pytest.raises(
+        UserError, match=r"'red bus' may be one class or 2.*--layout columns .*words"
+    ):
+        arranged(tmp_path, tags=table)
+    assert arranged(tmp_path, tags=table, layout="words")[0]["0"] == ["car", "red"]
+    shutil.rmtree(tmp_path / "mine")
+    assert arranged(tmp_path, tags=table, layout="columns")[0]["0"] == ["red car"]
+    shutil.rmtree(tmp_path / "mine")
+    table.write_text("file,label\n0.jpg,0\n1.jpg,1\n2.jpg,1\n")
+    with pytest.raises(UserError, match=r"--layout onehot .* or --layout columns"):
+        arranged(tmp_path, tags=table)
+    classes = tmp_path / "classes.txt"
+    classes.write_text("background\nred car\nred bus\ndog\n")
+    table.write_text("0.jpg,red car\n1.jpg,red bus\n2.jpg,dog\n")
+    assert arranged(tmp_path, tags=table, classes=classes)[0]["0"] == ["red car"]
+
+
+def test_folders_tell_pictures_of_one_name_apart(tmp_path, photo):
+    photo("x/1.jpg", 1), photo("y/1.jpg", 2)
+    table = tmp_path / "t.csv"
+    table.write_text("x\\1.jpg,cat\ny\\1.jpg,dog\n")
+    assert arranged(tmp_path, tags=table)[0] == {"x_1": ["cat"], "y_1": ["dog"]}
+    table.write_text("1.jpg,cat\n")
+    shutil.rmtree(tmp_path / "mine")
+    with pytest.raises(UserError, match=r"'1.jpg' may be any of 2 pictures"):
+        arranged(tmp_path, tags=table)
+
+
+def test_voc_folder(tmp_path, folder):
+    """Annotations are taken; a folder that is ready is refused, and masks are no class."""
+    shutil.move(folder, tmp_path / "photos")
+    with pytest.raises(UserError, match="is in VOC layout already"):
+        arranged(tmp_path)
+    (tmp_path / "photos/classes.txt").unlink()
+    tags, (sentence,) = arranged(tmp_path)
+    assert tags == {"a": ["cat"], "b": ["cat", "traffic light"], "c": ["dog"]}
+    assert "1 pictures without a tag" in sentence and "'d'" in sentence
+    shutil.rmtree(tmp_path / "photos/Annotations")
+    shutil.rmtree(tmp_path / "mine")
+    with pytest.raises(UserError, match="JPEGImages as in VOC, but no Annotations"):
+        arranged(tmp_path)
+
+
+def test_splits_are_no_classes(tmp_path, photo):
+    photo("train/cat/a.jpg"), photo("val/cat/b.jpg")
+    with pytest.raises(UserError, match=r"parts of a data set \(train, val\), not classes"):
+        arranged(tmp_path)
 
 
 def test_given_classes_keep_their_order(tmp_path, photo):
     photo("dog/a.jpg")
     classes = tmp_path / "classes.txt"
     classes.write_text("background\ndog\ncat\n")
-    assert made(tmp_path, classes=classes)[0] == {"a": ["dog"]}
+    assert arranged(tmp_path, classes=classes)[0] == {"a": ["dog"]}
     assert (tmp_path / "mine/classes.txt").read_text() == "background\ndog\ncat\n"
 
 
@@ -99,37 +219,44 @@ def test_refusals_leave_nothing(tmp_path, photo):
             arrange(Arguments(tmp_path / "photos", tmp_path / "mine", **arguments))
         assert not [p for p in tmp_path.iterdir() if "mine" in p.name]
 
+    refused("is not a folder")
+    (tmp_path / "photos").mkdir()
     refused("holds no picture")
     photo("a.jpg")
-    refused(r"mine/classes\.txt holds 1 names")
+    refused("no picture of .* has a tag")
     photo("cat;dog/b.jpg")
     refused(r"'cat;dog' is not a class name")
     (tmp_path / "photos/cat;dog").rename(tmp_path / "photos/cat")
     classes, table = tmp_path / "classes.txt", tmp_path / "t.csv"
+    refused("t.csv does not exist", tags=table)
     classes.write_text("background\ndog\n")
     refused(r"b\.jpg: 'cat' is not one of the classes", classes=classes)
     table.write_text("z,cat\n")
     refused(r"t\.csv names none of the pictures", tags=table)
-    photo("dog/b.jpg", 9)
-    table.write_text("b,cat\n")
-    refused("would both be 'b'", tags=table)
+    table.write_text("name,cat,dog\na,1,2\n")
+    refused("holds 0 and 1, not '2'", tags=table, layout="onehot")
     (tmp_path / "mine.txt").touch()
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="exists already"):
         arrange(Arguments(tmp_path / "photos", tmp_path / "mine.txt"))
 
 
 def test_ids_are_safe():
     for name in ("..", "a b", "a/b", "ü (1)", "", "x" * 300, "a\tb\n", "😀", "._."):
-        found = make_id(name)
-        assert safe_id(found) and " " not in found
+        image_id = make_id(name)
+        assert safe_id(image_id) and " " not in image_id
 
 
-def test_command_says_what_is_there(tmp_path, photo):
+def test_command_says_what_was_understood(tmp_path, photo):
     for number in range(4):
-        photo(f"{'cat' if number % 2 else 'dog'}/{number}.jpg", number)
+        photo(f"{number}.jpg", number)
+    table = tmp_path / "t.csv"
+    table.write_text("0.jpg;cat\n1.jpg;dog\n2.jpg;cat\n3.jpg;dog\n")
     command = [sys.executable, "-m", "datalist.arrange", str(tmp_path / "photos")]
-    command += ["--out", str(tmp_path / "mine")]
+    command += ["--tags", str(table), "--out", str(tmp_path / "mine")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.endswith("ready to train\n"), done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "separator: semicolon; layout: columns; 4 lines"
+    assert lines[1] == "classes (2): cat 2, dog 2" and lines[2] == "  0.jpg -> cat"
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1 and done.stdout.startswith("error: ") and not done.stderr
+    assert done.returncode == 1 and done.stderr.startswith("error: ") and not done.stdout

@@ -8,7 +8,7 @@ from hypothesis import given
 from PIL import Image, ImageOps
 
 from base import UserError
-from datalist.image import check_mask, image_size, read_image, read_mask, write_mask
+from datalist.image import check_mask, image_size, read_image, read_mask, read_sized, write_mask
 from datalist.spec import palette
 
 WIDE = np.random.default_rng(2).integers(0, 9, (60, 70), dtype=np.uint8)
@@ -117,6 +117,21 @@ def test_no_image(tmp_path):
 def chunk(kind, data):
     content = kind + data
     return len(data).to_bytes(4, "big") + content + zlib.crc32(content).to_bytes(4, "big")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_pictures_of_many_megapixels_are_decoded_at_half_their_size(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    image = Image.new("RGB", (9000, 8000), (200, 30, 60))  # 72 million pixels
+    image.paste((0, 90, 0), (0, 0, 4500, 8000))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(path, exif=exif)
+    pixels, size = read_sized(path)
+    assert size == image_size(path) == (9000, 8000)
+    assert pixels.shape == (4500, 4000, 3) and pixels.dtype == np.uint8
+    assert np.abs(pixels[1000, 2000].astype(int) - (0, 90, 0)).max() < 3  # turned: upper half
+    assert np.abs(pixels[3500, 2000].astype(int) - (200, 30, 60)).max() < 3
 
 
 def test_small_file_of_a_huge_image(tmp_path):

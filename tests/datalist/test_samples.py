@@ -1,4 +1,5 @@
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -13,9 +14,9 @@ from base import UserError
 from datalist import augment
 from datalist.cell import resize
 from datalist.cue import CueFile
-from datalist.dataset import Images, Photos, worker_init
+from datalist.dataset import Images, Photos, photo_ids, worker_init
 from datalist.image import read_image, read_mask, write_mask
-from datalist.spec import palette, resolve
+from datalist.spec import palette, resolve, safe_id
 
 
 @pytest.fixture
@@ -313,13 +314,63 @@ def test_photos(folder, tmp_path):
     assert broken[0]["id"] == "a" and "a.png is not a readable image" in broken[0]["error"]
     assert broken[1]["image"].shape == (3, 31, 17)
     for paths, match in [
-        ([folder / "JPEGImages/a.jpg", tmp_path / "a.png"], "have one name"),
         ([tmp_path / "z.jpg"], "does not exist"),
         ([folder / "ImageSets"], "holds no pictures"),
         ([], "no pictures were given"),
     ]:
         with pytest.raises(UserError, match=match):
             Photos(paths)
+
+
+def test_one_odd_file_stops_no_other(folder, tmp_path):
+    source = folder / "JPEGImages/b.jpg"
+    photos = tmp_path / "photos"
+    (photos / "folder.jpg").mkdir(parents=True)
+    (photos / "dangling.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (photos / "loop.jpg").symlink_to(photos / "loop.jpg")
+    os.mkfifo(photos / "pipe.jpg")
+    for name in ("a:b.jpg", "what?.jpg", 'the "best".jpg', " blank.jpg", "good.jpg", "twin.jpg"):
+        shutil.copy(source, photos / name)
+    for name in ("twin.png", "Good one.JPG"):
+        shutil.copy(folder / "JPEGImages/a.jpg", photos / name)
+    data = Photos(photos)
+    samples = list(DataLoader(data, batch_size=None))
+    assert {s["id"] for s in samples if "error" not in s} == {
+        "good",
+        "Good one",
+        "twin.jpg",
+        "twin.png",
+    }
+    faults = {s["id"]: s["error"] for s in samples if "error" in s}
+    assert len(faults) == 8 and all(str(photos) in sentence for sentence in faults.values())
+    assert "No such file" in faults["dangling"] and "is no file" in faults["folder"]
+    assert "symbolic links" in faults["loop"] and "is no file" in faults["pipe"]
+    assert "not an image id" in faults["a:b"] and "not an image id" in faults[" blank"]
+
+
+def test_ids_of_pictures_differ(tmp_path):
+    names = (
+        "x/a.jpg",
+        "y/a.jpg",
+        "x/b.jpg",
+        "x/b.png",
+        "x/b.png.jpg",
+        "z/C.png",
+        "z/c.jpg",
+        "d.jpg",
+    )
+    ids = photo_ids([tmp_path / name for name in names])
+    assert len({name.casefold() for name in ids}) == len(names)
+    assert ids[-1] == "d" and ids[0] == "x_a.jpg" and ids[2] == "b.jpg" and ids[5] == "C.png"
+    assert all(safe_id(name) for name in ids)
+
+
+def test_masks_of_pictures_too_large_to_decode(folder, monkeypatch):
+    monkeypatch.setattr("datalist.image.PIXEL_LIMIT", 24 * 24 - 1)
+    images = Images(resolve(str(folder)), "train", mask=folder / "SegmentationClass")
+    sample = images[2]
+    assert sample["size"].tolist() == [24, 24]
+    assert sample["image"].shape == (3, 12, 12) and sample["mask"].shape == (12, 12)
 
 
 def test_photographs_of_camvid(reference):

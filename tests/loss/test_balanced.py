@@ -1,15 +1,12 @@
 """DSRG's two losses against their formulas and against the values of its Theano layers."""
 
 from math import log
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from loss import balanced_seed_loss, constrain_loss, floor_softmax
 
-REFERENCE = Path(__file__).resolve().parents[3] / "shared/data/reference/dsrg.npz"
 CLIP = (0.05, 20.0)
 
 
@@ -94,11 +91,23 @@ def test_zero_scores_stay_finite():
     assert loss.isfinite() and score.grad.isfinite().all()
 
 
-@pytest.mark.skipif(not REFERENCE.is_file(), reason="the reference data are not on this machine")
+def test_gradients_equal_the_released_layers_ones(reference):
+    data = reference("dsrg")
+    # Alone in its batch each image's loss is the released batch's share of it.
+    for score, seed, wanted in zip(data["probs"], data["seeds_from_refined"], data["seed_grad"]):
+        score = score[None].requires_grad_()
+        (found,) = torch.autograd.grad(balanced_seed_loss(score, seed[None]), score)
+        torch.testing.assert_close(found[0], wanted, rtol=1e-5, atol=1e-8)
+    score = data["position_probs"][None, :, None].requires_grad_()
+    marginal = data["position_crf_log"].exp()[None, :, None]
+    (found,) = torch.autograd.grad(constrain_loss(score, marginal, 0, CLIP), score)
+    count = score.shape[-1]
+    torch.testing.assert_close(found[0, :, 0] * count, data["position_grad"], rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_equals_the_released_layers(dtype):
-    with np.load(REFERENCE) as file:
-        data = {name: torch.from_numpy(np.asarray(file[name])) for name in file}
+def test_equals_the_released_layers(reference, dtype):
+    data = reference("dsrg", full=True)
     logit = data["logits"].to(dtype).requires_grad_()
     score = floor_softmax(logit, data["min_prob"].item())
     assert torch.allclose(score, data["probs"].to(dtype), rtol=0, atol=1e-5)

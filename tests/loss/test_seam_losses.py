@@ -5,6 +5,7 @@ from math import exp, log
 import pytest
 import torch
 
+from base.tensor import max_norm
 from loss.dice import dice_loss
 from loss.seam import (
     cross_equivariance_loss,
@@ -53,33 +54,47 @@ def test_equivariance_loss(maps):
     assert float(equivariance_loss(*maps)) == pytest.approx(total)
 
 
-def slow_cross(refined, other, share):
+def slow_cross(refined, other, share, first):
+    """`first` is the first foreground channel."""
     total = 0.0
     for mine, theirs in zip(refined.tolist(), other.tolist()):
         distance = []
         for y in range(5):
             for x in range(7):
-                best = max(theirs[k][y][x] for k in range(4))
+                best = max(theirs[k][y][x] for k in range(first, 4))
                 for k in range(4):
-                    target = theirs[k][y][x] if theirs[k][y][x] == best else 0
+                    target = theirs[k][y][x] if k < first or theirs[k][y][x] == best else 0
                     distance.append(abs(target - mine[k][y][x]))
         kept = sorted(distance)[-max(1, int(share * len(distance))) :]
         total += sum(kept) / len(kept) / len(refined)
     return total
 
 
+@pytest.mark.parametrize("background", [True, False])
 @pytest.mark.parametrize("share", [0.2, 1.0, 1e-9])
-def test_cross_equivariance_loss(maps, share):
+def test_cross_equivariance_loss(maps, share, background):
     refined, other = maps
-    found = cross_equivariance_loss(refined, other.requires_grad_(), share)
-    assert float(found) == pytest.approx(slow_cross(refined, other, share))
+    found = cross_equivariance_loss(refined, other.requires_grad_(), share, background)
+    assert float(found) == pytest.approx(slow_cross(refined, other, share, int(background)))
     assert not found.requires_grad  # the other view is a target
 
 
 def test_max_onehot_keeps_ties():
-    score = torch.tensor([[[[0.5, 0.1]], [[0.5, 0.3]], [[0.2, 0.2]]]])
-    kept = torch.tensor([[[[0.5, 0.0]], [[0.5, 0.3]], [[0.0, 0.0]]]])
+    score = torch.tensor([[[[0.5, 0.1]], [[0.5, 0.3]], [[0.2, 0.3]]]])
+    kept = torch.tensor([[[[0.5, 0.1]], [[0.5, 0.3]], [[0.0, 0.3]]]])
     assert max_onehot(score).equal(kept)
+    kept = torch.tensor([[[[0.5, 0.0]], [[0.5, 0.3]], [[0.0, 0.3]]]])
+    assert max_onehot(score, background=False).equal(kept)
+
+
+@pytest.mark.parametrize("name", ["seam_losses", "locate_losses"])
+def test_parts_equal_the_released_ones(reference, name):
+    data = reference(name)
+    found = max_onehot(data["in_maps"], background=name == "seam_losses")
+    assert found.equal(data["out_onehot"])
+    if name == "seam_losses":
+        found = max_norm(data["in_maps"] - 0.2)
+        torch.testing.assert_close(found, data["out_max_norm"], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("masked", [False, True])

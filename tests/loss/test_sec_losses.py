@@ -1,7 +1,6 @@
 """The three losses of SEC: against slow formulas, the released port, and hostile values."""
 
 from math import log
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +8,6 @@ import torch
 from torch.autograd import gradcheck
 
 from loss import constrain_loss, decay_for, expand_loss, floor_softmax, rank_pool, seed_loss
-
-REFERENCE = Path(__file__).parents[3] / "shared/data/reference/sec_losses.npz"
 
 
 def sample(seed=0, size=(3, 4, 3, 5), scale=2.0):
@@ -136,23 +133,40 @@ def test_floor_softmax():
     assert score.flatten().tolist() == pytest.approx([1e-4 / 1.0002, 1.0001 / 1.0002])
 
 
-@pytest.mark.skipif(not REFERENCE.exists(), reason="the released port's numbers are not here")
-@pytest.mark.parametrize("dtype, name", [(torch.float32, "f32"), (torch.float64, "f64")])
-def test_released_port(dtype, name):
-    known = np.load(REFERENCE)
-    logit = torch.tensor(known["fc8"], dtype=dtype, requires_grad=True)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_released_port(reference, dtype):
+    known = reference("sec_losses")
+    logit = known["fc8"].to(dtype).requires_grad_()
     score = floor_softmax(logit)
-    tag = torch.tensor(known["labels"][:, 0, 0, 1:])
-    # These marginals carry the floor already: a second one would move the loss by 2e-5.
-    marginal = torch.tensor(known["crf_log_consistent"], dtype=dtype).exp()
     found = {
-        "seed": seed_loss(score, torch.tensor(known["cues"])),
+        "seed": seed_loss(score, known["cues"]),
+        "expand": expand_loss(score, known["labels"][:, 1:], 0.996, 0.999),
+        "constrain": constrain_loss(score, known["crf_log"].to(dtype).exp(), floor=0),
+    }
+    for term, loss in found.items():
+        assert loss.item() == pytest.approx(known[f"loss_{term}"].item(), rel=1e-5)
+        (gradient,) = torch.autograd.grad(loss, logit, retain_graph=True)
+        wanted = known[f"grad_{term}"].to(dtype)
+        error = (gradient[..., ::3, ::3] - wanted).abs().max()
+        assert error < 1e-5 * wanted.abs().max()
+
+
+@pytest.mark.parametrize("dtype, name", [(torch.float32, "f32"), (torch.float64, "f64")])
+def test_released_port_on_all_classes(reference, dtype, name):
+    known = reference("sec_losses", full=True)
+    logit = known["fc8"].to(dtype).requires_grad_()
+    score = floor_softmax(logit)
+    tag = known["labels"][:, 0, 0, 1:]
+    # These marginals carry the floor already: a second one would move the loss by 2e-5.
+    marginal = known["crf_log_consistent"].to(dtype).exp()
+    found = {
+        "seed": seed_loss(score, known["cues"]),
         "expand": expand_loss(score, tag, 0.996, 0.999),
         "constrain_consistent": constrain_loss(score, marginal, floor=0),
     }
     found["total_consistent"] = torch.stack(list(found.values())).sum()
     for term, loss in found.items():
-        assert loss.item() == pytest.approx(float(known[f"loss_{term}_{name}"]), abs=1e-5)
+        assert loss.item() == pytest.approx(known[f"loss_{term}_{name}"].item(), abs=1e-5)
         (gradient,) = torch.autograd.grad(loss, logit, retain_graph=True)
-        expected = known[f"grad_{term}_f32"]
-        assert np.abs(gradient.numpy() - expected).max() < 1e-5 * np.abs(expected).max() + 1e-8
+        expected = known[f"grad_{term}_f32"].to(dtype)
+        assert (gradient - expected).abs().max() < 1e-5 * expected.abs().max() + 1e-8

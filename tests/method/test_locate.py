@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from base import IGNORE, UserError
-from base.tensor import over_peak, resize
+from base.tensor import max_norm, resize
 from datalist.spec import resolve
 from loss.dice import dice_loss
 from loss.seam import (
@@ -42,11 +42,11 @@ def test_seam_compares_the_views_by_its_four_losses(make):
     stage.network.eval()
     image, tag = image_of(3), torch.tensor([[1.0, 0, 0, 1, 0, 0], [0.0] * 6, [1.0] * 6])
     (cam1, rv1), (cam2, rv2) = stage.views(image)
-    assert cam1.shape[2:] == (8, 10) and cam2.shape[2:] == (4, 5)
+    assert cam1.shape[2:] == (32, 40) and cam2.shape[2:] == (16, 20)
     known = tag[:, :, None, None]
-    a, b = resize(over_peak(cam1), (4, 5)) * known, over_peak(cam2) * known
+    a, b = resize(max_norm(cam1), (16, 20), align_corners=True) * known, max_norm(cam2) * known
     both = torch.cat((torch.ones(3, 1, 1, 1), known), dim=1)
-    r1, r2 = resize(over_peak(rv1), (4, 5)) * both, over_peak(rv2) * both
+    r1, r2 = resize(max_norm(rv1), (16, 20), align_corners=True) * both, max_norm(rv2) * both
     expected = {
         "classify": (tag_loss(cam1, tag) + tag_loss(cam2, tag)) / 2,
         "rvmin": (rvmin_loss(rv1[:, 1:] * known) + rvmin_loss(rv2[:, 1:] * known)) / 2,
@@ -57,19 +57,60 @@ def test_seam_compares_the_views_by_its_four_losses(make):
     torch.testing.assert_close(stage.losses({"image": image, "tag": tag}, 0), expected)
 
 
+@pytest.mark.parametrize(
+    "name, full", [("seam_losses", False), ("seam_losses", True), ("locate_losses", False)]
+)
+def test_losses_and_gradients_equal_the_released_ones(make, reference, name, full):
+    stage, data = make(SEAM, ratio=0.5), reference(name, full)
+    maps = {key: data[f"in_{key}"].requires_grad_() for key in ("cam1", "cam2", "rv1", "rv2")}
+    views = [(maps["cam1"], maps["rv1"]), (maps["cam2"], maps["rv2"])]
+    terms = stage.compare(views, data["in_tag"], 0)
+    released = {key: data[f"out_loss_{key}"] for key in ("cls1", "cls2", "rvmin1", "rvmin2")}
+    expected = {
+        "classify": (released["cls1"] + released["cls2"]) / 2,
+        "rvmin": (released["rvmin1"] + released["rvmin2"]) / 2,
+        "equivariance": data["out_loss_er"],
+        "cross": data["out_loss_ecr1"] + data["out_loss_ecr2"],
+    }
+    torch.testing.assert_close(terms, expected, rtol=0, atol=1e-6)
+    prefix = "out_grad_loss_" if full else "out_grad_"
+    for key, loss in (("er", terms["equivariance"]), ("ecr", terms["cross"])):
+        gradients = torch.autograd.grad(
+            loss, list(maps.values()), retain_graph=True, allow_unused=True
+        )
+        for view, gradient in zip(maps, gradients):
+            wanted = data.get(f"{prefix}{key}_{view}")
+            assert (wanted is None) == (gradient is None or not gradient.any()), (key, view)
+            if wanted is not None:
+                torch.testing.assert_close(gradient, wanted, rtol=0, atol=1e-6)
+    total = sum(terms.values())
+    assert total.item() == pytest.approx(data["out_loss"].item(), abs=1e-6)
+    gradients = torch.autograd.grad(total, (maps["cam2"], maps["rv2"]))
+    for view, gradient in zip(("cam2", "rv2"), gradients):
+        torch.testing.assert_close(gradient, data[f"out_grad_loss_{view}"], rtol=0, atol=1e-6)
+
+
+def test_the_released_localiser_has_no_background(make):
+    seam, segmenter, resegment = make(SEAM), make(Segmenter), make(Resegment)
+    networks = (seam.network, segmenter.network.localiser, resegment.network.localiser)
+    assert [network(image_of())[1].shape[1] for network in networks] == [7, 6, 7]
+
+
 def test_plain_maps_need_one_view(make):
     stage = make(SEAM, equivariance=False)
     stage.network.eval()
     image, tag = image_of(), torch.eye(6)[:2]
     assert set(stage.losses({"image": image, "tag": tag}, 0)) == {"classify"}
     cam, _ = stage.forward(image)
-    torch.testing.assert_close(stage.scores(image, tag), over_peak(cam) * tag[:, :, None, None])
+    torch.testing.assert_close(stage.scores(image, tag), max_norm(cam) * tag[:, :, None, None])
 
 
 def test_scales_are_joined_to_maps_that_reach_one(make):
     stage = make(SEAM)
     scores = [torch.rand(1, 6, 5, 5) * 0.3, torch.rand(1, 6, 8, 8) * 0.3]
-    assert stage.merge(scores).amax(dim=(2, 3)).allclose(torch.ones(1, 6))
+    joined = stage.merge(scores)
+    torch.testing.assert_close(joined.amax(dim=(2, 3)), torch.ones(1, 6), rtol=0, atol=1e-3)
+    assert joined.amin(dim=(2, 3)).eq(0).all()
 
 
 def test_seam_cues_are_sure_and_exclusive(make, monkeypatch):
@@ -80,7 +121,7 @@ def test_seam_cues_are_sure_and_exclusive(make, monkeypatch):
     cue = stage.cues(image_of(), torch.ones(2, 6))
     assert cue.dtype == torch.bool and cue.shape == (2, 7, 4, 6)
     assert cue.sum(1).max() == 1 and cue[0, 0, 0, 0]
-    assert cue[:, 1:].any(1).equal(score.amax(1) > 0.3)
+    assert cue[:, 1:].any(1).equal(max_norm(score).amax(1) > 0.3)
 
 
 def test_background_stands_at_one_half(make, monkeypatch):
@@ -110,7 +151,7 @@ def test_each_pass_segments_the_mask_before(make, monkeypatch):
     image, tag = image_of(), torch.eye(6)[[2, 4]]
     stage.scores(image, tag)
     cam, _ = stage.forward(image)
-    start = resize(over_peak(cam), (32, 40))[[0, 1], [2, 4]]
+    start = max_norm(resize(cam, (32, 40), align_corners=True))[[0, 1], [2, 4]]
     assert len(prompts) == 3
     for number, prompt in enumerate(prompts):
         torch.testing.assert_close(prompt, start / 2**number)
@@ -143,9 +184,8 @@ def test_segmenter_learns_the_pairs_masks_from_both_maps(make, monkeypatch):
     terms = stage.losses(batch, 0)
     assert batch["tag"].tolist() == [[0, 1, 0, 0, 1, 0], [0] * 6]
     assert not seen["prompt"].requires_grad
-    cam, refined = stage.forward(batch["image"])
-    prompts = [over_peak(cam)[0, [1, 4]], over_peak(refined[:, 1:])[0, [1, 4]]]
-    first, second = (resize(p[:, None], (32, 40))[:, 0] for p in prompts)
+    cam, refined = stage.views(batch["image"])[0]
+    first, second = (max_norm(maps)[0, [1, 4]] for maps in (cam, refined))
     truth = torch.stack((mask[0] == 2, mask[0] == 5)).float()
     torch.testing.assert_close(terms["segment"], dice_loss(first, truth))
     torch.testing.assert_close(terms["segment refined"], dice_loss(second, truth))

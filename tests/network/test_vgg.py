@@ -52,6 +52,25 @@ def test_cam_averages_to_the_logits():
     assert torch.allclose(network.cam(image).mean((2, 3)), network(image), atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "style, std, new", [("sec", 0.005, ("score",)), ("mxnet", 0.01, ("fc6", "fc7", "score"))]
+)
+def test_heads_of_the_cue_networks(style, std, new):
+    shape = {"width": (2, 2, 2, 2, 16), "hidden": 64, "style": style}
+    foreground = ForegroundCueVGG(9, pool=(2, 2, 2, 0, 0), **shape)
+    background = BackgroundCueVGG(9, (64, 64), pool=(2,) * 5, window=2, **shape)
+    for network in (foreground, background):
+        assert network.new == new
+        for name in ("fc6", "fc7", "score"):
+            found = network.get_submodule(name).weight.std().item()
+            assert found == pytest.approx(std, rel=0.15)
+    assert (foreground.score.bias is None) == (style == "sec")
+    assert background.score.bias is not None
+    image = torch.rand(1, 3, 64, 64) * 255
+    # SEC's fc7 is linear: its features may be negative.
+    assert (foreground.eval().feature(image).min() < 0) == (style == "sec")
+
+
 def test_trunk_in_two_halves():
     trunk = Trunk(width=(2, 3, 4, 5, 6), pool=(2, 2, 2, 2, 2), window=2)
     image = torch.rand(1, 3, 48, 33) * 255

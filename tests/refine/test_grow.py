@@ -1,7 +1,5 @@
 """Region growing against a slow walk written from the rule, and against the released layer."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -11,7 +9,6 @@ from hypothesis.extra.numpy import arrays
 
 from refine.grow import UNSET, flood, flood_cpu, grow_seeds, region_map
 
-REFERENCE = Path(__file__).resolve().parents[3] / "shared/data/reference/dsrg.npz"
 THRESHOLD = (0.6, 0.8)
 
 
@@ -170,7 +167,6 @@ def test_shapes_are_checked(shape, seed, tag):
         grow_seeds(torch.zeros(shape), torch.zeros(seed, dtype=torch.bool), torch.zeros(tag))
 
 
-@pytest.mark.skipif(not REFERENCE.is_file(), reason="the reference data are not on this machine")
 @pytest.mark.parametrize(
     ("score", "expected", "foreground", "background"),
     [
@@ -180,10 +176,13 @@ def test_shapes_are_checked(shape, seed, tag):
     ],
 )
 @pytest.mark.parametrize("pooling", [False, True])
-def test_equals_the_released_layer(score, expected, foreground, background, pooling, monkeypatch):
+@pytest.mark.parametrize("full", [False, True])
+def test_equals_the_released_layer(
+    reference, score, expected, foreground, background, pooling, full, monkeypatch
+):
     if pooling:  # what a CUDA device runs
         monkeypatch.setattr("refine.grow.flood_cpu", flood)
-    with np.load(REFERENCE) as data:
-        given = [torch.from_numpy(data[name]) for name in (score, "cues", "labels", expected)]
+    data = reference("dsrg", full)
+    given = [data[name] for name in (score, "cues", "labels", expected)]
     found = grow_seeds(given[0], given[1], given[2][:, 1:], foreground, background)
     assert found.equal(given[3])

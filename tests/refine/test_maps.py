@@ -67,8 +67,6 @@ def scalar_map(cam, correlations, foreground, background):
         [k for k in range(n) if cam[k] >= foreground],
         [k for k in range(n) if cam[k] <= background],
     ]
-    if not all(sets):
-        return [0.0] * n
     parts = [stretched([sum(picture[k][a] for k in cells) for a in range(n)]) for cells in sets]
     return stretched([max(0.0, f - b) for f, b in zip(*parts)])
 
@@ -95,8 +93,18 @@ def test_map_equals_the_scalar_one():
         for k in range(4):
             expected = scalar_map(cam[n, k].flatten().tolist(), correlations, 0.4, 0.2)
             torch.testing.assert_close(found[n, k].flatten(), torch.tensor(expected).double())
-    assert found[0, 1].max() == 0 and found[1, 2].max() == 0
+    assert found[0, 1].max() == 1 and found[1, 2].max() == 0
     assert found[0, 0].max() == 1 and found.min() == 0
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_map_equals_the_released_one(reference, full):
+    data = reference("scg", full)
+    features = [data[f"feature_{level}"] for level in range(3)]
+    cam = data["cam"]
+    assert (cam[0, 1] > 0.05).all() and (cam[1, 2] < 0.3).all()
+    found = self_correlation_map(cam, features, cam.shape[2:])
+    torch.testing.assert_close(found, data["out"], rtol=0, atol=1e-5)
 
 
 def test_map_fills_the_object_that_the_seed_touches():

@@ -1,10 +1,12 @@
 """The report: its numbers, what it chooses to show, and the page in a real browser."""
 
+import base64
 import json
 import re
 import shutil
 import tempfile
 from dataclasses import replace
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -163,8 +165,18 @@ def test_page_keeps_to_its_budget(world, monkeypatch):
 
 
 def test_page_without_photographs(world):
+    def photos():
+        text = page(world, "a")[0].read_text()
+        data = json.loads(re.search(r'id="data" type="application/json">(.*?)</script>', text)[1])
+        for item in data["items"]:
+            with Image.open(BytesIO(base64.b64decode(item["photo"].split(",")[1]))) as photo:
+                yield np.asarray(photo)
+
+    assert min(photo.std() for photo in photos()) > 10
     shutil.rmtree(world[2] / "JPEGImages")
-    page(world, "a")
+    grey = list(photos())
+    assert len(grey) == 20
+    assert all(photo.shape == (HEIGHT, WIDTH, 3) and (photo == 128).all() for photo in grey)
 
 
 def test_disagreement_is_the_share_of_unlike_pixels(world):

@@ -1,0 +1,242 @@
+"""Masks that people drew: exports of annotation tools, read into shapes and painted.
+
+Three formats are read and told apart by their content: COCO instances json, Label Studio's json
+(brush and polygon labels) and the XML of "CVAT for images 1.1" (masks and polygons).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from base import UserError
+from datalist.image import PIXEL_LIMIT
+from datalist.tag import check_instances, read_json, read_xml
+
+XML_LIMIT = 1 << 28
+"""Bytes of a CVAT export."""
+DAMAGE = (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError)
+"""What fields of a wrong kind lead to."""
+
+
+@dataclass
+class Drawing:
+    """What was drawn on an image.
+
+    Args:
+        name: the image as the tool calls it.
+        size: (height, width) in pixels; None where the export does not say.
+        shapes: class name and shape, in the order of painting; shapes as `shape_mask` takes them.
+    """
+
+    name: str
+    size: tuple[int, int] | None
+    shapes: list[tuple[str, Any]] = field(default_factory=list)
+
+
+def read_drawings(path: Path) -> tuple[list[Drawing], list[str]]:
+    """Read an export of an annotation tool.
+
+    Returns:
+        A drawing for each image, and sentences on what the file holds beside masks.
+
+    Errors: UserError for a file of another kind.
+    """
+    ignored: Counter[str] = Counter()
+    try:
+        if path.suffix.casefold() == ".xml":
+            drawings = from_cvat(path, ignored)
+        elif path.suffix.casefold() == ".zip":
+            raise UserError(f"{path} is an archive: unpack it and give the .xml or .json inside.")
+        elif isinstance(content := read_json(path), list):
+            drawings = from_labelstudio(content, ignored)
+        else:
+            drawings = from_coco(check_instances(content, path))
+    except DAMAGE as error:
+        raise UserError(f"{path} is not a readable export ({str(error)[:80]}).") from None
+    if not drawings:
+        raise UserError(f"{path} holds no annotated image.")
+    return drawings, [f"{count} {what} left out" for what, count in ignored.items()]
+
+
+def from_coco(content: dict) -> list[Drawing]:
+    """Drawings of COCO instances: larger objects first, so that small ones lie on top."""
+    names = {row["id"]: row["name"] for row in content["categories"]}
+    objects: dict[int, list[dict]] = {}
+    for annotation in content["annotations"]:
+        objects.setdefault(annotation["image_id"], []).append(annotation)
+    drawings = []
+    for image in content["images"]:
+        ordered = sorted(objects.get(image["id"], []), key=lambda item: -item["area"])
+        shapes = [(names[item["category_id"]], item["segmentation"]) for item in ordered]
+        drawings.append(Drawing(image["file_name"], (image["height"], image["width"]), shapes))
+    return drawings
+
+
+def from_labelstudio(tasks: list[dict], ignored: Counter[str]) -> list[Drawing]:
+    """Drawings of Label Studio's "JSON" export: the last annotation of each task."""
+    drawings = []
+    for task in tasks:
+        data = task.get("data")
+        if not isinstance(data, dict):
+            raise UserError("no task data: export the project as 'JSON', not as 'JSON-MIN'.")
+        name = data.get("image") or next(x for x in data.values() if isinstance(x, str))
+        done = [row for row in task.get("annotations", []) if not row.get("was_cancelled")]
+        if not done:
+            ignored["tasks without an annotation are"] += 1
+            continue
+        drawing = Drawing(name, None)
+        for item in done[-1]["result"]:
+            value = item.get("value", {})
+            height, width = item.get("original_height"), item.get("original_width")
+            if value.get("format") == "rle" and value.get("brushlabels"):
+                shape, label = {"brush": value["rle"]}, value["brushlabels"][0]
+            elif value.get("polygonlabels"):
+                points = np.asarray(value["points"], float) / 100 * (width, height)
+                shape, label = [points.ravel().tolist()], value["polygonlabels"][0]
+            else:
+                ignored[f"results of type '{str(item.get('type'))[:30]}' are"] += 1
+                continue
+            drawing.size = (height, width)
+            drawing.shapes.append((label, shape))
+        drawings.append(drawing)
+    return drawings
+
+
+def from_cvat(path: Path, ignored: Counter[str]) -> list[Drawing]:
+    """Drawings of the XML of "CVAT for images 1.1", painted by z order."""
+    root = read_xml(path, XML_LIMIT)
+    if root.tag != "annotations" or root.find("track") is not None:
+        raise UserError(f"{path} is no XML of 'CVAT for images 1.1': export the task as that.")
+    drawings = []
+    for image in root.findall("image"):
+        size = (int(image.attrib["height"]), int(image.attrib["width"]))
+        shapes = []
+        for item in sorted(image, key=lambda item: int(item.get("z_order", 0))):
+            if item.tag == "polygon":
+                pairs = [pair.split(",") for pair in item.attrib["points"].split(";")]
+                shape: Any = [[float(x) for pair in pairs for x in pair]]
+            elif item.tag == "mask":
+                box = {key: int(item.attrib[key]) for key in ("left", "top", "width", "height")}
+                shape = {"runs": [int(run) for run in item.attrib["rle"].split(",")], **box}
+            else:
+                ignored[f"elements '{item.tag[:30]}' are"] += 1
+                continue
+            shapes.append((item.attrib["label"], shape))
+        drawings.append(Drawing(image.attrib["name"], size, shapes))
+    return drawings
+
+
+def paint(size: tuple[int, int], shapes: Iterable[tuple[int, Any]], where: str) -> np.ndarray:
+    """Paint shapes over each other.
+
+    Args:
+        size: (height, width).
+        shapes: class index and shape, in the order of painting.
+        where: what an error begins with.
+
+    Returns:
+        Class indices, uint8 (height, width).
+
+    Errors: UserError for a shape that cannot be painted, or without pycocotools.
+    """
+    try:
+        height, width = size
+        if type(height) is not int or type(width) is not int or min(height, width) < 1:
+            raise ValueError(f"{height!r} x {width!r} pixels")
+        if height * width > PIXEL_LIMIT:
+            raise ValueError(f"{height} x {width} pixels are too many")
+        mask = np.zeros((height, width), np.uint8)
+        for index, shape in shapes:
+            mask[shape_mask(shape, height, width)] = index
+    except ImportError:
+        raise UserError("masks of COCO need pycocotools: pip install pycocotools.") from None
+    except DAMAGE as error:
+        raise UserError(f"{where} cannot be drawn ({str(error)[:80]}).") from None
+    return mask
+
+
+def shape_mask(shape: list | dict, height: int, width: int) -> np.ndarray:
+    """Pixels of one shape, bool (height, width).
+
+    Args:
+        shape: COCO's polygons or run lengths; {"brush": Label Studio's bytes}; {"runs": row by
+            row, first of 0, "left", "top", "width", "height"} of CVAT.
+
+    Errors: ValueError or TypeError for what pycocotools' C code would take without a check.
+    """
+    from pycocotools import mask as rle
+
+    if isinstance(shape, list):
+        for path in shape:
+            points = np.asarray(path, float).reshape(-1, 2)
+            # Its time and memory grow with the length of the outline.
+            if len(points) < 3 or not (np.abs(points) <= 2 * max(height, width)).all():
+                raise ValueError("a polygon of less than three corners, or far outside")
+        return rle.decode(rle.merge(rle.frPyObjects(shape, height, width))) > 0
+    if "brush" in shape:
+        return unpack_brush(shape["brush"], height, width)
+    if "runs" in shape:
+        mask = np.zeros((height, width), bool)
+        top, left = shape["top"], shape["left"]
+        box = mask[top : top + shape["height"], left : left + shape["width"]]
+        runs = shape["runs"]
+        inside = min(top, left, *runs) >= 0 and box.shape == (shape["height"], shape["width"])
+        if not inside or sum(runs) != box.size:
+            raise ValueError("run lengths that do not fill their box")
+        box[...] = np.repeat(np.arange(len(runs)) % 2 > 0, runs).reshape(box.shape)
+        return mask
+    packed = {"size": [height, width], "counts": shape["counts"]}
+    if shape["size"] != packed["size"]:
+        raise ValueError(f"run lengths of {shape['size']!r} pixels")
+    if isinstance(shape["counts"], list):
+        if not all(type(run) is int and run >= 0 for run in shape["counts"]):
+            raise ValueError("run lengths that are no numbers")
+        if sum(shape["counts"]) != height * width:
+            raise ValueError("run lengths that do not fill the image")
+        packed = rle.frPyObjects(packed, height, width)
+    elif not isinstance(shape["counts"], str) or not shape["counts"].isascii():
+        raise ValueError("run lengths that are no text")
+    return rle.decode(packed) > 0
+
+
+def unpack_brush(packed: list[int], height: int, width: int) -> np.ndarray:
+    """Pixels that Label Studio's brush painted, bool (height, width).
+
+    Its bytes are a stream of bits: 32 for the number of values, 5 for the bits of a value less
+    one, four times 4 for the widths of run lengths less one; then chunks of a bit (run or single
+    values), 2 bits (which width), the length less one, and one value or as many as the length.
+    The values are RGBA, row by row; the alpha channel is the mask.
+
+    Errors: ValueError where the stream ends early or is of another size.
+    """
+    data = np.array(packed, np.uint8).tobytes()
+    bits = "".join(f"{byte:08b}" for byte in data)
+    position = 0
+
+    def take(count: int) -> int:
+        nonlocal position
+        position += count
+        if position > len(bits):
+            raise ValueError("brush data that end early")
+        return int(bits[position - count : position], 2)
+
+    if take(32) != 4 * height * width:
+        raise ValueError("brush data of another size")
+    depth = take(5) + 1
+    lengths = [take(4) + 1 for _ in range(4)]
+    values = np.zeros(4 * height * width, np.uint32)
+    start = 0
+    while start < len(values):
+        run, end = take(1), take(2)
+        end = start + take(lengths[end]) + 1
+        if end > len(values):
+            raise ValueError("brush data that are too long")
+        values[start:end] = take(depth) if run else [take(depth) for _ in range(end - start)]
+        start = end
+    return values.reshape(height, width, 4)[..., 3] > 0

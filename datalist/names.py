@@ -1,0 +1,135 @@
+"""Names of picture files as tables, labelling tools and data sets spell them, matched to ids.
+
+A data set made by `datalist.arrange` has names.csv beside tags.csv: two columns, `id` and `file`,
+the name that each picture had. Labelling tools put folders, addresses or a hash before a name.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from urllib.parse import unquote
+
+from base import UserError
+from datalist.archive import replacing
+from datalist.spec import read_text, safe_id
+
+PICTURE_SUFFIXES = {"jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff"}
+LABEL_SUFFIXES = {"xml", "txt", "json"}
+NAMES_FILE = "names.csv"
+
+
+def stem(name: str) -> str:
+    """Name of a file without the suffix of a picture or a text; other dots stay."""
+    front, dot, suffix = name.rpartition(".")
+    return front if dot and suffix.casefold() in PICTURE_SUFFIXES | LABEL_SUFFIXES else name
+
+
+def has_picture_suffix(name: str) -> bool:
+    """Whether a name ends as picture files do."""
+    return name.rpartition(".")[2].strip().casefold() in PICTURE_SUFFIXES and "." in name
+
+
+def parts(text: str) -> list[str]:
+    """Folders and file name of a path or an address, Windows' separators included."""
+    text = text.strip().strip("\"'").partition("?d=")[2] or text.strip().strip("\"'")
+    if re.match(r"/data/|https?://", text):
+        text = unquote(text)
+    return [part for part in re.split(r"[\\/]+", text) if part not in ("", ".")]
+
+
+def make_id(name: str) -> str:
+    """An image id from the name of a file: what lists and folders cannot hold becomes "_"."""
+    return re.sub(r'[\s/\\:*?"<>|,;]+|[^\w\-.+()]+', "_", name).strip("._")[:150] or "_"
+
+
+def without_hash(name: str) -> str:
+    """A name without the eight hexadecimal digits that Label Studio puts before it on upload."""
+    return re.sub(r"^[0-9a-f]{8}-(?=.)", "", name)
+
+
+class NameIndex:
+    """Finds the picture that a foreign name means.
+
+    A name matches by its whole path, by its last folders, by its file name, by its file name
+    without suffix, without regard to case, as `make_id` writes it, and last without a hash prefix
+    on either side; the first of these rules that gives a picture decides.
+
+    Args:
+        names: for each id the names its picture is known by: the id, and files with folders.
+    """
+
+    RULES = (
+        lambda folders, name: "/".join((*folders, name)),
+        lambda folders, name: "/".join((*folders[-1:], name)),
+        lambda folders, name: name,
+        lambda folders, name: stem(name),
+        lambda folders, name: stem(name).casefold(),
+        lambda folders, name: make_id(stem(name)).casefold(),
+        lambda folders, name: make_id(without_hash(stem(name))).casefold(),
+    )
+
+    def __init__(self, names: Mapping[str, Iterable[str]]) -> None:
+        self.tables: list[dict[str, set[str]]] = [{} for _ in self.RULES]
+        for image_id, known in names.items():
+            for name in known:
+                *folders, last = parts(name) or [name]
+                for rule, table in zip(self.RULES, self.tables):
+                    table.setdefault(rule(folders, last), set()).add(image_id)
+
+    def find(self, name: str) -> str | None:
+        """Id of the picture that a name means; None where there is none.
+
+        Errors: UserError where it means several.
+        """
+        split = parts(name)
+        if not split:
+            return None
+        *folders, last = split
+        for rule, table in zip(self.RULES, self.tables):
+            if not (ids := table.get(rule(folders, last))):
+                continue
+            if len(ids) > 1:
+                raise UserError(
+                    f"'{name[:80]}' may be any of {len(ids)} pictures ({', '.join(sorted(ids)[:3])}"
+                    "): write their folders before their names."
+                )
+            return next(iter(ids))
+        return None
+
+    def counts(self, names: Iterable[str]) -> int:
+        """How many names mean a picture, or several."""
+        return sum(
+            any(
+                rule(split[:-1], split[-1]) in table for rule, table in zip(self.RULES, self.tables)
+            )
+            for split in map(parts, names)
+            if split
+        )
+
+
+def write_names(path: Path, names: Mapping[str, str]) -> None:
+    """Write names.csv: the file name that the picture of each id had."""
+    with replacing(path) as part, open(part, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["id", "file"])
+        writer.writerows(names.items())
+
+
+def read_names(path: Path) -> dict[str, str]:
+    """Read names.csv; empty where it does not exist.
+
+    Errors: UserError for a line that is not `ID,FILE`.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        rows = list(csv.reader(read_text(path).splitlines()))[1:]
+    except csv.Error as error:
+        raise UserError(f"{path} is not a readable CSV file: {error}.") from None
+    for number, row in enumerate(rows, 2):
+        if len(row) != 2:
+            raise UserError(f"{path}, line {number}: the line is not 'ID,FILE'.")
+    return {safe_id(image_id): name for image_id, name in rows}

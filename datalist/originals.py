@@ -1,0 +1,157 @@
+"""Folders of real photographs, built from public originals: objects of MSRC v2, CamVid windows.
+
+The tables below say which label of the original is which class. docs/data.md says where the
+originals are and under which terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from base import IGNORE, UserError
+from datalist.archive import new_folder
+from datalist.image import read_image, read_mask, write_mask
+from datalist.mat import apart, read_apart
+from datalist.spec import read_ids
+from datalist.tag import write_tags
+
+MSRC_LABELS = (
+    *("building", "grass", "tree", "cow", "horse", "sheep", "sky", "mountain", "aeroplane"),
+    *("water", "face", "car", "bicycle", "flower", "sign", "bird", "book", "chair", "road"),
+    *("cat", "dog", "body", "boat"),
+)
+"""Labels 1 to 23 of the cleaned segmentations."""
+MSRC_CLASSES = (
+    *("background", "aeroplane", "bicycle", "bird", "boat", "book", "car", "cat", "chair", "cow"),
+    *("dog", "flower", "person", "sheep", "sign"),
+)
+MSRC_RENAMED = {"face": "person", "body": "person"}
+MSRC_IGNORED = {"horse"}
+"""Labels that are neither a class nor background: too few pictures."""
+MSRC_TAG_PIXELS = 150
+"""Pixels of a class that make a tag."""
+
+CAMVID_CLASSES = ("background", "sky", "tree", "car", "person")
+CAMVID_LABELS = {0: 1, 5: 2, 8: 3, 9: 4, 10: 4, 11: IGNORE}
+"""Label of the SegNet tutorial (pedestrian 9, bicyclist 10, void 11) -> class; others: 0."""
+CAMVID_WINDOW = (180, 160)
+"""Height and width: two rows and three columns of a frame of 360 x 480."""
+CAMVID_SHARE = 0.01
+"""Share of a window below which a class becomes `IGNORE`."""
+
+QUALITY = 92
+"""JPEG quality of the pictures."""
+
+Sample = tuple[np.ndarray, np.ndarray, tuple[int, ...]]
+"""Image RGB uint8 (H, W, 3), mask uint8 (H, W), tags."""
+
+
+def msrc(images: Path, mats: Path, lists: Path, out: Path) -> int:
+    """Build the folder of MSRC objects; return the number of images.
+
+    Args:
+        images: folder of ID.bmp.
+        mats: folder of ID_GT.mat: `newseg` numbers segments from 1, `newlabels` has the label of
+            each; a segment beyond that list is void.
+        lists: folder of lists of ids.
+        out: folder to make.
+
+    Errors: UserError for a missing or unreadable file.
+    """
+    table = np.zeros(len(MSRC_LABELS) + 1, np.uint8)
+    for number, label in enumerate(MSRC_LABELS, 1):
+        name = MSRC_RENAMED.get(label, label)
+        if name in MSRC_CLASSES:
+            table[number] = MSRC_CLASSES.index(name)
+        elif name in MSRC_IGNORED:
+            table[number] = IGNORE
+
+    def samples(ids: list[str]) -> Iterator[Sample]:
+        with apart() as pool:
+            for name in ids:
+                path = mats / f"{name}_GT.mat"
+                what = "a cleaned segmentation of MSRC v2"
+                segments, labels = read_apart(path, msrc_arrays, what, pool)
+                if segments.min() < 1 or labels.min() < 0 or labels.max() >= len(table):
+                    raise UserError(f"{path} is not {what} (its numbers are out of range).")
+                classes = np.full(max(int(segments.max()), labels.size) + 1, IGNORE, np.uint8)
+                classes[1 : labels.size + 1] = table[labels.ravel()]
+                mask = classes[segments]
+                count = np.bincount(mask.ravel(), minlength=256)[1 : len(MSRC_CLASSES)]
+                tags = tuple(int(k) + 1 for k in np.flatnonzero(count >= MSRC_TAG_PIXELS))
+                yield read_image(images / f"{name}.bmp"), mask, tags
+
+    return _build(out, lists, MSRC_CLASSES, samples)
+
+
+def msrc_arrays(content: dict) -> tuple[np.ndarray, ...]:
+    """Segments (H, W) and labels (1, K) in what scipy reads of a cleaned segmentation."""
+    return content["newseg"], content["newlabels"]
+
+
+def camvid(images: Path, lists: Path, out: Path) -> int:
+    """Build the folder of CamVid windows; return the number of images.
+
+    Args:
+        images: folder with train, val and test (FRAME.png) and trainannot, valannot, testannot.
+        lists: folder of lists of ids FRAME_rc; r and c are row and column of the window.
+        out: folder to make.
+
+    Errors: UserError for a missing or unreadable file, or an id of another form.
+    """
+    table = np.zeros(256, np.uint8)
+    table[list(CAMVID_LABELS)] = list(CAMVID_LABELS.values())
+    height, width = CAMVID_WINDOW
+
+    def samples(ids: list[str]) -> Iterator[Sample]:
+        for name in ids:
+            frame, _, window = name.rpartition("_")
+            if not frame or len(window) != 2 or window[0] not in "01" or window[1] not in "012":
+                raise UserError(f"'{name}' is no window of a CamVid frame: FRAME_rc is needed.")
+            folders = ("train", "val", "test")
+            split = next((s for s in folders if (images / s / f"{frame}.png").is_file()), None)
+            if split is None:
+                raise UserError(f"{images} has no frame {frame}.png in train, val or test.")
+            top, left = int(window[0]) * height, int(window[1]) * width
+            inside = (slice(top, top + height), slice(left, left + width))
+            label = read_mask(images / f"{split}annot" / f"{frame}.png")[inside]
+            image = read_image(images / split / f"{frame}.png")[inside]
+            if label.shape != CAMVID_WINDOW or image.shape[:2] != CAMVID_WINDOW:
+                raise UserError(f"{images / split / frame}.png is not 360 x 480 pixels.")
+            mask = table[label]
+            count = np.bincount(mask.ravel(), minlength=256)
+            for index in range(1, len(CAMVID_CLASSES)):
+                if count[index] < CAMVID_SHARE * mask.size:
+                    mask[mask == index] = IGNORE
+            tags = tuple(int(k) for k in np.unique(mask) if 0 < k < IGNORE)
+            yield image, mask, tags
+
+    return _build(out, lists, CAMVID_CLASSES, samples)
+
+
+def _build(out: Path, lists: Path, classes: tuple[str, ...], samples) -> int:
+    splits = {path.stem: read_ids(path) for path in sorted(lists.glob("*.txt"))}
+    if not splits:
+        raise UserError(f"{lists} holds no list of ids: train.txt and val.txt are needed.")
+    ids = list(dict.fromkeys(name for split in splits.values() for name in split))
+    with new_folder(out) as part:
+        for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+            (part / folder).mkdir(parents=True)
+        tags = {}
+        bar = tqdm(samples(ids), desc=out.name, total=len(ids), leave=False, disable=None)
+        for name, (image, mask, row) in zip(ids, bar):
+            file = part / "JPEGImages" / f"{name}.jpg"
+            Image.fromarray(np.ascontiguousarray(image)).save(file, quality=QUALITY)
+            write_mask(part / "SegmentationClass" / f"{name}.png", mask)
+            tags[name] = row
+        write_tags(part / "tags.csv", dict(sorted(tags.items())), classes)
+        (part / "classes.txt").write_text("\n".join(classes) + "\n", encoding="utf-8")
+        for split, names in splits.items():
+            path = part / "ImageSets/Segmentation" / f"{split}.txt"
+            path.write_text("\n".join(names) + "\n", encoding="utf-8")
+    return len(ids)
