@@ -132,7 +132,9 @@ def main(flags: Flags) -> None:
     checkpoint.save(flags.out / "last.pt", content)
     width = max(map(len, table))
     print("\n".join(f"{theirs:{width}}  {ours}" for theirs, ours in table.items()))
-    print(report.source, f"{len(report.used)} used, {len(report.unused)} unused", *report.unused)
+    print(f"{report.source}: {len(report.used)} used, {len(report.unused)} unused")
+    if report.unused:
+        print("unused:", ", ".join(report.unused[:8]), "..." if len(report.unused) > 8 else "")
     if system.part == "segmenter":
         print("the localiser is untrained: give the file as --segmenter-checkpoint")
     print(flags.out / "last.pt")
