@@ -10,17 +10,18 @@ from typing import Annotated, Any
 import tyro
 
 from base import entry
-from method import STAGES, choose_recipe, stage_class, summary
+from method import STAGES, build_stage, choose_recipe, summary
 
 USAGE = """usage: train.py STAGE [--recipe NAME] [--backbone NAME] [flags]
 
 stages:
 {stages}
 
-recipes: paper (as published), small (a laptop, no pretrained weights), smoke (seconds),
-         mxnet (SEC and its cue networks on VGG16 as ascust/SEC-MXNet has them);
-         default: paper for --dataset voc and coco, else small;
-         --backbone resnet50 takes the recipe of that name on ResNet-50
+recipes: paper (as published), mxnet (SEC and its cue networks as ascust/SEC-MXNet has them),
+         photo (photographs on a laptop, ImageNet weights from a pip package),
+         small (drawn scenes on a laptop, no pretrained weights), smoke (seconds);
+         default: paper for --dataset voc and coco, small for scenes, photo for a folder
+backbones: the ending of a recipe's name, such as resnet50, or timm:NAME for any network of timm
 
 train.py STAGE --help shows the flags of a stage with their defaults, units and sources."""
 
@@ -30,9 +31,9 @@ class Choice:
     """Which recipe the other flags start from."""
 
     recipe: str = ""
-    """Named recipe: paper, mxnet, small, smoke; empty: paper for voc and coco, else small."""
+    """Named recipe: paper, mxnet, photo, small or smoke; empty: the one that suits the data set."""
     backbone: str = ""
-    """Ending of a recipe's name, such as resnet50; empty: the recipe's own backbone."""
+    """Ending of a recipe's name, such as resnet50, or timm:NAME; empty: the recipe's own."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +95,10 @@ def run_stage(name: str, recipe: Any, run: Any, world: Any) -> int:
     with main_first(world):  # the embedded data set is drawn, or weights fetched, only once
         spec = resolve(recipe.data.dataset, recipe.data.root or None)
         torch.manual_seed(recipe.solver.seed)
-        stage = stage_class(name)(recipe, spec)
+        stage = build_stage(name, recipe, spec)
         report = stage.load()
     if world.main:
-        words = [f"{key}={value}".replace(" ", "") for key, value in flatten(recipe).items()]
+        words = [f"{key}={value}".replace(" ", "") for key, value in flatten(stage.recipe).items()]
         print(fill("  ".join(words), 80, break_long_words=False, break_on_hyphens=False))
         print(report)
     try:

@@ -82,8 +82,6 @@ class Stage(Protocol):
     spec: Any
     """A `datalist.spec.Spec`."""
     network: nn.Module
-    crf: Any
-    """`densecrf.Preset` of the test, widths in pixels of the image; None: the stage has none."""
     phases: Mapping[str, float]
     """Epoch at which each phase of the schedule begins, by name; often empty."""
 

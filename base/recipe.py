@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import torch
 import tyro
 
 from base.error import UserError
@@ -23,15 +24,21 @@ class Data:
     """Where voc, coco or scenes lies; empty: data/VOC2012, data/COCO2014, data/scenes."""
     split: str = "train"
     """Id list to train on."""
-    size: tuple[int, int] = (321, 321)
-    """Height and width of the network's input in training, pixels."""
-    fit: Literal["warp", "crop"] = "warp"
-    """Warp whole images to `size`, in training and at test; or crop `size` from scaled images, and
-    predict images at their own size."""
+    size: tuple[int, int] | None = (321, 321)
+    """Height and width of the network's input in training, pixels; None: `area` pixels in the
+    shape that most images of the data set have."""
+    area: int = 38400
+    """Pixels of the input where `size` is None."""
+    fit: Literal["warp", "crop", "window"] = "warp"
+    """How an image becomes input. warp: resized to `size`. crop: scaled, then a crop of `size`; at
+    test the image's own size. window: a random part, resized to `size`; at test the whole image,
+    of as many pixels as `size`."""
     long: tuple[int, int] | None = None
     """With crop: range of the image's longer side before the crop, pixels."""
     scale: tuple[float, float] | None = None
     """With crop: range of the factor to the image's own size before the crop."""
+    window: tuple[float, float] | None = None
+    """With window: range of the part's sides, as shares of the image's."""
     jitter: tuple[float, float, float, float] | None = None
     """Largest change of brightness, contrast, saturation and hue; None: no change."""
     mirror: bool = False
@@ -41,19 +48,26 @@ class Data:
 
     def check(self) -> None:
         """Raise UserError where a field contradicts another."""
-        if self.fit == "warp" and (self.long or self.scale or self.test_long):
+        if self.fit != "crop" and (self.long or self.scale or self.test_long):
             raise UserError("--long, --scale and --test-long go with --fit crop")
+        if (self.fit == "window") != bool(self.window):
+            raise UserError("--window goes with --fit window, and is needed there")
         if self.long and self.scale:
             raise UserError("--long and --scale exclude each other: give one")
 
     def input_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Height and width at which an image of `size` enters the network at test, at scale 1."""
+        assert self.size is not None, "the size comes from the data set first"
         if self.fit == "warp":
             return self.size
-        if not self.test_long:
+        if self.fit == "window":
+            factor = torch.sym_sqrt(self.size[0] * self.size[1] / (size[0] * size[1]))
+        elif self.test_long:
+            factor = self.test_long / torch.sym_max(*size)
+        else:
             return size
-        factor = self.test_long / max(size)
-        height, width = (max(1, round(side * factor)) for side in size)
+        # torch's own functions, so that a program can be recorded for images of any size.
+        height, width = (torch.sym_max(1, torch.sym_int(side * factor + 0.5)) for side in size)
         return height, width
 
 
@@ -83,6 +97,8 @@ class Solver:
     """Weight decay of weights."""
     decay_all: bool = False
     """Decay biases and normalisation layers as well."""
+    max_norm: float = 0.0
+    """Largest norm of the gradient; 0: any (ours, for small batches)."""
     policy: Literal["step", "poly", "cosine"] = "step"
     """How the learning rate falls: by a factor every so often, as (1 - t)^0.9, or as a cosine."""
     decay_every: int = 2000
@@ -121,5 +137,9 @@ class Prediction:
     """Average with the prediction on the mirrored image."""
     test_crf: str = ""
     """Preset of the dense CRF, widths in pixels of the image; empty: none."""
-    test_crf_scale: float = 1.0
-    """Divides the CRF's widths."""
+    test_crf_scale: float | None = 1.0
+    """Divides the CRF's widths; None: the image's longer side counts as 500 pixels, as in VOC."""
+
+    def crf_scale(self, size: tuple[int, int]) -> float:
+        """What the CRF's widths are divided by for an image of that height and width."""
+        return 500 / max(size) if self.test_crf_scale is None else self.test_crf_scale

@@ -39,3 +39,8 @@ def max_norm(maps: Tensor, eps: float = 1e-5) -> Tensor:
     # Of equal values one alone gets the gradient, as in the released code.
     low, high = flat.min(2, keepdim=True).values, flat.max(2, keepdim=True).values
     return ((flat - low - eps).relu() / (high - low + eps)).view_as(maps)
+
+
+def shrink(mask: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize masks (N, H, W) to (N, *size) by taking the nearest value."""
+    return interpolate(mask[:, None].float(), size=tuple(size))[:, 0].long()

@@ -110,6 +110,48 @@ def crop(
     return out
 
 
+def draw_window(rng: np.random.Generator, least: float, most: float) -> tuple[float, float, float]:
+    """Draw a part of an image of the image's own shape.
+
+    Args:
+        rng: source of randomness.
+        least, most: range of its sides, as shares of the image's.
+
+    Returns:
+        Top, left and side, as shares of the image's height, width and both.
+    """
+    side = rng.uniform(least, most)
+    top, left = rng.uniform(0, 1 - side, 2)
+    return float(top), float(left), float(side)
+
+
+def cut_window(
+    array: np.ndarray, window: tuple[float, float, float], size: Size, interpolation: int
+) -> np.ndarray:
+    """Resize a part of an image or mask, (H, W) or (H, W, 3), to a size.
+
+    Args:
+        window: as `draw_window` gives it.
+        size: (height, width) of the result; its aspect need not be the image's.
+        interpolation: of OpenCV.
+    """
+    top, left, side = window
+    height, width = array.shape[:2]
+    rows, columns = side * height / size[0], side * width / size[1]
+    # Pixels are areas: centres are half a pixel from the edges on both sides.
+    matrix = np.array(
+        [
+            [columns, 0, left * width + columns / 2 - 0.5],
+            [0, rows, top * height + rows / 2 - 0.5],
+        ],
+        np.float32,
+    )
+    flags = interpolation | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(
+        array, matrix, (size[1], size[0]), flags=flags, borderMode=cv2.BORDER_REPLICATE
+    )
+
+
 def draw_jitter(
     rng: np.random.Generator, brightness: float, contrast: float, saturation: float, hue: float
 ) -> tuple[float, float, float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import stat
 from collections import Counter
 from collections.abc import Sequence
@@ -43,7 +44,7 @@ class Images(Dataset):
         split: name of its list.
         size: (height, width) of the sample; None keeps each image's own.
         mode: "warp" resizes to `size`, aspect not kept; "crop" scales, then cuts a window of
-            `size`, filled up where the image is smaller.
+            `size`, filled up where the image is smaller; "window" resizes a random part.
         tag: read the tags; images without them (a test split) can go without.
         cue: cues to give along; only with mode "warp".
         grid: (height, width) of the cue given, nearest cells; default the file's own.
@@ -51,6 +52,7 @@ class Images(Dataset):
         mirror: swap left and right in half of the draws.
         scale: with "crop", range of the factor to the image's own size.
         long: with "crop", range of the longer side in pixels, instead of `scale`.
+        window: with "window", range of the part's sides as shares of the image's.
         fill: with "crop", RGB of what lies outside the image.
         jitter: spread of brightness, contrast, saturation and hue.
         seed: seed of all draws.
@@ -70,7 +72,7 @@ class Images(Dataset):
         split: str,
         size: tuple[int, int] | None = None,
         *,
-        mode: Literal["warp", "crop"] = "warp",
+        mode: Literal["warp", "crop", "window"] = "warp",
         tag: bool = True,
         cue: CueFile | None = None,
         grid: tuple[int, int] | None = None,
@@ -78,22 +80,26 @@ class Images(Dataset):
         mirror: bool = False,
         scale: tuple[float, float] | None = None,
         long: tuple[int, int] | None = None,
+        window: tuple[float, float] | None = None,
         fill: tuple[int, int, int] = (0, 0, 0),
         jitter: tuple[float, float, float, float] | None = None,
         seed: int = 0,
         cache: bool = False,
     ) -> None:
-        if mode not in ("warp", "crop"):
-            raise ValueError(f"mode is 'warp' or 'crop', not {mode!r}")
-        if mode == "crop" and (size is None or cue is not None):
-            raise ValueError("mode 'crop' needs a size, and cues fit whole images only")
-        if mode == "warp" and (scale is not None or long is not None):
+        if mode not in ("warp", "crop", "window"):
+            raise ValueError(f"mode is 'warp', 'crop' or 'window', not {mode!r}")
+        if mode != "warp" and (size is None or cue is not None):
+            raise ValueError(f"mode {mode!r} needs a size, and cues fit whole images only")
+        if (mode == "window") != (window is not None):
+            raise ValueError("window goes with mode 'window'")
+        if mode != "crop" and (scale is not None or long is not None):
             raise ValueError("scale and long go with mode 'crop'")
         if mask is not None and not Path(mask).is_dir():
             raise UserError(f"the folder of masks {mask} does not exist.")
         self.spec, self.split, self.size, self.mode = spec, split, size, mode
         self.cue, self.grid, self.mirror, self.seed = cue, grid, mirror, seed
         self.scale, self.long, self.fill, self.jitter = scale, long, fill, jitter
+        self.window = window
         self.mask = Path(mask) if mask is not None else None
         self.num_classes = spec.num_classes
         self.ids = spec.ids(split)
@@ -136,6 +142,11 @@ class Images(Dataset):
             if flipped:
                 left, right = self.size[1] - right, self.size[1] - left
             sample["box"] = torch.tensor((top, left, bottom, right))
+        elif self.mode == "window":
+            part = augment.draw_window(rng, *self.window)
+            image = augment.cut_window(image, part, self.size, cv2.INTER_LINEAR)
+            if mask is not None:
+                mask = augment.cut_window(mask, part, self.size, cv2.INTER_NEAREST)
         if self.jitter is not None:
             image = augment.jitter(image, change)
         if flipped:
@@ -166,6 +177,13 @@ class Images(Dataset):
         if self.mode == "warp" and self.size is not None:
             image = augment.warp(image, self.size)
             mask = augment.warp_mask(mask, self.size) if mask is not None else None
+        elif self.mode == "window":
+            # Parts are enlarged or barely shrunk, and need no more pixels than this.
+            limit = math.prod(self.size) / self.window[0] ** 2
+            if (factor := math.sqrt(limit / math.prod(image.shape[:2]))) < 1:
+                shrunk = tuple(max(1, round(side * factor)) for side in image.shape[:2])
+                image = cv2.resize(image, shrunk[::-1], interpolation=cv2.INTER_AREA)
+                mask = augment.warp_mask(mask, shrunk) if mask is not None else None
         decoded = (image, mask, size)
         if self._cache is not None:
             used = image.nbytes + (mask.nbytes if mask is not None else 0)

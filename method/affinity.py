@@ -16,14 +16,15 @@ from torch import Tensor
 
 from base.contract import Context
 from base.recipe import Data, Flat, Prediction, Solver
-from base.tensor import resize
+from base.tensor import resize, shrink
 from datalist.dataset import Images
 from loss.affinity import affinity_terms
-from method.backbone import SMALL_RESNET, Backbone, ResNet, refuse
-from method.sec import SMALL_DATA, SMALL_SOLVER
+from method.backbone import SMALL_RESNET, Backbone, ResNet
+from method.head import refuse
+from method.preset import SMALL_DATA, SMALL_SOLVER
 from method.smoke import with_smoke
 from method.stage import Stage
-from method.supervised import PseudoMasks, load_start, pseudo_images, shrink
+from method.supervised import PseudoMasks, load_start, pseudo_images
 from network.boundary import Boundary
 from refine.affinity import random_walk
 

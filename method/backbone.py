@@ -7,7 +7,6 @@ from typing import Literal
 
 from torch import nn
 
-from base import UserError
 from network.normalise import mean_colour
 from network.resnet import ResNetTrunk
 from network.trunk import TimmTrunk, load_timm
@@ -181,8 +180,3 @@ SMALL_RESNET38D = ResNet38d(
     drop=0.1,
     norm=True,
 )
-
-
-def refuse(backbone: Backbone, stage: str) -> UserError:
-    """The error of a stage whose network does not come on a trunk of that family."""
-    return UserError(f"{stage} has no network on the backbone {type(backbone).__name__}")

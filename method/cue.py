@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from base.contract import Context
 from base.recipe import Data, Flat, Prediction, Solver
 from datalist.dataset import Images
-from method.backbone import SMALL_RESNET, SMALL_VGG16, VGG16, Backbone, ResNet, refuse
-from method.sec import SMALL_DATA, SMALL_SOLVER
+from method.backbone import SMALL_RESNET, SMALL_VGG16, VGG16, Backbone, ResNet
+from method.head import refuse
+from method.preset import SMALL_DATA, SMALL_SOLVER
 from method.smoke import with_smoke
 from method.stage import Stage, each_view, mean_score
 from network.resnet import BackgroundCueResNet, ForegroundCueResNet

@@ -16,12 +16,21 @@ from base.contract import Context
 from base.recipe import Data, Flat, Prediction, Solver
 from base.tensor import resize
 from datalist.dataset import Images
-from method.backbone import SMALL_RESNET, Backbone, ResNet, refuse
-from method.sec import SMALL_DATA, SMALL_SOLVER, softmax_score
+from method.backbone import SMALL_RESNET, Backbone, ResNet
+from method.head import DecoderHead, Head, segmentation_network
+from method.preset import (
+    PHOTO_BACKBONE,
+    PHOTO_DATA,
+    PHOTO_HEAD,
+    PHOTO_SOLVER,
+    PHOTO_TEST,
+    SMALL_DATA,
+    SMALL_SOLVER,
+)
+from method.sec import softmax_score
 from method.smoke import with_smoke
 from method.stage import Stage, each_view, mean_score
 from method.supervised import PseudoMasks, load_start, mask_panels, pseudo_images, segment_loss
-from network.deeplabv3 import DeepLabV3Plus
 
 DHR_SOLVER = Solver(
     steps=None,
@@ -41,21 +50,6 @@ RECURSEED_TEST = Prediction((1.0, 0.5, 1.5, 2.0), True, "deeplab")
 
 
 @dataclass(frozen=True)
-class DecoderHead:
-    """DeepLab-v3+'s pyramid and decoder; defaults are those of the released RecurSeed network."""
-
-    low: int = 256
-    """Channels that the first stage's features are reduced to."""
-    hidden: int = 256
-    """Channels of the pyramid and the decoder."""
-    rates: tuple[int, ...] = (6, 12, 18)
-    """Dilations of the pyramid."""
-    dropout: float = 0.5
-    """Probability of dropping elements after the pyramid and the decoder's first convolution; a
-    fifth of it after the second."""
-
-
-@dataclass(frozen=True)
 class Faint:
     """Classes left out at test."""
 
@@ -71,7 +65,7 @@ class DeepLabRecipe:
     data: Flat[Data] = Data(size=(512, 512), fit="crop", scale=(0.5, 2.0), mirror=True)
     solver: Flat[Solver] = replace(DHR_SOLVER, epochs=50)  # 50 epochs: ours
     backbone: Flat[Backbone] = ResNet(blocks=(3, 4, 23, 3))
-    head: Flat[DecoderHead] = DecoderHead(low=48)
+    head: Flat[Head] = DecoderHead(low=48)
     masks: Flat[PseudoMasks] = PseudoMasks()
     faint: Flat[Faint] = Faint()
     prediction: Flat[Prediction] = RECURSEED_TEST
@@ -98,17 +92,14 @@ class DeepLab(Stage):
                 head=SMALL_HEAD,
                 prediction=SMALL_PREDICTION,
             ),
+            "photo": DeepLabRecipe(
+                PHOTO_DATA, PHOTO_SOLVER, PHOTO_BACKBONE, PHOTO_HEAD, prediction=PHOTO_TEST
+            ),
         }
     )
 
     def __init__(self, recipe: DeepLabRecipe, spec):
-        head = recipe.head
-        if not isinstance(recipe.backbone, ResNet):
-            raise refuse(recipe.backbone, "deeplab")
-        network = DeepLabV3Plus(
-            recipe.backbone.trunk(), spec.num_classes, head.low, head.hidden, head.rates,
-            head.dropout, kernel=3, bias=False,
-        )  # fmt: skip
+        network = segmentation_network(recipe.backbone, recipe.head, spec.num_classes)
         super().__init__(recipe, spec, network)
 
     def load(self):

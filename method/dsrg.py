@@ -17,35 +17,31 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from base import IGNORE
 from base.contract import Context
 from base.recipe import Data, Flat, Prediction, Solver
+from base.tensor import shrink
 from datalist.dataset import Images
 from loss import balanced_seed_loss, constrain_loss, floor_softmax
-from method.backbone import SMALL_VGG16, VGG16, Backbone, ResNet, refuse
-from method.refinement import Refinement, TrainCRF
-from method.sec import (
-    RESNET50_AT_8,
+from method.backbone import SMALL_VGG16, VGG16, Backbone
+from method.head import Head, PyramidHead, segmentation_network
+from method.preset import (
+    PHOTO_BACKBONE,
+    PHOTO_DATA,
+    PHOTO_HEAD,
+    PHOTO_SOLVER,
+    PHOTO_TEST,
     SEC_TEST,
     SMALL_DATA,
-    SMALL_RESNET50,
     SMALL_SOLVER,
-    cue_images,
-    softmax_score,
 )
+from method.refinement import Refinement, TrainCRF
+from method.sec import RESNET50_AT_8, SMALL_RESNET50, cue_images, cues_of, softmax_score
 from method.smoke import with_smoke
 from method.stage import Stage, each_view, softmax_of_sum
-from method.supervised import (
-    PseudoMasks,
-    load_start,
-    mask_panels,
-    pseudo_images,
-    segment_loss,
-    shrink,
-)
-from network.deeplabv2 import RATES, ResNetPyramid, VGGPyramid
+from method.supervised import PseudoMasks, load_start, mask_panels, pseudo_images, segment_loss
 from refine import grow_seeds
 
 DSRG_TEST = replace(SEC_TEST, test_scales=(0.75, 1.0, 1.25))
@@ -53,23 +49,12 @@ DSRG_TEST = replace(SEC_TEST, test_scales=(0.75, 1.0, 1.25))
 
 
 @dataclass(frozen=True)
-class PyramidHead:
-    """DeepLab-v2's parallel branches; defaults are those of train-s.prototxt."""
-
-    hidden: int = 1024
-    """Channels of fc6 and fc7 in each branch, on VGG16."""
-    rates: tuple[int, ...] = RATES
-    """Dilation of each branch's fc6."""
-    dropout: float = 0.5
-    """Probability of dropping single elements after fc6 and fc7, on VGG16."""
-
-
-@dataclass(frozen=True)
 class DSRGLosses:
     """Growing and its two losses, as released."""
 
     cue: str = ""
-    """Cue file of the seeds (.npz, or a released pickle)."""
+    """Cue file of the seeds (.npz, or a released pickle), or a folder of them as masks, ID.png with
+    255 where there is no seed."""
     floor: float = 1e-4
     """Added to each probability, and smallest CRF marginal (min_prob of the released layers)."""
     grow: bool = True
@@ -89,7 +74,7 @@ class DSRGRecipe:
     data: Flat[Data] = Data(mirror=True)
     solver: Flat[Solver] = Solver(batch=20, lr=5e-4, decay_every=1000, decay_factor=0.33)
     backbone: Flat[Backbone] = VGG16()
-    head: Flat[PyramidHead] = PyramidHead()
+    head: Flat[Head] = PyramidHead()
     dsrg: Flat[DSRGLosses] = DSRGLosses()
     train_crf: Flat[TrainCRF] = TrainCRF(crf_input="score")
     prediction: Flat[Prediction] = DSRG_TEST
@@ -107,6 +92,16 @@ SMALL = DSRGRecipe(
 )
 
 
+PHOTO = DSRGRecipe(
+    data=PHOTO_DATA,
+    solver=PHOTO_SOLVER,
+    backbone=PHOTO_BACKBONE,
+    head=PHOTO_HEAD,
+    train_crf=TrainCRF(crf_scale=None, crf_input="score"),
+    prediction=PHOTO_TEST,
+)
+
+
 class DSRG(Stage):
     """Step 1: a four-branch DeepLab under seeds that grow."""
 
@@ -116,11 +111,14 @@ class DSRG(Stage):
             "paper-resnet101": replace(PAPER, backbone=RESNET101),
             "small": SMALL,
             "small-resnet101": replace(SMALL, backbone=SMALL_RESNET50),
+            "photo": PHOTO,
         }
     )
 
     def __init__(self, recipe: DSRGRecipe, spec):
-        super().__init__(recipe, spec, pyramid(recipe, spec.num_classes))
+        super().__init__(
+            recipe, spec, segmentation_network(recipe.backbone, recipe.head, spec.num_classes)
+        )
         self.refinement = Refinement(recipe.train_crf)
 
     def dataset(self) -> Images:
@@ -137,7 +135,7 @@ class DSRG(Stage):
         with context.timer("crf"):
             marginal = self.refinement.marginals(batch["image"], logit).clamp_min(dsrg.floor)
         marginal = marginal / marginal.sum(dim=1, keepdim=True)
-        seed = batch["cue"]
+        seed = cues_of(batch, score)
         if dsrg.grow:
             seed = grow_seeds(
                 marginal,
@@ -163,7 +161,7 @@ class DSRG(Stage):
         score = floor_softmax(self.network(batch["image"]), self.recipe.dsrg.floor)
         _, grown = self.targets(batch, score, Context())
         return {
-            "seed": class_map(batch["cue"]),
+            "seed": class_map(cues_of(batch, score)),
             "grown seed": class_map(grown),
             "prediction": score.argmax(1),
         }
@@ -179,7 +177,7 @@ class RetrainRecipe:
     data: Flat[Data] = Data(fit="crop", mirror=True)
     solver: Flat[Solver] = Solver(steps=20000, batch=10, policy="poly")
     backbone: Flat[Backbone] = VGG16()
-    head: Flat[PyramidHead] = PyramidHead()
+    head: Flat[Head] = PyramidHead()
     masks: Flat[PseudoMasks] = PseudoMasks()
     prediction: Flat[Prediction] = DSRG_TEST
 
@@ -203,11 +201,16 @@ class Retrain(Stage):
             "paper-resnet101": RetrainRecipe(backbone=RESNET101),
             "small": SMALL_RETRAIN,
             "small-resnet101": replace(SMALL_RETRAIN, backbone=SMALL_RESNET50),
+            "photo": RetrainRecipe(
+                PHOTO_DATA, PHOTO_SOLVER, PHOTO_BACKBONE, PHOTO_HEAD, prediction=PHOTO_TEST
+            ),
         }
     )
 
     def __init__(self, recipe: RetrainRecipe, spec):
-        super().__init__(recipe, spec, pyramid(recipe, spec.num_classes))
+        super().__init__(
+            recipe, spec, segmentation_network(recipe.backbone, recipe.head, spec.num_classes)
+        )
 
     def load(self):
         return load_start(self, self.recipe.masks.start)
@@ -225,16 +228,6 @@ class Retrain(Stage):
 
     def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
         return softmax_of_sum(each_view(softmax_score(self.network), images, mirror))
-
-
-def pyramid(recipe: DSRGRecipe | RetrainRecipe, num_classes: int) -> nn.Module:
-    """The network of both steps."""
-    head, trunk = recipe.head, recipe.backbone.trunk()
-    if isinstance(recipe.backbone, ResNet):
-        return ResNetPyramid(trunk, num_classes, head.rates)
-    if isinstance(recipe.backbone, VGG16):
-        return VGGPyramid(trunk, num_classes, head.hidden, head.rates, head.dropout)
-    raise refuse(recipe.backbone, "dsrg")
 
 
 def class_map(seed: Tensor) -> Tensor:

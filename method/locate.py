@@ -27,7 +27,8 @@ from base.tensor import max_norm, resize
 from datalist.dataset import Images
 from loss.dice import dice_loss
 from method.backbone import Backbone, ResNet, ResNet38d
-from method.deeplab import DecoderHead
+from method.head import DecoderHead
+from method.preset import SMALL_SOLVER
 from method.seam import (
     LOCALISER_DATA,
     RESNET50,
@@ -41,7 +42,6 @@ from method.seam import (
     localiser,
     two_views,
 )
-from method.sec import SMALL_SOLVER
 from method.smoke import with_smoke
 from method.stage import Stage, each_view, mean_score
 from network.deeplabv3 import DeepLabV3Plus

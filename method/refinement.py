@@ -22,8 +22,9 @@ class TrainCRF:
 
     crf: str = "sec-test"
     """CRF preset in training, widths in pixels of a full-size image (krahenbuhl2013 wrapper)."""
-    crf_scale: float = 12.0
-    """Divides the CRF's widths in training (the released layer; the grid is about 1 / 8)."""
+    crf_scale: float | None = 12.0
+    """Divides the CRF's widths in training (the released layer; the grid is about 1 / 8). None: the
+    grid's longer side counts as 500 pixels, as of VOC's images."""
     crf_steps: int = 10
     """Mean-field iterations in training (the released layer)."""
     crf_input: Literal["logit", "score"] = "logit"
@@ -41,7 +42,6 @@ class Refinement:
 
     def __init__(self, config: TrainCRF):
         self.config = config
-        self.kernels = densecrf.preset(config.crf, scale=config.crf_scale).kernels
         self.thread = ThreadPoolExecutor(1, "crf")
 
     def marginals(self, image: Tensor, logit: Tensor) -> Tensor:
@@ -59,7 +59,9 @@ class Refinement:
         logit = logit.detach()
         energy = -logit if self.config.crf_input == "logit" else -torch.softmax(logit, dim=1)
         # The compiled lattice on a CPU, exact kernel matrices on a GPU.
-        return crf_torch.mean_field(energy, small, self.kernels, self.config.crf_steps)
+        scale = self.config.crf_scale or 500 / max(logit.shape[-2:])
+        kernels = densecrf.preset(self.config.crf, scale=scale).kernels
+        return crf_torch.mean_field(energy, small, kernels, self.config.crf_steps)
 
     def start(self, image: Tensor, logit: Tensor, context: Context) -> Callable[[], Tensor]:
         """Begin `marginals`; call the result to wait for them.

@@ -23,9 +23,18 @@ from base.contract import Context
 from base.recipe import Data, Flat, Prediction, Solver
 from base.tensor import over_peak, resize
 from datalist.dataset import Images
-from method.backbone import SMALL_RESNET, Backbone, ResNet, refuse
-from method.deeplab import DHR_SOLVER, RECURSEED_TEST, SMALL_HEAD, SMALL_PREDICTION, DecoderHead
-from method.sec import SMALL_DATA, SMALL_SOLVER
+from method.backbone import SMALL_RESNET, Backbone, ResNet, Timm
+from method.deeplab import DHR_SOLVER, RECURSEED_TEST, SMALL_HEAD, SMALL_PREDICTION
+from method.head import DecoderHead, refuse
+from method.preset import (
+    PHOTO_BACKBONE,
+    PHOTO_DATA,
+    PHOTO_HEAD,
+    PHOTO_SOLVER,
+    PHOTO_TEST,
+    SMALL_DATA,
+    SMALL_SOLVER,
+)
 from method.smoke import with_smoke
 from method.stage import Stage, each_view, mean_score
 from method.supervised import segment_loss
@@ -140,13 +149,26 @@ SMALL = RSEPMRecipe(
 )
 
 
+PHOTO = RSEPMRecipe(
+    data=PHOTO_DATA,
+    solver=replace(PHOTO_SOLVER, epochs=12, lr=2e-4),
+    backbone=PHOTO_BACKBONE,
+    head=PHOTO_HEAD,
+    average=Average(0.98, 50.0),
+    # Stages 2 to 4 of a network of timm are those of strides 8 and 16.
+    recursion=Recursion(recursion_epoch=3, levels=(2, 3, 4), refine_dilations=(1, 2, 4)),
+    mixing=Mixing(mix_epoch=6),
+    prediction=PHOTO_TEST,
+)
+
+
 class RecurSeed(Stage):
     """Single stage: maps that teach themselves, and a decoder that learns from them."""
 
-    recipes: ClassVar = with_smoke({"paper": RSEPMRecipe(), "small": SMALL})
+    recipes: ClassVar = with_smoke({"paper": RSEPMRecipe(), "small": SMALL, "photo": PHOTO})
 
     def __init__(self, recipe: RSEPMRecipe, spec):
-        if not isinstance(recipe.backbone, ResNet):
+        if not isinstance(recipe.backbone, ResNet | Timm):
             raise refuse(recipe.backbone, "rsepm")
         head = recipe.head
         network = RSEPM(

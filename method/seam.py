@@ -27,7 +27,7 @@ from method.backbone import (
     ResNet38d,
 )
 from method.cue import with_constant
-from method.sec import SMALL_SOLVER
+from method.preset import SMALL_SOLVER
 from method.smoke import with_smoke
 from method.stage import Stage, each_view, mean_score
 from network.seam import SEAMNet, with_background

@@ -10,45 +10,34 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from base import UserError
+from base import IGNORE, UserError
 from base.contract import Context
 from base.recipe import Data, Flat, Prediction, Solver
+from base.tensor import shrink
 from datalist.cue import CueFile
 from datalist.dataset import Images
 from loss import constrain_loss, decay_for, expand_loss, floor_softmax, seed_loss
-from method.backbone import SMALL_RESNET, SMALL_VGG16, VGG16, Backbone, ResNet, refuse
+from method.backbone import SMALL_RESNET, SMALL_VGG16, VGG16, Backbone, ResNet
+from method.head import Head, LargeFOVHead, segmentation_network
+from method.preset import (
+    PHOTO_BACKBONE,
+    PHOTO_DATA,
+    PHOTO_HEAD,
+    PHOTO_SOLVER,
+    PHOTO_TEST,
+    SEC_TEST,
+    SMALL_DATA,
+    SMALL_SOLVER,
+)
 from method.refinement import Refinement, TrainCRF
 from method.smoke import with_smoke
 from method.stage import Stage, each_view, mean_score
-from network.resnet import ResNetFOV
-from network.vgg import LargeFOV
-
-SEC_TEST = Prediction(test_crf="sec-test")
-"""SEC's krahenbuhl2013 wrapper and deploy/demo.py."""
-SMALL_DATA = Data(size=(80, 80), mirror=True)
-SMALL_SOLVER = Solver(
-    steps=400, batch=16, optimizer="adamw", lr=2e-3, head_factor=1.0, bias_factor=1.0,
-    weight_decay=1e-2, policy="poly", warmup=20,
-)  # fmt: skip
-"""How all small recipes learn (ours): from scratch, on a laptop."""
-
-
-@dataclass(frozen=True)
-class LargeFOVHead:
-    """Layers after the trunk; defaults are those of SEC's train.prototxt."""
-
-    hidden: int = 1024
-    """Channels of fc6 and fc7."""
-    rate: int = 12
-    """Dilation of fc6."""
-    dropout: float = 0.5
-    """Probability of dropping single elements after fc6 and, on VGG16, fc7. SEC-MXNet does not
-    drop on VGG16."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +45,8 @@ class SECLosses:
     """The three losses as released."""
 
     cue: str = ""
-    """Cue file (.npz, or the official localization_cues.pickle.gz)."""
+    """Cue file (.npz, or the official localization_cues.pickle.gz), or a folder of cues as masks,
+    ID.png with 255 where there is no cue."""
     floor: float = 1e-4
     """Added to each probability before the losses (min_prob of the released layers)."""
     decay_foreground: float = 0.996
@@ -80,7 +70,7 @@ class SECRecipe:
     data: Flat[Data] = Data()
     solver: Flat[Solver] = Solver()
     backbone: Flat[Backbone] = VGG16()
-    head: Flat[LargeFOVHead] = LargeFOVHead()
+    head: Flat[Head] = LargeFOVHead()
     sec: Flat[SECLosses] = SECLosses()
     train_crf: Flat[TrainCRF] = TrainCRF()
     prediction: Flat[Prediction] = SEC_TEST
@@ -106,6 +96,16 @@ SMALL = SECRecipe(
 SMALL_RESNET50 = replace(SMALL_RESNET, dilation=(1, 1, 2, 4))
 
 
+PHOTO = SECRecipe(
+    data=PHOTO_DATA,
+    solver=PHOTO_SOLVER,
+    backbone=PHOTO_BACKBONE,
+    head=PHOTO_HEAD,
+    train_crf=TrainCRF(crf_scale=None),
+    prediction=PHOTO_TEST,
+)
+
+
 class SEC(Stage):
     """DeepLab-LargeFOV under the three losses."""
 
@@ -116,11 +116,14 @@ class SEC(Stage):
             "paper-resnet50": replace(MXNET, backbone=RESNET50_AT_8, head=LargeFOVHead(hidden=512)),
             "small": SMALL,
             "small-resnet50": replace(SMALL, backbone=SMALL_RESNET50),
+            "photo": PHOTO,
         }
     )
 
     def __init__(self, recipe: SECRecipe, spec):
-        super().__init__(recipe, spec, field_of_view(recipe, spec.num_classes))
+        super().__init__(
+            recipe, spec, segmentation_network(recipe.backbone, recipe.head, spec.num_classes)
+        )
         self.refinement = Refinement(recipe.train_crf)
 
     def dataset(self) -> Images:
@@ -134,7 +137,7 @@ class SEC(Stage):
         score = floor_softmax(logit, sec.floor)
         terms = {}
         if sec.seed_weight:
-            terms["seed"] = sec.seed_weight * seed_loss(score, batch["cue"])
+            terms["seed"] = sec.seed_weight * seed_loss(score, cues_of(batch, logit))
         if sec.expand_weight:
             reference, positions = math.prod(sec.decay_grid), math.prod(logit.shape[-2:])
             terms["expand"] = sec.expand_weight * expand_loss(
@@ -150,23 +153,15 @@ class SEC(Stage):
 
     @torch.no_grad()
     def panels(self, batch: dict) -> dict[str, Tensor]:
-        cue = batch["cue"]
+        logit = self.network(batch["image"])
+        cue = cues_of(batch, logit)
         return {
-            "prediction": self.network(batch["image"]).argmax(1),
-            "cue": torch.where(cue.any(1), cue.float().argmax(1), 255),
+            "prediction": logit.argmax(1),
+            "cue": torch.where(cue.any(1), cue.float().argmax(1), IGNORE),
         }
 
     def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
         return mean_score(each_view(softmax_score(self.network), images, mirror))
-
-
-def field_of_view(recipe: SECRecipe, num_classes: int) -> nn.Module:
-    """The LargeFOV network of a recipe's backbone and head."""
-    head = recipe.head
-    network = {VGG16: LargeFOV, ResNet: ResNetFOV}.get(type(recipe.backbone))
-    if network is None:
-        raise refuse(recipe.backbone, "sec")
-    return network(recipe.backbone.trunk(), num_classes, head.hidden, head.rate, head.dropout)
 
 
 def softmax_score(network: nn.Module):
@@ -175,16 +170,29 @@ def softmax_score(network: nn.Module):
 
 
 def cue_images(stage: Stage, cue: str) -> Images:
-    """Training images with their cues on the grid of the stage's network.
+    """Training images with their cues.
 
-    Errors: UserError for no cue file, or a recipe that crops.
+    Errors: UserError for no cues, or a cue file under a recipe that cuts images.
     """
     if not cue:
         raise UserError("this stage learns from cues: give --cue FILE (script/cue.sh makes one)")
-    if stage.recipe.data.fit == "crop":
-        raise UserError("cues belong to whole images: give --fit warp")
+    if Path(cue).is_dir():
+        return stage.images(mask=cue)
+    if stage.recipe.data.fit != "warp":
+        raise UserError(
+            f"{cue} holds cues of whole images, and --fit {stage.recipe.data.fit} cuts them: "
+            "give --fit warp, or a folder of cues as masks"
+        )
     with torch.no_grad():
         image = torch.zeros(1, 3, *stage.recipe.data.size)
         grid = tuple(stage.network.eval()(image).shape[-2:])
         stage.network.train()
     return stage.images(cue=CueFile.open(cue), grid=grid)
+
+
+def cues_of(batch: dict, logit: Tensor) -> Tensor:
+    """Cues of a batch on the grid of its logits, bool (N, C, h, w)."""
+    if "cue" in batch:
+        return batch["cue"]
+    mask = shrink(batch["mask"], logit.shape[-2:])
+    return mask[:, None] == torch.arange(logit.shape[1], device=mask.device).view(1, -1, 1, 1)

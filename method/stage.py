@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-import densecrf
 from base.contract import Ability, Context
 from base.recipe import Solver
 from base.tensor import resize
@@ -31,16 +30,12 @@ class Stage:
 
     recipes: ClassVar[dict[str, Any]] = {}
     can: ClassVar[frozenset[Ability]] = frozenset({"predict", "export"})
-    crf: densecrf.Preset | None = None
     phases: dict[str, float] = {}
 
     def __init__(self, recipe: Any, spec: Spec, network: nn.Module):
         self.recipe = recipe
         self.spec = spec
         self.network = network
-        prediction = recipe.prediction
-        if prediction.test_crf:
-            self.crf = densecrf.preset(prediction.test_crf, scale=prediction.test_crf_scale)
 
     @property
     def num_classes(self) -> int:
@@ -57,16 +52,14 @@ class Stage:
         data.check()
         if data.fit == "crop":
             fill = self.recipe.backbone.fill()
-            options = {
-                "mode": "crop",
-                "scale": data.scale,
-                "long": data.long,
-                "fill": fill,
-            } | options
+            options |= {"scale": data.scale, "long": data.long, "fill": fill}
+        elif data.fit == "window":
+            options |= {"window": data.window}
         return Images(
             self.spec,
             data.split,
             size=data.size,
+            mode=data.fit,
             mirror=data.mirror,
             jitter=data.jitter,
             seed=self.recipe.solver.seed,

@@ -11,18 +11,19 @@ from torch import Tensor, nn
 from base import IGNORE, UserError
 from base.contract import Context
 from base.recipe import Data, Flat, Prediction, Solver
+from base.tensor import shrink
 from datalist.dataset import Images
 from method.backbone import VGG16, Backbone
-from method.sec import (
-    MXNET,
-    RESNET50_AT_8,
+from method.head import Head, LargeFOVHead, segmentation_network
+from method.preset import (
+    PHOTO_BACKBONE,
+    PHOTO_DATA,
+    PHOTO_HEAD,
+    PHOTO_SOLVER,
+    PHOTO_TEST,
     SEC_TEST,
-    SMALL,
-    SMALL_RESNET50,
-    LargeFOVHead,
-    field_of_view,
-    softmax_score,
 )
+from method.sec import MXNET, RESNET50_AT_8, SMALL, SMALL_RESNET50, softmax_score
 from method.smoke import with_smoke
 from method.stage import Stage, each_view, mean_score
 from network.weight import load_all
@@ -43,7 +44,7 @@ class SupervisedRecipe:
     data: Flat[Data] = Data()
     solver: Flat[Solver] = Solver()
     backbone: Flat[Backbone] = VGG16()
-    head: Flat[LargeFOVHead] = LargeFOVHead()
+    head: Flat[Head] = LargeFOVHead()
     masks: Flat[Masks] = Masks()
     prediction: Flat[Prediction] = SEC_TEST
 
@@ -68,11 +69,20 @@ class Supervised(Stage):
             ),
             "small": SMALL_SUPERVISED,
             "small-resnet50": replace(SMALL_SUPERVISED, backbone=SMALL_RESNET50),
+            "photo": SupervisedRecipe(
+                PHOTO_DATA,
+                replace(PHOTO_SOLVER, epochs=10),
+                PHOTO_BACKBONE,
+                PHOTO_HEAD,
+                prediction=PHOTO_TEST,
+            ),
         }
     )
 
     def __init__(self, recipe: SupervisedRecipe, spec):
-        super().__init__(recipe, spec, field_of_view(recipe, spec.num_classes))
+        super().__init__(
+            recipe, spec, segmentation_network(recipe.backbone, recipe.head, spec.num_classes)
+        )
 
     def dataset(self) -> Images:
         return self.images(mask=self.recipe.masks.mask_folder or self.spec.mask_folder)
@@ -125,11 +135,6 @@ def load_start(stage: Stage, start: str):
 def mask_panels(stage: Stage, batch: dict) -> dict[str, Tensor]:
     """The masks learned from, and the prediction."""
     return {"mask": batch["mask"], "prediction": stage.network(batch["image"]).argmax(1)}
-
-
-def shrink(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize masks (N, H, W) by taking the nearest value."""
-    return nn.functional.interpolate(mask[:, None].float(), size=size)[:, 0].long()
 
 
 def segment_loss(logit: Tensor, mask: Tensor, context: Context) -> Tensor:

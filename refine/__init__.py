@@ -2,6 +2,7 @@
 
 from refine.affinity import random_walk
 from refine.certain import irn_labels, refine_labels
+from refine.crf import refine_scores
 from refine.grow import grow_seeds
 from refine.mix import (
     best_labels,
@@ -28,5 +29,6 @@ __all__ = [
     "random_walk",
     "rectangle_region",
     "refine_labels",
+    "refine_scores",
     "self_correlation_map",
 ]

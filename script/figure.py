@@ -21,9 +21,9 @@ from datalist.cue import CueFile
 from datalist.image import read_image, read_mask
 from datalist.spec import Spec
 from datalist.tag import read_tags
+from refine import refine_scores
 from script.shared import DataFlags, open_stage
 from utils.figure import heat, marked, sheet
-from utils.infer import refine
 from utils.output import blend, output_path, read_label, upsample
 
 
@@ -67,7 +67,7 @@ def steps(flags: Flags, stages: dict[str, Any], name: str, tags: tuple[int, ...]
     saliency = background.saliency(resize(pixels, background.recipe.data.size))[0]
     cue = CueFile.open(flags.out / "cue" / "cue.npz")[name]
     score = upsample(score.numpy(), image.shape[:2])
-    refined = refine(score, image, sec.crf).argmax(0)
+    refined = refine_scores(score, image, sec.crf).argmax(0)
     truth = read_mask(spec.mask_path(name))
     return [
         image,

@@ -18,9 +18,9 @@ predict "$OUT/train/last.pt" "$OUT/seed" --split train --save score --restrict-t
 score_masks "$OUT/seed" --kind score --sweep
 walk=()
 if [ "${AFFINITY:-1}" != 0 ]; then
-  masks --out "$OUT/sure" --sure
+  masks --out "$OUT/sure" --purpose sure
   train affinity "$OUT/affinity" --mask "$OUT/sure/label" ${WALK:-}
-  walk=(--affinity "$OUT/affinity/last.pt")
+  walk=(--purpose walked --affinity "$OUT/affinity/last.pt")
 fi
 masks --out "$OUT/pseudo" "${walk[@]}" ${PSEUDO:-}
 score_masks "$OUT/pseudo"

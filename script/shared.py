@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from datalist.spec import resolve
-from method import stage_class
+from method import build_stage
 from method.restore import restore
 from utils import checkpoint
 
@@ -38,7 +38,7 @@ def start_stage(name: str, recipe: Any) -> Any:
     """A stage ready to train; prints where its weights come from."""
     spec = resolve(recipe.data.dataset, recipe.data.root or None)
     torch.manual_seed(recipe.solver.seed)
-    stage = stage_class(name)(recipe, spec)
+    stage = build_stage(name, recipe, spec)
     print(stage.load())
     return stage
 

@@ -28,6 +28,7 @@ from base.contract import Stage, channels_last
 from base.tensor import resize
 from datalist.dataset import Images, Photos, worker_init
 from datalist.image import read_mask
+from refine import refine_scores
 from utils.output import (
     is_whole,
     output_path,
@@ -211,8 +212,8 @@ def check(stage: Stage, predict: Predict) -> None:
         raise UserError("this stage predicts no classes: it goes with --save cue, if with anything")
     if "cue" in predict.save and "cue" not in stage.can:
         raise UserError("this stage makes no cues: give --save label, score or overlay")
-    if predict.crf and stage.crf is None:
-        raise UserError("this stage has no CRF at test: leave --crf out")
+    if predict.crf and not stage.recipe.prediction.test_crf:
+        raise UserError("this stage's recipe has no CRF at test: leave --crf out")
     if predict.scales is not None and (not predict.scales or min(predict.scales) <= 0):
         raise UserError("--scales needs numbers above 0")
 
@@ -300,7 +301,9 @@ def write_maps(
     if predict.crf or "label" in predict.save or "overlay" in predict.save:
         score = upsample(score, image.shape[:2])
     if predict.crf and len(keys) > 1:
-        score = refine(score, image, stage.crf)
+        prediction = stage.recipe.prediction
+        scale = prediction.crf_scale(image.shape[:2])
+        score = refine_scores(score, image, densecrf.preset(prediction.test_crf, scale=scale))
     if "score" in predict.save:
         write_score(output_path(predict.out, "score", name), score, keys, size)
     if "label" in predict.save or "overlay" in predict.save:
@@ -335,18 +338,6 @@ def enlarge(image: np.ndarray, label: np.ndarray, least: int = 400) -> tuple:
         cv2.resize(image, size, interpolation=cv2.INTER_CUBIC),
         cv2.resize(label, size, interpolation=cv2.INTER_NEAREST),
     )
-
-
-def refine(score: np.ndarray, image: np.ndarray, preset: densecrf.Preset) -> np.ndarray:
-    """CRF marginals of scores, both (C, H, W), for an RGB uint8 image (H, W, 3).
-
-    Source: deploy/demo.py of SEC: probabilities clipped at 1e-5, energies their negative log.
-    """
-    energy = np.empty(score.shape, np.float32)
-    for target, channel in zip(energy, score):  # one map at a time stays in the cache
-        np.maximum(channel, 1e-5, out=target)
-        np.negative(np.log(target, out=target), out=target)
-    return densecrf.mean_field(energy, image, preset.kernels, preset.steps, threads=1)
 
 
 def most_probable(score: np.ndarray, keys: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import nn
 from torch.utils.data import DataLoader, Sampler
 
 from base import UserError
@@ -251,6 +252,8 @@ def train(
                 if not all(map(math.isfinite, values)):
                     raise UserError(explain(step, terms, total, batch["id"], world))
                 with context.timer("optimizer"):
+                    if solver.max_norm:
+                        nn.utils.clip_grad_norm_(stage.network.parameters(), solver.max_norm)
                     optimizer.step()
                 lr = schedule.get_last_lr()[0]
                 schedule.step()

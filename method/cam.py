@@ -1,0 +1,105 @@
+"""Plain class activation maps: system zero, which every other system must beat.
+
+A classifier with a 1 x 1 convolution and the average (Zhou et al., CVPR 2016) learns the tags. Its
+activation maps over several scales, a background score and the dense CRF make masks of the
+training images (`method/pseudo.py`), and a segmentation network learns from these (`deeplab`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from base.contract import Context
+from base.recipe import Data, Flat, Prediction, Solver
+from base.tensor import over_peak
+from datalist.dataset import Images
+from method.backbone import SMALL_RESNET, Backbone, ResNet, Timm
+from method.head import refuse
+from method.preset import (
+    PHOTO_BACKBONE,
+    PHOTO_DATA,
+    PHOTO_MAPS,
+    PHOTO_SOLVER,
+    SMALL_DATA,
+    SMALL_SOLVER,
+)
+from method.smoke import with_smoke
+from method.stage import Stage, each_view, mean_score
+from network.trunk import ClassMaps
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Classifier, and the background score beside its maps."""
+
+    dropout: float = 0.2
+    """Probability of dropping whole channels of the features (ours)."""
+    gamma: float = 2.0
+    """The background scores (1 - the best class)^gamma (as in the released RecurSeed code)."""
+
+
+@dataclass(frozen=True)
+class CAMRecipe:
+    """IRN's classifier on ResNet-50 (jiwoon-ahn/irn, step/train_cam.py)."""
+
+    data: Flat[Data] = Data(size=(512, 512), fit="crop", long=(320, 640), mirror=True)
+    solver: Flat[Solver] = Solver(
+        steps=None, epochs=5, batch=16, lr=0.01, bias_factor=1.0, momentum=0.0, weight_decay=1e-4,
+        decay_all=True, policy="poly",
+    )  # fmt: skip
+    backbone: Flat[Backbone] = ResNet(norm=False)
+    maps: Flat[Maps] = Maps()
+    prediction: Flat[Prediction] = Prediction((1.0, 0.5, 1.5, 2.0), True, "sec-test")
+
+
+SMALL = CAMRecipe(
+    SMALL_DATA, SMALL_SOLVER, SMALL_RESNET, Maps(0.1), Prediction((1.0, 1.5), True, "sec-test", 4.0)
+)
+PHOTO = CAMRecipe(
+    replace(PHOTO_DATA, window=(0.7, 1.0)),
+    replace(PHOTO_SOLVER, epochs=10, lr=2e-4),
+    PHOTO_BACKBONE,
+    Maps(),
+    PHOTO_MAPS,
+)
+
+
+class CAM(Stage):
+    """Class activation maps of a classifier without hidden layers."""
+
+    recipes: ClassVar = with_smoke({"paper": CAMRecipe(), "small": SMALL, "photo": PHOTO})
+
+    def __init__(self, recipe: CAMRecipe, spec):
+        if not isinstance(recipe.backbone, ResNet | Timm):
+            raise refuse(recipe.backbone, "cam")
+        trunk = recipe.backbone.trunk()
+        super().__init__(recipe, spec, ClassMaps(trunk, spec.num_classes - 1, recipe.maps.dropout))
+
+    def dataset(self) -> Images:
+        return self.images()
+
+    def losses(self, batch: dict, context: Context) -> dict[str, Tensor]:
+        logit = context.run(self.network, batch["image"])
+        loss = nn.functional.multilabel_soft_margin_loss(logit, batch["tag"])
+        return {"classify": context.weight * loss}
+
+    def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
+        """Mean of the positive maps over its maximum; the background (1 - the best class)^gamma.
+
+        Without tags, the classes are those that the classifier finds likelier than not.
+        """
+        if tags is None:
+            tags = self.network(images[0]) > 0
+        cam = mean_score(each_view(lambda x: self.network.cam(x).clamp_min(0), images, mirror))
+        seed = over_peak(cam * tags[:, :, None, None].to(cam))
+        background = (1 - seed.amax(dim=1, keepdim=True)) ** self.recipe.maps.gamma
+        return torch.cat((background, seed), dim=1)
+
+    @torch.no_grad()
+    def panels(self, batch: dict) -> dict[str, Tensor]:
+        """The maps' labels, with the tags known."""
+        return {"map": self.predict([batch["image"]], batch["tag"], False).argmax(1)}

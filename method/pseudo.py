@@ -1,0 +1,99 @@
+"""Masks from seeds: a background score, then the dense CRF.
+
+Seeds are activation maps or scores of the tagged classes, each over its maximum. The masks teach a
+segmentation network (`deeplab`), sure ones a boundary network (`affinity`) or SEC and DSRG.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+import densecrf
+from base import IGNORE, UserError
+from refine import irn_labels, refine_labels, refine_scores
+
+
+@dataclass(frozen=True)
+class PseudoRecipe:
+    """RecurSeed's masks (convert_seed_to_pseudo_masks.py of the released code)."""
+
+    gamma: tuple[float, ...] = (2.0,)
+    """The background scores (1 - the best class)^gamma. With two exponents, pixels to which they
+    give different classes are ignored (ours)."""
+    threshold: tuple[float, ...] = ()
+    """Constant background scores instead. Two give IRN's sure labels, where a pixel is ignored that
+    the first calls background and the second does not; their CRF runs on labels."""
+    crf: str = "deeplab"
+    """Preset of the CRF, widths in pixels; empty: none. Not used for IRN's sure labels."""
+    crf_scale: float | None = 1.0
+    """Divides the CRF's widths; None: the image's longer side counts as 500 pixels, as in VOC."""
+
+
+Purpose = Literal["masks", "sure", "walked"]
+"""masks: of every pixel; sure: unsure pixels are 255; walked: of seeds after a random walk."""
+
+PAPER: dict[str, PseudoRecipe] = {
+    "masks": PseudoRecipe(),
+    "sure": PseudoRecipe(threshold=(0.30, 0.05)),
+    "walked": PseudoRecipe(threshold=(0.25,)),
+}
+"""sure and walked: jiwoon-ahn/irn, step/cam_to_ir_label.py and step/make_sem_seg_labels.py."""
+
+RECIPES: dict[str, dict[str, PseudoRecipe]] = {
+    "paper": PAPER,
+    # The small recipes learn small images: the CRF's widths shrink with them.
+    "small": {purpose: replace(recipe, crf_scale=4.0) for purpose, recipe in PAPER.items()},
+    "photo": {
+        "masks": PseudoRecipe(crf="sec-test", crf_scale=None),
+        "sure": PseudoRecipe(gamma=(1.0, 4.0), crf="sec-test", crf_scale=None),
+        "walked": replace(PAPER["walked"], crf_scale=None),
+    },
+}
+RECIPES["smoke"] = RECIPES["small"]
+
+
+def choose_pseudo(recipe: str, purpose: Purpose, dataset: str) -> PseudoRecipe:
+    """A recipe by name; empty: paper for voc and coco, small for scenes, photo for a folder.
+
+    Errors: UserError for an unknown name.
+    """
+    recipe = recipe or {"voc": "paper", "coco": "paper", "scenes": "small"}.get(dataset, "photo")
+    if recipe not in RECIPES:
+        raise UserError(f"--recipe {recipe}: masks have the recipes {', '.join(RECIPES)}")
+    return RECIPES[recipe][purpose]
+
+
+def mask_of(seed: NDArray[np.float32], image: NDArray[np.uint8], recipe: PseudoRecipe) -> NDArray:
+    """Mask of one image.
+
+    Args:
+        seed: in [0, 1], (k, H, W), one map for each class of the image.
+        image: RGB, (H, W, 3).
+        recipe: background scores and CRF.
+
+    Returns:
+        0 for background, 1 + index of the map, 255 where unsure; int64 (H, W).
+
+    Errors: UserError for more than two background scores.
+    """
+    if len(recipe.threshold) > 2 or len(recipe.gamma) > 2:
+        raise UserError("--threshold and --gamma take one number, or two")
+    best = seed.max(0, initial=0)
+    backgrounds = [np.full_like(best, t) for t in recipe.threshold]
+    backgrounds = backgrounds or [(1 - best) ** gamma for gamma in recipe.gamma]
+    scores = [np.concatenate([background[None], seed]) for background in backgrounds]
+    scale = 500 / max(best.shape) if recipe.crf_scale is None else recipe.crf_scale
+    if len(recipe.threshold) == 2:
+        labels = [score.argmax(0) for score in scores]
+        if recipe.crf:
+            labels = [refine_labels(x, image, len(seed) + 1, scale=scale) for x in labels]
+        return irn_labels(*labels)
+    if recipe.crf and len(seed):
+        preset = densecrf.preset(recipe.crf, scale=scale)
+        scores = [refine_scores(score, image, preset) for score in scores]
+    labels = [score.argmax(0) for score in scores]
+    return np.where(labels[0] == labels[-1], labels[0], IGNORE)
