@@ -204,7 +204,7 @@ def cue_images(stage: Stage, cue: str, tags_from: TagSource) -> Images:
     cues = CueFile.open(cue)
     images = stage.images(cue=cues, grid=grid)
     released = Path(cue).is_file() and Path(cue).suffix != ".npz"
-    if tags_from == "cue" or (tags_from == "auto" and released):
+    if images.tags and (tags_from == "cue" or (tags_from == "auto" and released)):
         own = {name: tuple(k for k in cues.classes(name) if k) for name in images.ids}
         other = sum(set(own[name]) != set(images.tags[name]) for name in images.ids)
         print(f"tags are the classes with cues; on {other} images the data set has others")

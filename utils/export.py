@@ -187,7 +187,8 @@ def onnx_functions() -> dict[Any, Any]:
     from onnxscript import FLOAT, opset18
 
     def square_root(x: Any) -> Any:
-        return opset18.Sqrt(opset18.Cast(x, to=FLOAT.dtype))
+        number: Any = opset18.Cast(x, to=FLOAT.dtype)
+        return opset18.Sqrt(number)
 
     return {torch._sym_sqrt: square_root}  # torch.sym_sqrt is recorded under this name
 

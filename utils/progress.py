@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from tqdm import tqdm
 
@@ -19,7 +20,7 @@ def progress(total: int, desc: str, unit: str, quiet: bool = False, initial: int
         quiet: show nothing.
         initial: units done before.
     """
-    options = {"dynamic_ncols": True}
+    options: dict[str, Any] = {"dynamic_ncols": True}
     if not sys.stderr.isatty():
         options = {"mininterval": 30, "maxinterval": 30, "bar_format": LINE}
     return tqdm(total=total, initial=initial, desc=desc, unit=unit, disable=quiet, **options)
