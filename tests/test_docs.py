@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+# `runpy` warns of modules that the tests have imported before.
+pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+
 ROOT = Path(__file__).resolve().parents[1]
 SKIPPED = {"out", "data", "build", "dist", "node_modules"}
 PAGES = sorted(
