@@ -1,7 +1,7 @@
 """Times the dense CRF beside pydensecrf2 in one run, calls of both interleaved.
 
     pip install ./CRF pydensecrf2 opencv-python-headless
-    python -m benchmark.crf --images FOLDER_OF_PHOTOGRAPHS --json crf.json
+    python benchmark/crf.py --images FOLDER_OF_PHOTOGRAPHS --json crf.json
 
 Each name is reported as ours_ms, rival_ms (medians) and ratio. `smooth` is a photograph enlarged,
 `textured` the same with strong noise: its lattice has some ten times the vertices, pure noise

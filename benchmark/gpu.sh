@@ -28,7 +28,7 @@ check() {  # NAME COMMAND...: run, keep the output, go on after a failure
 }
 check train_step "$PYTHON" -m benchmark.train_step --device "$DEVICE" ${step[@]+"${step[@]}"} --json "$OUT/train_step.json"
 check losses "$PYTHON" -m benchmark.losses --device "$DEVICE" ${losses[@]+"${losses[@]}"} --json "$OUT/losses.json"
-check prediction "$PYTHON" -m benchmark.prediction ${path[@]+"${path[@]}"} --json "$OUT/prediction.json"
+check predict_path "$PYTHON" -m benchmark.predict_path ${path[@]+"${path[@]}"} --json "$OUT/predict_path.json"
 check exact_resume "$PYTHON" -m pytest -q tests/utils/test_gpu.py
 echo
 "$PYTHON" - "$OUT" <<'PYTHON_END'

@@ -1,6 +1,6 @@
 """Time everything after the network: enlarging scores, CRF, argmax and PNG, for 500 x 375 pixels.
 
-    python -m benchmark.prediction [--images FOLDER_OF_PHOTOGRAPHS] [--json FILE]
+    python -m benchmark.predict_path [--images FOLDER_OF_PHOTOGRAPHS] [--json FILE]
 
 Beside it the released path: scipy's zoom of the scores and the original dense CRF, one image after
 another. That CRF is timed through the package pydensecrf2, if it is installed (pip install
