@@ -67,7 +67,9 @@ class PlainRefinement(Refinement):
         small = small.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         pairs = zip(-logit.detach().cpu().numpy(), small)
         steps = self.config.crf_steps
-        marginals = [single_crf(energy, picture, self.kernels, steps) for energy, picture in pairs]
+        scale = self.config.crf_scale or 500 / max(logit.shape[-2:])
+        kernels = densecrf.preset(self.config.crf, scale=scale).kernels
+        marginals = [single_crf(energy, picture, kernels, steps) for energy, picture in pairs]
         return torch.from_numpy(np.stack(marginals)).to(logit.device)
 
     def start(self, image: Tensor, logit: Tensor, context: Context):

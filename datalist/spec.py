@@ -275,11 +275,11 @@ def _voc(root: Path) -> Spec:
         classes=VOC,
         # "train" is what this field trains on; the challenge's own 1464 images are "train_voc".
         lists={
-            "train": folder / "train_aug.txt",
-            "train_aug": folder / "train_aug.txt",
-            "train_voc": folder / "train.txt",
-            "val": folder / "val.txt",
-            "test": folder / "test.txt",
+            "train": folder / "train_aug.txt.gz",
+            "train_aug": folder / "train_aug.txt.gz",
+            "train_voc": folder / "train.txt.gz",
+            "val": folder / "val.txt.gz",
+            "test": folder / "test.txt.gz",
         },
         mask="SegmentationClassAug" if augmented else "SegmentationClass",
     )

@@ -10,13 +10,13 @@ EPS = 1e-5
 
 
 def affinity_terms(boundary: Tensor, mask: Tensor, radius: int) -> dict[str, tuple[Tensor, Tensor]]:
-    """Cross entropy of the affinities of labelled pairs, by kind of pair.
+    """Cross entropy of the affinities of labelled pairs, by group of pairs.
 
     Args:
         boundary: boundary strength in [0, 1], (N, H, W).
         mask: class indices, background 0, 255 = ignore, (N, H, W).
-        radius: pixels; pairs at this distance or farther apart are left out, and so are sources
-            with a part of their neighbourhood outside (see `refine.affinity.shift`).
+        radius: pixels; pairs nearer than this count whose source has its whole neighbourhood inside
+            the map (see `refine.affinity.shift`).
 
     Returns:
         For "foreground" (both of one class), "background" and "different": sum of the losses
@@ -34,18 +34,18 @@ def affinity_terms(boundary: Tensor, mask: Tensor, radius: int) -> dict[str, tup
             f"{radius}: give a larger --size or a smaller --radius"
         )
     zero = boundary.sum() * 0
-    total = {kind: [zero, zero] for kind in ("foreground", "background", "different")}
+    total = {group: [zero, zero] for group in ("foreground", "background", "different")}
     first = shift(mask, (0, 0), radius)
     for step, affinity in pairs(boundary, radius):
         second = shift(mask, step, radius)
         known = (first != IGNORE) & (second != IGNORE)
-        same, nothing = known & (first == second), first == 0
-        close, apart = -torch.log(affinity + EPS), -torch.log(1 + EPS - affinity)
-        for kind, where, loss in (
-            ("foreground", same & ~nothing, close),
-            ("background", same & nothing, close),
-            ("different", known & (first != second), apart),
+        same, background = known & (first == second), first == 0
+        attract, repel = -torch.log(affinity + EPS), -torch.log(1 + EPS - affinity)
+        for group, member, loss in (
+            ("foreground", same & ~background, attract),
+            ("background", same & background, attract),
+            ("different", known & (first != second), repel),
         ):
-            total[kind][0] = total[kind][0] + (loss * where).sum()
-            total[kind][1] = total[kind][1] + where.sum()
-    return {kind: (loss, count) for kind, (loss, count) in total.items()}
+            total[group][0] = total[group][0] + (loss * member).sum()
+            total[group][1] = total[group][1] + member.sum()
+    return {group: (loss, count) for group, (loss, count) in total.items()}

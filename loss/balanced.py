@@ -1,18 +1,18 @@
-"""Balanced seeding: background and foreground seeds weigh the same, however many they are."""
+"""Balanced seeding: background and foreground seeds have the same weight in total."""
 
 import torch
 from torch import Tensor
 
 
 def balanced_seed_loss(score: Tensor, seed: Tensor) -> Tensor:
-    """Cross entropy over background seeds plus that over foreground seeds, means of each.
+    """Mean cross entropy of the background seeds plus mean cross entropy of the foreground seeds.
 
     Args:
         score: class probabilities in (0, 1], background first, (N, C, H, W).
-        seed: true where a class is taken for known, (N, C, H, W), bool or 0 / 1.
+        seed: true where a class has a seed, (N, C, H, W), bool or 0 / 1.
 
     Returns:
-        Scalar, averaged over images. A part without seeds contributes 0.
+        Scalar, averaged over images. A term without seeds is 0.
 
     Source: Huang et al., CVPR 2018 (DSRG), balanced seeding loss.
     """

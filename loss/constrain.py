@@ -1,4 +1,4 @@
-"""Constrain to boundary: the scores must agree with what the CRF makes of them."""
+"""Constrain to boundary: the distance of the scores from their CRF marginals."""
 
 import torch
 from torch import Tensor
@@ -15,9 +15,9 @@ def constrain_loss(
     Args:
         score: class probabilities in (0, 1], (N, C, H, W).
         marginal: CRF marginals in [0, 1], a constant target, (N, C, H, W).
-        floor: smallest marginal; marginals are raised to it and normalised again (0: as given).
-        clip: bounds of the ratio marginal / score, above 0; None: none. Outside them a position
-            gives no gradient.
+        floor: marginals are clamped to at least this and normalised again; 0: not clamped.
+        clip: bounds of the ratio marginal / score, above 0; None: no bounds. Positions outside
+            them have no gradient.
 
     Returns:
         Scalar, >= 0 up to rounding without `clip`. No gradient flows into `marginal`.
@@ -31,6 +31,6 @@ def constrain_loss(
     score = score.clamp_min(torch.finfo(score.dtype).eps)
     if clip is not None:
         return (target * torch.log((target / score).clamp(*clip))).sum(dim=1).mean()
-    # 0 log 0 is 0: the smallest number above 0 has a logarithm, and times 0 it is nothing.
+    # 0 log 0 is 0: clamped to the smallest positive number, the logarithm is finite.
     log = torch.log(target.clamp_min(torch.finfo(target.dtype).tiny))
     return -(target * (torch.log(score) - log)).sum() * target.shape[1] / target.numel()

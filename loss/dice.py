@@ -1,25 +1,27 @@
-"""Dice: how little two soft masks overlap."""
+"""Dice loss of two soft masks."""
 
 from torch import Tensor
 
 
 def dice_loss(first: Tensor, second: Tensor, valid: Tensor | None = None) -> Tensor:
-    """One minus the overlap of two soft masks, mean over pairs.
+    """One minus the Dice coefficient of two soft masks, mean over pairs.
 
     Args:
         first, second: maps in [0, 1], (N, H, W).
         valid: where a pixel counts, bool or 0 / 1, (N, H, W); None: everywhere.
 
     Returns:
-        Scalar in [0, 1). Two empty masks overlap fully.
+        Scalar in [0, 1). It is 0 for two empty masks.
 
-    Errors: ValueError for different shapes, which would broadcast.
+    Errors: ValueError for different shapes.
 
     Source: wjlbnw/SegmentationFromLocalization, (2 sum ab + 1) / (sum a + sum b + 1). Differs:
     pixels without a class do not count.
     """
     if first.shape != second.shape or (valid is not None and valid.shape != first.shape):
-        raise ValueError(f"masks are of one shape, not {tuple(first.shape)}, {tuple(second.shape)}")
+        raise ValueError(
+            f"masks must have the same shape, not {tuple(first.shape)}, {tuple(second.shape)}"
+        )
     if valid is not None:
         first, second = first * valid, second * valid
     both = (first * second).flatten(1).sum(dim=1)

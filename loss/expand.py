@@ -1,14 +1,14 @@
-"""Expansion: each class of the image must fill a plausible share of it, absent classes none."""
+"""Expansion: tagged classes must cover a plausible share of the image, absent classes none."""
 
 import torch
 from torch import Tensor
 
 
 def decay_for(decay: float, reference: int, positions: int) -> float:
-    """Translate a decay tuned on one grid to a grid of another size.
+    """Convert a decay from one grid size to another.
 
     The share of positions that carries half of the weight depends on ``decay ** positions``
-    alone; keeping that number keeps the share (0.996 on 41 x 41: 10 %; 0.999: 30 %).
+    only. This function keeps that number, and so the share (0.996 on 41 x 41: 10 %; 0.999: 30 %).
 
     Args:
         decay: ratio of neighbouring weights on the reference grid, in [0, 1].
@@ -75,14 +75,14 @@ def expand_loss(
         share = member.to(log.dtype) / member.sum(dim=1, keepdim=True).clamp_min(1)
         return (log * share[member]).sum() / len(member)
 
-    # All maps that want sorting, the backgrounds first: one long call, which threads share.
+    # One call sorts all maps, the backgrounds first: torch distributes a long call over threads.
     every = torch.arange(len(score), device=score.device)
     image, label = present.nonzero(as_tuple=True)
     maps = score[torch.cat((every, image)), torch.cat((0 * every, label + 1))].flatten(1)
     ordered = maps.sort(dim=1, descending=True).values
     background = ordered[: len(score)] @ rank_weight(maps, decay_background)
     pooled = ordered[len(score) :] @ rank_weight(maps, decay_foreground)
-    # `max` sends its gradient to one position; `amax` would look for all that are as high.
+    # `max` has its gradient at one position and is faster than `amax`, which divides it over ties.
     peak = score.flatten(2).max(dim=2).values[:, 1:][absent]
     return (
         -image_mean(pooled.clamp_min(eps).log(), present)

@@ -1,11 +1,11 @@
-"""Softmax that never reaches zero, so that every loss may take its logarithm."""
+"""Softmax with a floor, so that the losses can take its logarithm."""
 
 import torch
 from torch import Tensor
 
 
 def floor_softmax(logit: Tensor, floor: float = 1e-4) -> Tensor:
-    """Softmax over classes, raised by a floor and normalised again.
+    """Softmax over classes plus a constant, normalised again.
 
     Args:
         logit: any real numbers, (N, C, H, W).
@@ -18,5 +18,5 @@ def floor_softmax(logit: Tensor, floor: float = 1e-4) -> Tensor:
     """
     if logit.dtype in (torch.float16, torch.bfloat16):
         logit = logit.float()
-    # Probabilities sum to 1: what they are divided by after the floor is a number, not a map.
+    # Probabilities sum to 1, so the divisor is the same at every position.
     return (torch.softmax(logit, dim=1) + floor) / (1 + logit.shape[1] * floor)

@@ -1,4 +1,4 @@
-"""SEAM: class activation maps must move with the image, and agree with their refined selves."""
+"""SEAM: equivariant class activation maps that agree with their refined maps."""
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +20,13 @@ def tag_loss(cam: Tensor, tag: Tensor) -> Tensor:
 
 
 def rvmin_loss(refined: Tensor, share: float = 0.25) -> Tensor:
-    """Mean of the lowest values that an image's refined maps reach at their strongest class.
+    """Mean of the lowest maxima over classes of an image's refined maps.
 
-    Keeps the refinement from spreading a class over the whole image.
+    It prevents the refinement from spreading a class over the whole image.
 
     Args:
         refined: refined maps of the tagged classes, 0 for the others, (N, K, h, w).
-        share: share of the positions that counts, lowest first, in (0, 1].
+        share: share of the positions, those of the lowest values, in (0, 1].
 
     Returns:
         Scalar >= 0.
@@ -39,7 +39,7 @@ def rvmin_loss(refined: Tensor, share: float = 0.25) -> Tensor:
 
 
 def equivariance_loss(first: Tensor, second: Tensor) -> Tensor:
-    """Mean absolute difference of the maps of two views, brought to one grid.
+    """Mean absolute difference of the maps of two views on the same grid.
 
     Args:
         first, second: maps in [0, 1], 0 for classes not tagged, (N, K, h, w).
@@ -60,7 +60,7 @@ def cross_equivariance_loss(
     Args:
         refined: refined maps in [0, 1], 0 for classes not tagged, (N, C, h, w).
         other: plain maps of the other view on the same grid, a constant target, as `refined`.
-        share: share of an image's values that counts, most distant first, in (0, 1].
+        share: share of an image's values, those of the largest distance, in (0, 1].
         background: whether the first channel is the background.
 
     Returns:

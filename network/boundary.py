@@ -1,4 +1,4 @@
-"""Boundary network: where one object ends, from all stages of a ResNet."""
+"""Boundary network (IRN): boundary strength from the features of all stages."""
 
 import torch
 from torch import Tensor, nn
@@ -7,15 +7,15 @@ from base.tensor import resize
 
 
 class Boundary(nn.Module):
-    """Trunk and, on each of its stages, a few channels that together tell boundaries.
+    """Trunk, a 1 x 1 convolution on each of its stages, and a score of boundaries.
 
     Args:
         trunk: features of five stages.
-        hidden: channels taken from each stage, a multiple of 4.
-        frozen: leave the trunk's weights as they are.
+        hidden: output channels of the convolution on each stage, a multiple of 4.
+        frozen: do not train the trunk.
 
     Source: Ahn et al., CVPR 2019 (IRN), boundary branch; group normalisation in four groups.
-    Differs: all stages are brought to the size of the first, whatever the strides.
+    Differs: the features of all stages are resized to the first, whatever the strides.
     """
 
     def __init__(self, trunk: nn.Module, hidden: int = 32, frozen: bool = True):

@@ -1,4 +1,4 @@
-"""Weights that other systems released, under the names that they have here."""
+"""Weights that other systems released, renamed to our layers."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def without_background(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class Layout:
-    """Names of a released state dict, and what of our network it does not hold."""
+    """How the names of a released state dict map to ours."""
 
     names: dict[str, str]
     """Prefix of a released name -> prefix of ours; the first that fits counts."""
@@ -91,7 +91,7 @@ class Layout:
     """Applied to the state dict under its released names."""
 
     def rename(self, key: str) -> str | None:
-        """Our name of a released one; None for one that has no counterpart here."""
+        """Our name of a released tensor; None where there is no counterpart."""
         key = key.removeprefix("module.")
         for theirs, ours in self.names.items():
             if key.startswith(theirs):
@@ -113,7 +113,7 @@ LAYOUTS = {
 def load_released(
     network: nn.Module, path: str, system: str = "recurseed"
 ) -> tuple[Report, dict[str, str]]:
-    """Copy a released state dict into a network, whole or not at all.
+    """Copy a released state dict into a network; on an error nothing is copied.
 
     Args:
         network: of the published size.
@@ -137,7 +137,7 @@ def load_released(
     names = {key: layout.rename(key) for key in state}
     table = {key: name for key, name in names.items() if name is not None and name in wanted}
     renamed = {name: state[key] for key, name in table.items()}
-    # Files of torch before 0.4.1 do not count batches, and nothing here reads the count.
+    # Files of torch before 0.4.1 lack these counters, which nothing here reads.
     lacking = [key for key in wanted if key not in renamed]
     missing = sorted(key for key in lacking if not key.endswith("num_batches_tracked"))
     if missing:
@@ -151,6 +151,6 @@ def load_released(
                 f"{path}: {name} is {tuple(value.shape)}, the network needs "
                 f"{tuple(wanted[name].shape)}; give the data set that it was trained on"
             )
-    network.load_state_dict(renamed, strict=False)  # the rest is the colour convention
+    network.load_state_dict(renamed, strict=False)  # the other tensors are the colour convention
     unused = sorted(state.keys() - table.keys())
     return Report(path, used=sorted(renamed), missing=sorted(lacking), unused=unused), table

@@ -1,4 +1,4 @@
-"""DeepLab-v3+: atrous spatial pyramid pooling on the last stage, joined with the first."""
+"""DeepLab-v3+: atrous spatial pyramid pooling on the last stage, and fine features."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ class Decoder(nn.Module):
             fifth of it after the second (published: 0.5 and 0.1).
         kernel: side of the last convolution.
         bias: whether the last convolution has a bias.
-        align_corners: how the pyramid's result is brought to the fine features' size.
+        align_corners: how the pyramid's result is resized to the fine features.
 
     Source: Chen et al., ECCV 2018, with torchvision's pyramid.
     """
@@ -68,8 +68,8 @@ class DeepLabV3Plus(nn.Module):
         trunk: features; its first convolution sees 3 + `extra` channels.
         num_outputs: channels of the logits; classes with background, or 1 for a single mask.
         low, hidden, rates, dropout, kernel, bias, align_corners: as of `Decoder`.
-        extra: channels of the image after R, G, B, in [0, 1]: a map that says what to segment. The
-            pyramid sees it too, resized bilinearly with aligned corners to its grid.
+        extra: channels of the image after R, G, B, in [0, 1]: a map of what to segment
+            (prompt). The pyramid gets it too, resized bilinearly with aligned corners.
         join: whether the pyramid sees the last two stages, which must have one stride, and not the
             last alone.
 

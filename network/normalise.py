@@ -1,4 +1,4 @@
-"""Colour convention of a network's weights, kept with the network."""
+"""Colour conventions of weights, as a layer of the network."""
 
 import torch
 from torch import Tensor, nn
@@ -12,14 +12,14 @@ CONVENTION = {
 
 
 def mean_colour(convention: str) -> tuple[int, int, int]:
-    """R, G, B, 0..255, that `Normalise` turns into about zero: what to fill images up with."""
+    """R, G, B, 0..255, that `Normalise` maps to about 0: the colour to pad images with."""
     mean, _, order = CONVENTION[convention]
     red, green, blue = (round(value) for value in (mean if order == "RGB" else mean[::-1]))
     return red, green, blue
 
 
 class Normalise(nn.Module):
-    """Turn RGB images of 0..255 into what the first convolution was trained on.
+    """Normalise RGB images 0..255 as the weights of the first convolution expect.
 
     Args:
         convention: "torchvision" or "caffe", a key of `CONVENTION`.

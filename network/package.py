@@ -1,4 +1,4 @@
-"""ImageNet weights that pip packages ship: found, read as tensors, and never run."""
+"""ImageNet weights in pip packages; they are read as tensors, without importing the package."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ COLOUR = ((127.0,) * 3, (128.0,) * 3, "RGB")
 
 
 def from_package(name: str) -> Source:
-    """Weights that an installed package ships, under timm's names.
+    """Weights in an installed pip package, under timm's names.
 
     Args:
         name: timm's name of the network, a key of `PACKAGES`; a tag after a dot is ignored.
 
     Errors: UserError for a network without a package, a package that is not installed, and a file
-    that is not what its name's digest says.
+    whose SHA-256 does not begin with the digest in its name.
     """
     name = name.partition(".")[0]
     package = PACKAGES.get(name)
@@ -54,25 +54,27 @@ def from_package(name: str) -> Source:
 def in_order(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     """Give tensors the names that timm's network has at the same positions.
 
-    The packages name their layers otherwise, but list the same tensors in the same order.
+    The packages use other names but hold the same tensors in the same order.
 
     Args:
         state: tensors by any names.
         name: timm's name of the network.
 
-    Errors: UserError where number, kind or shapes of the tensors differ.
+    Errors: UserError where number, last part of the names, or shapes of the tensors differ.
     """
     import timm
 
     with torch.device("meta"):
         wanted = timm.create_model(name).state_dict()
     if len(state) != len(wanted):
-        raise UserError(f"these are no weights of {name}: {len(state)} tensors, not {len(wanted)}")
+        raise UserError(
+            f"these are not weights of {name}: they have {len(state)} tensors, not {len(wanted)}"
+        )
     for (key, value), (own, target) in zip(state.items(), wanted.items()):
         alike = key.rpartition(".")[2] == own.rpartition(".")[2] and value.shape == target.shape
         if not alike:
             raise UserError(
-                f"these are no weights of {name}: {key} is {tuple(value.shape)}, where {own} is "
+                f"these are not weights of {name}: {key} is {tuple(value.shape)}, where {own} is "
                 f"{tuple(target.shape)}"
             )
     return dict(zip(wanted, state.values()))

@@ -31,8 +31,8 @@ class LocateSegment(nn.Module):
             image: (N, 3, H, W), RGB 0..255, or (N, 4, H, W) with a prompt in [0, 1] beside it.
 
         Returns:
-            Of three channels what the localiser gives; of four the segmenter's logits (N, 1, h, w).
+            The localiser's output for three channels; the segmenter's logits (N, 1, h, w) for four.
 
-        One entrance for both, so that a replica over several processes stands before both.
+        One `forward` serves both, so that both run through the replica for several processes.
         """
         return (self.localiser if image.shape[1] == 3 else self.segmenter)(image)

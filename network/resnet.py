@@ -1,4 +1,4 @@
-"""ResNet-50 in the shapes of this line of work: segmentation at stride 8 and the two cue networks.
+"""ResNet-50 trunk, the segmentation network of SEC-MXNet and the two cue networks.
 
 Layers carry torchvision's names (conv1, bn1, layer1 ... layer4), so its weights load as they are.
 The heads are those of the VGG16 networks, on other channels.
@@ -20,13 +20,13 @@ class ResNetTrunk(FrozenNorm):
     """Stem and four stages of bottleneck blocks.
 
     Args:
-        width: channels of the stem, then of each stage's inner convolutions; a stage gives out
-            four times as many.
+        width: channels of the stem, then of each stage's inner convolutions; a stage's output
+            has four times as many.
         blocks: blocks of each stage.
         stride: of the stem's convolution, of its max pool, and of stages 2, 3 and 4.
         dilation: of each stage's 3 x 3 convolutions.
-        norm: whether batch normalisation learns its statistics; without, those of the weights
-            stay as they are.
+        norm: whether batch normalisation learns its statistics; if not, it keeps those of the
+            weights.
         convention: colour convention of the weights, see `Normalise`.
         multigrid: factors of the dilation in the blocks of the last stage, the last one for all
             that follow; DeepLab-v3 has (1, 2, 4).

@@ -61,14 +61,14 @@ class RSEPM(nn.Module):
 
 
 class Averaged(nn.Module):
-    """A network that learns and the moving average of its weights, which predicts.
+    """A network in training and the moving average of its weights, which predicts.
 
     In training mode the network itself runs, in evaluation mode the average. Both are in the state
     dict.
 
     Args:
         network: any.
-        decay: how much of the average stays at an update, in [0, 1).
+        decay: weight of the old average in an update, in [0, 1).
         ramp: updates over which the decay rises to it, as 1 - exp(-updates / ramp).
 
     Source: ModelEMA of the released RecurSeed code (decay, ramp of 2000 updates). The statistics
@@ -92,7 +92,7 @@ class Averaged(nn.Module):
         return self
 
     def update(self) -> None:
-        """Move the average towards the network; the first time, to it."""
+        """Update the average; the first update sets it to the network."""
         self.average.update_parameters(self.live)
 
     def reset(self) -> None:

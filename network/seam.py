@@ -13,7 +13,7 @@ class SEAMNet(nn.Module):
     Args:
         trunk: features; the last three stages are used.
         num_tags: foreground classes.
-        reduced: channels that the two middle features are brought to (published: 64 and 128).
+        reduced: channels that the two middle features are reduced to (published: 64 and 128).
         dropout: probability of dropping whole channels before the classifier.
         background: whether the refined maps begin with one of the background (SEAM); without,
             they are of the classes alone (wjlbnw/SegmentationFromLocalization).
@@ -55,7 +55,7 @@ class SEAMNet(nn.Module):
         low, middle, high = self.trunk.stages(image)[-3:]
         cam = self.fc8(self.dropout(high))
         grid = cam.shape[-2:]
-        # The maps teach the trunk; the affinities only learn to read what it gives.
+        # The affinities do not train the trunk: their inputs are detached.
         colour = resize(self.trunk.normalise(image), grid, align_corners=True).to(cam.dtype)
         low = resize(torch.relu(self.f8_3(low.detach())), grid, align_corners=True)
         middle = resize(torch.relu(self.f8_4(middle.detach())), grid, align_corners=True)

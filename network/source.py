@@ -14,7 +14,7 @@ from base import UserError
 from network.caffe import read_caffemodel
 from network.normalise import CONVENTION, Normalise
 
-KINDS = "torchvision, timm:NAME, none, or the path of a state dict"
+FORMATS = "torchvision, timm:NAME, none, or the path of a state dict"
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def open_source(name: str, architecture: str) -> Source:
         name: torchvision, timm:NAME, or the path of a .pt, .pth, .safetensors or .caffemodel.
         architecture: torchvision's name of the network, such as "resnet50".
 
-    Errors: UserError where they cannot be had.
+    Errors: UserError where they cannot be loaded.
     """
     if name == "torchvision":
         return from_torchvision(architecture)
@@ -74,7 +74,7 @@ def open_source(name: str, architecture: str) -> Source:
 
 def from_torchvision(architecture: str) -> Source:
     """ImageNet weights of torchvision (downloaded on first use)."""
-    from torchvision import models  # seconds, which only those wait for who need it
+    from torchvision import models  # takes seconds to import
 
     weights = models.get_model_weights(architecture).IMAGENET1K_V1
     try:
@@ -96,12 +96,12 @@ def from_timm(name: str) -> Source:
     except ImportError:
         raise UserError(f"timm:{name} needs timm: pip install timm") from None
     known = timm.list_pretrained(f"{name.partition('.')[0]}*")
-    if not any(one == name or one.startswith(f"{name}.") for one in known):
+    if not any(other == name or other.startswith(f"{name}.") for other in known):
         near = f"; it has {', '.join(known[:5])}" if known else ""
         raise UserError(f"timm has no weights '{name}'{near}")
     try:
         network = timm.create_model(name, pretrained=True)
-    except Exception as error:  # of urllib, the hub's client or torch, as the day goes
+    except Exception as error:  # of urllib, the hub's client or torch
         reason = str(error).partition("\n")[0][:200]
         raise UserError(
             f"timm:{name} could not be downloaded ({reason}); give the path of a downloaded "
@@ -124,11 +124,11 @@ def digest(path: Path) -> str:
     """SHA-256 of a file in hexadecimal; "" where there is none."""
     if not path.is_file():
         return ""
-    found = hashlib.sha256()
+    hasher = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
-            found.update(block)
-    return found.hexdigest()
+            hasher.update(block)
+    return hasher.hexdigest()
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
@@ -138,7 +138,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: no such weight file; give {KINDS}")
+        raise UserError(f"{path}: no such weight file; give {FORMATS}")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

@@ -1,4 +1,4 @@
-"""Any timm network as a feature trunk, by its name, and a classifier of maps on it."""
+"""Any timm network as a trunk of features, and a classifier with activation maps on it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from network.weight import Report
 
 
 class Normalise(nn.Module):
-    """Subtract a mean and divide by a deviation, both on the range 0..255, and kept as buffers."""
+    """Subtract a mean and divide by a standard deviation; both are buffers on the range 0..255."""
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]):
         super().__init__()
@@ -45,8 +45,7 @@ class TimmTrunk(FrozenNorm):
         output_stride: stride of the last stage, 8, 16 or 32; below the network's own, its last
             stages are dilated.
         norm: whether batch normalisation learns its statistics; without, those of the weights
-            stay, as small batches of small folders measure them badly. Its scale and shift always
-            learn.
+            stay, because those of small batches are noisy. Scale and shift always learn.
         extra: channels of the image after R, G, B; they reach the first convolution as they are.
 
     Attributes:
@@ -73,9 +72,9 @@ class TimmTrunk(FrozenNorm):
         self.check_stages(output_stride)
 
     def check_stages(self, output_stride: int) -> None:
-        """Run a small image, of no square shape, through the network.
+        """Check the strides and channels of the stages with a small image that is not square.
 
-        Errors: UserError where the stages are not what was promised.
+        Errors: UserError where strides or channels are not those that timm states.
         """
         side = max(output_stride, 32)
         shape = (2 * side + side // 4, 3 * side)
@@ -103,7 +102,7 @@ class TimmTrunk(FrozenNorm):
                 )
 
     def mean_colour(self) -> tuple[int, int, int]:
-        """R, G, B, 0..255, that become zero: what to fill images up with."""
+        """R, G, B, 0..255, that are normalised to 0: the colour to pad images with."""
         red, green, blue = self.normalise.mean.flatten().round().int().tolist()
         return red, green, blue
 
@@ -176,7 +175,7 @@ def build(name: str, output_stride: int, channels: int) -> nn.Module:
         raise UserError(f"timm has no network '{name}'{advice}")
     options = {"features_only": True, "in_chans": channels, "pretrained": False}
     errors = []
-    # Some networks know no dilation, and refuse even the argument.
+    # Some networks have no dilation and do not accept the argument.
     for stride in ({"output_stride": output_stride}, {}):
         try:
             with warnings.catch_warnings():
@@ -221,18 +220,18 @@ def recordable(even: bool) -> Iterator[None]:
 def load_timm(network: nn.Module, source: str) -> Report:
     """Copy ImageNet weights into a network's `trunk`.
 
-    Where the first convolution sees more than R, G, B, its weights of further channels keep their
-    random start. Mean and deviation become those of the weights where these are known.
+    Where the first convolution has more channels than R, G, B, the weights of the others
+    stay random. Mean and deviation become those of the weights where these are known.
 
     Args:
         network: holds a `TimmTrunk` as `trunk`.
-        source: "none"; "package", what an installed pip package ships; "timm" or "torchvision",
-            which download; or the path of a state dict with the names of timm or of the packages.
+        source: "none"; "package", from an installed pip package; "timm" or "torchvision",
+            downloaded; or the path of a state dict with the names of timm or of the packages.
 
     Returns:
         Which keys were used, reshaped (the first convolution), and unused (the classifier).
 
-    Errors: UserError for weights that cannot be had, or are another network's.
+    Errors: UserError for weights that cannot be loaded, or are of another network.
     """
     if source == "none":
         return Report(source)
@@ -240,12 +239,12 @@ def load_timm(network: nn.Module, source: str) -> Report:
 
     trunk = network.trunk
     plain = trunk.name.partition(".")[0]
-    found = open_timm(source, trunk.name)
-    if found.colour is not None:
-        for buffer, value in zip((trunk.normalise.mean, trunk.normalise.std), found.colour):
+    opened = open_timm(source, trunk.name)
+    if opened.colour is not None:
+        for buffer, value in zip((trunk.normalise.mean, trunk.normalise.std), opened.colour):
             buffer.copy_(torch.tensor(value).view_as(buffer))
-    report = Report(found.name, sha256=found.sha256)
-    state = {key.removeprefix("module."): value for key, value in found.state.items()}
+    report = Report(opened.name, sha256=opened.sha256)
+    state = {key.removeprefix("module."): value for key, value in opened.state.items()}
     given = {**{flat(key): key for key in state}, **{key: key for key in state}}
     with torch.no_grad():
         for key, target in trunk.network.state_dict(keep_vars=True).items():
@@ -263,7 +262,7 @@ def load_timm(network: nn.Module, source: str) -> Report:
                 )
             target.copy_(value)
             report.used.append(given[key])
-    # Older files do not count batches, and nothing here needs the count.
+    # Older files lack these counters, which nothing here reads.
     if lost := [key for key in report.missing if not key.endswith("num_batches_tracked")]:
         raise UserError(f"{source} holds no weights of timm's {plain}: it lacks {lost[0]}")
     report.unused = sorted(state.keys() - set(report.used))
@@ -299,6 +298,6 @@ def flat(key: str) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, in one line of at most 120 characters."""
+    """First line of an error's message, at most 120 characters."""
     lines = str(error).splitlines() or [type(error).__name__]
     return lines[0][:120]

@@ -1,8 +1,8 @@
-"""VGG16 in the shapes of this line of work: DeepLab-LargeFOV and the two cue networks.
+"""VGG16 trunk, DeepLab-LargeFOV and the two cue networks of SEC.
 
 Layers carry their Caffe names (conv1_1 ... conv5_3, fc6, fc7), so a converted Caffe state dict
-loads as it is. Sizes are arguments: the same classes make the published networks and a narrow
-one that trains from scratch on a laptop.
+loads as it is. Sizes are arguments: the same classes give the published networks and narrow
+ones that train from scratch on a laptop.
 """
 
 from collections.abc import Sequence
@@ -286,11 +286,11 @@ class BackgroundCueVGG(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def channels(self) -> int:
-        """Channels of what enters the head."""
+        """Channels of the head's input."""
         return self.trunk.channels[-1]
 
     def reduce(self, feature: Tensor) -> Tensor:
-        """Bring the trunk's output to that many channels."""
+        """Reduce the trunk's output to `channels()`."""
         return feature
 
     def classify(self, feature: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Start a network from published weights, key by key, with a report of what went where."""
+"""Loads published weights into networks, with a report of the keys."""
 
 from dataclasses import dataclass, field
 from math import isqrt
@@ -27,7 +27,7 @@ PREFIXES = ("module.", "trunk.", "features.", "network.")
 
 @dataclass
 class Report:
-    """What became of the keys of a state dict and of a network's parameters."""
+    """Which keys of a state dict were used for which parameters of a network."""
 
     source: str
     used: list[str] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Report:
 
 
 def subsample(weight: Tensor, shape: torch.Size) -> Tensor:
-    """Thin out a fully connected layer's weights evenly to a smaller convolution's shape.
+    """Subsample the weights of a fully connected layer to the shape of a smaller convolution.
 
     Args:
         weight: (outputs, inputs) or (outputs, channels, h, w).
@@ -69,7 +69,7 @@ def subsample(weight: Tensor, shape: torch.Size) -> Tensor:
         have = weight.shape[axis]
         if have < size:
             raise UserError(f"cannot make {tuple(shape)} from {tuple(weight.shape)}")
-        # Channels: every n-th. Places: from edge to edge.
+        # Channels: every n-th. Positions: evenly, including the edges.
         every = torch.arange(size) * (have // size)
         spread = torch.linspace(0, have - 1, size).round().long()
         weight = weight.index_select(axis, every if axis < 2 else spread)
@@ -77,7 +77,7 @@ def subsample(weight: Tensor, shape: torch.Size) -> Tensor:
 
 
 def caffe_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Give the keys of torchvision's or timm's vgg16 their Caffe names; others pass unchanged.
+    """Rename the keys of torchvision's or timm's vgg16 to Caffe names; other keys stay.
 
     Checkpoints of SEC_pytorch have torchvision's trunk under a head with Caffe names.
     """
@@ -86,13 +86,13 @@ def caffe_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
         return strip(state)
     renamed = {}
     for key, value in state.items():
-        layer, _, kind = key.rpartition(".")
-        renamed[f"{VGG_LAYERS.get(layer, layer)}.{kind}"] = value
+        layer, _, part = key.rpartition(".")
+        renamed[f"{VGG_LAYERS.get(layer, layer)}.{part}"] = value
     return renamed
 
 
 def strip(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Keys without the names of the modules that networks were wrapped in."""
+    """Remove the prefixes of wrapping modules from the keys."""
     for prefix in PREFIXES:
         state = {key.removeprefix(prefix): value for key, value in state.items()}
     return state
@@ -105,7 +105,7 @@ def load_vgg(network: nn.Module, source: str, skip: tuple[str, ...] = ("fc8", "s
         network: holds conv1_1 ... conv5_3 (in `trunk`), and maybe fc6 and fc7.
         source: "none", "torchvision", "timm:NAME" or the path of a state dict; names of Caffe,
             torchvision, timm or SEC_pytorch.
-        skip: layers that keep their random start.
+        skip: layers that keep their random weights.
 
     Returns:
         Which keys were used, reshaped, missing in the file, unused.
@@ -114,20 +114,20 @@ def load_vgg(network: nn.Module, source: str, skip: tuple[str, ...] = ("fc8", "s
     """
     if source == "none":
         return Report(source)
-    found = open_source(source, "vgg16")
-    found.check_colour(network.trunk.normalise)
-    report = Report(source, sha256=found.sha256)
-    plain = caffe_names(found.state)
+    opened = open_source(source, "vgg16")
+    opened.check_colour(network.trunk.normalise)
+    report = Report(source, sha256=opened.sha256)
+    plain = caffe_names(opened.state)
     taken: set[str] = set()
     with torch.no_grad():
         for key, parameter in network.named_parameters():
             short = key.removeprefix("trunk.")
-            layer, _, kind = short.partition(".")
+            layer, _, part = short.partition(".")
             # Parallel branches fc6_1, fc6_2, ... all start from fc6.
             stem = layer.partition("_")[0] if layer.startswith("fc") else layer
             if stem in skip:
                 continue
-            value = plain.get(short, plain.get(f"{stem}.{kind}"))
+            value = plain.get(short, plain.get(f"{stem}.{part}"))
             if value is None:
                 report.missing.append(short)
                 continue
@@ -141,7 +141,7 @@ def load_vgg(network: nn.Module, source: str, skip: tuple[str, ...] = ("fc8", "s
                 report.reshaped.append(short)
             parameter.copy_(value)
             report.used.append(short)
-            taken |= {short, f"{stem}.{kind}"}
+            taken |= {short, f"{stem}.{part}"}
     report.unused = sorted(plain.keys() - taken)
     if lost := [key for key in report.missing if key.startswith("conv")]:
         raise UserError(f"{source} is no VGG16: it lacks {lost[0]}")
@@ -151,8 +151,8 @@ def load_vgg(network: nn.Module, source: str, skip: tuple[str, ...] = ("fc8", "s
 def load_resnet(network: nn.Module, source: str) -> Report:
     """Copy ResNet weights, with the statistics of their normalisation, into a network's `trunk`.
 
-    Where the first convolution sees more than R, G, B, its weights of further channels keep their
-    random start.
+    Where the first convolution sees more than R, G, B, the weights of further channels stay
+    random.
 
     Args:
         network: holds a `network.resnet.ResNetTrunk` as `trunk`.
@@ -165,11 +165,11 @@ def load_resnet(network: nn.Module, source: str) -> Report:
     """
     if source == "none":
         return Report(source)
-    depth = 101 if len(network.trunk.layer3) > 6 else 50  # they differ in the third stage alone
-    found = open_source(source, f"resnet{depth}")
-    found.check_colour(network.trunk.normalise)
-    report = Report(source, sha256=found.sha256)
-    plain = strip(found.state)
+    depth = 101 if len(network.trunk.layer3) > 6 else 50  # they differ in the third stage only
+    opened = open_source(source, f"resnet{depth}")
+    opened.check_colour(network.trunk.normalise)
+    report = Report(source, sha256=opened.sha256)
+    plain = strip(opened.state)
     with torch.no_grad():
         for key, target in network.trunk.state_dict(keep_vars=True).items():
             if key.startswith("normalise."):
@@ -189,7 +189,7 @@ def load_resnet(network: nn.Module, source: str) -> Report:
             target.copy_(value)
             report.used.append(key)
     report.unused = sorted(plain)
-    # Older files do not count batches, and nothing here needs the count.
+    # Older files lack these counters, which nothing here reads.
     if lost := [key for key in report.missing if not key.endswith("num_batches_tracked")]:
         raise UserError(f"{source} is no ResNet-{depth}: it lacks {lost[0]}")
     if more := [key for key in report.unused if key.startswith("layer")]:

@@ -81,8 +81,7 @@ class WideTrunk(FrozenNorm):
         stride: of b2, b3 and b4.
         dilation: of b5, b6 and b7; b5 begins with a convolution without.
         dropout: of the channels in b7; b6 has 0.6 of it (published: 0.5 and 0.3).
-        norm: whether batch normalisation learns. Without, it stays as the weights have it, and so
-            do conv1a and b2.
+        norm: whether batch normalisation learns. If not, it is frozen, and so are conv1a and b2.
         convention: colour convention of the weights, see `Normalise`.
 
     Source: Wu et al., "Wider or Deeper" 2016, model A1; dilations and frozen layers as in the
@@ -107,7 +106,7 @@ class WideTrunk(FrozenNorm):
         rates, strides = (1, 1, 1, dilation[0]), (*stride, 1)
         for group, (rate, step) in enumerate(zip(rates, strides)):
             inputs, outputs = width[group], width[group + 1]
-            # b5 doubles its channels with its second convolutions alone.
+            # Only the second convolutions of b5 double its channels.
             inner = inputs if group == 3 else outputs
             for name in self.names(group):
                 if name == self.names(group)[0]:
@@ -127,7 +126,7 @@ class WideTrunk(FrozenNorm):
         return [first, *(f"{first}_{block}" for block in range(1, self.blocks[group]))]
 
     def freeze(self) -> None:
-        """Take conv1a, b2 and all batch normalisation out of training."""
+        """Exclude conv1a, b2 and all batch normalisation from training."""
         fixed = [self.conv1a, *(self.get_submodule(name) for name in self.names(0))]
         fixed += [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
         for module in fixed:
@@ -171,7 +170,7 @@ def load_wide(network: nn.Module, source: str) -> Report:
     """Copy the public weights of ResNet-38d, converted from MXNet, into a network's `trunk`.
 
     Args:
-        network: holds a `WideTrunk` as `trunk`; its other layers keep their random start.
+        network: holds a `WideTrunk` as `trunk`; its other layers stay random.
         source: "none" or the path of a state dict with the names of the released PSA and SEAM code.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Affinities of near pixels: how likely two lie in one object, by the boundaries between them."""
+"""Affinities of nearby pixels from the boundaries between them, and a random walk along them."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from torch.nn.functional import pad
 
 
 def displacements(radius: int) -> list[tuple[int, int]]:
-    """Steps (down, right) to the pixels nearer than a radius, one of each opposite pair.
+    """Steps (down, right) to all pixels nearer than a radius; of two opposite steps, only one.
 
     Source: Ahn et al., CVPR 2019 (IRN), misc/indexing.py; 34 steps for radius 5.
     """
@@ -71,14 +71,14 @@ def pairs(boundary: Tensor, radius: int) -> Iterator[tuple[tuple[int, int], Tens
 def random_walk(
     score: Tensor, boundary: Tensor, radius: int = 5, power: float = 10, doublings: int = 8
 ) -> Tensor:
-    """Average scores 2^doublings times over the pixels that no boundary separates.
+    """Average scores 2^doublings times over neighbouring pixels, weighted by affinity.
 
     Args:
         score: any scores >= 0, (K, H, W); scores on boundaries are reduced before the walk.
         boundary: boundary strength in [0, 1], (H, W).
-        radius: the steps of the walk are shorter than this, pixels.
+        radius: pixels; steps of the walk are shorter than this.
         power: exponent of the affinities.
-        doublings: logarithm of the number of steps to base 2.
+        doublings: base-2 logarithm of the number of steps.
 
     Returns:
         Scores, (K, H, W), each at most the maximum of its map. IRN then divides all maps of an
@@ -88,7 +88,7 @@ def random_walk(
     times the transition matrix, whose columns sum to 1. Differs: one step after the other in
     float64, which is faster than the dense power of the matrix and equal to its rounding.
     """
-    # Padded by boundaries, every pixel of the image is a source, and none reaches the outside.
+    # With boundaries as padding every pixel of the image is a source, and no walk leaves it.
     sides = (radius - 1, radius - 1, 0, radius - 1)
     padded = pad(boundary.double(), sides, value=1.0)[None]
     affinities = [(step, affinity**power) for step, affinity in pairs(padded, radius)]

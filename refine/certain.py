@@ -1,4 +1,4 @@
-"""IRN's sure labels: what a boundary network learns from."""
+"""Sure labels of IRN, from which its boundary network learns."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from base import IGNORE
 def refine_labels(
     label: NDArray, image: NDArray, num_classes: int, certainty: float = 0.7, scale: float = 1.0
 ) -> NDArray:
-    """Labels after a dense CRF that trusts each of them with one probability.
+    """Refine labels by a dense CRF that gives every label the same probability.
 
     Args:
         label: class indices below `num_classes`, integers (H, W).

@@ -1,4 +1,4 @@
-"""Seeded region growing: seeds spread to what the scores are sure of and the seeds touch."""
+"""Seeded region growing: seeds grow into connected regions of high scores."""
 
 import cv2
 import numpy as np
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 UNSET = -1
-"""Value of `region_map` where no class claims the position."""
+"""Value of `region_map` at positions without a class."""
 
 
 def region_map(
@@ -18,12 +18,12 @@ def region_map(
 ) -> Tensor:
     """Class that each position may grow into.
 
-    The position's seed (of several, the highest class), overruled by the most probable class
-    among background and tags where its score is above that class's threshold.
+    This is the most probable class among background and tags where its score is above the
+    threshold, else the class of the seed (of several, the highest index).
 
     Args:
         score: probabilities in [0, 1], background first, (N, C, H, W).
-        seed: true where a class is known to be, (N, C, H, W).
+        seed: true where a class has a seed, (N, C, H, W).
         tag: 1 for each foreground class the image shows, (N, C - 1).
         threshold_foreground: a tagged class needs a score above this.
         threshold_background: the background needs a score above this.
@@ -36,19 +36,19 @@ def region_map(
     Source: Huang et al., CVPR 2018 (DSRG), similarity criterion with two thresholds.
     """
     check_shapes(score, seed, tag)
-    # Bytes are compared ten times as fast as wider numbers.
-    kind = torch.uint8 if seed.shape[1] < 256 else torch.int16
-    number = torch.arange(1, seed.shape[1] + 1, dtype=kind, device=seed.device)
-    painted = (seed.to(kind) * number.view(1, -1, 1, 1)).amax(dim=1).long() + UNSET
-    # Only the classes an image may hold are compared: few of many. The list of an image with
-    # fewer than others is filled up with its background, which then loses every tie to itself.
+    # The maximum over bytes is ten times as fast as over wider integers.
+    dtype = torch.uint8 if seed.shape[1] < 256 else torch.int16
+    number = torch.arange(1, seed.shape[1] + 1, dtype=dtype, device=seed.device)
+    painted = (seed.to(dtype) * number.view(1, -1, 1, 1)).amax(dim=1).long() + UNSET
+    # Only background and tagged classes are compared. The lists of images with fewer classes are
+    # filled up with the background, which changes no maximum.
     allowed = candidates(tag)
     most = int(allowed.sum(dim=1).max())
     listed = allowed.logical_not().sort(dim=1, stable=True).indices[:, :most]
     listed = listed * allowed.gather(1, listed)
     image = torch.arange(len(score), device=score.device)[:, None]
-    best, place = score[image, listed].max(dim=1)
-    index = listed.gather(1, place.flatten(1)).view_as(place)
+    best, rank = score[image, listed].max(dim=1)
+    index = listed.gather(1, rank.flatten(1)).view_as(rank)
     limits = best.new_tensor((threshold_background, threshold_foreground))
     needed = torch.where(index == 0, *limits)
     return torch.where(best > needed, index, painted)
@@ -80,7 +80,7 @@ def grow_seeds(
     """
     seed = seed.bool()
     region = region_map(score, seed, tag, threshold_foreground, threshold_background)
-    # One map for each pair of an image and a class it may hold: a handful, whatever C is.
+    # One map for each pair of an image and one of its classes: few, whatever C is.
     image, label = candidates(tag).nonzero(as_tuple=True)
     mask = region[image] == label[:, None, None]
     start = seed[image, label] & mask
@@ -103,7 +103,7 @@ def flood(mask: Tensor, start: Tensor) -> Tensor:
     """
     reached = start.to(torch.float32)[:, None]
     open_ = mask.to(torch.float32)[:, None]
-    # Looking whether it is finished stops a GPU: several poolings go between two looks.
+    # The comparison synchronises a GPU: several poolings are done between two comparisons.
     while True:
         before = reached
         for _ in range(8):
@@ -120,7 +120,7 @@ def flood_cpu(mask: Tensor, start: Tensor) -> Tensor:
     count, height, width = mask.shape
     if not count:
         return mask.clone()
-    # The maps stand below each other with an empty row between, so that no two connect.
+    # The maps are stacked with an empty row between them, so that they are not connected.
     tall = np.zeros((count, height + 1, width), np.uint8)
     tall[:, :height] = mask.numpy()
     total, part = cv2.connectedComponents(tall.reshape(-1, width), connectivity=8)

@@ -1,4 +1,4 @@
-"""Which of a network's own labels to trust, and which part of one image to paste into another."""
+"""Labels from a network's own scores, and regions to paste from one image into another."""
 
 import torch
 from torch import Tensor
@@ -10,13 +10,13 @@ from refine.pamr import neighbours
 def certain_labels(
     score: Tensor, tag: Tensor, certain: float = 0.55, uncertain: float = 0.10
 ) -> Tensor:
-    """Label what is surely a tagged class or surely none: the certain filter.
+    """Label pixels that are certainly a tagged class or certainly background.
 
     Args:
         score: scores of the foreground classes in [0, 1], (N, K, H, W).
         tag: 1 for each class the image shows, (N, K).
-        certain: the best class needs at least this.
-        uncertain: where it has at most this, the label is background.
+        certain: smallest score of a class.
+        uncertain: where the best score is at most this, the label is background.
 
     Returns:
         Class indices, background 0, int64 (N, H, W); `IGNORE` in between.
@@ -29,14 +29,14 @@ def certain_labels(
 
 
 def edge_labels(score: Tensor, tag: Tensor, certain: float = 0.55, edge: float = 0.2) -> Tensor:
-    """Label each pixel with its best class, but for those on soft contours.
+    """Label each pixel with its best class, except on soft contours.
 
-    A pixel is trusted where its class is sure, or where the class's score jumps to a neighbour: a
-    sharp edge. On a blurred edge scores are low and change slowly.
+    A pixel has a label where its score is high, or where the score of its class differs much from
+    a neighbour's (a sharp edge). On a blurred edge scores are low and change slowly.
 
     Args:
         score: probabilities in [0, 1], background first, (N, C, H, W).
-        tag: 1 for each foreground class the image shows, (N, C - 1); others cannot win.
+        tag: 1 for each foreground class the image shows, (N, C - 1); other classes are left out.
         certain: a score of at least this is sure.
         edge: a difference of at least this to one of the eight neighbours is sharp.
 
@@ -67,12 +67,12 @@ def tagged(score: Tensor, tag: Tensor) -> Tensor:
 
 
 def object_region(label: Tensor) -> Tensor:
-    """Where a foreground class stands, bool (N, H, W), of labels (N, H, W)."""
+    """Pixels of foreground classes, bool (N, H, W), of labels (N, H, W)."""
     return (label > 0) & (label != IGNORE)
 
 
 def class_region(label: Tensor, num_classes: int, draw: Tensor) -> Tensor:
-    """Where one of a random half of an image's classes stands, background among them.
+    """Pixels of a random half of an image's classes, the background included.
 
     Args:
         label: class indices or `IGNORE`, (N, H, W).
@@ -88,12 +88,12 @@ def class_region(label: Tensor, num_classes: int, draw: Tensor) -> Tensor:
     order = torch.where(present, draw, 2).argsort(dim=1).argsort(dim=1)
     chosen = order < (present.sum(dim=1, keepdim=True) + 1) // 2
     chosen = torch.cat((chosen & present, torch.zeros_like(chosen[:, :1])), dim=1)
-    place = label.clamp_max(num_classes).flatten(1)  # IGNORE becomes the class that never is
-    return chosen.gather(1, place).view_as(label)
+    index = label.clamp_max(num_classes).flatten(1)  # IGNORE becomes a class that is never chosen
+    return chosen.gather(1, index).view_as(label)
 
 
 def rectangle_region(size: tuple[int, int], draw: Tensor) -> Tensor:
-    """A rectangle of half the image's area, of random shape and place.
+    """A rectangle of half the image's area, with random shape and position.
 
     Args:
         size: (height, width) of the image.

@@ -1,4 +1,4 @@
-"""Pixel-adaptive mask refinement: scores flow between pixels that look alike."""
+"""Pixel-adaptive mask refinement (PAMR): scores are averaged over pixels of similar colour."""
 
 from collections.abc import Iterator, Sequence
 
@@ -12,12 +12,12 @@ DILATIONS = (1, 2, 4, 8, 12, 24)
 def pamr(
     image: Tensor, score: Tensor, steps: int = 10, dilations: Sequence[int] = DILATIONS
 ) -> Tensor:
-    """Replace each score again and again by a mean over neighbours of the same colour.
+    """Replace each score repeatedly by a mean over neighbours, weighted by colour similarity.
 
     Args:
         image: RGB in any range, (N, 3, H, W); only ratios of its differences matter.
         score: any real numbers, (N, C, H, W).
-        steps: replacements.
+        steps: number of repetitions.
         dilations: distances of the eight neighbours, pixels.
 
     Returns:
@@ -49,9 +49,9 @@ def colour_affinity(image: Tensor, dilations: Sequence[int]) -> Tensor:
 
 
 def neighbours(x: Tensor, dilations: Sequence[int]) -> Iterator[Tensor]:
-    """The maps (N, C, H, W) moved to each of the eight directions by each distance.
+    """The maps (N, C, H, W) shifted in each of the eight directions by each distance.
 
-    Border pixels repeat outwards.
+    Border pixels are replicated outwards.
     """
     height, width = x.shape[-2:]
     for far in dilations:

@@ -1,4 +1,4 @@
-"""Self-correlation map: activation maps spread to whatever looks alike inside the network."""
+"""Self-correlation maps (SCG): activation maps spread to cells with similar features."""
 
 from collections.abc import Sequence
 
@@ -9,11 +9,11 @@ from torch.nn.functional import normalize
 from base.tensor import resize
 
 TINY = 1e-10
-"""Keeps sums of zeros from dividing by zero."""
+"""Prevents division by zero."""
 
 
 def self_correlation(feature: Tensor, first: float = 0.5, second: float = 0.1) -> Tensor:
-    """How strongly positions of a feature map belong together, directly or over a third.
+    """Correlation of the cells of a feature map, direct or through a third cell (second order).
 
     Args:
         feature: any real numbers, (N, D, h, w).
@@ -48,14 +48,15 @@ def self_correlation_map(
 ) -> Tensor:
     """Refine class activation maps by the correlations inside several feature maps.
 
-    What correlates with a class's sure foreground, less what correlates with its sure background.
+    The result is the correlation with the sure foreground of a class minus that with its sure
+    background.
 
     Args:
         cam: activation maps, at most 1 in each map, (N, K, h, w).
         features: feature maps, each (N, D, h', w'); brought to `size`, as the maps are.
-        size: (height, width) of the grid to work on; memory goes with its area squared.
-        foreground: cells of at least this value are sure of the class.
-        background: cells of at most this value are sure of its absence.
+        size: (height, width) of the grid; memory grows with the square of its area.
+        foreground: cells of at least this value are sure foreground.
+        background: cells of at most this value are sure background.
         first, second: as of `self_correlation`.
 
     Returns:
@@ -66,12 +67,12 @@ def self_correlation_map(
     """
     cam = resize(cam, size).flatten(2)
     total = sum(self_correlation(resize(feature, size), first, second) for feature in features)
-    # Column i, stretched to [0, 1], is the picture of what belongs to cell i.
+    # Column i, stretched to [0, 1], is the map of correlations with cell i.
     picture = stretch(total, dim=1)
     sure = (cam >= foreground).to(picture.dtype)
     absent = (cam <= background).to(picture.dtype)
     parts = [stretch(torch.bmm(seed, picture.transpose(1, 2)), dim=2) for seed in (sure, absent)]
-    # The picture of an empty set is 0.
+    # The map of an empty set is 0.
     return stretch((parts[0] - parts[1]).clamp_min(0), dim=2).unflatten(2, tuple(size))
 
 
@@ -81,6 +82,6 @@ def share(matrix: Tensor) -> Tensor:
 
 
 def stretch(value: Tensor, dim: int) -> Tensor:
-    """Move values linearly so that they span [0, 1] along a dimension; constant ones become 0."""
+    """Rescale values linearly to [0, 1] along a dimension; constant values become 0."""
     low, high = value.amin(dim, keepdim=True), value.amax(dim, keepdim=True)
     return (value - low) / (high - low).clamp_min(TINY)

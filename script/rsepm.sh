@@ -22,7 +22,7 @@ if [ "${AFFINITY:-1}" != 0 ]; then
   train affinity "$OUT/affinity" --mask "$OUT/sure/label" ${WALK:-}
   walk=(--purpose walked --affinity "$OUT/affinity/last.pt")
 fi
-masks --out "$OUT/pseudo" "${walk[@]}" ${PSEUDO:-}
+masks --out "$OUT/pseudo" ${walk[@]+"${walk[@]}"} ${PSEUDO:-}
 score_masks "$OUT/pseudo"
 train deeplab "$OUT/deeplab" --mask "$OUT/pseudo/label" ${DEEPLAB:-}
 predict "$OUT/deeplab/last.pt" "$OUT/val" --save label overlay --crf ${TEST:-}

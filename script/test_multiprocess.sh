@@ -28,4 +28,4 @@ folder="$OUT/$SPLIT"
 if [ "$SPLIT" = train ]; then folder="$OUT/train-split"; fi # OUT/train holds the network
 crf=(--crf)
 if [ "${CRF:-1}" = 0 ]; then crf=(); fi
-predict "$CHECKPOINT" "$folder" --split "$SPLIT" "${crf[@]}" "$@"
+predict "$CHECKPOINT" "$folder" --split "$SPLIT" ${crf[@]+"${crf[@]}"} "$@"

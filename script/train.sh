@@ -14,5 +14,5 @@ case $STAGE in
     cue=(--cue "$CUE")
     ;;
 esac
-train "$STAGE" "$OUT/train" "${cue[@]}" "$@"
+train "$STAGE" "$OUT/train" ${cue[@]+"${cue[@]}"} "$@"
 echo "checkpoint: $OUT/train/last.pt"

@@ -188,7 +188,7 @@ def small_voc(server, monkeypatch, tmp_path):
     lists = tmp_path / "lists" / "VOC2012"
     lists.mkdir(parents=True)
     for name, ids in {"train": "a", "train_aug": "abcd", "val": "ef", "test": "g"}.items():
-        (lists / f"{name}.txt").write_text("\n".join(ids))
+        (lists / f"{name}.txt.gz").write_text("\n".join(ids))
     monkeypatch.setattr("datalist.spec.HERE", tmp_path / "lists")
     serve(
         server,

@@ -119,7 +119,7 @@ def test_dice_of_empty_and_of_equal_masks():
     assert dice_loss(empty, empty) == 0
     assert dice_loss(full, full) == 0
     assert dice_loss(full, empty) == pytest.approx(1 - 1 / 17)
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="same shape"):
         dice_loss(full, full[0])
 
 

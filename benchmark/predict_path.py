@@ -1,6 +1,6 @@
 """Time everything after the network: enlarging scores, CRF, argmax and PNG, for 500 x 375 pixels.
 
-    python benchmark/test_path.py [--images FOLDER_OF_PHOTOGRAPHS] [--json FILE]
+    python -m benchmark.predict_path [--images FOLDER_OF_PHOTOGRAPHS] [--json FILE]
 
 Beside it the released path: scipy's zoom of the scores and the original dense CRF, one image after
 another. That CRF is timed through the package pydensecrf2, if it is installed (pip install
@@ -20,14 +20,12 @@ import tyro
 from PIL import Image
 from scipy.ndimage import zoom
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from crf import photographs
-from timing import median, report
-
 import densecrf
+from benchmark.crf import photographs
+from benchmark.timing import median, report
 from datalist.spec import palette
-from utils.infer import most_probable, refine
+from refine import refine_scores
+from utils.infer import most_probable
 from utils.output import upsample, write_label
 
 
@@ -62,7 +60,7 @@ def enlarged(score: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def ours(image: np.ndarray, score: np.ndarray, path: Path) -> np.ndarray:
-    score = refine(upsample(score, image.shape[:2]), image, densecrf.preset("sec-test"))
+    score = refine_scores(upsample(score, image.shape[:2]), image, densecrf.preset("sec-test"))
     label = most_probable(score, np.arange(len(score)))
     write_label(path, label)
     return label
@@ -106,7 +104,7 @@ def main(flags: Flags) -> None:
         else:
             image, score = cases[0]
             same = enlarged(score, image.shape[:2])
-            refined = refine(same, image, densecrf.preset("sec-test")).argmax(0)
+            refined = refine_scores(same, image, densecrf.preset("sec-test")).argmax(0)
             agreement = float((refined == other).mean())
             if agreement < 0.98:
                 sys.exit(f"The two CRFs agree on {100 * agreement:.1f} % of the pixels only.")
