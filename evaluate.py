@@ -48,6 +48,8 @@ class Flags:
     """Let only classes of the image's tags occur (background elsewhere)."""
     partial: bool = False
     """Permit missing and extra predictions; evaluate those in common."""
+    skip_without_masks: bool = False
+    """Where images of the split have no true mask, say so in a sentence and end without error."""
     detail: bool = False
     """Show false positives and negatives of each class, as shares of its union."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
@@ -71,21 +73,29 @@ def main(flags: Flags) -> None:
         raise UserError(f"--run {flags.run} holds neither log.jsonl nor recipe.json.")
     tried = measure.thresholds(*flags.threshold)
     spec = resolve(flags.dataset, flags.root)
-    found = [measure.find(folder, flags.kind) for folder in flags.folder]
-    lists = [measure.choose_ids(spec, flags.split, p, flags.partial) for p in found]
+    predictions = [measure.find(folder, flags.kind) for folder in flags.folder]
+    if flags.skip_without_masks and (count := measure.count_without_mask(spec, flags.split)):
+        total = len(spec.ids(flags.split))
+        names = " and ".join(map(str, flags.folder))
+        print(
+            f"{names}: not scored, as {count} of {total} images of {spec.name} {flags.split} have "
+            "no true mask"
+        )
+        return
+    lists = [measure.choose_ids(spec, flags.split, p, flags.partial) for p in predictions]
     ids = [i for i in lists[0] if i in set(lists[-1])]
     if not ids:
         raise UserError("The two folders have no image in common; evaluate each by itself.")
     if flags.sweep:
-        found = [replace(p, background=False) for p in found]
+        predictions = [replace(p, background=False) for p in predictions]
     if flags.restrict_to_tags:
-        found = [replace(p, tags=read_tags(spec, ids)) for p in found]
+        predictions = [replace(p, tags=read_tags(spec, ids)) for p in predictions]
     runs = []
-    for predictions in found:
-        measured = measure.measure(spec, ids, predictions, tried, flags.workers, flags.quiet)
-        name = report.run_name(predictions.folder, flags.split)
-        training = report.find_training(flags.run or predictions.folder)
-        runs.append(report.Run(name, predictions, measured, training))
+    for prediction in predictions:
+        measured = measure.measure(spec, ids, prediction, tried, flags.workers, flags.quiet)
+        name = report.run_name(prediction.folder, flags.split)
+        training = report.find_training(flags.run or prediction.folder)
+        runs.append(report.Run(name, prediction, measured, training))
     numbers = [single, compare][len(runs) - 1](flags, spec, runs)
     stem = ["score", "comparison"][len(runs) - 1]
     out = flags.out or flags.folder[-1]
@@ -100,30 +110,32 @@ def main(flags: Flags) -> None:
 
 def single(flags: Flags, spec: Spec, runs: list[report.Run]) -> dict:
     """Print the table of one folder; return what score.json holds."""
-    found = runs[0].measured
-    numbers = metric.as_percent(found.scores, spec.classes)
+    measured = runs[0].measured
+    numbers = metric.as_percent(measured.scores, spec.classes)
     columns = ["iou", "precision", "recall"]
     columns += ["false_positive", "false_negative"] if flags.detail else []
     heads = ["class", "IoU", "precision", "recall", "false pos", "false neg"]
     rows = [[name, *(numbers[c][name] for c in columns)] for name in spec.classes]
-    print(f"{len(found.ids)} {runs[0].predictions.kind}s of {spec.name} {flags.split}\n")
+    print(f"{len(measured.ids)} {runs[0].predictions.kind}s of {spec.name} {flags.split}\n")
     print(metric.table(rows, heads[: 1 + len(columns)]))
     print()
     for name in ("pixel_accuracy", "mean_accuracy", "frequency_weighted_iou"):
         print(f"{name.replace('_', ' '):24}{numbers[name]:6.2f}")
-    if found.curve:
-        print(f"{'background threshold':24}{found.threshold:6.2f}  (best of {len(found.curve)})")
+    if measured.curve:
+        print(
+            f"{'background threshold':24}{measured.threshold:6.2f}  (best of {len(measured.curve)})"
+        )
     if numbers["absent"]:
         names = ", ".join(numbers["absent"])
         print(fill(f"left out of the mean, absent from truth and prediction: {names}", 80))
     return numbers | {
-        "images": len(found.ids),
+        "images": len(measured.ids),
         "dataset": flags.dataset,
         "split": flags.split,
-        "threshold": found.threshold,
+        "threshold": measured.threshold,
         "curve": [
             {"threshold": t, "miou": round(100 * m, 2)}
-            for t, m in zip(found.thresholds, found.curve)
+            for t, m in zip(measured.thresholds, measured.curve)
         ],
         "restrict_to_tags": flags.restrict_to_tags,
     }

@@ -26,8 +26,8 @@ check() {  # NAME COMMAND...: run, keep the output, go on after a failure
     failed=1; echo "$name: FAILED"; tail -3 "$OUT/$name.txt"
   fi
 }
-check train_step "$PYTHON" benchmark/train_step.py --device "$DEVICE" "${step[@]}" --json "$OUT/train_step.json"
-check losses "$PYTHON" benchmark/losses.py --device "$DEVICE" "${losses[@]}" --json "$OUT/losses.json"
+check train_step "$PYTHON" -m benchmark.train_step --device "$DEVICE" "${step[@]}" --json "$OUT/train_step.json"
+check losses "$PYTHON" -m benchmark.losses --device "$DEVICE" "${losses[@]}" --json "$OUT/losses.json"
 check test_path "$PYTHON" benchmark/test_path.py "${path[@]}" --json "$OUT/test_path.json"
 check exact_resume "$PYTHON" -m pytest -q tests/utils/test_gpu.py
 echo

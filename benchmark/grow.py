@@ -1,6 +1,6 @@
 """Time seeded region growing against loops over pixels in Python.
 
-    python benchmark/grow.py [--json FILE]
+    python -m benchmark.grow [--json FILE]
 
 Both see the same drawn batches in the same run and must agree on every seed. The loops do what
 the released layer does: one of them chooses each pixel's class, and for every class a two-pass
@@ -17,10 +17,7 @@ import numpy as np
 import torch
 import tyro
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from timing import median, report
-
+from benchmark.timing import median, report
 from refine.grow import grow_seeds
 
 
@@ -43,7 +40,7 @@ class Flags:
 
 
 def draw(flags: Flags) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Scores, seeds and tags: some blobs on background, sure in the middle, seeds in places."""
+    """Scores, seeds and tags: some blobs on background, sure in the middle, seeds in some cells."""
     rng = np.random.default_rng(0)
     score = np.full((flags.batch, flags.classes, flags.side, flags.side), 1e-3, np.float32)
     tag = np.zeros((flags.batch, flags.classes - 1), np.float32)
@@ -128,10 +125,10 @@ def main(flags: Flags) -> None:
     grown = grow_seeds(*given)
     theirs = []
     for image in range(min(flags.loops, flags.batch)):
-        one = [part[image] for part in arrays]
-        if not (loop(*one) == grown[image].numpy()).all():
+        sample = [part[image] for part in arrays]
+        if not (loop(*sample) == grown[image].numpy()).all():
             sys.exit(f"The two ways of growing disagree on image {image}.")
-        theirs.append(1e3 * median(lambda one=one: loop(*one), 1))
+        theirs.append(1e3 * median(lambda sample=sample: loop(*sample), 1))
     ours = 1e3 * median(lambda: grow_seeds(*given), flags.repeats) / flags.batch
     numbers = {
         "batch": flags.batch,

@@ -1,6 +1,6 @@
 """Time loading: our data set beside the released loader, which zooms with scipy.
 
-    python benchmark/loader.py [--json FILE]
+    python -m benchmark.loader [--json FILE]
 
 Photographs of VOC's size are drawn; both loaders decode them and bring them to 321 x 321 with
 their mirror images, tags and cues, in one process. The pictures must be alike: the released zoom
@@ -18,10 +18,7 @@ import tyro
 from PIL import Image
 from scipy.ndimage import zoom
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from timing import median, report
-
+from benchmark.timing import median, report
 from datalist.cue import write_cues
 from datalist.dataset import Images, worker_init
 from datalist.spec import resolve

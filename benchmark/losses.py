@@ -1,6 +1,6 @@
 """Time SEC's three losses, forward and backward, beside the way the PyTorch port computes them.
 
-    python benchmark/losses.py [--device cuda] [--json FILE]
+    python -m benchmark.losses [--device cuda] [--json FILE]
 
 The port sorts every class map of every image, present or not. Values and gradients of both must
 agree in the same run.
@@ -14,10 +14,7 @@ import torch
 import tyro
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from timing import medians, report
-
+from benchmark.timing import medians, report
 from loss import constrain_loss, expand_loss, floor_softmax, seed_loss
 
 FOREGROUND, BACKGROUND = 0.996, 0.999

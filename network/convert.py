@@ -1,9 +1,14 @@
-"""Weights released for RecurSeed and EdgePredictMix, under the names that they have here."""
+"""Weights that other systems released, under the names that they have here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
 from base import UserError
-from network.weight import Report, read_state
+from network.weight import VGG_FEATURE, Report, read_state
 
 RELEASED = {
     "model.": "trunk.",
@@ -25,22 +30,95 @@ RELEASED = {
 """Prefix of a released name (core/networks.py and layers.py) -> prefix of ours, which fits
 `network.rsepm.RSEPM` and, without the classifier, `network.deeplabv3.DeepLabV3Plus`."""
 
+SEC_PYTORCH = {
+    **{f"features.{index}.": f"trunk.{name}." for name, index in VGG_FEATURE.items()},
+    **{f"{name}.": f"{name}." for name in ("fc6", "fc7", "fc8")},
+}
+"""halbielee/SEC_pytorch, network/DeepLab_LargeFOV.py -> `network.vgg.LargeFOV`."""
 
-def rename(key: str) -> str | None:
-    """Our name of a released one; None for one that has no place here."""
-    key = key.removeprefix("module.")
-    for theirs, ours in RELEASED.items():
-        if key.startswith(theirs):
-            return ours + key[len(theirs) :]
-    return None
+SEAM = {
+    **{f"{name}.": f"{name}." for name in ("fc8", "f8_3", "f8_4", "f9")},
+    "": "trunk.",
+}
+"""YudeWang/SEAM, network/resnet38_SEAM.py -> `network.seam.SEAMNet` on ResNet-38d."""
+
+LOCATE = {
+    "resnet_features.": "trunk.",
+    **{f"aspp{k}.atrous_convolution.": f"decoder.aspp.convs.{k - 1}.0." for k in range(1, 5)},
+    **{f"aspp{k}.bn.": f"decoder.aspp.convs.{k - 1}.1." for k in range(1, 5)},
+    "global_avg_pool.1.": "decoder.aspp.convs.4.1.",
+    "global_avg_pool.2.": "decoder.aspp.convs.4.2.",
+    "conv1.": "decoder.aspp.project.0.",
+    "bn1.": "decoder.aspp.project.1.",
+    "conv2.": "decoder.reduce.0.",
+    "bn2.": "decoder.reduce.1.",
+    "last_conv.0.": "decoder.join.0.0.",
+    "last_conv.1.": "decoder.join.0.1.",
+    "last_conv.3.": "decoder.join.2.0.",
+    "last_conv.4.": "decoder.join.2.1.",
+    "last_conv.6.": "decoder.score.",
+}
+"""wjlbnw/SegmentationFromLocalization, network/edge_SEAM.py -> `network.deeplabv3.DeepLabV3Plus`
+with a prompt channel."""
+
+IRN_CAM = {"resnet50.": "trunk.", "classifier.": "fc8."}
+"""jiwoon-ahn/irn, net/resnet50_cam.py -> `network.seam.SEAMNet` on ResNet-50, whose pixel
+correlation it lacks."""
+
+IRN = {
+    "resnet50.": "trunk.",
+    **{f"fc_edge{k}.": f"take{k}." for k in range(1, 6)},
+    "fc_edge6.": "score.",
+}
+"""jiwoon-ahn/irn, net/resnet50_irn.py -> `network.boundary.Boundary`."""
 
 
-def load_released(network: nn.Module, path: str) -> tuple[Report, dict[str, str]]:
+def without_background(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """SEAM's classifier without its output for the background, which no loss trains."""
+    weight = state.get("fc8.weight")
+    return state if weight is None else state | {"fc8.weight": weight[1:]}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names of a released state dict, and what of our network it does not hold."""
+
+    names: dict[str, str]
+    """Prefix of a released name -> prefix of ours; the first that fits counts."""
+    absent: tuple[str, ...] = ()
+    """Prefixes of our names that the released network lacks; they keep their values."""
+    change: Callable[[dict[str, Tensor]], dict[str, Tensor]] = field(default=lambda state: state)
+    """Applied to the state dict under its released names."""
+
+    def rename(self, key: str) -> str | None:
+        """Our name of a released one; None for one that has no counterpart here."""
+        key = key.removeprefix("module.")
+        for theirs, ours in self.names.items():
+            if key.startswith(theirs):
+                return ours + key[len(theirs) :]
+        return None
+
+
+LAYOUTS = {
+    "recurseed": Layout(RELEASED),
+    "sec-pytorch": Layout(SEC_PYTORCH),
+    "seam": Layout(SEAM, change=without_background),
+    "locate": Layout(LOCATE),
+    "irn-cam": Layout(IRN_CAM, absent=("f8_3.", "f8_4.", "f9.")),
+    "irn": Layout(IRN),
+}
+"""System -> names of its released weights."""
+
+
+def load_released(
+    network: nn.Module, path: str, system: str = "recurseed"
+) -> tuple[Report, dict[str, str]]:
     """Copy a released state dict into a network, whole or not at all.
 
     Args:
-        network: `RSEPM` or `DeepLabV3Plus` of the published size.
+        network: of the published size.
         path: released file, .pth or .safetensors.
+        system: key of `LAYOUTS`.
 
     Returns:
         Report of keys, and the table of released names -> ours of all that were copied.
@@ -48,21 +126,30 @@ def load_released(network: nn.Module, path: str) -> tuple[Report, dict[str, str]
     Errors: UserError for an unusable file, for one that lacks a tensor of the network, and for
     shapes that do not fit.
     """
-    state = read_state(path)
-    wanted = {k: v for k, v in network.state_dict().items() if "normalise." not in k}
-    table = {key: name for key in state if (name := rename(key)) in wanted}
-    found: dict[str, Tensor] = {name: state[key] for key, name in table.items()}
-    missing = sorted(wanted.keys() - found.keys())
+    layout = LAYOUTS[system]
+    state = {key.removeprefix("module."): value for key, value in read_state(path).items()}
+    state = layout.change(state)
+    wanted = {
+        key: value
+        for key, value in network.state_dict().items()
+        if "normalise." not in key and not key.startswith(layout.absent or ("\0",))
+    }
+    table = {key: name for key in state if (name := layout.rename(key)) in wanted}
+    renamed = {name: state[key] for key, name in table.items()}
+    # Files of torch before 0.4.1 do not count batches, and nothing here reads the count.
+    lacking = [key for key in wanted if key not in renamed]
+    missing = sorted(key for key in lacking if not key.endswith("num_batches_tracked"))
     if missing:
         raise UserError(
             f"{path}: not the released network of this stage; it lacks {len(missing)} of "
             f"{len(wanted)} tensors, the first is {missing[0]}"
         )
-    for name, value in found.items():
+    for name, value in renamed.items():
         if value.shape != wanted[name].shape:
             raise UserError(
                 f"{path}: {name} is {tuple(value.shape)}, the network needs "
                 f"{tuple(wanted[name].shape)}; give the data set that it was trained on"
             )
-    network.load_state_dict(found, strict=False)  # the rest is the colour convention
-    return Report(path, used=sorted(found), unused=sorted(state.keys() - table.keys())), table
+    network.load_state_dict(renamed, strict=False)  # the rest is the colour convention
+    unused = sorted(state.keys() - table.keys())
+    return Report(path, used=sorted(renamed), missing=sorted(lacking), unused=unused), table

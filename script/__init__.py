@@ -1,0 +1,1 @@
+"""Programs around the methods; each runs as a module from the repository's folder."""

@@ -1,24 +1,55 @@
-# Sourced by the chains: defaults, and one function per step. DATASET, VOC, COCO, OUT, SEED and
-# TRAIN (extra flags for every train.py) come from the environment.
+# Sourced by the chains: the data set, and one function per step. From the environment:
+#   DATASET=scenes|voc|coco|FOLDER  (default scenes; FOLDER is in VOC layout)
+#   VOC, COCO, SCENES  folders of these data sets (default data/VOC2012, data/COCO2014, data/scenes)
+#   OUT                folder of the run: networks, masks, predictions and scores lie below it
+#   SEED=0             seed of every training
+#   TRAIN              flags of every train.py, such as "--keep-every 1000" or "--recipe smoke"
+#   PROCESSES=0        processes that train and predict; 0: one for each GPU, without a GPU one
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [ -z "${VIRTUAL_ENV:-}" ] && [ -f .venv/bin/activate ]; then . .venv/bin/activate; fi
-if ! python -c 'import torch, densecrf' 2>/dev/null; then
-  echo "$0: no environment with torch and densecrf is active: bash script/quickstart.sh makes .venv" >&2
+if ! gpus=$(python -c 'import torch, densecrf; print(torch.cuda.device_count())' 2>/dev/null); then
+  echo "$0: this Python lacks torch or densecrf: run 'bash script/setup.sh', which installs them" >&2
   exit 1
 fi
-DATASET=${DATASET:-scenes}
 SEED=${SEED:-0}
-case $DATASET in
-  voc) ROOT=${VOC:-data/VOC2012} ;;
-  coco) ROOT=${COCO:-data/COCO2014} ;;
-  scenes) ROOT=${SCENES:-data/scenes} ;;
-  *) ROOT= ;;
-esac
-data=(--dataset "$DATASET" ${ROOT:+--root "$ROOT"})
-# Somebody's own folder may have no masks to compare with: its train images are segmented then.
-split=val
-if [ -d "$DATASET" ] && [ ! -e "$DATASET/ImageSets/Segmentation/val.txt" ]; then split=train; fi
+
+# use_data: read DATASET, VOC, COCO and SCENES; sets the flags `data` and the `split` of the test.
+use_data() {
+  local root= name=
+  DATASET=${DATASET:-scenes}
+  case $DATASET in
+    voc) root=${VOC:-data/VOC2012} name=VOC ;;
+    coco) root=${COCO:-data/COCO2014} name=COCO ;;
+    scenes) root=${SCENES:-data/scenes} ;;
+  esac
+  if [ -n "$name" ] && [ ! -d "$root" ]; then
+    echo "$0: no folder $root: set $name=FOLDER, or run 'python -m datalist.fetch $DATASET --root $root'" >&2
+    exit 1
+  fi
+  data=(--dataset "$DATASET" ${root:+--root "$root"})
+  # A folder may have no list of test images: its training images are segmented then.
+  split=val
+  if [ -d "$DATASET" ] && [ ! -e "$DATASET/ImageSets/Segmentation/val.txt" ]; then split=train; fi
+}
+
+# use_data_of PATH: without DATASET, take the data set of a checkpoint or a folder of predictions.
+use_data_of() {
+  if [ -z "${DATASET:-}" ]; then
+    local lines root
+    lines=$(python -m script.origin "$1")
+    DATASET=$(head -n 1 <<<"$lines")
+    root=$(tail -n +2 <<<"$lines")
+    if [ -n "$root" ]; then
+      case $DATASET in
+        voc) VOC=${VOC:-$root} ;;
+        coco) COCO=${COCO:-$root} ;;
+        scenes) SCENES=${SCENES:-$root} ;;
+      esac
+    fi
+  fi
+  use_data
+}
 
 # step TITLE: a line that says where the chain is.
 step() { printf '\n== %s\n' "$*"; }
@@ -30,36 +61,56 @@ look() {
   printf '\nlook at         %s/val/overlay\n' "$1"
   if [ -e "$1/report.html" ]; then printf 'and at          %s/report.html\n' "$1"; fi
   printf 'own pictures    %s test.py %s --image photo.jpg --crf\n' "$python" "$2"
-  if [ "$split" = val ]; then
+  if [ -e "$1/score.json" ]; then
     python -c 'import json, sys; print("miou %.2f" % json.load(open(sys.argv[1]))["miou"])' "$1/score.json"
   fi
 }
 
-# train STAGE FOLDER [flags]: all visible GPUs, or the CPU. Goes on where it stopped.
+# train STAGE FOLDER [flags]: on PROCESSES processes. Continues where it stopped.
 train() {
-  local stage=$1 folder=$2; shift 2
+  local stage=$1 folder=$2 count=${PROCESSES:-0}; shift 2
   step "train $stage"
-  local gpus
-  gpus=$(python -c 'import torch; print(torch.cuda.device_count())')
+  if [ "$count" = 0 ]; then count=$gpus; fi
   local launch=(python)
-  if [ "$gpus" -gt 1 ]; then launch=(torchrun --standalone --nproc-per-node "$gpus"); fi
+  if [ "$count" -gt 1 ]; then
+    launch=(python -m torch.distributed.run --standalone --nproc-per-node "$count")
+  fi
   "${launch[@]}" train.py "$stage" "${data[@]}" --seed "$SEED" --out "$folder" ${TRAIN:-} "$@"
 }
 
-# predict CHECKPOINT FOLDER [flags]: images that are there already are skipped.
+# predict CHECKPOINT FOLDER [flags]: skips images whose files are there already.
 predict() {
   local checkpoint=$1 folder=$2; shift 2
   step "predict $folder"
-  python test.py "$checkpoint" "${data[@]}" --split "$split" --out "$folder" "$@"
+  python test.py "$checkpoint" "${data[@]}" --split "$split" --out "$folder" \
+    ${PROCESSES:+--processes "$PROCESSES"} "$@"
 }
 
-# evaluate FOLDER [flags]: the table, score.json and report.html.
+# evaluate FOLDER [flags]: the table, score.json and report.html; one sentence where the images have
+# no true masks.
 evaluate() {
   local folder=$1; shift
   step "evaluate $folder"
-  if [ "$split" != val ] && [[ "$*" != *--split* ]]; then
-    echo "$DATASET has no val.txt, so nothing is compared with masks: look at $folder/overlay"
-    return
-  fi
-  python evaluate.py "$folder" "${data[@]}" --report "$@"
+  python evaluate.py "$folder" "${data[@]}" --split "$split" --skip-without-masks --report "$@"
 }
+
+# score_masks FOLDER [flags]: the same for masks of the training images.
+score_masks() {
+  local folder=$1; shift
+  evaluate "$folder" --split train "$@"
+}
+
+# make_cue FOLDER: set CUE to the cues to learn from. Without CUE the cue networks are trained in
+# FOLDER. With SALIENCY the background cues are where these maps are low.
+make_cue() {
+  if [ -z "${CUE:-}" ]; then
+    OUT="$1" bash script/cue.sh
+    CUE="$1/cue.npz"
+  elif [ -n "${SALIENCY:-}" ]; then
+    step "cues $1"
+    python -m script.background "$CUE" "$SALIENCY" "$1/cue.npz"
+    CUE="$1/cue.npz"
+  fi
+}
+
+if [ -z "${DATA_LATER:-}" ]; then use_data; fi

@@ -1,12 +1,11 @@
 """Redraw the README's pictures from a finished script/sec.sh (or quickstart.sh).
 
-    python script/figure.py out/quickstart [--folder docs]
+    python -m script.figure out/quickstart [--folder docs]
 
 result.jpg: test images, predictions, truth. sec.jpg: how one training image becomes a mask, from
 the tag's activation map over the cues to the network's scores and the CRF.
 """
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,17 +14,16 @@ import numpy as np
 import torch
 import tyro
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from base import IGNORE, entry
+from base.recipe import Flat
+from base.tensor import resize
 from datalist.cue import CueFile
 from datalist.image import read_image, read_mask
 from datalist.spec import Spec
 from datalist.tag import read_tags
-from method.restore import restore
-from utils import checkpoint
+from refine import refine_scores
+from script.shared import DataFlags, open_stage
 from utils.figure import heat, marked, sheet
-from utils.infer import refine, resize
 from utils.output import blend, output_path, read_label, upsample
 
 
@@ -35,10 +33,7 @@ class Flags:
     """Folder of the finished chain."""
     folder: Path = Path("docs")
     """Where the pictures go."""
-    dataset: str = ""
-    """Data set; empty: the one trained on."""
-    root: str = ""
-    """Where voc, coco or scenes lies."""
+    data: Flat[DataFlags] = DataFlags()
     columns: int = 6
     """Test images in result.jpg."""
     rows: int = 4
@@ -64,22 +59,20 @@ def steps(flags: Flags, stages: dict[str, Any], name: str, tags: tuple[int, ...]
     spec, image = sec.spec, read_image(sec.spec.image_path(name))
     tag = torch.zeros(1, spec.num_classes - 1)
     tag[0, [index - 1 for index in tags]] = 1
-    pixels = torch.from_numpy(image.transpose(2, 0, 1).copy())
-
-    def scores(stage: Any) -> np.ndarray:
-        resized = torch.from_numpy(resize(pixels, stage.recipe.size))[None]
-        return stage.scores(resized, tag)[0].detach().numpy()
-
-    cam = scores(stages["cue/foreground"])[tags[0] - 1]
-    saliency = scores(stages["cue/background"])[0]
+    pixels = torch.from_numpy(image.transpose(2, 0, 1).copy())[None].float()
+    foreground, background = (stages[f"cue/{ground}"] for ground in ("foreground", "background"))
+    with torch.no_grad():
+        cam = foreground.maps(resize(pixels, foreground.recipe.data.size), tag)[0, tags[0] - 1]
+        score = sec.predict([resize(pixels, sec.recipe.data.size)], None, False)[0]
+    saliency = background.saliency(resize(pixels, background.recipe.data.size))[0]
     cue = CueFile.open(flags.out / "cue" / "cue.npz")[name]
-    score = upsample(scores(sec), image.shape[:2])
-    refined = refine(score, image, sec.test_crf()).argmax(0)
+    score = upsample(score.numpy(), image.shape[:2])
+    refined = refine_scores(score, image, sec.crf).argmax(0)
     truth = read_mask(spec.mask_path(name))
     return [
         image,
-        heat(image, cam),
-        heat(image, saliency),
+        heat(image, cam.numpy()),
+        heat(image, saliency.numpy() / max(float(saliency.max()), 1e-12)),
         marked(image, np.where(cue.any(0), cue.argmax(0), IGNORE)),
         heat(image, score[tags[0]]),
         blend(image, refined),
@@ -103,13 +96,12 @@ def main(flags: Flags) -> None:
     stages = {}
     for part in ("cue/foreground", "cue/background", "train"):
         path = flags.out / part / "last.pt"
-        stages[part] = restore(path, checkpoint.load(path), flags.dataset, flags.root)
-        stages[part].network.eval()
+        stages[part] = open_stage(path, flags.data)
     result(flags, stages["train"].spec)
     method(flags, stages)
     print(f"{flags.folder / 'result.jpg'}, {flags.folder / 'sec.jpg'}")
 
 
 if __name__ == "__main__":
-    with entry("figure.py"):
+    with entry("script.figure"):
         main(tyro.cli(Flags, description=__doc__))

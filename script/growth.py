@@ -1,95 +1,90 @@
-"""Train DSRG's first step and watch its seeds: how much of the grid they cover, how often they are
-right, and a figure of them at the start, the middle and the end.
+"""Train DSRG's first step and measure its seeds: how much of the grid they cover, how often they
+are right, and a figure of them at the start, the middle and the end.
 
-    python script/growth.py --cue CUES --out DIR [--dataset D] [--recipe small] [--seed 0]
+    python -m script.growth --cue CUES --out DIR [flags of train.py dsrg]
 
 Trains what `train.py dsrg` trains, in the same layout, so test.py takes DIR/last.pt. The true
-masks of the training images are read to report, never to learn.
+masks of the training images are read for the report alone.
 """
 
 import json
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import tyro
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from base import IGNORE, UserError, entry
+from base import IGNORE, entry
+from base.contract import Context
 from datalist.augment import warp_mask
-from datalist.cue import CueFile
-from datalist.dataset import Images
 from datalist.image import read_mask
-from datalist.spec import resolve
 from loss import floor_softmax
 from method.dsrg import DSRG, class_map
-from method.sec import grid_size
+from script.shared import device_of, start_stage
+from train import command
 from utils.figure import marked, sheet
-from utils.loop import Run, train
+from utils.loop import train
 from utils.output import write_text
+
+BATCH = 20
+NUMBERS = ("coverage", "foreground_precision", "background_precision")
 
 
 @dataclass(frozen=True)
 class Flags:
-    cue: Path
-    """Cue file, as train.py takes it."""
-    out: Path
-    """Folder of the run."""
-    dataset: str = "scenes"
-    """voc, coco, scenes or a folder."""
-    root: str = ""
-    """Where voc, coco or scenes lies."""
-    recipe: str = "small"
-    """Named recipe of the stage."""
-    seed: int = 0
-    """Seed of the run."""
+    """What is measured; all flags of `train.py dsrg` follow."""
+
     images: int = 200
     """Training images that the numbers are taken on."""
     marks: int = 8
-    """Times that the seeds are looked at, besides before the first step."""
+    """Measurements after the first one, which is before the first step."""
     rows: int = 4
     """Images in the figure."""
-    quiet: bool = False
-    """No progress bar."""
 
 
-class Watched(DSRG):
-    """The stage, with a look at its seeds now and then. What is learned stays the same."""
+class Watch:
+    """Measures the seeds of a stage now and then during training.
 
-    flags: Flags
+    Args:
+        stage: DSRG's first step.
+        flags: what is measured.
+        folder: gets STEP.npz.
+    """
 
-    def losses(self, batch: dict, step: int) -> dict[str, torch.Tensor]:
-        if step % max(1, self.recipe.steps // self.flags.marks) == 0:
-            self.watch(step)
-        return super().losses(batch, step)
+    def __init__(self, stage: DSRG, flags: Flags, folder: Path):
+        self.stage, self.flags, self.folder = stage, flags, folder
+        self.data = stage.dataset()
+        self.data.mirror = False
+        self.last = stage.recipe.solver.total_steps(len(self.data))
+        self.count = min(flags.images, len(self.data))
 
-    def after_step(self, step: int) -> None:
-        if step + 1 == self.recipe.steps:
-            self.watch(step + 1)
+    def __call__(self, step: int) -> None:
+        """Measure before some of the steps and after the last."""
+        if step == self.last or step % max(1, self.last // self.flags.marks) == 0:
+            self.measure(step)
 
-    def watch(self, step: int) -> None:
-        """Grow the seeds of the first images and keep numbers and maps, growth/STEP.npz."""
-        mode = self.network.training
-        self.network.eval()
+    @torch.no_grad()
+    def measure(self, step: int) -> None:
+        """Grow the seeds of the first images; numbers and maps go to FOLDER/STEP.npz."""
+        stage = self.stage
+        training = stage.network.training
+        stage.network.eval()
         cue, grown, image = [], [], []
         for batch in self.batches():
-            with torch.no_grad():
-                score = floor_softmax(self.forward(batch["image"]), self.recipe.floor)
-                _, seed = self.targets(batch, score)
+            score = floor_softmax(stage.network(batch["image"]), stage.recipe.dsrg.floor)
+            _, seed = stage.targets(batch, score, Context())
             cue.append(class_map(batch["cue"]).cpu().numpy())
             grown.append(seed.cpu().numpy())
             image.append(batch["image"].cpu().numpy())
-        self.network.train(mode)
+        stage.network.train(training)
         cue, grown, image = map(np.concatenate, (cue, grown, image))
         truth = self.truth(grown.shape[2:])
         rows = slice(self.flags.rows)
-        folder = self.flags.out / "growth"
-        folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(
-            folder / f"{step:06d}.npz",
+            self.folder / f"{step:06d}.npz",
             image=image[rows].transpose(0, 2, 3, 1),
             truth=truth[rows],
             cue=cue[rows],
@@ -98,29 +93,18 @@ class Watched(DSRG):
         )
 
     def batches(self):
-        """The first images with their cues, as they are in training but never mirrored."""
-        recipe, size = self.recipe, 20
-        data = Images(
-            self.spec,
-            recipe.split,
-            size=recipe.size,
-            cue=CueFile.open(recipe.cue),
-            grid=grid_size(recipe.size, recipe.pool),
-        )
-        count = min(self.flags.images, len(data))
-        self.ids = data.ids[:count]
-        for first in range(0, count, size):
-            samples = [data[k] for k in range(first, min(first + size, count))]
+        """The first images with their cues."""
+        for first in range(0, self.count, BATCH):
+            samples = [self.data[k] for k in range(first, min(first + BATCH, self.count))]
             yield {
-                key: torch.stack([s[key] for s in samples]).to(self.device)
+                key: torch.stack([s[key] for s in samples]).to(device_of(self.stage))
                 for key in ("image", "tag", "cue")
             }
 
     def truth(self, grid: tuple[int, int]) -> np.ndarray:
         """True classes of those images on the grid, (N, h, w)."""
-        return np.stack(
-            [warp_mask(read_mask(self.spec.mask_path(name)), grid) for name in self.ids]
-        )
+        paths = [self.stage.spec.mask_path(name) for name in self.data.ids[: self.count]]
+        return np.stack([warp_mask(read_mask(path), grid) for path in paths])
 
 
 def one_hot(label: np.ndarray, like: np.ndarray) -> np.ndarray:
@@ -152,34 +136,23 @@ def figure(folder: Path, path: Path) -> None:
     sheet(path, rows, ("image", "cues", *steps, "truth"), size=(150, 160))
 
 
-def main(flags: Flags) -> None:
-    if flags.recipe not in DSRG.recipes:
-        raise UserError(f"--recipe {flags.recipe}: there are {', '.join(DSRG.recipes)}")
-    recipe = replace(
-        DSRG.recipes[flags.recipe],
-        dataset=flags.dataset,
-        root=flags.root,
-        seed=flags.seed,
-        cue=str(flags.cue),
-    )
-    torch.manual_seed(recipe.seed)
-    stage = Watched(recipe, resolve(recipe.dataset, recipe.root or None))
-    stage.flags = flags
-    print(stage.load())
-    train(stage, "dsrg", Run(flags.out, quiet=flags.quiet))
-    names = ("coverage", "foreground_precision", "background_precision")
+def main(words: list[str]) -> None:
+    flags, rest = tyro.cli(Flags, args=words, description=__doc__, return_unknown_args=True)
+    recipe, run = command("dsrg", rest)
+    stage = start_stage("dsrg", recipe)
+    train(stage, "dsrg", run, on_step=Watch(stage, flags, run.out / "growth"))
     numbers = {}
-    for file in sorted((flags.out / "growth").glob("*.npz")):
+    for file in sorted((run.out / "growth").glob("*.npz")):
         values = np.load(file)["numbers"].round(2).tolist()
-        numbers["cue"] = dict(zip(names, values[3:]))
-        numbers[int(file.stem)] = dict(zip(names, values[:3]))
-    write_text(flags.out / "growth.json", json.dumps(numbers, indent=1))
-    figure(flags.out / "growth", flags.out / "growth.png")
+        numbers["cue"] = dict(zip(NUMBERS, values[3:]))
+        numbers[int(file.stem)] = dict(zip(NUMBERS, values[:3]))
+    write_text(run.out / "growth.json", json.dumps(numbers, indent=1))
+    figure(run.out / "growth", run.out / "growth.png")
     print(f"{'step':>8}{'coverage %':>12}{'right, fg %':>13}{'right, bg %':>13}")
     for step, row in numbers.items():
         print(f"{step:>8}" + "".join(f"{v:>{w}.1f}" for v, w in zip(row.values(), (12, 13, 13))))
 
 
 if __name__ == "__main__":
-    with entry("growth.py"):
-        main(tyro.cli(Flags, description=__doc__))
+    with entry("script.growth"):
+        main(sys.argv[1:])

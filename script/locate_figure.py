@@ -1,6 +1,8 @@
-"""Draw image | CAM | pass 1 | pass 3 | truth from a finished run of script/locate_ablation.sh."""
+"""Draw image | CAM | pass 1 | pass 3 | truth from a finished run of script/locate_ablation.sh.
 
-import sys
+python -m script.locate_figure RUN [--out PICTURE]
+"""
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -13,11 +15,12 @@ import numpy as np
 import tyro
 from matplotlib import pyplot as plt
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from base import entry
+from base.recipe import Flat
 from datalist.image import read_image
 from datalist.spec import Spec, palette, resolve
+from script.origin import origin
+from script.shared import DataFlags
 from utils.measure import read_truth
 from utils.output import blend, output_path, read_label, read_score, upsample
 
@@ -30,10 +33,7 @@ class Flags:
     """Folder of one seed: cam/score, pseudo/label and pass3/label lie in it."""
     out: Path = Path("docs/locate.png")
     """Picture to write."""
-    dataset: str = "scenes"
-    """Data set of the run."""
-    root: str = ""
-    """Where voc, coco or scenes lies."""
+    data: Flat[DataFlags] = DataFlags()
     rows: int = 5
     """Images to show: the first of the training list with more than one class."""
 
@@ -71,7 +71,10 @@ def panels(run: Path, spec: Spec, name: str) -> list[np.ndarray]:
 
 def draw(flags: Flags) -> None:
     """Write the figure."""
-    spec = resolve(flags.dataset, flags.root or None)
+    dataset, root = flags.data.dataset, flags.data.root
+    if not dataset:
+        dataset, root = origin(flags.run / "cam/last.pt")
+    spec = resolve(dataset, root or None)
     chosen = []
     for name in spec.ids("train"):
         keys = read_score(output_path(flags.run / "cam", "score", name)).keys
@@ -93,5 +96,5 @@ def draw(flags: Flags) -> None:
 
 
 if __name__ == "__main__":
-    with entry("locate_figure.py"):
+    with entry("script.locate_figure"):
         draw(tyro.cli(Flags, description=__doc__))

@@ -1,14 +1,13 @@
 """Draw images through every map of RecurSeed and EdgePredictMix, with a checkpoint of train.py
 rsepm:
 
-    python script/pipeline_figure.py CHECKPOINT --out PICTURE [--id ID ID ...]
+    python -m script.pipeline_figure CHECKPOINT --out PICTURE [--id ID ID ...]
 
-Columns: image, activation map of its best-lit class, the map after self-correlation, after PAMR,
+Columns: image, activation map of the strongest class, the map after self-correlation, after PAMR,
 the labels that the certain filter keeps, the decoder's own labels by the edge rule, the image with
 the objects of the one above pasted in, and the labels of that mixture. White is left out.
 """
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -21,15 +20,13 @@ import tyro
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from base import IGNORE, UserError, entry
+from base.recipe import Flat
 from base.tensor import resize
 from datalist.spec import palette
-from method.restore import restore
 from method.rsepm import RecurSeed, inside_box
 from refine import paste
-from utils import checkpoint
+from script.shared import DataFlags, open_stage
 
 TITLES = (
     "image", "activation", "self-correlation", "PAMR", "certain filter", "edge labels", "mixed",
@@ -45,10 +42,7 @@ class Flags:
     """Picture to write."""
     id: tuple[str, ...] = ()
     """Training images, two at least; default: the first four."""
-    dataset: str = ""
-    """voc, coco, scenes or a folder; empty: the one trained on."""
-    root: str = ""
-    """Where voc, coco or scenes lies."""
+    data: Flat[DataFlags] = DataFlags()
 
 
 def colour(label: np.ndarray) -> np.ndarray:
@@ -69,16 +63,16 @@ def rows(stage: RecurSeed, names: tuple[str, ...]) -> list[list[np.ndarray]]:
     image, tag = batch["image"], batch["tag"]
     size = image.shape[-2:]
     inside = inside_box(batch, size)
-    maps, logit, *features = stage.forward(image)
-    found = stage.recurse(image.float(), tag, inside, maps, features)
-    sure = stage.certain(found["refined"], tag, inside)
+    maps, logit, *features = stage.network(image)
+    refined = stage.recurse(image.float(), tag, inside, maps, features)
+    sure = stage.certain(refined["refined"], tag, inside)
     own, region = stage.own_labels(image.float(), logit, tag, inside)
     mixed, labels = (paste(x, x.roll(1, 0), region) for x in (image, own))
     lines = []
     for k in range(len(names)):
-        shown = int(found["refined"][k].sum(dim=(1, 2)).argmax())
+        shown = int(refined["refined"][k].sum(dim=(1, 2)).argmax())
         heat = [
-            resize(found[name][k : k + 1], size)[0, shown].numpy()
+            resize(refined[name][k : k + 1], size)[0, shown].numpy()
             for name in ("cam", "correlated", "refined")
         ]
         lines.append(
@@ -96,34 +90,33 @@ def rows(stage: RecurSeed, names: tuple[str, ...]) -> list[list[np.ndarray]]:
 
 
 def main(flags: Flags) -> None:
-    stage = restore(flags.checkpoint, checkpoint.load(flags.checkpoint), flags.dataset, flags.root)
+    stage = open_stage(flags.checkpoint, flags.data)
     if not isinstance(stage, RecurSeed):
         raise UserError(f"{flags.checkpoint} is not a checkpoint of train.py rsepm")
-    stage.network.eval()
-    known = stage.spec.ids(stage.recipe.split)
+    known = stage.spec.ids(stage.recipe.data.split)
     names = flags.id or tuple(known[:4])
-    lost = [name for name in names if name not in known]
-    if lost or len(names) < 2:
+    missing = [name for name in names if name not in known]
+    if missing or len(names) < 2:
         raise UserError(
-            f"--id needs two or more images of {stage.spec.name} {stage.recipe.split}"
-            + (f"; '{lost[0]}' is none" if lost else "")
+            f"--id needs two or more images of {stage.spec.name} {stage.recipe.data.split}"
+            + (f"; '{missing[0]}' is none" if missing else "")
         )
     lines = rows(stage, names)
     figure, axes = pyplot.subplots(len(lines), len(TITLES), figsize=(13, 1.5 * len(lines) + 0.3))
     for row, pictures in zip(axes, lines):
-        for place, picture in zip(row, pictures):
+        for axis, picture in zip(row, pictures):
             heat = {"vmin": 0, "vmax": 1, "cmap": "magma"} if picture.ndim == 2 else {}
-            place.imshow(picture, **heat)
-            place.set_xticks([])
-            place.set_yticks([])
-            place.spines[:].set_color("lightgrey")
-    for place, title in zip(axes[0], TITLES):
-        place.set_title(title, fontsize=9)
+            axis.imshow(picture, **heat)
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.spines[:].set_color("lightgrey")
+    for axis, title in zip(axes[0], TITLES):
+        axis.set_title(title, fontsize=9)
     figure.tight_layout(pad=0.3)
     flags.out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(flags.out, dpi=110)
 
 
 if __name__ == "__main__":
-    with entry("pipeline_figure.py"):
+    with entry("script.pipeline_figure"):
         main(tyro.cli(Flags, description=__doc__))

@@ -1,69 +1,145 @@
-"""Make a checkpoint for test.py from weights that were released for RecurSeed and EdgePredictMix.
+"""Make a checkpoint for test.py from weights that another system released.
 
-    python script/released.py rsepm RELEASED.pth --dataset voc --out out/released
-    python test.py out/released/last.pt --scales 1 0.5 1.5 2 --mirror --crf --out out/released/val
+    python -m script.released SYSTEM RELEASED --dataset voc --out out/released
+    python test.py out/released/last.pt --crf --out out/released/val
 
-Prints which released tensor went where.
+Systems: recurseed (single stage) and recurseed-deeplab (last stage) of RecurSeed and
+EdgePredictMix; sec-pytorch of halbielee/SEC_pytorch; seam (resnet38_SEAM.pth); locate, the
+segmenter (--edge_weights) of SegmentationFromLocalization, whose localiser stays untrained: use it
+as --segmenter-checkpoint or --start-segmenter; irn-cam and irn of jiwoon-ahn/irn, the classifier
+and the boundary network. Prints which released tensor went where. No data set is needed.
 """
 
-import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any, Literal
 
 import tyro
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from base import UserError, entry
-from datalist.spec import resolve
+from datalist.spec import COCO, VOC, Spec, read_classes
 from method import stage_class
 from network.convert import load_released
 from utils import checkpoint
 
 
 @dataclass(frozen=True)
+class System:
+    """Where the weights of a released system belong."""
+
+    stage: str
+    layout: str
+    """Key of `network.convert.LAYOUTS`."""
+    part: str = ""
+    """Part of the stage's network that the weights are of; empty: all of it."""
+    backbone: str = ""
+    """Ending of the recipe's name."""
+    changes: tuple[tuple[str, str, Any], ...] = ()
+    """Group, field and value where the recipe differs from the named one."""
+
+
+SYSTEMS = {
+    "recurseed": System("rsepm", "recurseed", part="live"),
+    "recurseed-deeplab": System("deeplab", "recurseed"),
+    # Its test program feeds B, G, R minus the mean of Caffe's VGG16.
+    "sec-pytorch": System("sec", "sec-pytorch", changes=(("backbone", "convention", "caffe"),)),
+    "seam": System("seam", "seam"),
+    "locate": System("segmenter", "locate", part="segmenter"),
+    # Plain activation maps: SEAM's network and predictions without pixel correlation.
+    "irn-cam": System(
+        "seam", "irn-cam", backbone="resnet50", changes=(("seam", "equivariance", False),)
+    ),
+    "irn": System("affinity", "irn"),
+}
+
+
+@dataclass(frozen=True)
 class Flags:
-    stage: tyro.conf.Positional[Literal["rsepm", "deeplab"]]
-    """Single-stage network (ResNet-50), or the DeepLab-v3+ of the last stage (ResNet-101)."""
-    released: Annotated[Path, tyro.conf.Positional]
+    system: tyro.conf.Positional[
+        Literal[
+            "recurseed",
+            "recurseed-deeplab",
+            "sec-pytorch",
+            "seam",
+            "locate",
+            "irn-cam",
+            "irn",
+        ]
+    ]
+    """Who released the weights."""
+    released: tyro.conf.Positional[Path]
     """Released state dict."""
     out: Path
     """Folder for last.pt."""
     dataset: str = "voc"
-    """voc, coco, or a folder in VOC layout: what it was trained on."""
+    """What it was trained on: voc, coco (neither needs files), or a folder with classes.txt."""
     root: str = ""
-    """Where voc or coco lies, if not in its default place."""
+    """Where voc or coco lies, kept in the checkpoint for test.py."""
+    classes: Path | None = None
+    """Text file of class names, background first, one a line; default: those of the data set."""
     recipe: str = "paper"
     """Recipe of the network's shape."""
 
 
+def class_names(flags: Flags) -> tuple[str, ...]:
+    """Names of the classes, background first.
+
+    Errors: UserError for a data set whose classes are not known.
+    """
+    if flags.classes:
+        return read_classes(flags.classes)
+    if flags.dataset in ("voc", "coco"):
+        return {"voc": VOC, "coco": COCO}[flags.dataset]
+    path = Path(flags.dataset) / "classes.txt"
+    if not path.is_file():
+        raise UserError(f"--dataset {flags.dataset} has no {path}: name the classes by --classes")
+    return read_classes(path)
+
+
+def choose_recipe(system: System, flags: Flags) -> Any:
+    """The recipe of the released network.
+
+    Errors: UserError for a recipe that the stage does not have.
+    """
+    recipes = stage_class(system.stage).recipes
+    name = "-".join(filter(None, (flags.recipe, system.backbone)))
+    if name not in recipes:
+        raise UserError(f"--recipe {flags.recipe}: {system.stage} has {', '.join(recipes)}")
+    recipe = recipes[name]
+    changes = (*system.changes, ("data", "dataset", flags.dataset), ("data", "root", flags.root))
+    for group, field, value in changes:
+        recipe = replace(recipe, **{group: replace(getattr(recipe, group), **{field: value})})
+    return recipe
+
+
 def main(flags: Flags) -> None:
-    kind = stage_class(flags.stage)
-    if flags.recipe not in kind.recipes:
-        raise UserError(f"--recipe {flags.recipe}: this stage has {', '.join(kind.recipes)}")
-    recipe = replace(kind.recipes[flags.recipe], dataset=flags.dataset, root=flags.root)
-    spec = resolve(recipe.dataset, recipe.root or None)
-    stage = kind(recipe, spec)
-    network = getattr(stage.network, "live", stage.network)
-    report, table = load_released(network, str(flags.released))
-    if network is not stage.network:
+    system = SYSTEMS[flags.system]
+    recipe = choose_recipe(system, flags)
+    spec = Spec(name=flags.dataset, root=Path("."), classes=class_names(flags), lists={})
+    stage = stage_class(system.stage)(recipe, spec)
+    network = stage.network.get_submodule(system.part)
+    report, table = load_released(network, str(flags.released), system.layout)
+    if hasattr(stage.network, "reset"):  # the moving average begins with the weights
         stage.network.reset()
     flags.out.mkdir(parents=True, exist_ok=True)
     content = {
-        "stage": flags.stage,
+        "stage": system.stage,
         "recipe": asdict(recipe),
         "classes": list(spec.classes),
         "network": stage.network.state_dict(),
-        "step": recipe.steps,
+        "step": 0,
     }
     checkpoint.save(flags.out / "last.pt", content)
     width = max(map(len, table))
     print("\n".join(f"{theirs:{width}}  {ours}" for theirs, ours in table.items()))
-    print(report.source, f"{len(report.used)} used, {len(report.unused)} unused", *report.unused)
+    print(f"{report.source}: {len(report.used)} used, {len(report.unused)} unused")
+    if report.unused:
+        print("unused:", ", ".join(report.unused[:8]), "..." if len(report.unused) > 8 else "")
+    if system.part == "segmenter":
+        print("the localiser is untrained: give the file as --segmenter-checkpoint")
     print(flags.out / "last.pt")
 
 
 if __name__ == "__main__":
-    with entry("released.py"):
+    with entry("script.released"):
         main(tyro.cli(Flags, description=__doc__))

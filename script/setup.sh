@@ -1,5 +1,9 @@
-# Sourced by the scripts that set up: a .venv unless an environment is active, then requirements.
-# Nothing is installed twice: a stamp remembers the files that were installed from.
+#!/usr/bin/env bash
+# Set up: a .venv unless an environment is active, then the requirements and the compiled CRF.
+#   bash script/setup.sh     PYTHON=python3  SETUP_EXTRA=requirements-dev.txt (also installs these)
+# Also sourced by quickstart.sh and run_tests.sh. Nothing is installed twice: a stamp remembers the
+# files that were installed from.
+set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PYTHON=${PYTHON:-python3}
 if [ -z "${VIRTUAL_ENV:-}" ] && [ -z "${CONDA_PREFIX:-}" ]; then
@@ -21,4 +25,11 @@ if [ ! -e "$stamp" ]; then
   for file in $wanted; do files+=(-r "$file"); done
   python -m pip install --quiet --disable-pip-version-check "${files[@]}"
   touch "$stamp"
+fi
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then
+  if [ "${VIRTUAL_ENV:-}" = "$PWD/.venv" ]; then
+    echo "setup: ready; the scripts use .venv by themselves, for your own commands: . .venv/bin/activate"
+  else
+    echo "setup: ready in ${VIRTUAL_ENV:-${CONDA_PREFIX:-}}"
+  fi
 fi

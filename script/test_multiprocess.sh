@@ -1,17 +1,31 @@
 #!/usr/bin/env bash
-# Dump prediction maps of a checkpoint: one process a GPU, or PROCESSES on the CPU.
-#   CHECKPOINT=out/sec/train/last.pt  OUT=out/sec/val  DATASET=scenes  SPLIT=val  PROCESSES=0
+# Predict a split with a checkpoint: one process a GPU, or PROCESSES on the CPU.
+# Reads OUT/train/last.pt of script/train.sh and writes OUT/SPLIT, which script/evaluation.sh scores.
+#   STAGE=sec  OUT=out/STAGE  SPLIT=val  PROCESSES=0
+#   CHECKPOINT=FILE    another checkpoint, such as OUT/train/step-004000.pt; OUT is then by default
+#                      the folder two levels up
+#   DATASET, VOC       default: the data set that the checkpoint was trained on
+#   CRF=1              0: without the dense CRF
 # Further flags go to test.py: bash script/test_multiprocess.sh --mirror --save label score
+DATA_LATER=1
 . "$(dirname "$0")/chain.sh"
-CHECKPOINT=${CHECKPOINT:-out/sec/train/last.pt}
-OUT=${OUT:-$(dirname "$(dirname "$CHECKPOINT")")/val}
-if [ ! -e "$CHECKPOINT" ]; then
-  if [ "$CHECKPOINT" = out/sec/train/last.pt ] && [ "$DATASET" = scenes ]; then
-    echo "no $CHECKPOINT yet: training it first"
-    OUT=out/sec bash script/sec.sh
-  else
-    echo "test_multiprocess.sh: $CHECKPOINT does not exist; name one with CHECKPOINT=..." >&2
-    exit 1
-  fi
+if [ -n "${CHECKPOINT:-}" ]; then
+  OUT=${OUT:-$(dirname "$(dirname "$CHECKPOINT")")}
 fi
-predict "$CHECKPOINT" "$OUT" --split "${SPLIT:-val}" --processes "${PROCESSES:-0}" --crf "$@"
+OUT=${OUT:-out/${STAGE:-sec}}
+CHECKPOINT=${CHECKPOINT:-$OUT/train/last.pt}
+SPLIT=${SPLIT:-val}
+if [ ! -e "$CHECKPOINT" ] && [ "$CHECKPOINT" = out/sec/train/last.pt ] && [ "${DATASET:-scenes}" = scenes ]; then
+  echo "no $CHECKPOINT yet: training it on scenes first"
+  bash script/train.sh
+fi
+if [ ! -e "$CHECKPOINT" ]; then
+  echo "test_multiprocess.sh: no $CHECKPOINT: train it with script/train.sh, or set OUT or CHECKPOINT" >&2
+  exit 1
+fi
+use_data_of "$CHECKPOINT"
+folder="$OUT/$SPLIT"
+if [ "$SPLIT" = train ]; then folder="$OUT/train-split"; fi # OUT/train holds the network
+crf=(--crf)
+if [ "${CRF:-1}" = 0 ]; then crf=(); fi
+predict "$CHECKPOINT" "$folder" --split "$SPLIT" "${crf[@]}" "$@"

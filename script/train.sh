@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Train one stage on all visible GPUs, or the CPU; the same command goes on where it stopped.
-#   STAGE=sec  DATASET=scenes|voc|coco|FOLDER  OUT=out/STAGE  SEED=0  CUE=FILE  bash script/train.sh [flags of train.py]
+# Train one stage on all visible GPUs, or the CPU. The same command continues where it stopped.
+# Writes OUT/train/last.pt; script/test_multiprocess.sh and script/evaluation.sh take the same OUT.
+#   STAGE=sec  OUT=out/STAGE  DATASET=scenes|voc|coco|FOLDER  VOC=data/VOC2012  SEED=0  PROCESSES=0
+#   CUE=FILE  SALIENCY=FOLDER   cues of sec and dsrg, see script/sec.sh
+# Further flags go to train.py: bash script/train.sh --batch 20 --keep-every 1000
 . "$(dirname "$0")/chain.sh"
 STAGE=${STAGE:-sec}
 OUT=${OUT:-out/$STAGE}
 cue=()
 case $STAGE in
-  sec | dsrg)  # these learn from cues; without a file of them, the cue networks make one
-    if [ -z "${CUE:-}" ]; then
-      OUT="$OUT/cue" bash script/cue.sh
-      CUE="$OUT/cue/cue.npz"
-    fi
+  sec | dsrg)
+    make_cue "$OUT/cue"
     cue=(--cue "$CUE")
     ;;
 esac

@@ -9,12 +9,12 @@ from typing import Literal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from base import IGNORE, UserError
 from datalist.spec import Spec
 from utils import metric
 from utils.output import SUFFIX, read_keys, read_label, read_score, upsample
+from utils.progress import progress
 
 Kind = Literal["label", "score"]
 
@@ -90,9 +90,9 @@ class Measured:
     @property
     def image_miou(self) -> NDArray[np.float32]:
         """Mean over the classes of each image, (N,); NaN for an image that is all ignored."""
-        found = ~np.isnan(self.image_iou)
-        total = np.where(found, self.image_iou, 0).sum(1)
-        return np.where(found.any(1), total / found.sum(1).clip(min=1), np.nan)
+        valid = ~np.isnan(self.image_iou)
+        total = np.where(valid, self.image_iou, 0).sum(1)
+        return np.where(valid.any(1), total / valid.sum(1).clip(min=1), np.nan)
 
 
 def find(folder: str | Path, kind: Kind | None = None) -> Predictions:
@@ -106,8 +106,8 @@ def find(folder: str | Path, kind: Kind | None = None) -> Predictions:
         raise UserError(f"{folder} is not a folder; give the one that test.py wrote into.")
     kinds: list[Kind] = [kind] if kind else ["label", "score"]
     for chosen in kinds:
-        for place in (folder / chosen, folder):
-            files = {p.stem: p for p in sorted(place.glob("[!.]*" + SUFFIX[chosen]))}
+        for parent in (folder / chosen, folder):
+            files = {p.stem: p for p in sorted(parent.glob("[!.]*" + SUFFIX[chosen]))}
             if files:
                 background = chosen == "score" and any(0 in read_keys(p) for p in files.values())
                 return Predictions(folder, chosen, files, background)
@@ -125,10 +125,10 @@ def choose_ids(spec: Spec, split: str, predictions: Predictions, partial: bool) 
         UserError: a prediction is missing or extra, or a true mask is missing.
     """
     ids = spec.ids(split)
-    found = [i for i in ids if i in predictions.files]
-    if not partial and found:
+    present = [i for i in ids if i in predictions.files]
+    if not partial and present:
         _refuse(
-            set(ids) - set(found),
+            set(ids) - set(present),
             f"of {len(ids)} images in split '{split}' have no prediction in {predictions.folder}",
             "finish test.py, or give --partial to evaluate the rest",
         )
@@ -138,17 +138,22 @@ def choose_ids(spec: Spec, split: str, predictions: Predictions, partial: bool) 
             f"'{split}'",
             "give the right --split, or --partial to leave them out",
         )
-    if not found:
+    if not present:
         raise UserError(
             f"{predictions.folder} holds no prediction of split '{split}' of {spec.name}; give "
             "the right --dataset and --split."
         )
     _refuse(
-        {i for i in found if not spec.mask_path(i).is_file()},
-        f"of {len(found)} images have no true mask in {spec.mask_path(found[0]).parent}",
+        {i for i in present if not spec.mask_path(i).is_file()},
+        f"of {len(present)} images have no true mask in {spec.mask_path(present[0]).parent}",
         f"evaluation needs them, and a split that has them ({', '.join(spec.lists)})",
     )
-    return found
+    return present
+
+
+def count_without_mask(spec: Spec, split: str) -> int:
+    """Number of images of a split that have no true mask."""
+    return sum(not spec.mask_path(image_id).is_file() for image_id in spec.ids(split))
 
 
 def _refuse(wrong: set[str], what: str, advice: str) -> None:
@@ -193,7 +198,7 @@ def measure(
     sweeping = predictions.kind == "score" and not predictions.background
     level = np.array(tried if sweeping else [0.0]) * 255
 
-    def one(image_id: str) -> NDArray[np.int64]:
+    def count(image_id: str) -> NDArray[np.int64]:
         truth = read_truth(spec, image_id)
         try:
             if sweeping:
@@ -211,12 +216,12 @@ def measure(
     matrix = np.zeros((len(level), spec.num_classes, spec.num_classes), np.int64)
     image_iou = np.empty((len(ids), len(level), spec.num_classes), np.float16)
     cv2.setNumThreads(1)  # the workers are the threads
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        found = pool.map(one, ids)
-        bar = tqdm(found, "evaluate", len(ids), unit=" images", disable=quiet, dynamic_ncols=True)
-        for row, matrices in enumerate(bar):
+    bar = progress(len(ids), "evaluate", " images", quiet)
+    with bar, ThreadPoolExecutor(max(1, workers)) as pool:
+        for row, matrices in enumerate(pool.map(count, ids)):
             matrix += matrices
             image_iou[row] = [metric.image_iou(m) for m in matrices]
+            bar.update()
     curve = [metric.scores(m).miou for m in matrix] if sweeping else []
     if not matrix.any():
         raise UserError(f"every pixel of the {len(ids)} true masks is {IGNORE} (ignored).")

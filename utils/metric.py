@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-IGNORE = 255
+from base import IGNORE
 
 
 def confusion(truth: NDArray, prediction: NDArray, num_classes: int) -> NDArray[np.int64]:
@@ -67,9 +67,9 @@ def sweep(
     _check_range("the keys", keys, num_classes)
     best = np.zeros(len(truth), np.intp)
     top = np.zeros(len(truth), score.dtype)
-    place = np.flatnonzero(counted)
+    position = np.flatnonzero(counted)
     for key, channel in zip(keys, score.reshape(len(keys), counted.size)):
-        channel = channel[place]
+        channel = channel[position]
         better = channel > top  # not >=: of equal classes the first wins, as in argmax
         best[better] = key
         np.maximum(top, channel, out=top)

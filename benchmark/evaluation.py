@@ -1,6 +1,6 @@
 """Time evaluation: 1449 pairs of VOC's size, and counting against a Python loop per pixel.
 
-    python benchmark/evaluate.py [--json FILE]
+    python -m benchmark.evaluation [--json FILE]
 
 The pairs are drawn: a few round objects on background, edges ignored, predictions shifted. Both
 ways of counting see the same files in the same run and must agree on every pixel.
@@ -17,10 +17,7 @@ import cv2
 import numpy as np
 import tyro
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from timing import median, report
-
+from benchmark.timing import median, report
 from datalist.spec import VOC, Spec
 from utils import measure, metric
 from utils.output import output_path, read_label, write_label
@@ -85,7 +82,7 @@ def main(flags: Flags) -> None:
         spec, ids = make(Path(name), flags)
         predictions = measure.find(Path(name) / "out")
         start = time.perf_counter()
-        found = measure.measure(spec, ids, predictions, [], flags.workers, quiet=True)
+        measured = measure.measure(spec, ids, predictions, [], flags.workers, quiet=True)
         seconds = time.perf_counter() - start
         ours, theirs = [], []
         for image_id in ids[: flags.loops]:
@@ -102,7 +99,7 @@ def main(flags: Flags) -> None:
         "milliseconds_counting": round(1e3 * statistics.median(ours), 3),
         "milliseconds_loop_per_pixel": round(1e3 * statistics.median(theirs), 1),
         "ratio": round(statistics.median(theirs) / statistics.median(ours), 1),
-        "miou": round(100 * found.scores.miou, 2),
+        "miou": round(100 * measured.scores.miou, 2),
     }
     report(numbers, flags.json)
 

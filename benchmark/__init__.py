@@ -1,0 +1,1 @@
+"""Timings; each runs as a module from the repository's folder."""

@@ -1,0 +1,55 @@
+"""Every chain on folders without true masks: none at all, or none of the training images."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from program import chain
+
+from datalist.cue import CueFile
+from datalist.image import write_mask
+
+NOT_SCORED = "not scored, as"
+
+
+@pytest.fixture(scope="session")
+def shared(scenes_root, external_root, tmp_path_factory):
+    """What chains may begin with: saliency maps, the cues of one network and them."""
+    root = tmp_path_factory.mktemp("shared")
+    (root / "saliency").mkdir()
+    for path in (scenes_root / "JPEGImages").glob("train_*"):
+        saliency = np.zeros((40, 50), np.uint8)
+        saliency[10:30, 10:40] = 255
+        write_mask(root / "saliency" / f"{path.stem}.png", saliency)
+    chain("cue", root / "cue", DATASET=str(scenes_root), SALIENCY=str(root / "saliency"))
+    assert not (root / "cue/background").exists()
+    return {
+        "CUE": str(root / "cue/cue.npz"),
+        "SALIENCY": str(root / "saliency"),
+        "EXTERNAL": str(external_root),
+    }
+
+
+@pytest.mark.parametrize("name", ["sec", "dsrg", "rsepm", "locate"])
+def test_tags_alone_then_masks_of_val(name, scenes_root, shared, tmp_path):
+    """On tags alone the chain ends with pictures of val. With masks of val these are scored, by the
+    same networks; training images stay without."""
+    mine, out = tmp_path / "mine", tmp_path / "out"
+    shutil.copytree(scenes_root, mine, ignore=shutil.ignore_patterns("SegmentationClass"))
+    printed = chain(name, out, DATASET=str(mine), **shared)
+    assert len(list((out / "val/overlay").iterdir())) == 4
+    assert NOT_SCORED in printed and "look at" in printed
+    assert not (out / "score.json").exists() and "miou" not in printed
+    if name in ("sec", "dsrg"):
+        background = CueFile.open(out / "cue/cue.npz")["train_00000"][0]
+        height, width = background.shape
+        assert background[0, 0] and not background[height // 2, width // 2]
+
+    masks = shutil.ignore_patterns("train_*")
+    shutil.copytree(scenes_root / "SegmentationClass", mine / "SegmentationClass", ignore=masks)
+    more = {"SEGMENTER": str(out / "segmenter/last.pt")} if name == "locate" else {}
+    printed = chain(name, out, DATASET=str(mine), **shared, **more)
+    score = json.loads((out / "score.json").read_text())
+    assert printed.splitlines()[-1] == f"miou {score['miou']:.2f}"
+    assert (NOT_SCORED in printed) == (name != "sec")
