@@ -42,10 +42,12 @@ class Context:
 
     def run(self, network: nn.Module, image: Tensor) -> Any:
         """Run a stage's network on images (N, 3, H, W); float32 tensor or tuple of tensors."""
+        # Not `replica or network`: the truth of a compiled module is its length, which it may lack.
+        call = network if self.replica is None else self.replica
         with self.timer("network"), torch.autocast(
             image.device.type, torch.bfloat16, enabled=self.bfloat16
         ):  # fmt: skip
-            output = (self.replica or network)(channels_last(image))
+            output = call(channels_last(image))
         if isinstance(output, tuple):
             return tuple(part.float() for part in output)
         return output.float()

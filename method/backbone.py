@@ -29,7 +29,7 @@ class VGG16:
     """Convolutions of the five blocks (VGG16)."""
     pool: tuple[int, ...] = (2, 2, 2, 1, 1)
     """Stride of the max pool after each block; 0: no pool (SEC's train.prototxt)."""
-    window: int = 3
+    pool_size: int = 3
     """Side of the pools, 3 (padded) or 2 pixels."""
     dilation: tuple[int, ...] = (1, 1, 1, 1, 2)
     """Dilation of each block's convolutions (SEC's train.prototxt)."""
@@ -39,7 +39,7 @@ class VGG16:
     def trunk(self) -> VGGTrunk:
         """Build the trunk, without weights."""
         return VGGTrunk(
-            self.width, self.pool, self.window, self.dilation, self.depth, self.norm,
+            self.width, self.pool, self.pool_size, self.dilation, self.depth, self.norm,
             self.convention,
         )  # fmt: skip
 

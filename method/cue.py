@@ -167,7 +167,7 @@ class BackgroundCueRecipe:
 
     data: Flat[Data] = Data()
     solver: Flat[Solver] = SOLVER
-    backbone: Flat[Backbone] = VGG16(pool=(2,) * 5, window=2, dilation=(1,) * 5)
+    backbone: Flat[Backbone] = VGG16(pool=(2,) * 5, pool_size=2, dilation=(1,) * 5)
     head: Flat[BackgroundCueHead] = BackgroundCueHead()
     prediction: Flat[Prediction] = Prediction()
 
@@ -181,7 +181,7 @@ BACKGROUND_MXNET = replace(
 SMALL_BACKGROUND = BackgroundCueRecipe(
     data=SMALL_DATA,
     solver=replace(SMALL_SOLVER, steps=300),
-    backbone=replace(SMALL_VGG16, pool=(2, 2, 1, 0, 0), window=2, dilation=(1,) * 5),
+    backbone=replace(SMALL_VGG16, pool=(2, 2, 1, 0, 0), pool_size=2, dilation=(1,) * 5),
     head=BackgroundCueHead(hidden=128, dropout=0.1, head="average", style="mxnet", layer="conv3_1"),
 )
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -194,6 +196,21 @@ def build(name: str, output_stride: int, channels: int) -> nn.Module:
             return network
         return timm.create_model(name, out_indices=wanted, **options, **stride)
     raise UserError(f"timm's {name} gives no features of its stages ({first_line(errors[-1])})")
+
+
+@contextmanager
+def recordable() -> Iterator[None]:
+    """Let torch.export record timm's TensorFlow-like padding for images of any size.
+
+    timm rounds with `math.ceil`, which cannot be recorded; whole numbers give the same.
+    """
+
+    def same_padding(length: int, kernel: int, stride: int, dilation: int) -> int:
+        outputs = (length + stride - 1) // stride
+        return torch.sym_max((outputs - 1) * stride + (kernel - 1) * dilation + 1 - length, 0)
+
+    with patch("timm.layers.padding.get_same_padding", same_padding):
+        yield
 
 
 def load_timm(network: nn.Module, source: str) -> Report:

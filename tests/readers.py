@@ -40,7 +40,7 @@ from datalist.tag import from_instances, from_text, from_xml, read_instances
 from method import stage_class
 from method.restore import restore
 from network.source import read_state
-from network.vgg import LargeFOV
+from network.vgg import LargeFOV, VGGTrunk
 from network.weight import load_vgg
 from utils import checkpoint, export
 from utils.output import read_cue, read_label, read_score, upsample
@@ -197,6 +197,22 @@ def odd_tensors(rng: random.Random, state: dict) -> dict:
     return state
 
 
+def odd_recipe(rng: random.Random, recipe: dict) -> dict:
+    """A stored recipe with another group, field, or number of a tuple in one of its groups."""
+    recipe = dict(recipe)
+    key = rng.choice(list(recipe))
+    old = recipe[key]
+    if isinstance(old, dict) and rng.random() < 0.8:
+        recipe[key] = odd_recipe(rng, old)
+    elif isinstance(old, tuple) and rng.random() < 0.7:
+        changed = list(old)
+        changed[rng.randrange(len(old))] = rng.choice(NUMBERS)
+        recipe[key] = tuple(changed)
+    else:
+        recipe[key] = odd_value(rng)
+    return recipe
+
+
 def make_checkpoint(rng: random.Random) -> bytes:
     whole = dict(content())
     for _ in range(rng.randint(0, 2)):
@@ -204,16 +220,7 @@ def make_checkpoint(rng: random.Random) -> bytes:
         if part == "network":
             whole[part] = odd_tensors(rng, whole[part])
         elif part == "recipe":
-            recipe = dict(whole[part])
-            key = rng.choice(list(recipe))
-            old = recipe[key]
-            if isinstance(old, tuple) and rng.random() < 0.7:
-                changed = list(old)
-                changed[rng.randrange(len(old))] = rng.choice(NUMBERS)
-                recipe[key] = tuple(changed)
-            else:
-                recipe[key] = odd_value(rng)
-            whole[part] = recipe
+            whole[part] = odd_recipe(rng, whole[part])
         else:
             whole[part] = odd_tree(rng, whole[part])
     file = io.BytesIO()
@@ -287,7 +294,7 @@ def open_mat(path: Path) -> None:
 
 
 def load_weights(path: Path) -> None:
-    network = LargeFOV(3, width=(4,) * 5, hidden=8, depth=(1,) * 5)
+    network = LargeFOV(VGGTrunk((4,) * 5, depth=(1,) * 5), 3, hidden=8)
     load_vgg(network, str(path))
 
 

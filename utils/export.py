@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from base import UserError
 from base.contract import Stage
 from datalist.archive import replacing
+from network.trunk import recordable
 from utils import checkpoint
 
 FORMAT = "seedseg-1"
@@ -115,7 +116,7 @@ def trace(model: Program) -> torch.export.ExportedProgram:
         3: torch.export.Dim.DYNAMIC,
     }
     try:
-        with torch.no_grad():
+        with torch.no_grad(), recordable():
             return torch.export.export(model.eval(), (image,), dynamic_shapes=(dynamic,))
     except Exception as error:  # of a dozen kinds, most of them private to torch
         reason = str(error).strip().partition("\n")[0][:120]

@@ -2,24 +2,28 @@
 
 import os
 import signal
-from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 import torch
+from recipes import change_known
 from torch import nn
 from torch.utils.data import DataLoader
 
+from base.contract import Context
 from datalist.spec import Spec, resolve
 from method import STAGES, stage_class
 from method.restore import restore_recipe
 from network.normalise import CONVENTION
 from utils import checkpoint
 from utils.loop import Draws, Interrupted, Run, train
+from utils.solver import build_optimizer, build_schedule
 
 CASES = [
     (name, recipe) for name in STAGES for recipe in stage_class(name).recipes if "smoke" in recipe
 ]
+MAPS = ("cam", "cue-foreground", "seam", "rsepm", "deeplab")
+"""Stages whose scores do not sum to 1: maps beside a background, or faint classes set to 0."""
 
 
 @pytest.fixture(params=CASES, ids="/".join)
@@ -31,15 +35,12 @@ def make(case: tuple[str, str], root: Path, cue: Path, **changes):
     """Build a stage on a data set, with the files that its recipe asks for."""
     name, recipe_name = case
     kind = stage_class(name)
-    recipe = kind.recipes[recipe_name]
-    known = {field.name for field in fields(recipe)}
-    given = {"cue": str(cue), "mask": str(root / "SegmentationClass")}
+    given = {"dataset": str(root), "cue": str(cue), "mask": str(root / "SegmentationClass")}
     if name == "resegment":
-        given["segmenter"] = segmenter_beside(cue)
-    given |= changes
-    recipe = replace(recipe, dataset=str(root), **{k: v for k, v in given.items() if k in known})
-    torch.manual_seed(recipe.seed)
-    stage = kind(recipe, resolve(recipe.dataset))
+        given |= {"segmenter_checkpoint": segmenter_beside(cue), "steps": 4}  # it trains, too
+    recipe = change_known(kind.recipes[recipe_name], **{**given, **changes})
+    torch.manual_seed(recipe.solver.seed)
+    stage = kind(recipe, resolve(recipe.data.dataset))
     stage.load()
     return stage
 
@@ -56,12 +57,12 @@ def segmenter_beside(path: Path) -> str:
 
 def first_batch(stage) -> dict:
     data = stage.dataset()
-    draws = Draws(len(data), stage.recipe.batch, 0, 1, stage.recipe.seed)
+    draws = Draws(len(data), stage.recipe.solver.batch, 0, 1, stage.recipe.solver.seed)
     return next(iter(DataLoader(data, batch_sampler=draws)))
 
 
-def objective(stage, batch: dict, step: int = 0) -> torch.Tensor:
-    terms = stage.losses(batch, step)
+def objective(stage, batch: dict) -> torch.Tensor:
+    terms = stage.losses(batch, Context())
     assert all(term.ndim == 0 and term.dtype == torch.float32 for term in terms.values())
     assert all(term.isfinite() for term in terms.values()), terms
     return torch.stack(list(terms.values())).sum()
@@ -73,42 +74,53 @@ def run_in(out: Path) -> Run:
 
 def image_and_tag(stage, count: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    size = (count, 3, *stage.recipe.size)
+    size = (count, 3, *stage.recipe.data.size)
     image = torch.randint(0, 256, size, generator=generator, dtype=torch.uint8)
     tag = torch.zeros(count, stage.num_classes - 1)
     tag[:, 0] = 1
     return image, tag
 
 
+def outputs(stage) -> list[torch.Tensor]:
+    """Everything that a stage makes of two images in evaluation mode."""
+    image, tag = image_and_tag(stage)
+    stage.network.to("cpu", memory_format=torch.channels_last).eval()
+    with torch.inference_mode():
+        output = stage.network(image)
+        made = list(output) if isinstance(output, tuple) else [output]
+        if "predict" in stage.can:
+            made += [stage.predict([image], tag, False), stage.predict([image], None, True)]
+        if "cue" in stage.can:
+            made.append(stage.cues(image, tag))
+    return made
+
+
 def test_loss_falls_on_one_batch(case, scenes_root, scenes_cue):
-    stage = make(case, scenes_root, scenes_cue, dropout=0.0, warmup=0, steps=1000)
+    still = {"dropout": 0.0, "drop": 0.0, "decoder.dropout": 0.0}
+    stage = make(case, scenes_root, scenes_cue, **still, warmup=0, steps=1000)
     batch = first_batch(stage)
-    optimizer = stage.optimizer()
+    optimizer = build_optimizer(stage.recipe.solver, stage.groups(), fused=False)
     stage.network.train()
     first = last = objective(stage, batch)
-    for _ in range(12):
+    for _ in range(30):
         optimizer.zero_grad()
         last.backward()
         optimizer.step()
         last = objective(stage, batch)
-    assert last < 0.98 * first
+    assert last < 0.96 * first
 
 
-def test_saved_and_loaded_scores_alike_to_the_bit(case, scenes_root, scenes_cue, tmp_path):
+def test_saved_and_loaded_predicts_alike_to_the_bit(case, scenes_root, scenes_cue, tmp_path):
     stage = make(case, scenes_root, scenes_cue)
     train(stage, case[0], run_in(tmp_path))
     path = tmp_path / "last.pt"
     content = checkpoint.load(path)
-    recipe = restore_recipe(path, content, type(stage.recipe))
+    recipe = restore_recipe(path, content["recipe"], type(stage.recipe))
     assert recipe == stage.recipe
     loaded = type(stage)(recipe, stage.spec)
     loaded.network.load_state_dict(content["network"])
-    image, tag = image_and_tag(stage)
-    scores = []
-    for one in (stage, loaded):
-        one.to(torch.device("cpu")).network.eval()
-        scores.append(one.scores(image, tag))
-    assert torch.equal(*scores)
+    for before, after in zip(outputs(stage), outputs(loaded), strict=True):
+        assert torch.equal(before, after)
 
 
 def test_two_and_two_resumed_steps_are_four(case, scenes_root, scenes_cue, tmp_path, monkeypatch):
@@ -116,10 +128,10 @@ def test_two_and_two_resumed_steps_are_four(case, scenes_root, scenes_cue, tmp_p
     stopped = make(case, scenes_root, scenes_cue, steps=4)
     losses = stopped.losses
 
-    def interrupted(batch, step):
-        if step == 1:
+    def interrupted(batch, context):
+        if context.step == 1:
             os.kill(os.getpid(), signal.SIGTERM)
-        return losses(batch, step)
+        return losses(batch, context)
 
     monkeypatch.setattr(stopped, "losses", interrupted)
     with pytest.raises(Interrupted):
@@ -143,26 +155,26 @@ def test_each_trainable_parameter_is_in_one_group(case, scenes_root, scenes_cue)
 
 
 def test_new_layers_learn_ten_times_as_fast(case, scenes_root, scenes_cue):
-    stage = make(case, scenes_root, scenes_cue, optimizer="sgd", lr=1.0)
+    factors = {"lr": 1.0, "head_factor": 10.0, "bias_factor": 2.0, "decay_all": False}
+    stage = make(case, scenes_root, scenes_cue, **factors)
     rate = {id(p): group["lr"] for group in stage.groups() for p in group["params"]}
     decay = {id(p): group["weight_decay"] for group in stage.groups() for p in group["params"]}
-    new = {id(p) for module in stage.heads() for p in module.parameters()}
+    modules = [stage.network.get_submodule(name) for name in stage.network.new]
+    new = {id(p) for module in modules for p in module.parameters()}
+    assert new & rate.keys()
     for p in stage.network.parameters():
         if p.requires_grad:
-            bias = p.ndim == 1
-            factor = stage.recipe.bias_factor if bias else 1.0
-            expected = (10.0 if id(p) in new else 1.0) * factor
+            expected = (10.0 if id(p) in new else 1.0) * (2.0 if p.ndim == 1 else 1.0)
             assert rate[id(p)] == expected
-            decays = stage.recipe.decay_biases or not bias
-            assert decay[id(p)] == (stage.recipe.weight_decay if decays else 0.0)
+            assert decay[id(p)] == (0.0 if p.ndim == 1 else stage.recipe.solver.weight_decay)
 
 
 def test_learning_rate_is_cut_after_the_plateau_and_not_at_step_0(case, scenes_root, scenes_cue):
     changes = {"policy": "step", "warmup": 0, "decay_every": 3, "decay_factor": 0.1}
     stage = make(case, scenes_root, scenes_cue, **changes)
-    optimizer = stage.optimizer()
+    optimizer = build_optimizer(stage.recipe.solver, stage.groups(), fused=False)
     base = [group["lr"] for group in stage.groups()]
-    schedule = stage.schedule(optimizer)
+    schedule = build_schedule(stage.recipe.solver, optimizer, 5)
     seen = []
     for _ in range(5):
         seen.append([group["lr"] for group in optimizer.param_groups])
@@ -180,10 +192,10 @@ def test_red_reaches_the_first_convolution_as_the_weights_expect(
     seen = []
     first = next(m for m in stage.network.modules() if isinstance(m, nn.Conv2d))
     first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().clone()))
-    red = torch.zeros(1, 3, *stage.recipe.size, dtype=torch.uint8)
+    red = torch.zeros(1, 3, *stage.recipe.data.size, dtype=torch.uint8)
     red[:, 0] = 255
     stage.network.eval()
-    stage.scores(red, torch.ones(1, stage.num_classes - 1))
+    stage.network(red)
     expected = {
         "torchvision": [(1 - 0.485) / 0.229, -0.456 / 0.224, -0.406 / 0.225],
         "caffe": [-104.0, -117.0, 255 - 123.0],
@@ -196,9 +208,12 @@ def test_five_classes_and_odd_sizes_work(case, four_root, four_cue, tmp_path):
     assert stage.num_classes == 5
     train(stage, case[0], run_in(tmp_path))
     stage.network.eval()
+    if "predict" not in stage.can:
+        return
     image, tag = image_and_tag(stage)
-    score = stage.scores(image, tag)
-    assert score.shape[:2] == (2, 5 if stage.background else 4)
+    with torch.inference_mode():
+        score = stage.predict([image, image[:, :, ::2, ::2]], tag, True)
+    assert score.shape[:2] == (2, 5)
     assert score.min() >= 0 and score.max() <= 1
-    if stage.background:
+    if case[0] not in MAPS:
         torch.testing.assert_close(score.sum(1), torch.ones_like(score[:, 0]))

@@ -1,17 +1,19 @@
 """DSRG's own pieces: growing in the stage, merging of scales, the start of retraining."""
 
-from dataclasses import replace
-
 import pytest
 import torch
+from recipes import change
 from torch import nn
 from torchvision import models
 
 from base import IGNORE, UserError
+from base.contract import Context
 from datalist.spec import resolve
 from loss import floor_softmax
 from method.dsrg import DSRG, Retrain, class_map
+from method.stage import softmax_of_sum
 from network.deeplabv2 import ResNetPyramid, VGGPyramid
+from network.vgg import VGGTrunk
 from network.weight import load_vgg
 from refine import grow_seeds
 from utils import checkpoint
@@ -23,9 +25,9 @@ def make(scenes_root, scenes_cue):
 
     def build(kind=DSRG, **changes):
         files = {"cue": str(scenes_cue)} if kind is DSRG else {}
-        recipe = replace(kind.recipes["smoke"], dataset=str(scenes_root), **files, **changes)
+        recipe = change(kind.recipes["smoke"], dataset=str(scenes_root), **files, **changes)
         torch.manual_seed(0)
-        return kind(recipe, resolve(recipe.dataset))
+        return kind(recipe, resolve(recipe.data.dataset))
 
     return build
 
@@ -45,9 +47,9 @@ def test_seeds_grow_by_the_marginals_of_the_chosen_energy(make, crf_input, monke
         seen.append(energy)
         return torch.softmax(-5 * energy, dim=1)
 
-    monkeypatch.setattr("method.sec.crf_torch.mean_field", crf)
+    monkeypatch.setattr("method.refinement.crf_torch.mean_field", crf)
     score = floor_softmax(torch.randn(3, stage.num_classes, *batch["cue"].shape[2:]))
-    marginal, seed = stage.targets(batch, score)
+    marginal, seed = stage.targets(batch, score, Context())
     torch.testing.assert_close(seen[0], -score if crf_input == "score" else -score.log())
     raw = torch.softmax(-5 * seen[0], dim=1).clamp_min(1e-4)
     torch.testing.assert_close(marginal, raw / raw.sum(1, keepdim=True))
@@ -59,21 +61,34 @@ def test_fixed_seeds_are_the_cues(make):
     stage = make(grow=False, threshold_foreground=0.0, threshold_background=0.0)
     batch = batch_of(stage)
     score = floor_softmax(torch.randn(3, stage.num_classes, *batch["cue"].shape[2:]))
-    assert stage.targets(batch, score)[1].equal(batch["cue"])
+    assert stage.targets(batch, score, Context())[1].equal(batch["cue"])
 
 
-def test_merge_is_the_softmax_of_summed_logits(make):
-    stage = make()
+def test_merge_is_the_softmax_of_summed_logits():
     logits = [torch.randn(2, 5, *size) for size in ((4, 6), (8, 12), (10, 15))]
     larger = [
         nn.functional.interpolate(z, (10, 15), mode="bilinear", align_corners=False)
         for z in logits
     ]  # fmt: skip
     expected = sum(larger).softmax(1)
-    merged = stage.merge([z.softmax(1) for z in logits])
+    merged = softmax_of_sum([z.softmax(1) for z in logits])
     torch.testing.assert_close(merged, expected, rtol=1e-4, atol=1e-6)
     scores = [torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)] * 2
-    assert stage.merge(scores).isfinite().all()
+    assert softmax_of_sum(scores).isfinite().all()
+
+
+def test_prediction_joins_scales_and_mirror_images(make):
+    stage = make()
+    stage.network.eval()
+    images = [torch.rand(2, 3, *size) * 255 for size in ((32, 32), (24, 40))]
+    logits = []
+    with torch.no_grad():
+        for view in images:
+            logits += [stage.network(view), stage.network(view.flip(3)).flip(3)]
+        found = stage.predict(images, None, mirror=True)
+    size = max(tuple(z.shape[-2:]) for z in logits)
+    larger = [nn.functional.interpolate(z, size, mode="bilinear") for z in logits]
+    torch.testing.assert_close(found, sum(larger).softmax(1), rtol=1e-4, atol=1e-6)
 
 
 def test_retraining_starts_from_every_tensor_of_step_1(make, scenes_root, tmp_path):
@@ -98,8 +113,7 @@ def test_retraining_needs_masks(make, tmp_path):
 
 
 def test_all_branches_start_from_one_fc6(tmp_path):
-    sizes = {"width": (4, 4, 4, 4, 6), "norm": False}
-    network = VGGPyramid(3, hidden=5, rates=(1, 2), **sizes)
+    network = VGGPyramid(VGGTrunk((4, 4, 4, 4, 6)), 3, hidden=5, rates=(1, 2))
     state = {k: torch.randn_like(v) for k, v in network.trunk.state_dict().items() if "conv" in k}
     state |= {"fc6.weight": torch.randn(5, 6, 3, 3), "fc6.bias": torch.randn(5)}
     state |= {"fc8.weight": torch.randn(3, 5, 1, 1), "other.weight": torch.randn(1)}
@@ -115,7 +129,7 @@ def test_all_branches_start_from_one_fc6(tmp_path):
 
 
 def test_logits_of_the_branches_are_summed():
-    network = VGGPyramid(3, hidden=5, rates=(1, 2), width=(4,) * 5, norm=False).eval()
+    network = VGGPyramid(VGGTrunk((4,) * 5), 3, hidden=5, rates=(1, 2)).eval()
     image = torch.randint(0, 256, (1, 3, 17, 24), dtype=torch.uint8)
     both = network(image)
     parts = []
@@ -134,8 +148,8 @@ def test_class_map():
 
 def test_resnet101_has_the_published_parts(tmp_path):
     with torch.device("meta"):
-        stage_trunk = DSRG.recipes["paper-resnet101"].trunk()
-        network = ResNetPyramid(21, (6, 12, 18, 24), **stage_trunk)
+        trunk = DSRG.recipes["paper-resnet101"].backbone.trunk()
+        network = ResNetPyramid(trunk, 21, (6, 12, 18, 24))
         wanted = models.resnet101().state_dict()
     ours = network.trunk.state_dict()
     assert {k for k in wanted if not k.startswith("fc.")} == {

@@ -1,11 +1,11 @@
 """SEAM and locate-then-segment: what the stages make of their networks' outputs."""
 
-from dataclasses import replace
-
 import pytest
 import torch
+from recipes import change
 
 from base import IGNORE, UserError
+from base.contract import Context
 from base.tensor import max_norm, resize
 from datalist.spec import resolve
 from loss.dice import dice_loss
@@ -15,8 +15,8 @@ from loss.seam import (
     rvmin_loss,
     tag_loss,
 )
-from method.locate import Resegment, Segmenter, shown_classes
-from method.seam import SEAM
+from method.locate import Resegment, Segmenter, resegment_scores, shown_classes
+from method.seam import SEAM, compare_views, two_views
 from network.seam import with_background
 
 
@@ -25,9 +25,9 @@ def make(scenes_root):
     """Builds a smoke-sized stage with changes to its recipe."""
 
     def build(kind, **changes):
-        recipe = replace(kind.recipes["smoke"], dataset=str(scenes_root), **changes)
+        recipe = change(kind.recipes["smoke"], dataset=str(scenes_root), **changes)
         torch.manual_seed(0)
-        return kind(recipe, resolve(recipe.dataset))
+        return kind(recipe, resolve(recipe.data.dataset))
 
     return build
 
@@ -41,7 +41,7 @@ def test_seam_compares_the_views_by_its_four_losses(make):
     stage = make(SEAM, dropout=0.0, ratio=0.5)
     stage.network.eval()
     image, tag = image_of(3), torch.tensor([[1.0, 0, 0, 1, 0, 0], [0.0] * 6, [1.0] * 6])
-    (cam1, rv1), (cam2, rv2) = stage.views(image)
+    (cam1, rv1), (cam2, rv2) = two_views(image, stage.recipe.seam, stage.network, Context())
     assert cam1.shape[2:] == (32, 40) and cam2.shape[2:] == (16, 20)
     known = tag[:, :, None, None]
     a, b = resize(max_norm(cam1), (16, 20), align_corners=True) * known, max_norm(cam2) * known
@@ -54,31 +54,77 @@ def test_seam_compares_the_views_by_its_four_losses(make):
         "cross": cross_equivariance_loss(r1, with_background(b))
         + cross_equivariance_loss(r2, with_background(a)),
     }
-    torch.testing.assert_close(stage.losses({"image": image, "tag": tag}, 0), expected)
+    torch.testing.assert_close(stage.losses({"image": image, "tag": tag}, Context()), expected)
+
+
+@pytest.mark.parametrize(
+    "name, full", [("seam_losses", False), ("seam_losses", True), ("locate_losses", False)]
+)
+def test_losses_and_gradients_equal_the_released_ones(make, reference, name, full):
+    stage, data = make(SEAM, ratio=0.5), reference(name, full)
+    maps = {key: data[f"in_{key}"].requires_grad_() for key in ("cam1", "cam2", "rv1", "rv2")}
+    views = [(maps["cam1"], maps["rv1"]), (maps["cam2"], maps["rv2"])]
+    terms = compare_views(views, data["in_tag"], stage.recipe.seam, Context())
+    released = {key: data[f"out_loss_{key}"] for key in ("cls1", "cls2", "rvmin1", "rvmin2")}
+    expected = {
+        "classify": (released["cls1"] + released["cls2"]) / 2,
+        "rvmin": (released["rvmin1"] + released["rvmin2"]) / 2,
+        "equivariance": data["out_loss_er"],
+        "cross": data["out_loss_ecr1"] + data["out_loss_ecr2"],
+    }
+    torch.testing.assert_close(terms, expected, rtol=0, atol=1e-6)
+    prefix = "out_grad_loss_" if full else "out_grad_"
+    for key, loss in (("er", terms["equivariance"]), ("ecr", terms["cross"])):
+        gradients = torch.autograd.grad(
+            loss, list(maps.values()), retain_graph=True, allow_unused=True
+        )
+        for view, gradient in zip(maps, gradients):
+            wanted = data.get(f"{prefix}{key}_{view}")
+            assert (wanted is None) == (gradient is None or not gradient.any()), (key, view)
+            if wanted is not None:
+                torch.testing.assert_close(gradient, wanted, rtol=0, atol=1e-6)
+    total = sum(terms.values())
+    assert total.item() == pytest.approx(data["out_loss"].item(), abs=1e-6)
+    gradients = torch.autograd.grad(total, (maps["cam2"], maps["rv2"]))
+    for view, gradient in zip(("cam2", "rv2"), gradients):
+        torch.testing.assert_close(gradient, data[f"out_grad_loss_{view}"], rtol=0, atol=1e-6)
+
+
+def test_the_released_localiser_has_no_background(make):
+    seam, segmenter, resegment = make(SEAM), make(Segmenter), make(Resegment)
+    networks = (seam.network, segmenter.network.localiser, resegment.network.localiser)
+    assert [network(image_of())[1].shape[1] for network in networks] == [7, 6, 7]
 
 
 def test_plain_maps_need_one_view(make):
     stage = make(SEAM, equivariance=False)
     stage.network.eval()
     image, tag = image_of(), torch.eye(6)[:2]
-    assert set(stage.losses({"image": image, "tag": tag}, 0)) == {"classify"}
-    cam, _ = stage.forward(image)
-    torch.testing.assert_close(stage.scores(image, tag), max_norm(cam) * tag[:, :, None, None])
+    assert set(stage.losses({"image": image, "tag": tag}, Context())) == {"classify"}
+    cam, _ = stage.network(image)
+    score = stage.predict([image], tag, mirror=False)
+    own = max_norm(cam) * tag[:, :, None, None]
+    torch.testing.assert_close(score[:, 1:], max_norm(own))
+    assert (score[:, 0] == stage.recipe.cut.threshold).all()
 
 
-def test_scales_are_joined_to_maps_that_reach_one(make):
+def test_scales_are_joined_to_maps_that_reach_one(make, monkeypatch):
     stage = make(SEAM)
-    scores = [torch.rand(1, 6, 5, 5) * 0.3, torch.rand(1, 6, 8, 8) * 0.3]
-    joined = stage.merge(scores)
-    torch.testing.assert_close(joined.amax(dim=(2, 3)), torch.ones(1, 6), rtol=0, atol=1e-3)
-    assert joined.amin(dim=(2, 3)).eq(0).all()
+    maps = {5: torch.rand(1, 6, 5, 5) * 0.3, 8: torch.rand(1, 6, 8, 8) * 0.3}
+    monkeypatch.setattr(stage, "maps", lambda image, tags: maps[image.shape[-1]])
+    images = [torch.zeros(1, 3, side, side) for side in maps]
+    score = stage.predict(images, None, mirror=False)
+    mean = (resize(maps[5], (8, 8)) + maps[8]) / 2
+    torch.testing.assert_close(score[:, 1:], max_norm(mean))
+    torch.testing.assert_close(score[:, 1:].amax(dim=(2, 3)), torch.ones(1, 6), rtol=0, atol=1e-3)
+    assert score[:, 1:].amin(dim=(2, 3)).eq(0).all()
 
 
 def test_seam_cues_are_sure_and_exclusive(make, monkeypatch):
     stage = make(SEAM, threshold=0.3, threshold_background=0.05, size=(32, 48), cell=8)
     score = torch.rand(2, 6, 4, 6)
     score[0, :, 0, 0] = 0.01
-    monkeypatch.setattr(stage, "scores", lambda image, tag: score)
+    monkeypatch.setattr(stage, "maps", lambda image, tags: score)
     cue = stage.cues(image_of(), torch.ones(2, 6))
     assert cue.dtype == torch.bool and cue.shape == (2, 7, 4, 6)
     assert cue.sum(1).max() == 1 and cue[0, 0, 0, 0]
@@ -89,9 +135,9 @@ def test_background_stands_at_one_half(make, monkeypatch):
     """The released rule: background where no mask reaches 0.5, else the highest mask."""
     stage = make(Segmenter, passes=1)
     mask = torch.rand(3, 32, 40)
-    monkeypatch.setattr(stage, "segment", lambda image, prompt: mask)
+    monkeypatch.setattr("method.locate.segment", lambda network, image, prompt: mask)
     tag = torch.tensor([[1.0, 0, 0, 0, 1, 0], [0, 0, 1, 0, 0, 0]])
-    score = stage.scores(image_of(), tag)
+    score = stage.predict([image_of()], tag, mirror=False)
     torch.testing.assert_close(score.sum(1), torch.ones(2, 32, 40))
     label = score.argmax(1)
     first = torch.where(mask[0] >= mask[1], 1, 5)
@@ -104,14 +150,14 @@ def test_each_pass_segments_the_mask_before(make, monkeypatch):
     stage.network.eval()
     prompts = []
 
-    def halve(image, prompt):
+    def halve(network, image, prompt):
         prompts.append(prompt)
         return prompt / 2
 
-    monkeypatch.setattr(stage, "segment", halve)
+    monkeypatch.setattr("method.locate.segment", halve)
     image, tag = image_of(), torch.eye(6)[[2, 4]]
-    stage.scores(image, tag)
-    cam, _ = stage.forward(image)
+    stage.predict([image], tag, mirror=False)
+    cam, _ = stage.network(image)
     start = max_norm(resize(cam, (32, 40), align_corners=True))[[0, 1], [2, 4]]
     assert len(prompts) == 3
     for number, prompt in enumerate(prompts):
@@ -122,31 +168,33 @@ def test_without_tags_the_localiser_names_the_classes(make, monkeypatch):
     stage = make(Segmenter)
     cam = torch.full((2, 6, 8, 10), -9.0)
     cam[0, 3] = 9.0
-    monkeypatch.setattr(stage, "forward", lambda image: (cam, None))
-    monkeypatch.setattr(stage, "segment", lambda image, prompt: torch.ones(len(image), 32, 40))
-    label = stage.scores(image_of()).argmax(1)
+    monkeypatch.setattr(stage.network, "forward", lambda image: (cam, None))
+    monkeypatch.setattr(
+        "method.locate.segment", lambda _, image, prompt: torch.ones(len(image), 32, 40)
+    )
+    label = stage.predict([image_of()], None, mirror=False).argmax(1)
     assert label[0].eq(4).all() and label[1].eq(0).all()
 
 
 def test_segmenter_learns_the_pairs_masks_from_both_maps(make, monkeypatch):
-    stage = make(Segmenter, pairs=9, dropout=0.0)
+    stage = make(Segmenter, pairs=9)
     stage.network.eval()
     mask = torch.zeros(2, 32, 40, dtype=torch.long)
     mask[0, :10], mask[0, 20:], mask[1, :, :5] = 2, 5, IGNORE
     batch = {"image": image_of(), "mask": mask, "id": ["a", "b"]}
     seen = {}
 
-    def segment(image, prompt):
+    def segment(network, image, prompt):
         seen["prompt"] = prompt
         return resize(prompt[:, None], (32, 40))[:, 0]
 
-    monkeypatch.setattr(stage, "segment", segment)
+    monkeypatch.setattr("method.locate.segment", segment)
     monkeypatch.setattr(stage, "draw_pairs", lambda tag: tag.nonzero().unbind(1))
-    terms = stage.losses(batch, 0)
+    terms = stage.losses(batch, Context())
     assert batch["tag"].tolist() == [[0, 1, 0, 0, 1, 0], [0] * 6]
     assert not seen["prompt"].requires_grad
-    cam, refined = stage.views(batch["image"])[0]
-    first, second = (max_norm(maps)[0, [1, 4]] for maps in (cam, refined))
+    views = two_views(batch["image"], stage.recipe.seam, stage.network, Context())
+    first, second = (max_norm(maps)[0, [1, 4]] for maps in views[0])
     truth = torch.stack((mask[0] == 2, mask[0] == 5)).float()
     torch.testing.assert_close(terms["segment"], dice_loss(first, truth))
     torch.testing.assert_close(terms["segment refined"], dice_loss(second, truth))
@@ -155,10 +203,12 @@ def test_segmenter_learns_the_pairs_masks_from_both_maps(make, monkeypatch):
 
 def test_pixels_of_no_class_do_not_teach(make, monkeypatch):
     stage = make(Segmenter)
-    monkeypatch.setattr(stage, "segment", lambda image, prompt: torch.ones(len(image), 32, 40))
+    monkeypatch.setattr(
+        "method.locate.segment", lambda _, image, prompt: torch.ones(len(image), 32, 40)
+    )
     mask = torch.full((2, 32, 40), IGNORE)
     mask[:, :8] = 3
-    terms = stage.losses({"image": image_of(), "mask": mask}, 0)
+    terms = stage.losses({"image": image_of(), "mask": mask}, Context())
     assert terms["segment"] == pytest.approx(0, abs=1e-6)
 
 
@@ -167,7 +217,7 @@ def test_an_image_without_classes_is_an_empty_prompt(make):
     prompts = []
     stage.network.segmenter.register_forward_pre_hook(lambda _, x: prompts.append(x[0][:, 3]))
     mask = torch.zeros(2, 32, 40, dtype=torch.long)
-    terms = stage.losses({"image": image_of(), "mask": mask}, 0)
+    terms = stage.losses({"image": image_of(), "mask": mask}, Context())
     assert prompts[0].shape[0] == 2 and not prompts[0].any()
     assert all(term.isfinite() for term in terms.values())
 
@@ -190,7 +240,10 @@ def test_resegment_takes_both_parts_from_checkpoints(make, tmp_path):
         torch.nn.init.uniform_(p)
     torch.save(seam.network.state_dict(), tmp_path / "seam.pt")
     torch.save(segmenter.network.state_dict(), tmp_path / "segmenter.pt")
-    files = {"start": str(tmp_path / "seam.pt"), "segmenter": str(tmp_path / "segmenter.pt")}
+    files = {
+        "start": str(tmp_path / "seam.pt"),
+        "segmenter_checkpoint": str(tmp_path / "segmenter.pt"),
+    }
     both = make(Resegment, **files)
     both.load()
     for part, whole in (
@@ -199,16 +252,46 @@ def test_resegment_takes_both_parts_from_checkpoints(make, tmp_path):
     ):
         expected = whole.state_dict()
         assert all(torch.equal(value, expected[key]) for key, value in part.state_dict().items())
-    with pytest.raises(UserError, match="--segmenter"):
+    with pytest.raises(UserError, match="--segmenter-checkpoint"):
         make(Resegment, start=files["start"]).load()
     with pytest.raises(UserError, match="--start"):
-        make(Resegment, segmenter=files["segmenter"], steps=0).load()
+        make(Resegment, segmenter_checkpoint=files["segmenter_checkpoint"], steps=0).load()
     with pytest.raises(UserError, match="another network"):
-        make(Resegment, segmenter=files["start"]).load()
+        make(Resegment, segmenter_checkpoint=files["start"], steps=1).load()
+
+
+def test_segmenter_starts_from_checkpoints(make, tmp_path):
+    seam, first = make(SEAM), make(Segmenter)
+    for p in (*seam.network.parameters(), *first.network.parameters()):
+        torch.nn.init.uniform_(p)
+    torch.save(seam.network.state_dict(), tmp_path / "seam.pt")
+    torch.save(first.network.state_dict(), tmp_path / "segmenter.pt")
+    start = str(tmp_path / "seam.pt")
+    second = make(Segmenter, start=start, start_segmenter=str(tmp_path / "segmenter.pt"))
+    second.load()
+    for part, whole in (
+        (second.network.localiser, seam.network),
+        (second.network.segmenter, first.network.segmenter),
+    ):
+        expected = whole.state_dict()
+        assert all(torch.equal(value, expected[key]) for key, value in part.state_dict().items())
+
+
+def test_no_passes_leave_the_maps(make):
+    stage = make(Segmenter)
+    stage.network.eval()
+    image, tag = image_of(), torch.eye(6)[[2, 4]]
+    prompting = change(stage.recipe, passes=0).prompting
+    with torch.no_grad():
+        score = resegment_scores(stage.network, image, tag, prompting)
+        cam, _ = stage.network(image)
+    mask = max_norm(resize(cam, (32, 40), align_corners=True))[0, 2]
+    torch.testing.assert_close(score[0, 3], mask / (mask + prompting.background))
 
 
 def test_images_enter_at_a_longer_side_of_choice(make):
-    stage = make(SEAM, test_long=100)
-    assert stage.input_size((200, 50)) == (100, 25)
-    assert stage.input_size((30, 40)) == (75, 100)
-    assert make(SEAM, test_long=0).input_size((33, 47)) == (33, 47)
+    data = make(SEAM, test_long=100).recipe.data
+    assert data.input_size((200, 50)) == (100, 25)
+    assert data.input_size((30, 40)) == (75, 100)
+    assert make(SEAM, test_long=0).recipe.data.input_size((33, 47)) == (33, 47)
+    assert make(SEAM, fit="warp", long=None, test_long=0).recipe.data.input_size((9, 5)) == (32, 32)

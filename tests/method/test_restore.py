@@ -17,12 +17,20 @@ def changed(**parts):
 
 
 def recipe(**fields):
-    return changed(recipe={**content()["recipe"], **fields})
+    """Content whose recipe has other values in some fields of its groups."""
+    groups = {name: dict(group) for name, group in content()["recipe"].items()}
+    for key, value in fields.items():
+        next(group for group in groups.values() if key in group)[key] = value
+    return changed(recipe=groups)
+
+
+def group(name, value):
+    return changed(recipe={**content()["recipe"], name: value})
 
 
 def test_sound_content():
     stage = restore(FILE, content(), photos=True)
-    assert stage.num_classes == 3 and stage.recipe.steps == 4
+    assert stage.num_classes == 3 and stage.recipe.solver.steps == 4
 
 
 @pytest.mark.parametrize(
@@ -32,7 +40,12 @@ def test_sound_content():
         (recipe(width=(4, 4, "x", 4, 4)), r"its recipe has width = "),
         (recipe(lr="fast"), r"its recipe has lr = 'fast'"),
         (recipe(policy="never"), r"its recipe has policy = 'never'"),
-        (recipe(more=1), r"does not fit this version \(more\)"),
+        (group("more", 1), r"does not fit this version \(recipe: more\)"),
+        (group("solver", {"lr": 1.0}), r"does not fit this version \(solver: batch, "),
+        (group("solver", {**content()["recipe"]["solver"], "more": 1}), r"\(solver: more\)"),
+        (group("solver", 3), r"its recipe has solver = '3'"),
+        (group("backbone", {"width": (4,)}), r"does not fit this version \(backbone: "),
+        (group("data", None), r"its recipe has data = 'None'"),
         (recipe(depth=(10**9, 1, 1, 1, 1)), "more layers than tensors"),
         (recipe(width=(10**7,) * 5), "tensors are not those of its recipe's network"),
         (recipe(width=(-1,) * 5), "its recipe makes no network"),

@@ -1,23 +1,25 @@
 """RecurSeed: what teaches what, where filling counts, what predicts."""
 
-from dataclasses import replace
-
 import pytest
 import torch
+from recipes import change
 from torch import nn
 
 from base import IGNORE
+from base.contract import Context
+from base.tensor import over_peak, resize
 from datalist.spec import resolve
-from method.rsepm import RecurSeed, activation, classify_loss, inside_box
+from method.rsepm import RecurSeed, classify_loss, inside_box
+from network.resnet import ResNetTrunk
 from network.rsepm import RSEPM, Averaged
 
 MIXES = ("edge", "certain", "classmix", "cutmix", "none")
 
 
 def make(root, **changes) -> RecurSeed:
-    recipe = replace(RecurSeed.recipes["smoke"], dataset=str(root), dropout=0.0, **changes)
+    recipe = change(RecurSeed.recipes["smoke"], dataset=str(root), dropout=0.0, **changes)
     torch.manual_seed(0)
-    stage = RecurSeed(recipe, resolve(recipe.dataset))
+    stage = RecurSeed(recipe, resolve(recipe.data.dataset))
     stage.load()
     return stage
 
@@ -33,9 +35,11 @@ def batch_of(stage, count=4) -> dict:
 
 
 def test_losses_begin_with_their_epochs(scenes_root):
-    stage = make(scenes_root, recursion_epoch=1, mix_epoch=2)  # 12 images: 6 steps an epoch
+    stage = make(scenes_root, recursion_epoch=1, mix_epoch=2)
+    assert stage.phases == {"--recursion-epoch": 1, "--mix-epoch": 2}
+    assert make(scenes_root, recursion_epoch=1, mix="none").phases == {"--recursion-epoch": 1}
     batch = batch_of(stage)
-    first, second, third = (stage.losses(batch, step) for step in (5, 6, 12))
+    first, second, third = (stage.losses(batch, Context(epoch=epoch)) for epoch in (0, 1, 2))
     assert first["recursion"] == 0 and first["segment"] == 0
     assert set(second) == {"classify", "recursion", "segment"} and second["segment"] > 0
     assert set(third) - set(second) == {"mixed recursion", "mixed segment"}
@@ -44,7 +48,7 @@ def test_losses_begin_with_their_epochs(scenes_root):
 @pytest.mark.parametrize("mix", MIXES)
 def test_each_way_of_mixing(scenes_root, mix):
     stage = make(scenes_root, mix=mix, certain=0.2)
-    terms = stage.losses(batch_of(stage), 0)
+    terms = stage.losses(batch_of(stage), Context())
     assert ("mixed segment" in terms) == (mix != "none")
     assert all(value.isfinite() for value in terms.values())
 
@@ -55,7 +59,7 @@ def test_targets_carry_no_gradient_and_know_only_tags(scenes_root):
     image, tag = batch["image"], batch["tag"]
     inside = inside_box(batch, (16, 16))
     small = nn.functional.avg_pool2d(image.float(), 2)
-    maps, _, *features = stage.forward(image)
+    maps, _, *features = stage.network(image)
     found = stage.recurse(small, tag, inside, maps, features)
     assert found["refined"].shape == (4, stage.num_classes - 1, 16, 16)
     for value in found.values():
@@ -64,7 +68,7 @@ def test_targets_carry_no_gradient_and_know_only_tags(scenes_root):
 
 
 def test_filling_is_neither_learned_nor_labelled(scenes_root):
-    stage = make(scenes_root, fit="native", long=(20, 24))
+    stage = make(scenes_root, fit="crop", long=(20, 24))
     batch = batch_of(stage)
     inside = inside_box(batch, (16, 16))
     assert 0.2 < inside.float().mean() < 0.7  # an image of 20 to 24 pixels in a crop of 32
@@ -83,10 +87,10 @@ def test_box_on_a_grid():
     assert found.sum() == 12 + 0 and inside_box({"image": batch["image"]}, (4, 6)).all()
 
 
-def test_activation_spans_zero_to_one():
+def test_maps_over_their_peak_span_zero_to_one():
     maps = torch.randn(2, 3, 5, 5)
     maps[0, 0] = -1
-    found = activation(maps)
+    found = over_peak(maps)
     assert found[0, 0].max() == 0 and found[1].amax(dim=(1, 2)).tolist() == [1, 1, 1]
     assert found.min() == 0
 
@@ -101,12 +105,11 @@ def test_a_pasted_object_brings_its_pixels_labels_and_tag(scenes_root, monkeypat
     region = (label > 0).roll(1, 0)
     monkeypatch.setattr(stage, "own_labels", lambda *_: (label, region))
     seen = []
-    forward = stage.forward
-    monkeypatch.setattr(stage, "forward", lambda image: seen.append(image) or forward(image))
+    stage.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     learned = []
     learn = stage.learn
     monkeypatch.setattr(stage, "learn", lambda *args: learned.append(args) or learn(*args))
-    stage.losses(batch, 0)
+    stage.losses(batch, Context())
     mixed = seen[1]
     assert torch.equal(mixed[1, :, 8:16, 8:16], batch["image"][0, :, 8:16, 8:16])
     assert torch.equal(mixed[1, :, 16:], batch["image"][1, :, 16:])
@@ -127,8 +130,9 @@ def test_seeds_are_the_released_formula(scenes_root):
     found = stage.predict([image, image[:, :, ::2, ::2]], tag, mirror=True)
     passes = []
     for view in (image, image[:, :, ::2, ::2]):
-        passes += [stage.scores(view), stage.scores(view.flip(3)).flip(3)]
-    mean = stage.merge(passes)
+        passes += [stage.network(view)[1].softmax(1)]
+        passes += [stage.network(view.flip(3))[1].softmax(1).flip(3)]
+    mean = sum(resize(score, passes[0].shape[-2:]) for score in passes) / 4
     for k in range(2):
         seed = mean[0, 1 + k] / (mean[0, 1 + k].max() + 1e-5)
         torch.testing.assert_close(found[0, 1 + k], seed)
@@ -142,7 +146,7 @@ def test_without_tags_the_classifier_chooses(scenes_root):
     stage = make(scenes_root, presence=0.5)
     stage.network.eval()
     image = batch_of(stage, 3)["image"]
-    maps = stage.forward(image)[0]
+    maps = stage.network(image)[0]
     likely = torch.sigmoid(maps.mean(dim=(2, 3))) >= 0.5
     assert likely.any() and not likely.all()
     found = stage.predict([image], None, mirror=False)
@@ -153,7 +157,7 @@ def test_without_tags_the_classifier_chooses(scenes_root):
 
 
 def test_average_follows_the_formula():
-    network = RSEPM(4, hidden=8, low=4, width=(4,) * 5, depth=(1,) * 5, norm=True)
+    network = RSEPM(ResNetTrunk((4,) * 5, (1,) * 4, norm=True), 4, low=4, hidden=8)
     both = Averaged(network, decay=0.9, ramp=3.0)
     expected = None
     weight = network.classifier.weight
@@ -171,7 +175,7 @@ def test_average_follows_the_formula():
 
 
 def test_the_average_predicts_and_never_learns():
-    network = RSEPM(4, hidden=8, low=4, width=(4,) * 5, depth=(1,) * 5, norm=True)
+    network = RSEPM(ResNetTrunk((4,) * 5, (1,) * 4, norm=True), 4, low=4, hidden=8)
     both = Averaged(network, 0.9, 3.0)
     image = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     before = {key: value.clone() for key, value in both.average.state_dict().items()}

@@ -1,15 +1,16 @@
 """SEC as a stage: what its CRF sees, losses left out, the grid that follows the pools."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
+from recipes import change
 
 import densecrf
 from base import UserError
+from base.contract import Context
 from datalist.spec import resolve
-from method.sec import SEC, grid_size
+from method.refinement import Refinement
+from method.sec import SEC
 
 
 @pytest.fixture
@@ -18,12 +19,11 @@ def stage(scenes_root):
 
 
 def batch(stage, count=2):
-    height, width = grid_size(stage.recipe.size, stage.recipe.pool)
     generator = torch.Generator().manual_seed(0)
     return {
         "image": torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=generator),
         "tag": (torch.rand(count, 6, generator=generator) < 0.5).float(),
-        "cue": torch.rand(count, 7, height, width, generator=generator) < 0.1,
+        "cue": torch.rand(count, 7, 8, 8, generator=generator) < 0.1,
     }
 
 
@@ -31,18 +31,30 @@ def test_crf_sees_the_image_at_the_grid(stage):
     """A constant image shrinks to itself, so the marginals are those of a constant image."""
     logit = torch.randn(1, 7, 8, 8)
     image = torch.full((1, 3, 32, 32), 77, dtype=torch.uint8)
-    found = stage.marginals(image, logit)
+    found = stage.refinement.marginals(image, logit)
     small = np.full((1, 8, 8, 3), 77, np.uint8)
-    expected = densecrf.mean_field(-logit.numpy(), small, stage.preset.kernels, 10)
+    crf = stage.recipe.train_crf
+    kernels = densecrf.preset(crf.crf, scale=crf.crf_scale).kernels
+    expected = densecrf.mean_field(-logit.numpy(), small, kernels, 10)
     assert np.allclose(found.numpy(), expected, atol=1e-5)
 
 
+def test_without_a_scale_the_grid_counts_as_500_pixels(stage):
+    image = torch.randint(0, 256, (1, 3, 32, 48), dtype=torch.uint8)
+    logit = torch.randn(1, 7, 8, 12)
+    free, fixed = (
+        Refinement(change(stage.recipe, crf_scale=scale).train_crf).marginals(image, logit)
+        for scale in (None, 500 / 12)
+    )
+    assert torch.equal(free, fixed)
+
+
 def test_weight_zero_leaves_a_term_out(stage, scenes_root):
-    terms = stage.losses(batch(stage), 0)
+    terms = stage.losses(batch(stage), Context())
     assert set(terms) == {"seed", "expand", "constrain"}
     for name in terms:
-        recipe = replace(stage.recipe, **{f"{name}_weight": 0.0})
-        rest = SEC(recipe, stage.spec).losses(batch(stage), 0)
+        recipe = change(stage.recipe, **{f"{name}_weight": 0.0})
+        rest = SEC(recipe, stage.spec).losses(batch(stage), Context())
         assert set(rest) == set(terms) - {name}
 
 
@@ -51,8 +63,37 @@ def test_needs_cues(stage):
         stage.dataset()
 
 
-@pytest.mark.parametrize("size", [(321, 321), (320, 320), (33, 50)])
-def test_grid_size_is_the_networks(stage, size):
+@pytest.mark.parametrize(
+    "size, grid", [((321, 321), (81, 81)), ((320, 320), (80, 80)), ((33, 50), (9, 13))]
+)
+def test_cues_come_on_the_networks_grid(stage, scenes_root, scenes_cue, size, grid):
+    recipe = change(stage.recipe, dataset=str(scenes_root), size=size, cue=str(scenes_cue))
+    sized = SEC(recipe, resolve(str(scenes_root)))
+    assert sized.dataset()[0, 0]["cue"].shape == (7, *grid)
+    assert sized.network.training
     with torch.no_grad():
-        logit = stage.network.eval()(torch.zeros(1, 3, *size))
-    assert tuple(logit.shape[-2:]) == grid_size(size, stage.recipe.pool)
+        logit = sized.network.eval()(torch.zeros(1, 3, *size))
+    assert tuple(logit.shape[-2:]) == grid
+
+
+def test_marginals_are_computed_beside_the_losses(stage):
+    logit = torch.randn(2, 7, 8, 8, requires_grad=True)
+    image = batch(stage)["image"]
+    wait = stage.refinement.start(image, logit, Context())
+    found = wait()
+    assert torch.equal(found, stage.refinement.marginals(image, logit))
+    assert not found.requires_grad
+
+
+def test_weight_of_a_share_multiplies_every_term(stage):
+    stage.network.eval()
+    whole = stage.losses(batch(stage), Context())
+    share = stage.losses(batch(stage), Context(weight=0.5))
+    for name, term in whole.items():
+        torch.testing.assert_close(share[name], 0.5 * term)
+
+
+def test_crops_have_no_cues(stage, scenes_cue):
+    recipe = change(stage.recipe, fit="crop", cue=str(scenes_cue))
+    with pytest.raises(UserError, match="--fit warp"):
+        SEC(recipe, stage.spec).dataset()

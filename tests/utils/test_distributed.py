@@ -8,43 +8,51 @@ import textwrap
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 
 from base import UserError
 from utils import checkpoint
-from utils.distributed import World, choose_device, world
+from utils.distributed import World, choose_device, read_world
 
 HERE = Path(__file__).resolve().parent
 PROGRAM = """
 import sys, torch
-from dataclasses import replace
 from pathlib import Path
 sys.path.insert(0, {here!r})
 import tiny
 from utils import distributed
 from utils.loop import Run, train
 torch.set_num_threads(1)
-place = distributed.world()
+world = distributed.read_world()
+out = Path(sys.argv[1])
 class Case(tiny.Tiny):
-    def losses(self, batch, step):
+    def losses(self, batch, context):
         {fault}
-        return super().losses(batch, step)
-run = Run(Path(sys.argv[1]), device="cpu", quiet=True, picture_every=0, log_every=1)
-with distributed.joined(place, torch.device("cpu")):
-    train(Case(replace(tiny.TINY, steps=6)), "tiny", run, place)
+        return super().losses(batch, context)
+    def after_step(self):
+        if world.main and not (out / "gradient.pt").exists():
+            torch.save([p.grad for p in self.network.parameters()], out / "gradient.pt")
+run = Run(out, device="cpu", quiet=True, picture_every=0, log_every=1)
+with distributed.joined(world, torch.device("cpu")):
+    train(Case(tiny.change(tiny.TINY, steps=6, batch={batch})), "tiny", run, world)
 """
 
 
-def launch(folder: Path, processes: int, fault: str = "pass") -> subprocess.CompletedProcess:
-    """Run the tiny stage under torchrun."""
+def launch(
+    folder: Path, processes: int, fault: str = "pass", batch: int = 4
+) -> subprocess.CompletedProcess:
+    """Run the tiny stage under torchrun, or alone; its folder is named by the processes."""
     program = folder / "program.py"
-    program.write_text(textwrap.dedent(PROGRAM.format(here=str(HERE), fault=fault)))
-    out = folder / f"{processes}"
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    program.write_text(
+        textwrap.dedent(PROGRAM.format(here=str(HERE), fault=fault, batch=batch)), "utf-8"
+    )
+    command = [sys.executable]
+    if processes > 1:
+        command += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+        command += [str(processes)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [sys.executable, *command, str(program), str(out)],
+        [*command, str(program), str(folder / f"{processes}")],
         capture_output=True, text=True, timeout=240, env=environment,
     )  # fmt: skip
 
@@ -53,23 +61,29 @@ def lines(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-def test_two_processes_have_the_losses_of_one(tmp_path):
-    tiny.run_in(tmp_path / "1", tiny.replace(tiny.TINY, steps=6), log_every=1)
-    result = launch(tmp_path, 2)
-    assert result.returncode == 0, result.stderr
-    one, two = lines(tmp_path / "1"), lines(tmp_path / "2")
-    assert len(one) == 6 and [line["step"] for line in two] == [line["step"] for line in one]
-    for a, b in zip(one, two):
+@pytest.mark.parametrize("processes, batch", [(2, 5), (3, 7), (4, 7)])
+def test_processes_have_the_losses_and_gradients_of_one(tmp_path, processes, batch):
+    """The batch does not divide evenly, so the processes' shares have different weights."""
+    for count in (1, processes):
+        result = launch(tmp_path, count, batch=batch)
+        assert result.returncode == 0, result.stderr
+    folders = [tmp_path / str(count) for count in (1, processes)]
+    alone, shared = map(lines, folders)
+    assert len(alone) == 6
+    assert [line["step"] for line in shared] == [line["step"] for line in alone]
+    for a, b in zip(alone, shared):
         assert a.keys() == b.keys()
         assert b == pytest.approx(a, abs=1e-5)
-    states = [checkpoint.load(tmp_path / name / "last.pt")["network"] for name in "12"]
-    for key, value in states[0].items():
-        torch.testing.assert_close(states[1][key], value, rtol=0, atol=1e-5)
+    gradients = [torch.load(folder / "gradient.pt", weights_only=True) for folder in folders]
+    assert all(gradient.abs().max() > 1e-4 for gradient in gradients[0])
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=0, atol=1e-5)
+    states = [checkpoint.load(folder / "last.pt")["network"] for folder in folders]
+    torch.testing.assert_close(states[1], states[0], rtol=0, atol=1e-5)
 
 
 def test_all_fail_when_one_dies(tmp_path):
     result = launch(
-        tmp_path, 2, "if step == 3 and place.rank == 1: import os; os.kill(os.getpid(), 9)"
+        tmp_path, 2, "if context.step == 3 and world.rank == 1: import os; os.kill(os.getpid(), 9)"
     )
     assert result.returncode != 0
     assert len(lines(tmp_path / "2")) <= 4
@@ -78,10 +92,10 @@ def test_all_fail_when_one_dies(tmp_path):
 def test_environment_of_torchrun(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
-    assert world() == World(0, 1, 0, 1)
+    assert read_world() == World(0, 1, 0, 1)
     for name, value in zip(("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"), "5814"):
         monkeypatch.setenv(name, value)
-    assert world() == World(5, 8, 1, 4)
+    assert read_world() == World(5, 8, 1, 4)
 
 
 def test_devices_that_are_not_there_are_refused(monkeypatch):

@@ -1,11 +1,11 @@
 """On a CUDA device: the fast step learns what the plain one learns, and resumes."""
 
 import json
-from dataclasses import replace
 
 import pytest
 import tiny
 import torch
+from recipes import change
 from tiny import TINY
 
 from utils import checkpoint
@@ -33,12 +33,12 @@ def test_bfloat16_ends_near_float32(tmp_path):
 
 def test_stopped_run_goes_on_with_the_same_dropout(tmp_path):
     class Stopped(tiny.Tiny):
-        def losses(self, batch, step):
-            if step == 5:
+        def losses(self, batch, context):
+            if context.step == 5:
                 raise Interrupted(15)
-            return super().losses(batch, step)
+            return super().losses(batch, context)
 
-    recipe = replace(TINY, dropout=0.5)
+    recipe = change(TINY, dropout=0.5)
     tiny.run_in(tmp_path / "whole", recipe, device="cuda")
     run = Run(tmp_path / "halves", device="cuda", quiet=True, picture_every=0, save_every=0.0)
     with pytest.raises(Interrupted):

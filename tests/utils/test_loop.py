@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from recipes import change
 from tiny import TINY, Tiny, run_in
 
 from base import UserError
@@ -22,7 +23,7 @@ from utils.loop import Draws, Interrupted, Run, seed_everything, train
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     content = checkpoint.load(folder / "last.pt")
-    assert content["step"] == content["recipe"]["steps"]
+    assert content["step"] == content["recipe"]["solver"]["steps"]
     return content["network"]
 
 
@@ -76,7 +77,7 @@ def test_killed_at_random_moments_ends_with_the_same_bits(tmp_path):
 
 @pytest.mark.parametrize("policy", ["step", "poly", "cosine"])
 def test_no_steps_keep_the_stage_as_it_started(tmp_path, policy):
-    recipe = replace(TINY, steps=0, policy=policy)
+    recipe = change(TINY, steps=0, policy=policy)
     stage = Tiny(recipe)
     start = {key: value.clone() for key, value in stage.network.state_dict().items()}
     run = Run(tmp_path, device="cpu", quiet=True)
@@ -87,10 +88,10 @@ def test_no_steps_keep_the_stage_as_it_started(tmp_path, policy):
 
 def test_sigterm_writes_a_checkpoint_first(tmp_path):
     class Stopped(Tiny):
-        def losses(self, batch, step):
-            if step == 4:
+        def losses(self, batch, context):
+            if context.step == 4:
                 os.kill(os.getpid(), signal.SIGTERM)
-            return super().losses(batch, step)
+            return super().losses(batch, context)
 
     before = signal.getsignal(signal.SIGTERM)
     run = Run(tmp_path, device="cpu", quiet=True, picture_every=0, save_every=1e9)
@@ -109,8 +110,8 @@ def test_finished_run_is_left_alone(tmp_path):
 
 def test_loss_that_is_not_finite_names_step_term_and_images(tmp_path):
     with pytest.raises(UserError) as failure:
-        run_in(tmp_path, replace(TINY, poison=3))
-    ids = [f"noise{index}" for index, _ in list(Draws(10, 4, 0, 4, TINY.seed))[3]]
+        run_in(tmp_path, change(TINY, poison=3))
+    ids = [f"noise{index}" for index, _ in list(Draws(10, 4, 0, 4, TINY.solver.seed))[3]]
     message = str(failure.value)
     assert "step 3" in message and "image = nan" in message and ", ".join(ids) in message
     assert checkpoint.load(tmp_path / "last.pt")["step"] == 3
@@ -119,7 +120,7 @@ def test_loss_that_is_not_finite_names_step_term_and_images(tmp_path):
 def test_another_recipe_stage_or_class_list_is_refused(tmp_path):
     run = run_in(tmp_path)
     with pytest.raises(UserError, match=r"lr: 0\.05 -> 0\.1"):
-        train(Tiny(replace(TINY, lr=0.1)), "tiny", run)
+        train(Tiny(change(TINY, lr=0.1)), "tiny", run)
     with pytest.raises(UserError, match="is a run of tiny, not of other"):
         train(Tiny(), "other", run)
     stage = Tiny()
@@ -139,10 +140,65 @@ def test_log_lines_are_means_over_the_steps_between(tmp_path):
     assert every[0]["loss"] == pytest.approx(every[0]["pixel"] + every[0]["image"], rel=1e-6)
 
 
-def test_batch_that_cannot_be_split_is_refused(tmp_path):
-    run = Run(tmp_path, device="cpu", quiet=True)
-    with pytest.raises(UserError, match="batch 4 cannot be split evenly over 3 processes"):
-        train(Tiny(), "tiny", run, World(0, 3, 0, 3))
+@pytest.mark.parametrize("batch, size", [(4, 4), (5, 2), (7, 3), (7, 4), (10, 7)])
+def test_shares_differ_by_one_image_at_most(batch, size):
+    shares = [World(rank, size, rank, size).share(batch) for rank in range(size)]
+    assert [k for share in shares for k in range(batch)[share]] == list(range(batch))
+    counts = [share.stop - share.start for share in shares]
+    assert max(counts) - min(counts) <= 1 and min(counts) >= 1
+
+
+def test_fewer_images_than_processes_are_refused(tmp_path):
+    run = Run(tmp_path / "out", device="cpu", quiet=True)
+    with pytest.raises(UserError, match="batch 4 is smaller than the number of processes, 5"):
+        train(Tiny(), "tiny", run, World(0, 5, 0, 5))
+    assert not run.out.exists()
+
+
+def test_a_schedule_that_never_reaches_a_phase_is_refused(tmp_path):
+    run = Run(tmp_path / "out", device="cpu", quiet=True)
+    # 12 steps of 4 images are 4.8 passes over 10 images.
+    with pytest.raises(UserError, match=r"4\.8 epochs long and never reaches --late 5: give more"):
+        train(Tiny(change(TINY, late=5.0)), "tiny", run)
+    assert not run.out.exists()
+    assert train(Tiny(change(TINY, late=4.7)), "tiny", run)
+
+
+def test_snapshots_are_kept_beside_the_last_checkpoint(tmp_path):
+    run_in(tmp_path, keep_every=5, save_every=1e9)
+    assert sorted(p.name for p in tmp_path.glob("*.pt")) == [
+        "last.pt", "step-000005.pt", "step-000010.pt",
+    ]  # fmt: skip
+    assert [checkpoint.load(tmp_path / f"step-0000{n}.pt")["step"] for n in ("05", "10")] == [5, 10]
+    run_in(tmp_path / "short", change(TINY, steps=5))
+    early = checkpoint.load(tmp_path / "step-000005.pt")["network"]
+    assert same_bits(early, weights(tmp_path / "short"))
+
+
+def test_each_number_of_steps_is_told_once(tmp_path):
+    seen = []
+    run = Run(tmp_path, device="cpu", quiet=True, picture_every=0)
+    train(Tiny(), "tiny", run, on_step=seen.append)
+    assert seen == list(range(13))
+
+
+def test_epochs_decide_where_no_steps_are_given(tmp_path):
+    recipe = change(TINY, steps=None, epochs=2.0)
+    train(Tiny(recipe), "tiny", Run(tmp_path, device="cpu", quiet=True))
+    assert checkpoint.load(tmp_path / "last.pt")["step"] == 5  # 2 x 10 images in batches of 4
+    with pytest.raises(UserError, match="give --steps or --epochs"):
+        train(Tiny(change(recipe, epochs=None)), "tiny", Run(tmp_path / "none", device="cpu"))
+
+
+def test_a_stage_sees_its_step_and_its_epoch(tmp_path):
+    class Watching(Tiny):
+        def losses(self, batch, context):
+            seen.append((context.step, context.epoch))
+            return super().losses(batch, context)
+
+    seen = []
+    train(Watching(), "tiny", Run(tmp_path, device="cpu", quiet=True, picture_every=0))
+    assert seen == [(step, 4 * step // 10) for step in range(12)]
 
 
 def test_compiled_network_learns_the_same(tmp_path, monkeypatch):

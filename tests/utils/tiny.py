@@ -5,17 +5,20 @@ import random
 import signal
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 import torch
+from recipes import change
 from torch import nn
 
+from base.contract import Context
+from base.recipe import Data, Solver
 from datalist.spec import Spec
-from method.recipe import Recipe
 from method.stage import Stage
 from utils.loop import Interrupted, Run, train
 
@@ -23,13 +26,22 @@ SPEC = Spec(name="tiny", root=Path("."), classes=("background", "cat", "dog"), l
 
 
 @dataclass(frozen=True)
-class TinyRecipe(Recipe):
+class TinyOptions:
     dropout: float = 0.0
     poison: int = -1
     """Step at which a term becomes NaN."""
+    late: float = 0.0
+    """Epoch at which a phase begins."""
 
 
-TINY = TinyRecipe(steps=12, batch=4, size=(8, 8), lr=0.05, decay_every=5, decay_factor=0.5)
+@dataclass(frozen=True)
+class TinyRecipe:
+    data: Data = Data(size=(8, 8))
+    solver: Solver = Solver(steps=12, batch=4, lr=0.05, decay_every=5, decay_factor=0.5)
+    tiny: TinyOptions = TinyOptions()
+
+
+TINY = TinyRecipe()
 
 
 class Noise:
@@ -47,6 +59,8 @@ class Noise:
 
 
 class TinyNetwork(nn.Module):
+    new = ("head",)
+
     def __init__(self, dropout: float):
         super().__init__()
         self.first = nn.Conv2d(3, 6, 3, padding=1)
@@ -61,26 +75,23 @@ class Tiny(Stage):
     """Two terms: one averages over images, one over valid pixels; both may draw random numbers."""
 
     def __init__(self, recipe: TinyRecipe = TINY):
-        super().__init__(recipe, SPEC)
-        torch.manual_seed(recipe.seed)
-        self.network = TinyNetwork(recipe.dropout)
-
-    def heads(self) -> list[nn.Module]:
-        return [self.network.head]
+        torch.manual_seed(recipe.solver.seed)
+        super().__init__(recipe, SPEC, TinyNetwork(recipe.tiny.dropout))
+        self.phases = {"--late": recipe.tiny.late} if recipe.tiny.late else {}
 
     def dataset(self) -> Noise:
         return Noise()
 
-    def losses(self, batch: dict, step: int) -> dict[str, torch.Tensor]:
-        logit = self.forward(batch["image"])
+    def losses(self, batch: dict, context: Context) -> dict[str, torch.Tensor]:
+        logit = context.run(self.network, batch["image"])
         valid = batch["mask"] != 255
         pixel = nn.functional.cross_entropy(
             logit, batch["mask"], ignore_index=255, reduction="sum"
-        ) / self.average(valid.sum().float())
-        image = logit.square().mean(dim=(1, 2, 3)).mean()
-        if self.recipe.dropout:  # what a method may do: mixing partners, random thresholds
+        ) / context.mean(valid.sum().float())
+        image = context.weight * logit.square().mean(dim=(1, 2, 3)).mean()
+        if self.recipe.tiny.dropout:  # what a method may do: mixing partners, random thresholds
             image = image * (1 + torch.rand(()) + np.random.rand() + random.random())
-        if step == self.recipe.poison:
+        if context.step == self.recipe.tiny.poison:
             image = image * float("nan")
         return {"pixel": pixel, "image": image}
 
@@ -112,7 +123,7 @@ def forked(out: Path, recipe: TinyRecipe) -> int:
 def main(folder: Path, kills: int) -> None:
     """Train once in peace and once under fire: SIGKILL, and now and then SIGTERM."""
     torch.set_num_threads(1)
-    recipe = replace(TINY, dropout=0.4, steps=60)
+    recipe = change(TINY, dropout=0.4, steps=60)
     begin = time.monotonic()
     assert os.waitpid(forked(folder / "peace", recipe), 0)[1] == 0
     duration = time.monotonic() - begin

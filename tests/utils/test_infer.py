@@ -1,0 +1,195 @@
+"""Prediction: memory bounds, images larger than the work size, presence, progress in a log."""
+
+import io
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from recipes import change
+
+from base import UserError
+from datalist.spec import Spec
+from method import stage_class
+from utils import checkpoint
+from utils.infer import MemoryBudget, Predict, memory_of, predict_split, shrink
+from utils.output import output_path, read_label, read_score, upsample
+from utils.progress import progress
+
+ROOT = Path(__file__).resolve().parents[2]
+CLASSES = ("background", *(f"class{k}" for k in range(1, 15)))
+
+
+def saved(folder: Path, name: str = "sec", classes=CLASSES, **changes):
+    """Checkpoint of a smoke-sized stage with random weights, and the stage."""
+    kind = stage_class(name)
+    torch.manual_seed(3)
+    spec = Spec(name="x", root=folder, classes=classes, lists={})
+    stage = kind(change(kind.recipes["smoke"], dataset=str(folder), **changes), spec)
+    content = {
+        "stage": name, "recipe": asdict(stage.recipe), "classes": list(classes), "step": 4,
+        "network": stage.network.state_dict(),
+    }  # fmt: skip
+    checkpoint.save(folder / "last.pt", content)
+    return folder / "last.pt", stage
+
+
+def photo(height: int, width: int) -> np.ndarray:
+    coarse = np.random.default_rng(0).integers(0, 256, (9, 12, 3)).astype(np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+# -- memory -----------------------------------------------------------------------------------
+
+
+def test_budget_is_never_exceeded_by_several():
+    budget = MemoryBudget(10.0)
+    held, worst, lock = [], [], threading.Lock()
+    crowd = threading.Barrier(8)
+
+    def work(need):
+        crowd.wait()
+        for _ in range(20):
+            with budget.take(need):
+                with lock:
+                    held.append(need)
+                    worst.append((sum(held), len(held)))
+                with lock:
+                    held.remove(need)
+
+    threads = [threading.Thread(target=work, args=(need,)) for need in (3, 4, 5, 6, 2, 9, 1, 25)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(worst) == 160 and budget.used == 0
+    assert all(total <= 10 or count == 1 for total, count in worst)
+    assert (25, 1) in worst  # what exceeds the limit alone runs alone
+
+
+def test_budget_is_given_back_after_an_error():
+    budget = MemoryBudget(1.0)
+    with pytest.raises(ZeroDivisionError), budget.take(1.0):
+        raise ZeroDivisionError
+    with budget.take(1.0):
+        assert budget.used == 1.0
+
+
+def test_memory_grows_with_pixels_and_channels():
+    assert memory_of(10, 20, 3) == memory_of(20, 10, 3) == 2 * memory_of(10, 10, 3)
+    assert memory_of(10, 10, 9) > memory_of(10, 10, 3) >= 10 * 10 * 3 * 4
+
+
+@pytest.mark.parametrize("size", [(50, 40), (400, 100), (20, 900)])
+def test_shrink_keeps_the_shape_and_the_file_s_size(size):
+    image = torch.from_numpy(photo(*size)).permute(2, 0, 1)
+    sample = {"id": "a", "image": image, "size": torch.tensor(size)}
+    assert shrink(sample, 2000) is sample or size != (50, 40)
+    small = shrink(sample, 400)
+    height, width = small["image"].shape[-2:]
+    assert height * width <= 400 and small["size"].tolist() == list(size)
+    assert height == max(1, int(size[0] * (400 / (size[0] * size[1])) ** 0.5))
+    assert small["image"].dtype == torch.uint8 and small["image"].is_contiguous()
+
+
+MEASURE = """
+import resource, runpy, sys
+sys.argv = ["test.py", *sys.argv[1:]]
+runpy.run_path("test.py", run_name="__main__")
+print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+"""
+
+
+def test_eight_megapixels_stay_below_a_memory_bound(tmp_path):
+    """CRF and files of an image of 8 megapixels with 15 classes; its label has its own size."""
+    path, _ = saved(tmp_path, test_crf="sec-test")
+    cv2.imwrite(str(tmp_path / "large.jpg"), photo(2448, 3264))
+    command = [sys.executable, "-c", MEASURE, path, "--image", tmp_path / "large.jpg"]
+    command += ["--longest", "0", "--crf", "--save", "label", "--out", tmp_path / "out"]
+    done = subprocess.run(
+        [*map(str, command), "--device", "cpu", "--quiet"],
+        capture_output=True, text=True, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert read_label(output_path(tmp_path / "out", "label", "large")).shape == (2448, 3264)
+    assert int(done.stdout.split()[-1]) < 2500, "MiB"
+
+
+def test_labels_of_shrunk_images_are_those_of_the_image(tmp_path):
+    _, stage = saved(tmp_path, classes=CLASSES[:4])
+    cv2.imwrite(str(tmp_path / "a.png"), photo(300, 200)[..., ::-1])
+    scores = []
+    for name, pixels in (("whole", 10**6), ("small", 15_000)):
+        predict = Predict(
+            tmp_path / name, image=(tmp_path / "a.png",), save=("label", "score"), quiet=True,
+            work_pixels=pixels,
+        )  # fmt: skip
+        assert predict_split(stage, predict, torch.device("cpu"), 1) == []
+        label = read_label(output_path(predict.out, "label", "a"))
+        score = read_score(output_path(predict.out, "score", "a"))
+        assert label.shape == score.size == (300, 200)
+        scores.append(upsample(score.score, score.size) / 255)
+    assert np.abs(scores[0] - scores[1]).max() < 0.03 < np.ptp(scores[0], axis=(1, 2)).max()
+
+
+# -- presence ---------------------------------------------------------------------------------
+
+
+def test_presence_replaces_the_recipe_s(tmp_path):
+    import test as program
+
+    path, _ = saved(tmp_path, "rsepm", classes=CLASSES[:4])
+    cv2.imwrite(str(tmp_path / "a.png"), photo(40, 50))
+    predict = Predict(tmp_path / "out", image=(tmp_path / "a.png",), quiet=True)
+    for presence, shown in ((0.0, True), (1.1, False)):
+        stage = program.open_stage(path, "", "", replace(predict, presence=presence))
+        assert stage.recipe.inference.presence == presence
+        stage.network.eval()
+        with torch.inference_mode():
+            score = stage.predict([torch.rand(1, 3, 32, 32) * 255], None, False)
+        assert bool(score[:, 1:].any()) is shown
+    (tmp_path / "sec").mkdir()
+    other, _ = saved(tmp_path / "sec")
+    with pytest.raises(UserError, match="leave --presence out"):
+        program.open_stage(other, "", "", replace(predict, presence=0.5))
+
+
+# -- progress ---------------------------------------------------------------------------------
+
+
+def test_progress_in_a_log_is_a_line_now_and_then(monkeypatch):
+    log = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", log)
+    with progress(100, "predict", " images") as bar:
+        bar.mininterval = bar.miniters = 0  # as if 30 seconds had passed each time
+        for _ in range(3):
+            bar.update()
+            bar.refresh()
+    lines = [line for line in log.getvalue().replace("\r", "").splitlines() if line.strip()]
+    assert lines and all(line.strip().startswith("predict: ") for line in lines)
+    assert any("3 of 100" in line for line in lines)
+    assert "\x1b" not in log.getvalue() and "█" not in log.getvalue()
+
+
+def test_progress_waits_30_seconds_between_lines(monkeypatch):
+    log = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", log)
+    with progress(1000, "sec", " steps") as bar:
+        assert bar.mininterval == 30
+        for _ in range(1000):
+            bar.update()
+    assert len([line for line in log.getvalue().splitlines() if line.strip()]) <= 3
+
+
+def test_quiet_progress_says_nothing(monkeypatch):
+    log = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", log)
+    with progress(3, "sec", " steps", quiet=True) as bar:
+        bar.update(3)
+    assert log.getvalue() == ""
