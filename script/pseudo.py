@@ -6,7 +6,7 @@ method/pseudo.py.
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,11 +19,12 @@ from datalist.image import read_image
 from datalist.spec import Spec, resolve
 from method.pseudo import PseudoRecipe, Purpose, choose_pseudo, mask_of
 from method.restore import restore
-from utils import checkpoint
+from utils import checkpoint, inputs
 from utils.distributed import choose_device
 from utils.infer import cores
 from utils.output import is_whole, output_path, read_score, upsample, write_label
 from utils.progress import progress
+from utils.record import command_line, keep_record
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,9 @@ class Flags:
     """masks of every pixel; sure, with unsure pixels 255; walked, of seeds after a walk."""
     affinity: Path | None = None
     """With --purpose walked: checkpoint of train.py affinity."""
+    fresh: bool = False
+    """Where `out` holds masks of other seeds or settings, move them to OUT/old-N and write them
+    again; otherwise they are refused."""
     device: str = "auto"
     """Where that network runs: auto, cpu, cuda or cuda:N."""
     quiet: bool = False
@@ -91,14 +95,22 @@ def load_affinity(flags: Flags) -> Any:
     return stage
 
 
+def keep_settings(flags: Flags, recipe: PseudoRecipe, image_ids: list[str]) -> None:
+    """Write the settings and checksums behind the masks to OUT/pseudo.json.
+
+    Errors: UserError where the folder holds masks of others, without --fresh.
+    """
+    seeds = inputs.folder_checksums(flags.seeds / "score", image_ids, ".npz")
+    settings = {**asdict(recipe), "purpose": flags.purpose, "seeds": inputs.total(seeds)}
+    if flags.affinity:
+        settings["affinity"] = f"{inputs.file_checksum(flags.affinity):08x}"
+    more = {"command": command_line(), "seeds": str(flags.seeds)}
+    keep_record(flags.out / "pseudo.json", settings, flags.fresh, more)
+
+
 def main(words: list[str] | None = None) -> None:
     flat = tyro.conf.arg(name="")
     config = (tyro.conf.FlagCreatePairsOff,)
-    flags, _ = tyro.cli(Flags, args=words, config=config, return_unknown_args=True, add_help=False)
-    start = choose_pseudo(
-        flags.recipe, "walked" if flags.affinity else flags.purpose, flags.dataset
-    )
-
     choice, _ = tyro.cli(Choice, args=words, return_unknown_args=True, add_help=False)
     start = choose_pseudo(choice.recipe, choice.purpose, choice.dataset)
 
@@ -114,15 +126,15 @@ def main(words: list[str] | None = None) -> None:
         raise UserError("--purpose walked goes with --affinity CHECKPOINT")
     affinity = load_affinity(flags)
     spec = resolve(flags.dataset, flags.root)
-    image_ids = [
-        i for i in spec.ids(flags.split) if not is_whole(output_path(flags.out, "label", i))
-    ]
+    image_ids = spec.ids(flags.split)
     lost = [i for i in image_ids if not output_path(flags.seeds, "score", i).is_file()]
     if lost:
         raise UserError(
             f"{flags.seeds} has no scores of {len(lost)} images of {spec.name} {flags.split}, the "
             f"first is '{lost[0]}': finish test.py, or give the right --split"
         )
+    keep_settings(flags, recipe, image_ids)
+    image_ids = [i for i in image_ids if not is_whole(output_path(flags.out, "label", i))]
     bar = progress(len(image_ids), "masks", " images", flags.quiet)
     with bar, ThreadPoolExecutor(cores()) as pool:
         jobs = [pool.submit(convert, i, flags, recipe, spec, affinity) for i in image_ids]

@@ -50,6 +50,9 @@ class Predict:
     out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
     """Folder for label/, score/, overlay/ and cue/; default: out/photo for pictures, else the
     split's name beside the checkpoint."""
+    fresh: bool = False
+    """Where `out` holds files of another network or other settings, move them to OUT/old-N and
+    predict again; otherwise they are refused."""
     split: str = "val"
     """List of images."""
     image: tuple[Path, ...] = ()

@@ -266,7 +266,9 @@ def _made(run: Run) -> dict:
     settings = predict.get("settings")
     recipe = {str(k): _plain(v) for k, v in train.items()}
     if isinstance(settings, dict):
-        recipe |= {f"test: {k}": _plain(v) for k, v in settings.items() if k != "checksum"}
+        recipe |= {
+            f"test: {k}": _plain(v) for k, v in settings.items() if k not in ("network", "tags")
+        }
     return {"commands": [c for c in commands if isinstance(c, str)], "recipe": recipe}
 
 
