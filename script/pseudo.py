@@ -5,8 +5,8 @@ walk up to the boundaries that a network sees. Background scores and CRF are tho
 method/pseudo.py.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +23,7 @@ from utils import checkpoint, inputs
 from utils.distributed import choose_device
 from utils.infer import cores
 from utils.output import is_whole, output_path, read_score, upsample, write_label
-from utils.progress import progress
+from utils.progress import in_threads
 from utils.record import command_line, keep_record
 
 
@@ -135,12 +135,9 @@ def main(words: list[str] | None = None) -> None:
         )
     keep_settings(flags, recipe, image_ids)
     image_ids = [i for i in image_ids if not is_whole(output_path(flags.out, "label", i))]
-    bar = progress(len(image_ids), "masks", " images", flags.quiet)
-    with bar, ThreadPoolExecutor(cores()) as pool:
-        jobs = [pool.submit(convert, i, flags, recipe, spec, affinity) for i in image_ids]
-        for job in jobs:
-            job.result()
-            bar.update()
+    write = partial(convert, flags=flags, recipe=recipe, spec=spec, affinity=affinity)
+    for _ in in_threads(write, image_ids, cores(), "masks", flags.quiet):
+        pass
 
 
 if __name__ == "__main__":

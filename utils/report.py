@@ -23,7 +23,7 @@ class Run:
 
     name: str
     predictions: Predictions
-    measured: Measured
+    measured: Measured | None
     training: Path | None = None
 
 
@@ -71,7 +71,7 @@ def write(
     colours = ["#{:02x}{:02x}{:02x}".format(*rgb) for rgb in palette(len(classes)).tolist()]
     items, count = _gallery(spec, runs, workers, quiet)
     page = (
-        _environment()
+        environment()
         .get_template("report.html")
         .render(
             title=" against ".join(run.name for run in runs),
@@ -98,7 +98,8 @@ def write(
     return len(page.encode())
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Templates of the pages; text is escaped."""
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "template"),
         autoescape=True,  # names of classes and images are other people's text
@@ -118,7 +119,7 @@ def _summary(run: Run, spec: Spec) -> dict:
         "threshold": run.measured.threshold,
         "restricted": run.predictions.tags is not None,
         "training": str(run.training) if run.training else None,
-        **_made(run),
+        **records(run),
     }
 
 
@@ -258,7 +259,7 @@ def read_log(path: Path) -> dict[str, np.ndarray]:
     }
 
 
-def _made(run: Run) -> dict:
+def records(run: Run) -> dict:
     """Commands of a run's training and test, and its recipe."""
     train = read_record(run.training / "recipe.json") if run.training else {}
     predict = read_record(run.predictions.folder / "predict.json")
