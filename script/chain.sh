@@ -103,10 +103,32 @@ score_masks() {
   evaluate "$folder" --split train "$@"
 }
 
+# on_photos: whether the recipes are those for photographs, whose cues are sure masks.
+on_photos() {
+  case " ${TRAIN:-} " in
+    *" --recipe photo "*) return 0 ;;
+    *" --recipe "*) return 1 ;;
+  esac
+  [ -d "$DATASET" ]
+}
+
+# make_sure FOLDER: class activation maps of the training images and sure masks of them,
+# FOLDER/sure/label, in which unsure pixels are 255.
+make_sure() {
+  train cam "$1/cam" ${CAM:-}
+  predict "$1/cam/last.pt" "$1/seed" --split train --save score --restrict-to-tags
+  score_masks "$1/seed" --kind score --sweep
+  step "masks $1/sure"
+  python -m script.pseudo "$1/seed" "${data[@]}" --out "$1/sure" --purpose sure ${PSEUDO:-}
+}
+
 # make_cue FOLDER: set CUE to the cues to learn from. Without CUE the cue networks are trained in
 # FOLDER. With SALIENCY the background cues are where these maps are low.
 make_cue() {
-  if [ -z "${CUE:-}" ]; then
+  if [ -z "${CUE:-}" ] && [ -z "${SALIENCY:-}" ] && on_photos; then
+    make_sure "$1"
+    CUE="$1/sure/label"
+  elif [ -z "${CUE:-}" ]; then
     OUT="$1" bash script/cue.sh
     CUE="$1/cue.npz"
   elif [ -n "${SALIENCY:-}" ]; then
