@@ -5,6 +5,10 @@ One folder is scored. Two are compared: class by class and, in the report, by th
 they disagree most.
 """
 
+# First, so that Ctrl-C during the other imports ends in one line.
+from base import UserError, entry
+
+# isort: split
 import json
 import os
 from dataclasses import dataclass, replace
@@ -14,7 +18,6 @@ from typing import Annotated, Literal
 
 import tyro
 
-from base import UserError, entry
 from datalist.spec import Spec, resolve
 from datalist.tag import read_tags
 from utils import measure, metric, report, review

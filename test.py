@@ -1,6 +1,10 @@
 #!/usr/bin/env python
 """Predict with a checkpoint: python test.py CHECKPOINT --out DIR [flags]."""
 
+# First, so that Ctrl-C during the other imports ends in one line.
+from base import UserError, entry
+
+# isort: split
 import sys
 from dataclasses import replace
 from glob import glob
@@ -9,7 +13,6 @@ from pathlib import Path
 import torch
 import tyro
 
-from base import UserError, entry
 from datalist.tag import read_tags
 from method.restore import restore
 from utils import checkpoint, distributed

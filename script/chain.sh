@@ -119,7 +119,7 @@ make_sure() {
   predict "$1/cam/last.pt" "$1/seed" --split train --save score --restrict-to-tags
   score_masks "$1/seed" --kind score --sweep
   step "masks $1/sure"
-  python -m script.pseudo "$1/seed" "${data[@]}" --out "$1/sure" --purpose sure ${PSEUDO:-}
+  python -m script.pseudo "$1/seed" "${data[@]}" "${fresh[@]}" --out "$1/sure" --purpose sure ${PSEUDO:-}
 }
 
 # make_cue FOLDER: set CUE to the cues to learn from. Without CUE the cue networks are trained in
