@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import torch
 import tyro
 
 from base.error import UserError
 
-Flat = tyro.conf.OmitArgPrefixes
+T = TypeVar("T")
+if TYPE_CHECKING:
+    Flat = Annotated[T, "flat"]
+else:
+    Flat = tyro.conf.OmitArgPrefixes
 """Marks a group of a recipe whose flags carry no prefix: --lr, not --solver.lr."""
 
 

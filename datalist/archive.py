@@ -48,7 +48,7 @@ def read_packed(path: Path, limit: int) -> bytes:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: str | Path) -> Iterator[Path]:
     """Give a temporary name in the folder of `path`, which is renamed to `path` at the end.
 
     After an error the temporary file is removed and `path` is unchanged.
@@ -83,13 +83,13 @@ def new_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write named arrays as a compressed .npz, whole or not at all."""
     with replacing(path) as part, open(part, "wb") as file:
         np.savez_compressed(file, **arrays)
 
 
-def read_npz(path: Path, wanted: Mapping[str, tuple[str, int]]) -> dict[str, np.ndarray]:
+def read_npz(path: str | Path, wanted: Mapping[str, tuple[str, int]]) -> dict[str, np.ndarray]:
     """Read named arrays of a .npz, each checked before memory is taken for it.
 
     Args:

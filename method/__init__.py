@@ -46,7 +46,7 @@ def summary(name: str) -> str:
     module, attribute = STAGES[name]
     source = Path(__file__).with_name(module.rpartition(".")[2] + ".py").read_text("utf-8")
     classes = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
-    return ast.get_docstring(classes[attribute]).partition("\n")[0]
+    return (ast.get_docstring(classes[attribute]) or "").partition("\n")[0]
 
 
 def choose_recipe(name: str, recipe: str, backbone: str, dataset: str) -> tuple[str, Any]:

@@ -213,6 +213,7 @@ class BackgroundCue(Classifier):
         if build is None:
             raise refuse(recipe.backbone, "cue-background")
         trunk, size = recipe.backbone.trunk(), recipe.data.size
+        assert size is not None, "build_stage sets it"
         network = build(
             trunk, tags, size, head.hidden, head.dropout, head.head, head.layer, head.style
         )

@@ -80,7 +80,7 @@ def restore_recipe(path: Path, stored: Any, hint: Any, name: str = "recipe") -> 
         options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
         groups = [option for option in options if is_dataclass(option)]
         # Families of backbones differ in their fields.
-        matching = [g for g in groups if {f.name for f in fields(g)} == set(stored)]
+        matching: list[Any] = [g for g in groups if {f.name for f in fields(g)} == set(stored)]
         if not matching:
             known = {field.name for group in groups[:1] for field in fields(group)}
             odd = ", ".join(sorted(known ^ set(map(str, stored))))[:200]

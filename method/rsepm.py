@@ -197,7 +197,8 @@ class RecurSeed(Stage):
     def losses(self, batch: dict, context: Context) -> dict[str, Tensor]:
         recursion, mixing = self.recipe.recursion, self.recipe.mixing
         image, tag = batch["image"], batch["tag"]
-        size = [-(-side // recursion.refine) for side in image.shape[-2:]]
+        height, width = (-(-side // recursion.refine) for side in image.shape[-2:])
+        size = (height, width)
         inside = inside_box(batch, size)
         maps, logit, *features = context.run(self.network, image)
         terms = {"classify": context.weight * classify_loss(maps, tag, inside)}

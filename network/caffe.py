@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ def read_caffemodel(path: Path) -> dict[str, Tensor]:
         if number not in LAYERS or not isinstance(layer, memoryview):
             continue
         name_field, blob_field = LAYERS[number]
-        inner = list(messages(layer))
+        inner: list[Any] = list(messages(layer))
         name = "".join(str(bytes(v), "utf-8") for k, v in inner if k == name_field)
         blobs = [v for k, v in inner if k == blob_field]
         if 1 <= len(blobs) <= len(KINDS):

@@ -134,7 +134,8 @@ def load_released(
         for key, value in network.state_dict().items()
         if "normalise." not in key and not key.startswith(layout.absent or ("\0",))
     }
-    table = {key: name for key in state if (name := layout.rename(key)) in wanted}
+    names = {key: layout.rename(key) for key in state}
+    table = {key: name for key, name in names.items() if name is not None and name in wanted}
     renamed = {name: state[key] for key, name in table.items()}
     # Files of torch before 0.4.1 do not count batches, and nothing here reads the count.
     lacking = [key for key in wanted if key not in renamed]

@@ -49,6 +49,8 @@ class Source:
 
     def fits(self, colour: tuple) -> bool:
         """Say whether a convention's mean, std and order are these, give or take a rounding."""
+        if self.colour is None:
+            return True
         alike = [np.allclose(own, other, atol=0.6) for own, other in zip(self.colour[:2], colour)]
         return all(alike) and self.colour[2] == colour[2]
 
@@ -109,12 +111,12 @@ def from_timm(name: str) -> Source:
     file = facts.get("file") or try_to_load_from_cache(
         facts.get("hf_hub_id") or "none", "model.safetensors"
     )
-    colour = tuple(tuple(255 * value for value in facts[key]) for key in ("mean", "std"))
+    mean, std = (tuple(255 * value for value in facts[key]) for key in ("mean", "std"))
     return Source(
         f"timm:{name}",
         network.state_dict(),
         digest(Path(file)) if isinstance(file, str) else "",
-        (*colour, "RGB"),
+        (mean, std, "RGB"),
     )
 
 

@@ -5,6 +5,7 @@ SETUP_EXTRA=requirements-dev.txt . "$(dirname "$0")/setup.sh"
 ruff check .
 ruff format --check .
 lint-imports
+mypy
 # Two at a time, a file by one of them, as its tests share what they trained.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 python -m pytest -q -n 2 --dist loadfile "$@"

@@ -145,8 +145,8 @@ def to_cvat(classes: tuple[str, ...], pictures: Iterable[Picture], arguments: Ar
         ElementTree.SubElement(label, "color").text = "#" + bytes(colour.tolist()).hex()
     for number, picture in enumerate(pictures):
         height, width = picture.size
-        facts = {"id": number, "name": picture.name, "width": width, "height": height}
-        image = ElementTree.SubElement(top, "image", {k: str(v) for k, v in facts.items()})
+        size_facts = {"id": number, "name": picture.name, "width": width, "height": height}
+        image = ElementTree.SubElement(top, "image", {k: str(v) for k, v in size_facts.items()})
         for region in picture.regions:
             for tag, shape in cvat_shapes(region, arguments):
                 facts = {"label": classes[region.index], "source": "auto", "occluded": "0"}
@@ -234,7 +234,7 @@ def main(arguments: Arguments) -> None:
     if bool(arguments.dataset) == bool(arguments.classes):
         raise UserError("class names come from --dataset or from --classes: give one of them.")
     spec = resolve(arguments.dataset, arguments.root) if arguments.dataset else None
-    classes = spec.classes if spec else read_classes(arguments.classes)
+    classes = spec.classes if spec else read_classes(Path(str(arguments.classes)))
     count = Counter[str]()
 
     def counted() -> Iterator[Picture]:

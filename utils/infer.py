@@ -90,6 +90,11 @@ class Predict:
     quiet: bool = False
     """No progress bar."""
 
+    def file(self, kind: Kind, image_id: str) -> Path:
+        """Path of a file of one image."""
+        assert self.out is not None, "test.py fills in the folder"
+        return output_path(self.out, kind, image_id)
+
 
 class MemoryBudget:
     """Lets threads start work only while the memory of all work in progress stays below a limit.
@@ -137,9 +142,7 @@ def machine_memory() -> float:
 def missing(ids: Sequence[str], predict: Predict) -> list[str]:
     """Ids of which some asked-for file is not there whole."""
     return [
-        name
-        for name in ids
-        if not all(is_whole(output_path(predict.out, kind, name)) for kind in predict.save)
+        name for name in ids if not all(is_whole(predict.file(kind, name)) for kind in predict.save)
     ]
 
 
@@ -170,10 +173,10 @@ def predict_split(
     # Shared out before what is there already is left out: that changes while others write.
     if predict.image:  # a picture may be another one of the same name: never left out
         data = Photos(predict.image, predict.longest)
-        chosen = range(len(data))[share[0] :: share[1]]
+        chosen = list(range(len(data)))[share[0] :: share[1]]
     else:
         data = Images(stage.spec, predict.split, tag=needs_tags(predict))
-        chosen = range(len(data))[share[0] :: share[1]]
+        chosen = list(range(len(data)))[share[0] :: share[1]]
         wanted = set(missing([data.ids[index] for index in chosen], predict))
         chosen = [index for index in chosen if data.ids[index] in wanted]
     loader = DataLoader(
@@ -279,7 +282,7 @@ def finish(
     name = sample["id"]
     if cue is not None:
         cells = np.stack(np.nonzero(cue)).astype(np.int16)
-        write_cue(output_path(predict.out, "cue", name), cells, cue.shape[1:], len(cue))
+        write_cue(predict.file("cue", name), cells, cue.shape[1:], len(cue))
     if score is None:
         return
     keys = np.arange(len(score))
@@ -309,11 +312,11 @@ def write_maps(
         scale = prediction.crf_scale(image.shape[:2])
         score = refine_scores(score, image, densecrf.preset(prediction.test_crf, scale=scale))
     if "score" in predict.save:
-        write_score(output_path(predict.out, "score", name), score, keys, size)
+        write_score(predict.file("score", name), score, keys, size)
     if "label" in predict.save or "overlay" in predict.save:
         label = most_probable(score, keys)
         if "overlay" in predict.save:
-            path = output_path(predict.out, "overlay", name)
+            path = predict.file("overlay", name)
             truth = None if predict.image else stage.spec.mask_path(name)
             maps = [label]
             if truth and truth.is_file():
@@ -322,11 +325,12 @@ def write_maps(
                     small = (label.shape[1], label.shape[0])
                     mask = cv2.resize(mask, small, interpolation=cv2.INTER_NEAREST)
                 maps.append(mask)
-            write_overlay(path, *enlarge(image, *maps), classes=stage.spec.classes)
+            large, *maps = enlarge(image, *maps)
+            write_overlay(path, large, *maps, classes=stage.spec.classes)
         if "label" in predict.save:
             if label.shape != size:
                 label = cv2.resize(label, size[::-1], interpolation=cv2.INTER_NEAREST)
-            write_label(output_path(predict.out, "label", name), label)
+            write_label(predict.file("label", name), label)
 
 
 def enlarge(image: np.ndarray, *maps: np.ndarray, least: int = 400) -> tuple[np.ndarray, ...]:

@@ -169,8 +169,8 @@ def write_score(path: str | Path, score: ArrayLike, keys: ArrayLike, size: tuple
         raise UserError(f"Scores lie in [0, 1], not [{score.min()}, {score.max()}] ({path}).")
     stored = score if byte else np.rint(score * 255.0).clip(0, 255).astype(np.uint8)
     kept = stored.any((1, 2))
-    size = np.asarray(size, dtype=np.int64)
-    write_npz(path, {"score": stored[kept], "keys": keys[kept], "size": size})
+    stored_size = np.asarray(size, dtype=np.int64)
+    write_npz(path, {"score": stored[kept], "keys": keys[kept], "size": stored_size})
 
 
 def read_score(path: str | Path) -> Score:
@@ -239,10 +239,10 @@ def write_cue(path: str | Path, cue: ArrayLike, grid: tuple[int, int], num_class
     Raises:
         UserError: the shape is another, or a cell lies outside the grid.
     """
-    cue, grid = np.asarray(cue), np.asarray(grid, dtype=np.int64)
-    _check_cue(path, cue, grid)
+    cue, shape = np.asarray(cue), np.asarray(grid, dtype=np.int64)
+    _check_cue(path, cue, shape)
     count = np.asarray(num_classes, dtype=np.int64)
-    write_npz(path, {"cue": cue.astype(np.int16), "grid": grid, "num_classes": count})
+    write_npz(path, {"cue": cue.astype(np.int16), "grid": shape, "num_classes": count})
 
 
 def read_cue(path: str | Path) -> tuple[NDArray[np.int16], tuple[int, int]]:

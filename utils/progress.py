@@ -23,7 +23,7 @@ def progress(total: int, desc: str, unit: str, quiet: bool = False, initial: int
         quiet: show nothing.
         initial: units done before.
     """
-    options = {"dynamic_ncols": True}
+    options: dict[str, Any] = {"dynamic_ncols": True}
     if not sys.stderr.isatty():
         options = {"mininterval": 30, "maxinterval": 30, "bar_format": LINE}
     return tqdm(total=total, initial=initial, desc=desc, unit=unit, disable=quiet, **options)
