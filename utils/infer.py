@@ -318,15 +318,15 @@ def write_maps(
         if "overlay" in predict.save:
             path = predict.file("overlay", name)
             truth = None if predict.image else stage.spec.mask_path(name)
-            maps = [label]
-            if truth and truth.is_file():
-                mask = read_mask(truth)
-                if mask.shape != label.shape:
-                    small = (label.shape[1], label.shape[0])
-                    mask = cv2.resize(mask, small, interpolation=cv2.INTER_NEAREST)
-                maps.append(mask)
-            large, *maps = enlarge(image, *maps)
-            write_overlay(path, large, *maps, classes=stage.spec.classes)
+            mask = read_mask(truth) if truth and truth.is_file() else None
+            if mask is not None and mask.shape != label.shape:
+                small = (label.shape[1], label.shape[0])
+                mask = cv2.resize(mask, small, interpolation=cv2.INTER_NEAREST)
+            large, large_label, *large_mask = enlarge(
+                image, label, *([] if mask is None else [mask])
+            )
+            truth_map = large_mask[0] if large_mask else None
+            write_overlay(path, large, large_label, truth_map, stage.spec.classes)
         if "label" in predict.save:
             if label.shape != size:
                 label = cv2.resize(label, size[::-1], interpolation=cv2.INTER_NEAREST)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ def of_images(data: Images) -> Inputs:
     return inputs
 
 
-def tag_checksums(tags: dict[str, tuple[int, ...]]) -> dict[str, int]:
+def tag_checksums(tags: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
     """Checksum of each image's class indices."""
     return {name: zlib.crc32(bytes(row)) for name, row in tags.items()}
 

@@ -23,7 +23,7 @@ class Run:
 
     name: str
     predictions: Predictions
-    measured: Measured | None
+    measured: Measured
     training: Path | None = None
 
 
@@ -119,7 +119,7 @@ def _summary(run: Run, spec: Spec) -> dict:
         "threshold": run.measured.threshold,
         "restricted": run.predictions.tags is not None,
         "training": str(run.training) if run.training else None,
-        **records(run),
+        **records(run.predictions, run.training),
     }
 
 
@@ -259,10 +259,10 @@ def read_log(path: Path) -> dict[str, np.ndarray]:
     }
 
 
-def records(run: Run) -> dict:
+def records(predictions: Predictions, training: Path | None) -> dict:
     """Commands of a run's training and test, and its recipe."""
-    train = read_record(run.training / "recipe.json") if run.training else {}
-    predict = read_record(run.predictions.folder / "predict.json")
+    train = read_record(training / "recipe.json") if training else {}
+    predict = read_record(predictions.folder / "predict.json")
     commands = [train.pop("command", None), predict.get("command")]
     settings = predict.get("settings")
     recipe = {str(k): _plain(v) for k, v in train.items()}

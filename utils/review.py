@@ -166,30 +166,33 @@ def write(
                 break
             items.append(pictures | item_of(name, seen[name], differ[name]))
             bar.update()
-    run = report.Run(report.run_name(predictions.folder, split), predictions, None, training)
+    name, records = (
+        report.run_name(predictions.folder, split),
+        report.records(predictions, training),
+    )
     page = report.environment().get_template("review.html")
     text = page.render(
-        title=run.name,
+        title=name,
         dataset=spec.name,
         split=split,
         total=len(ids),
         shown=len(items),
         tagged=tags is not None,
-        restricted=report.records(run)["recipe"].get("test: restrict_to_tags") == "true",
+        restricted=records["recipe"].get("test: restrict_to_tags") == "true",
         disagreeing=sum(value > 0 for value in differ.values()),
         rows=(rows := class_rows(spec, seen, tags)),
         widest=max([row["seen"] + row["lost"] for row in rows] + [1]),
         scored=any(not np.isnan(item.confidence).all() for item in seen.values()),
         least=100 * LEAST,
         command=command,
-        records=report.records(run),
+        records=records,
         folder=str(predictions.folder),
         tags_file=quote(str(spec.root / "tags.csv")),
         images=quote(str(spec.root / spec.image[0])),
         retagged=quote(f"{spec.root}-retagged"),
         date=datetime.now().strftime("%Y-%m-%d %H:%M"),
         data={
-            "name": f"{spec.name} {split} {run.name}",
+            "name": f"{spec.name} {split} {name}",
             "classes": list(spec.classes),
             "colours": [
                 "#{:02x}{:02x}{:02x}".format(*c) for c in palette(spec.num_classes).tolist()
