@@ -52,7 +52,7 @@ def keep_settings(predict: Any, checkpoint: Path, tags: Mapping[str, tuple[int, 
 
 
 def keep_record(path: Path, settings: dict[str, Any], fresh: bool, more: dict[str, Any]) -> None:
-    """Write the settings behind the files of a folder, or compare with those that it was made with.
+    """Write the settings behind the files of a folder; compare with those of the files there.
 
     Files that are whole are not written again, so other settings would give a mixture.
 

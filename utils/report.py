@@ -38,9 +38,9 @@ def run_name(folder: Path, split: str) -> str:
 def find_training(folder: Path) -> Path | None:
     """Look for the log or recipe of a training run: in a folder, above it, in `train` beside."""
     above = folder.absolute().parent
-    for place in (folder, folder / "train", above, above / "train"):
-        if (place / "log.jsonl").is_file() or (place / "recipe.json").is_file():
-            return place
+    for parent in (folder, folder / "train", above, above / "train"):
+        if (parent / "log.jsonl").is_file() or (parent / "recipe.json").is_file():
+            return parent
     return None
 
 
@@ -125,10 +125,10 @@ def _summary(run: Run, spec: Spec) -> dict:
 
 def _rows(spec: Spec, runs: Sequence[Run], colours: Sequence[str]) -> list[dict]:
     """Classes sorted by IoU (of two runs: by difference), classes without one last."""
-    found = [metric.as_percent(run.measured.scores, spec.classes) for run in runs]
+    scores = [metric.as_percent(run.measured.scores, spec.classes) for run in runs]
     rows = []
     for index, name in enumerate(spec.classes):
-        iou = [f["iou"][name] for f in found]
+        iou = [row["iou"][name] for row in scores]
         key = iou[0]
         if len(iou) == 2:
             key = None if None in iou else iou[1] - iou[0]
@@ -140,7 +140,7 @@ def _rows(spec: Spec, runs: Sequence[Run], colours: Sequence[str]) -> list[dict]
                 "iou": iou,
                 "key": key,
                 **{
-                    k: found[0][k][name]
+                    k: scores[0][k][name]
                     for k in ("precision", "recall", "false_positive", "false_negative")
                 },
             }
@@ -152,7 +152,7 @@ def _mistakes(matrix: np.ndarray, spec: Spec, colours: Sequence[str], most: int 
     """The pairs of classes that cost most pixels, as shares of all wrong pixels in percent."""
     wrong = matrix - np.diag(matrix.diagonal())
     order = np.argsort(-wrong, axis=None, kind="stable")[:most]
-    found = [(int(n) // len(wrong), int(n) % len(wrong)) for n in order if wrong.flat[n]]
+    pairs = [(int(n) // len(wrong), int(n) % len(wrong)) for n in order if wrong.flat[n]]
     return [
         {
             "truth": spec.classes[row],
@@ -160,7 +160,7 @@ def _mistakes(matrix: np.ndarray, spec: Spec, colours: Sequence[str], most: int 
             "colours": (colours[row], colours[column]),
             "share": 100 * float(wrong[row, column] / wrong.sum()),
         }
-        for row, column in found
+        for row, column in pairs
     ]
 
 
