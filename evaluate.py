@@ -5,6 +5,10 @@ One folder is scored. Two are compared: class by class and, in the report, by th
 they disagree most.
 """
 
+# First, so that Ctrl-C during the other imports ends in one line.
+from base import UserError, entry
+
+# isort: split
 import json
 import os
 from dataclasses import dataclass, replace
@@ -14,10 +18,9 @@ from typing import Annotated, Literal
 
 import tyro
 
-from base import UserError, entry
 from datalist.spec import Spec, resolve
 from datalist.tag import read_tags
-from utils import measure, metric, report
+from utils import measure, metric, report, review
 from utils.output import write_text
 from utils.record import command_line
 
@@ -49,7 +52,7 @@ class Flags:
     partial: bool = False
     """Permit missing and extra predictions; evaluate those in common."""
     skip_without_masks: bool = False
-    """Where images of the split have no true mask, say so in a sentence and end without error."""
+    """Where images of the split have no true mask, do not score, and end without error."""
     detail: bool = False
     """Show false positives and negatives of each class, as shares of its union."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
@@ -57,7 +60,8 @@ class Flags:
     workers: Annotated[int, tyro.conf.arg(aliases=["-j"])] = os.cpu_count() or 1
     """Threads."""
     report: bool = False
-    """Write report.html beside score.json: one file, opens without a network."""
+    """Write report.html beside score.json: one file, opens without a network. Without true masks it
+    shows the predictions against the tags, which can be corrected there."""
     run: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
     """Folder with log.jsonl and recipe.json for the report; default: found beside."""
     quiet: bool = False
@@ -74,13 +78,15 @@ def main(flags: Flags) -> None:
     tried = measure.thresholds(*flags.threshold)
     spec = resolve(flags.dataset, flags.root)
     predictions = [measure.find(folder, flags.kind) for folder in flags.folder]
-    if flags.skip_without_masks and (count := measure.count_without_mask(spec, flags.split)):
-        total = len(spec.ids(flags.split))
+    count, total = measure.count_without_mask(spec, flags.split), len(spec.ids(flags.split))
+    if count and (flags.skip_without_masks or (flags.report and count == total)):
         names = " and ".join(map(str, flags.folder))
         print(
             f"{names}: not scored, as {count} of {total} images of {spec.name} {flags.split} have "
             "no true mask"
         )
+        if flags.report:
+            show_unscored(flags, spec, predictions[-1])
         return
     lists = [measure.choose_ids(spec, flags.split, p, flags.partial) for p in predictions]
     ids = [i for i in lists[0] if i in set(lists[-1])]
@@ -106,6 +112,20 @@ def main(flags: Flags) -> None:
         size = report.write(page, spec, flags.split, runs, command, flags.workers, flags.quiet)
         print(f"{page} ({size / 1e6:.1f} MB)")
     print("miou", *(f"{100 * run.measured.scores.miou:.2f}" for run in runs))
+
+
+def show_unscored(flags: Flags, spec: Spec, predictions: measure.Predictions) -> None:
+    """Write report.html of predictions without true masks; maps without background show nothing."""
+    if predictions.kind == "score" and (flags.sweep or not predictions.background):
+        return
+    ids = measure.predicted_ids(spec, flags.split, predictions, flags.partial)
+    if flags.restrict_to_tags:
+        predictions = replace(predictions, tags=read_tags(spec, ids))
+    page = (flags.out or predictions.folder) / "report.html"
+    training = report.find_training(flags.run or predictions.folder)
+    command, settings = command_line(), (training, flags.workers, flags.quiet)
+    size = review.write(page, spec, flags.split, predictions, ids, command, *settings)
+    print(f"{page} ({size / 1e6:.1f} MB): predictions against the tags")
 
 
 def single(flags: Flags, spec: Spec, runs: list[report.Run]) -> dict:

@@ -1,12 +1,15 @@
 """Take a trained network home: python -m utils.export CHECKPOINT (or python export.py)."""
 
+# First, so that Ctrl-C during the other imports ends in one line.
+from base import UserError, entry
+
+# isort: split
 import json
 from pathlib import Path
 
 import torch
 import tyro
 
-from base import UserError, entry
 from method.restore import restore
 from utils import checkpoint
 from utils import export as files

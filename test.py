@@ -1,6 +1,10 @@
 #!/usr/bin/env python
 """Predict with a checkpoint: python test.py CHECKPOINT --out DIR [flags]."""
 
+# First, so that Ctrl-C during the other imports ends in one line.
+from base import UserError, entry
+
+# isort: split
 import sys
 from dataclasses import replace
 from glob import glob
@@ -9,11 +13,11 @@ from pathlib import Path
 import torch
 import tyro
 
-from base import UserError, entry
+from datalist.tag import read_tags
 from method.restore import restore
 from utils import checkpoint, distributed
 from utils.distributed import World, choose_device
-from utils.infer import Predict, check, cores, predict_split
+from utils.infer import Predict, check, cores, needs_tags, predict_split
 from utils.output import output_path
 from utils.record import keep_settings
 
@@ -26,7 +30,8 @@ def open_stage(path: Path, dataset: str, root: str, predict: Predict):
     stage = restore(path, content, dataset, root, bool(predict.image))
     check(stage, predict)
     if not predict.image:
-        keep_settings(predict, path)
+        ids = stage.spec.ids(predict.split) if needs_tags(predict) else []
+        keep_settings(predict, path, read_tags(stage.spec, ids) if ids else {})
     return stage
 
 
@@ -119,6 +124,8 @@ def main(
     predict = prepare(predict, path)
     world = distributed.read_world()
     if world.size > 1:  # torchrun shares the list out
+        if predict.fresh:
+            raise UserError("--fresh does not go with torchrun: give --processes instead")
         errors = work(0, world, path, dataset, root, predict)
         if errors:  # the other processes have theirs to do
             print(f"test.py: left out: {'; '.join(errors)}", file=sys.stderr)

@@ -5,6 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+
+def show_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None):
+    """Hook of the interpreter: Ctrl-C outside `entry`, as during imports, is one line too."""
+    if issubclass(kind, KeyboardInterrupt):
+        print(f"{Path(sys.argv[0]).name}: interrupted", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = show_error
 
 
 class UserError(Exception):

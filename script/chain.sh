@@ -4,6 +4,8 @@
 #   OUT                folder of the run: networks, masks, predictions and scores lie below it
 #   SEED=0             seed of every training
 #   TRAIN              flags of every train.py, such as "--keep-every 1000" or "--recipe smoke"
+#   FRESH=1            where flags, tags or other inputs changed since the last time: keep the old
+#                      files in old-1 and compute them again; what did not change is used again
 #   PROCESSES=0        processes that train and predict; 0: one for each GPU, without a GPU one
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -13,6 +15,7 @@ if ! gpus=$(python -c 'import torch, densecrf; print(torch.cuda.device_count())'
   exit 1
 fi
 SEED=${SEED:-0}
+fresh=(${FRESH:+--fresh})
 
 # use_data: read DATASET, VOC, COCO and SCENES; sets the flags `data` and the `split` of the test.
 use_data() {
@@ -75,14 +78,14 @@ train() {
   if [ "$count" -gt 1 ]; then
     launch=(python -m torch.distributed.run --standalone --nproc-per-node "$count")
   fi
-  "${launch[@]}" train.py "$stage" "${data[@]}" --seed "$SEED" --out "$folder" ${TRAIN:-} "$@"
+  "${launch[@]}" train.py "$stage" "${data[@]}" --seed "$SEED" --out "$folder" "${fresh[@]}" ${TRAIN:-} "$@"
 }
 
 # predict CHECKPOINT FOLDER [flags]: skips images whose files are there already.
 predict() {
   local checkpoint=$1 folder=$2; shift 2
   step "predict $folder"
-  python test.py "$checkpoint" "${data[@]}" --split "$split" --out "$folder" \
+  python test.py "$checkpoint" "${data[@]}" --split "$split" --out "$folder" "${fresh[@]}" \
     ${PROCESSES:+--processes "$PROCESSES"} "$@"
 }
 
@@ -116,7 +119,7 @@ make_sure() {
   predict "$1/cam/last.pt" "$1/seed" --split train --save score --restrict-to-tags
   score_masks "$1/seed" --kind score --sweep
   step "masks $1/sure"
-  python -m script.pseudo "$1/seed" "${data[@]}" --out "$1/sure" --purpose sure ${PSEUDO:-}
+  python -m script.pseudo "$1/seed" "${data[@]}" "${fresh[@]}" --out "$1/sure" --purpose sure ${PSEUDO:-}
 }
 
 # make_cue FOLDER: set CUE to the cues to learn from. Without CUE the cue networks are trained in

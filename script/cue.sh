@@ -8,7 +8,6 @@
 #                      background is not trained
 . "$(dirname "$0")/chain.sh"
 OUT=${OUT:-out/cue}
-if [ -e "$OUT/cue.npz" ]; then echo "$OUT/cue.npz is there"; exit 0; fi
 network=foreground
 case ${CUE_STAGE:-sec} in
   seam) network=seam; train seam "$OUT/seam" ${SEAM:-} ;;

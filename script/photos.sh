@@ -35,7 +35,7 @@ if [ "$split" = val ]; then
   predict "$OUT/train/last.pt" "$OUT/masks" --split train --save label overlay --crf --restrict-to-tags
 fi
 step "export"
-if [ ! -e "$OUT/home/predict.py" ]; then
+if [ ! "$OUT/home/predict.py" -nt "$OUT/train/last.pt" ]; then
   python -m utils.export "$OUT/train/last.pt" --out "$OUT/home"
 fi
 cat <<TEXT

@@ -5,25 +5,30 @@ walk up to the boundaries that a network sees. Background scores and CRF are tho
 method/pseudo.py.
 """
 
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+# First, so that Ctrl-C during the other imports ends in one line.
+from base import IGNORE, UserError, entry
+
+# isort: split
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import cv2
 import numpy as np
 import torch
 import tyro
 
-from base import IGNORE, UserError, entry
-from datalist.image import read_image
+from datalist.image import read_sized
 from datalist.spec import Spec, resolve
 from method.pseudo import PseudoRecipe, Purpose, choose_pseudo, mask_of
 from method.restore import restore
-from utils import checkpoint
+from utils import checkpoint, inputs
 from utils.distributed import choose_device
-from utils.infer import cores
+from utils.infer import MemoryBudget, cores, machine_memory, memory_of, shrink
 from utils.output import is_whole, output_path, read_score, upsample, write_label
-from utils.progress import progress
+from utils.progress import in_threads
+from utils.record import command_line, keep_record
 
 
 @dataclass(frozen=True)
@@ -55,25 +60,47 @@ class Flags:
     """masks of every pixel; sure, with unsure pixels 255; walked, of seeds after a walk."""
     affinity: Path | None = None
     """With --purpose walked: checkpoint of train.py affinity."""
+    fresh: bool = False
+    """Where `out` holds masks of other seeds or settings, move them to OUT/old-N and write them
+    again; otherwise they are refused."""
     device: str = "auto"
     """Where that network runs: auto, cpu, cuda or cuda:N."""
+    work_pixels: int = 2_000_000
+    """Pixels; larger images are shrunk to this size for the walk and the CRF. Masks have the
+    image's own size."""
+    memory: float = 0.0
+    """GiB that the images in work take together; 0: half of the machine's."""
     quiet: bool = False
     """No progress bar."""
 
 
-def convert(image_id: str, flags: Flags, recipe: PseudoRecipe, spec: Spec, affinity: Any) -> None:
+def convert(
+    image_id: str,
+    flags: Flags,
+    recipe: PseudoRecipe,
+    spec: Spec,
+    affinity: Any,
+    budget: MemoryBudget,
+) -> None:
     """Write the mask of one image; `affinity` is the stage that lets seeds walk, or None."""
     stored = read_score(flags.seeds / "score" / f"{image_id}.npz")
-    image = read_image(spec.image_path(image_id))
+    image = torch.from_numpy(read_sized(spec.image_path(image_id))[0]).permute(2, 0, 1)
+    image = shrink({"image": image}, flags.work_pixels)["image"]
     foreground = stored.keys > 0
     seed = stored.score[foreground].astype(np.float32) / 255
     if affinity and len(seed):
-        pixels = torch.from_numpy(image).permute(2, 0, 1).to(choose_device(flags.device))
+        pixels = image.to(choose_device(flags.device))
         seed = affinity.walk(pixels, torch.from_numpy(seed)).cpu().numpy()
-    mask = mask_of(upsample(seed, stored.size), image, recipe)
+    size = tuple(image.shape[-2:])
+    with budget.take(memory_of(*size, len(seed) + 1)):
+        pixels = image.permute(1, 2, 0).contiguous().numpy()
+        mask = mask_of(upsample(seed, size), pixels, recipe)
     classes = np.full(256, IGNORE, np.uint8)
     classes[: foreground.sum() + 1] = [0, *stored.keys[foreground]]
-    write_label(output_path(flags.out, "label", image_id), classes[mask])
+    label = classes[mask]
+    if label.shape != stored.size:
+        label = cv2.resize(label, stored.size[::-1], interpolation=cv2.INTER_NEAREST)
+    write_label(output_path(flags.out, "label", image_id), label)
 
 
 def load_affinity(flags: Flags) -> Any:
@@ -89,6 +116,20 @@ def load_affinity(flags: Flags) -> Any:
     stage = restore(flags.affinity, content, flags.dataset, str(flags.root or ""))
     stage.network.to(choose_device(flags.device)).eval()
     return stage
+
+
+def keep_settings(flags: Flags, recipe: PseudoRecipe, image_ids: list[str]) -> None:
+    """Write the settings and checksums behind the masks to OUT/pseudo.json.
+
+    Errors: UserError where the folder holds masks of others, without --fresh.
+    """
+    seeds = inputs.folder_checksums(flags.seeds / "score", image_ids, ".npz")
+    settings = {**asdict(recipe), "purpose": flags.purpose, "seeds": inputs.total(seeds)}
+    settings["work_pixels"] = flags.work_pixels
+    if flags.affinity:
+        settings["affinity"] = f"{inputs.file_checksum(flags.affinity):08x}"
+    more = {"command": command_line(), "seeds": str(flags.seeds)}
+    keep_record(flags.out / "pseudo.json", settings, flags.fresh, more)
 
 
 def main(words: list[str] | None = None) -> None:
@@ -109,21 +150,20 @@ def main(words: list[str] | None = None) -> None:
         raise UserError("--purpose walked goes with --affinity CHECKPOINT")
     affinity = load_affinity(flags)
     spec = resolve(flags.dataset, flags.root)
-    image_ids = [
-        i for i in spec.ids(flags.split) if not is_whole(output_path(flags.out, "label", i))
-    ]
+    image_ids = spec.ids(flags.split)
     lost = [i for i in image_ids if not output_path(flags.seeds, "score", i).is_file()]
     if lost:
         raise UserError(
             f"{flags.seeds} has no scores of {len(lost)} images of {spec.name} {flags.split}, the "
             f"first is '{lost[0]}': finish test.py, or give the right --split"
         )
-    bar = progress(len(image_ids), "masks", " images", flags.quiet)
-    with bar, ThreadPoolExecutor(cores()) as pool:
-        jobs = [pool.submit(convert, i, flags, recipe, spec, affinity) for i in image_ids]
-        for job in jobs:
-            job.result()
-            bar.update()
+    keep_settings(flags, recipe, image_ids)
+    image_ids = [i for i in image_ids if not is_whole(output_path(flags.out, "label", i))]
+    budget = MemoryBudget(flags.memory * 2**30 or machine_memory() / 2)
+    options = {"flags": flags, "recipe": recipe, "spec": spec, "affinity": affinity}
+    write = partial(convert, **options, budget=budget)
+    for _ in in_threads(write, image_ids, cores(), "masks", flags.quiet):
+        pass
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@
 #                      script.pseudo (PSEUDO) and of the last test.py
 . "$(dirname "$0")/chain.sh"
 OUT=${OUT:-out/rsepm}
-masks() { step "masks $2"; python -m script.pseudo "$OUT/seed" "${data[@]}" "$@"; }
+masks() { step "masks $2"; python -m script.pseudo "$OUT/seed" "${data[@]}" "${fresh[@]}" "$@"; }
 train rsepm "$OUT/train" ${RSEPM:-}
 if [ "$split" = val ]; then
   predict "$OUT/train/last.pt" "$OUT/single" --crf

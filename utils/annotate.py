@@ -6,6 +6,10 @@ label PNGs, as test.py writes them, into a file to import beside the images.
 
 from __future__ import annotations
 
+# First, so that Ctrl-C during the other imports ends in one line.
+from base import UserError, entry
+
+# isort: split
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +22,6 @@ import numpy as np
 import tyro
 from pycocotools import mask as rle
 
-from base import UserError, entry
 from datalist.image import check_mask
 from datalist.spec import Spec, palette, read_classes, resolve
 from utils.outline import Region, polygons, regions

@@ -106,6 +106,12 @@ def main_first(world: World) -> Iterator[None]:
         dist.barrier()
 
 
+def barrier() -> None:
+    """Wait until all processes have come here."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
 def mean(value: Tensor) -> Tensor:
     """Mean of a tensor over the processes, without gradient; alone, the tensor itself."""
     if not dist.is_initialized():

@@ -5,6 +5,10 @@
 
 from __future__ import annotations
 
+# First, so that Ctrl-C during the other imports ends in one line.
+from base import UserError
+
+# isort: split
 import importlib.util
 import json
 import warnings
@@ -17,7 +21,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from base import UserError
 from base.contract import Stage
 from datalist.archive import replacing
 from network.trunk import recordable

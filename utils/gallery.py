@@ -1,24 +1,26 @@
-"""Small pictures of the images worth looking at: photo, truth, predictions, where they err."""
+"""Small pictures of chosen images: photo, true mask, predictions and errors."""
 
 import base64
 import io
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from base import IGNORE, UserError
 from datalist.image import read_image
 from datalist.spec import Spec, palette
 from utils.measure import Measured, Predictions, read_truth
+from utils.progress import in_threads
 
-SIDE = 400  # pixels of the longer side; what a phone shows across
-BUDGET = 3_400_000  # bytes of all pictures, in base64: the page stays below 5 MB
-LIMIT = 120  # images
+SIDE = 400
+"""Pixels of the longer side of pictures."""
+BUDGET = 3_400_000
+"""Bytes of all pictures in base64; the page stays below 5 MB."""
+LIMIT = 120
+"""Images in the gallery."""
 
 RIGHT, MISSED, INVENTED, SWAPPED = 0, 1, 2, 3
 ERROR_COLOURS = np.array([(0, 0, 0), (47, 125, 225), (240, 128, 60), (190, 75, 205)], np.uint8)
@@ -33,19 +35,16 @@ def disagreement(
 ) -> NDArray[np.float64]:
     """Share of each image's counted pixels on which two runs differ, (N,) in [0, 1]."""
 
-    def one(image_id: str) -> float:
+    def share(image_id: str) -> float:
         first, second = (p.label(image_id, m.threshold or 0) for p, m in runs)
         counted = read_truth(spec, image_id) != IGNORE
         return float((first != second)[counted].mean()) if counted.any() else 0.0
 
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        found = pool.map(one, ids)
-        bar = tqdm(found, "compare", len(ids), unit=" images", disable=quiet, dynamic_ncols=True)
-        return np.array(list(bar))
+    return np.array(list(in_threads(share, ids, workers, "compare", quiet)))
 
 
 def choose(image_iou: NDArray, image_miou: NDArray, disagree: NDArray | None = None) -> list[int]:
-    """Put images in the order in which they deserve a place in the gallery.
+    """Order of the images in the gallery.
 
     The dozen worst and the dozen best (or, of two runs, those that disagree most), then the worst
     and best of every class in turn, so that each filter of the page has something to show.
@@ -92,58 +91,88 @@ def pictures(spec: Spec, image_id: str, labels: list[NDArray[np.uint8]]) -> dict
         which of them is right.
     """
     truth = read_truth(spec, image_id)
-    height, width = truth.shape
-    shrink = min(1.0, SIDE / max(height, width))
-    size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
-    try:
-        photo = cv2.resize(
-            read_image(spec.image_path(image_id)), size, interpolation=cv2.INTER_AREA
-        )
-    except UserError:  # masks can be scored without the photographs
-        photo = np.full((size[1], size[0], 3), 128, np.uint8)
+    size = shrunk_size(*truth.shape)
+    photo = small_photo(spec, image_id, size)
     truth, *labels = (
         cv2.resize(label, size, interpolation=cv2.INTER_NEAREST) for label in (truth, *labels)
     )
     error = errors(truth, labels[0]) if len(labels) == 1 else differences(truth, *labels)
-    clear = np.full(256, 255, np.uint8)
-    clear[0] = 0  # background shows the photo
-    clear[IGNORE] = 150
-    colour = palette(256)
-    colour[IGNORE] = 255
+    opacity = np.full(256, 255, np.uint8)
+    opacity[0] = 0
     return {
         "size": size,
-        "photo": _jpeg(photo),
-        "truth": _png(truth, colour, clear),
-        "prediction": [_png(label, colour, clear) for label in labels],
-        "error": _png(error, ERROR_COLOURS, clear),
+        "photo": jpeg_uri(photo),
+        "truth": label_uri(truth),
+        "prediction": [label_uri(label) for label in labels],
+        "error": png_uri(error, ERROR_COLOURS, opacity),
     }
 
 
+def overlay(spec: Spec, image_id: str, label: NDArray[np.uint8], side: int) -> dict:
+    """Photo and label of one image as data URIs, no larger than `side` pixels.
+
+    Args:
+        label: class indices, (H, W).
+
+    Returns:
+        "size" (width, height), "photo" and "label"; the label's background is transparent.
+    """
+    height, width = label.shape
+    size = shrunk_size(height, width, side)
+    label = cv2.resize(label, size, interpolation=cv2.INTER_NEAREST)
+    photo = small_photo(spec, image_id, size)
+    return {"size": size, "photo": jpeg_uri(photo), "label": label_uri(label)}
+
+
+def shrunk_size(height: int, width: int, side: int = SIDE) -> tuple[int, int]:
+    """Width and height with the longer side at most `side`."""
+    factor = min(1.0, side / max(height, width))
+    return max(1, round(width * factor)), max(1, round(height * factor))
+
+
+def small_photo(spec: Spec, image_id: str, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Photo of an image at (width, height); grey where there is none that can be read."""
+    try:
+        image = read_image(spec.image_path(image_id))
+        return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    except UserError:  # masks can be scored without the photographs
+        return np.full((size[1], size[0], 3), 128, np.uint8)
+
+
+def label_uri(label: NDArray[np.uint8]) -> str:
+    """A label as PNG in VOC colours: background transparent, ignored pixels white."""
+    opacity = np.full(256, 255, np.uint8)
+    opacity[0], opacity[IGNORE] = 0, 150
+    colour = palette(256)
+    colour[IGNORE] = 255
+    return png_uri(label, colour, opacity)
+
+
 def errors(truth: NDArray, label: NDArray) -> NDArray[np.uint8]:
-    """Kind of error of each pixel, (H, W): RIGHT, MISSED an object, INVENTED one, or SWAPPED."""
-    kind = np.full(truth.shape, SWAPPED, np.uint8)
-    kind[label == 0] = MISSED
-    kind[truth == 0] = INVENTED
-    kind[(truth == label) | (truth == IGNORE)] = RIGHT
-    return kind
+    """Error of each pixel, (H, W): RIGHT, MISSED an object, INVENTED one, or SWAPPED."""
+    error = np.full(truth.shape, SWAPPED, np.uint8)
+    error[label == 0] = MISSED
+    error[truth == 0] = INVENTED
+    error[(truth == label) | (truth == IGNORE)] = RIGHT
+    return error
 
 
 def differences(truth: NDArray, first: NDArray, second: NDArray) -> NDArray[np.uint8]:
     """Where two labels differ, (H, W): 1 the first is right, 2 the second, 3 neither; else 0."""
-    kind = np.full(truth.shape, 3, np.uint8)
-    kind[first == truth] = 1
-    kind[second == truth] = 2
-    kind[(first == second) | (truth == IGNORE)] = 0
-    return kind
+    difference = np.full(truth.shape, 3, np.uint8)
+    difference[first == truth] = 1
+    difference[second == truth] = 2
+    difference[(first == second) | (truth == IGNORE)] = 0
+    return difference
 
 
-def _jpeg(image: NDArray[np.uint8]) -> str:
+def jpeg_uri(image: NDArray[np.uint8]) -> str:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="JPEG", quality=78, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _png(index: NDArray[np.uint8], colour: NDArray[np.uint8], opacity: NDArray[np.uint8]) -> str:
+def png_uri(index: NDArray[np.uint8], colour: NDArray[np.uint8], opacity: NDArray[np.uint8]) -> str:
     # Only the colours in use: a whole palette would outweigh most of these pictures.
     used, packed = np.unique(index, return_inverse=True)
     picture = Image.fromarray(packed.reshape(index.shape).astype(np.uint8), "P")

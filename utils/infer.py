@@ -50,14 +50,18 @@ class Predict:
     out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
     """Folder for label/, score/, overlay/ and cue/; default: out/photo for pictures, else the
     split's name beside the checkpoint."""
+    fresh: bool = False
+    """Where `out` holds files of another network or other settings, move them to OUT/old-N and
+    predict again; otherwise they are refused."""
     split: str = "val"
     """List of images."""
     image: tuple[Path, ...] = ()
-    """Pictures, or folders of them, to segment instead of a split; overlays get a legend."""
+    """Pictures, or folders of them, to segment instead of a split."""
     longest: int = 800
     """Pixels; pictures of --image with a longer side are shrunk to it. 0: never."""
     save: tuple[Kind, ...] = ("label",)
-    """label: palette PNGs; score: class scores; overlay: image | prediction | truth; cue."""
+    """label: palette PNGs; score: class scores; overlay: image | prediction | truth |
+    legend; cue."""
     scales: tuple[float, ...] | None = None
     """Sizes relative to the recipe's (or to the image's own); scores are averaged. None: scales
     and mirror image as the recipe says."""
@@ -313,34 +317,34 @@ def write_maps(
         label = most_probable(score, keys)
         if "overlay" in predict.save:
             path = predict.file("overlay", name)
-            if predict.image:
-                large, large_label = enlarge(image, label)
-                write_overlay(path, large, large_label, classes=stage.spec.classes)
-            else:
-                truth = stage.spec.mask_path(name)
-                mask = read_mask(truth) if truth.is_file() else None
-                if mask is not None and mask.shape != label.shape:
-                    small = (label.shape[1], label.shape[0])
-                    mask = cv2.resize(mask, small, interpolation=cv2.INTER_NEAREST)
-                write_overlay(path, image, label, mask)
+            truth = None if predict.image else stage.spec.mask_path(name)
+            mask = read_mask(truth) if truth and truth.is_file() else None
+            if mask is not None and mask.shape != label.shape:
+                small = (label.shape[1], label.shape[0])
+                mask = cv2.resize(mask, small, interpolation=cv2.INTER_NEAREST)
+            large, large_label, *large_mask = enlarge(
+                image, label, *([] if mask is None else [mask])
+            )
+            truth_map = large_mask[0] if large_mask else None
+            write_overlay(path, large, large_label, truth_map, stage.spec.classes)
         if "label" in predict.save:
             if label.shape != size:
                 label = cv2.resize(label, size[::-1], interpolation=cv2.INTER_NEAREST)
             write_label(predict.file("label", name), label)
 
 
-def enlarge(image: np.ndarray, label: np.ndarray, least: int = 400) -> tuple:
-    """Image (H, W, 3) and label (H, W), a whole number of times larger if smaller than `least`.
+def enlarge(image: np.ndarray, *maps: np.ndarray, least: int = 400) -> tuple[np.ndarray, ...]:
+    """Image (H, W, 3) and class maps (H, W), enlarged by a whole number if smaller than `least`.
 
     A legend beside fewer pixels could not be read.
     """
-    times = -(-least // max(label.shape))
+    times = -(-least // max(image.shape[:2]))
     if times < 2:
-        return image, label
-    size = (label.shape[1] * times, label.shape[0] * times)
+        return image, *maps
+    size = (image.shape[1] * times, image.shape[0] * times)
     return (
         cv2.resize(image, size, interpolation=cv2.INTER_CUBIC),
-        cv2.resize(label, size, interpolation=cv2.INTER_NEAREST),
+        *(cv2.resize(label, size, interpolation=cv2.INTER_NEAREST) for label in maps),
     )
 
 

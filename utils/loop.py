@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Sampler
 from base import UserError
 from base.contract import Context, Stage
 from datalist.dataset import worker_init
-from utils import checkpoint, distributed
+from utils import checkpoint, distributed, inputs
 from utils.distributed import World, choose_device
 from utils.log import Log
 from utils.output import write_text
@@ -30,6 +30,9 @@ from utils.record import command_line
 from utils.solver import build_optimizer, build_schedule
 from utils.timer import Timer
 
+FILES = ("last.pt", "previous.pt", "step-*.pt", "recipe.json", "log.jsonl", "events.*")
+"""What a run leaves in its folder."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -37,6 +40,9 @@ class Run:
 
     out: Path
     """Folder of the run: checkpoints, logs, recipe.json. An unfinished run in it goes on."""
+    fresh: bool = False
+    """Where `out` holds a run of another recipe or other inputs, move that to OUT/old-N and train
+    again; otherwise such a run is refused."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -167,7 +173,13 @@ def train(
     data = stage.dataset()  # before anything is written: most refusals come from here
     steps = solver.total_steps(len(data))
     check_phases(stage, steps * solver.batch / len(data))
+    sources = inputs.of_stage(stage, data)
     run.out.mkdir(parents=True, exist_ok=True)
+    if difference := other_run(stage, name, run, sources):
+        distributed.barrier()  # no process looks into the folder any more
+        if world.main:
+            print(f"{difference}: moved to {inputs.set_aside(run.out, FILES)}")
+        distributed.barrier()
     stage.network.to(device, memory_format=torch.channels_last)
     replica = None
     if world.size > 1:
@@ -176,7 +188,7 @@ def train(
         replica = torch.compile(replica or stage.network)
     optimizer = build_optimizer(solver, stage.groups(), fused=device.type == "cuda")
     schedule = build_schedule(solver, optimizer, steps)
-    step, meter = resume(stage, name, run.out, optimizer, schedule)
+    step, meter = resume(stage, run.out, optimizer, schedule)
     if not distributed.agree(step, device):
         raise UserError(
             f"{run.out}: not all machines see its checkpoint; --out needs a shared disk"
@@ -197,6 +209,7 @@ def train(
     if world.main:
         checkpoint.sweep(run.out)
         record = {"stage": name, "command": command_line(), **checkpoint.flatten(stage.recipe)}
+        record["inputs"] = inputs.summary(sources)
         write_text(run.out / "recipe.json", json.dumps(record, indent=1))
         log = Log(run.out, step)
     timer = Timer(device) if run.profile else None
@@ -220,6 +233,7 @@ def train(
                 "schedule": schedule.state_dict(),
                 "step": step,
                 "meter": meter,
+                "inputs": sources,
             }
             checkpoint.save(run.out / file, content)
 
@@ -320,7 +334,7 @@ def check_phases(stage: Stage, epochs: float) -> None:
         )
 
 
-def resume(stage: Stage, name: str, out: Path, optimizer: Any, schedule: Any) -> tuple[int, dict]:
+def resume(stage: Stage, out: Path, optimizer: Any, schedule: Any) -> tuple[int, dict]:
     """Restore a run from its folder.
 
     Returns:
@@ -331,7 +345,6 @@ def resume(stage: Stage, name: str, out: Path, optimizer: Any, schedule: Any) ->
     if path is None:
         return 0, {}
     content = checkpoint.load(path)
-    check_same_run(path, content, name, stage)
     try:
         stage.network.load_state_dict(content["network"])
         optimizer.load_state_dict(content["optimizer"])
@@ -342,16 +355,36 @@ def resume(stage: Stage, name: str, out: Path, optimizer: Any, schedule: Any) ->
         raise UserError(f"{path}: does not fit this version of the network ({reason})") from error
 
 
-def check_same_run(path: Path, content: dict, name: str, stage: Stage) -> None:
-    """Refuse to go on from a checkpoint of another stage, recipe or list of classes."""
-    advice = "give another --out, or remove that folder to start again"
+def other_run(stage: Stage, name: str, run: Run, sources: inputs.Inputs) -> str:
+    """How the run in a folder differs from this one; empty where it does not, or there is none.
+
+    Args:
+        stage, name, run: as of `train`.
+        sources: what this run learns from.
+
+    Errors: UserError where stage, recipe, classes or inputs differ, without `run.fresh`.
+    """
+    path = checkpoint.newest(run.out)
+    if path is None:
+        return ""
+    content = checkpoint.load(path)
     if content["stage"] != name:
-        raise UserError(f"{path} is a run of {content['stage']}, not of {name}: {advice}")
-    changed = checkpoint.differences(stage.recipe, content["recipe"])
-    if changed:
-        raise UserError(f"{path} was trained with another recipe ({'; '.join(changed)}): {advice}")
-    if content["classes"] != list(stage.spec.classes):
-        raise UserError(f"{path} was trained on other classes: {advice}")
+        difference = f"is a run of {content['stage']}, not of {name}"
+    elif changed := checkpoint.differences(stage.recipe, content["recipe"]):
+        difference = f"was trained with another recipe ({'; '.join(changed)})"
+    elif content["classes"] != list(stage.spec.classes):
+        difference = "was trained on other classes"
+    elif changed := inputs.changes(content.get("inputs"), sources):
+        difference = f"was trained from other inputs ({'; '.join(changed)})"
+    else:
+        return ""
+    if not run.fresh:
+        raise UserError(
+            f"{path} {difference}: add --fresh to keep that run in {run.out}/old-N and train again "
+            "(for a chain set FRESH=1: parts that did not change, such as cues, are used again), "
+            "or give another --out"
+        )
+    return f"{path} {difference}"
 
 
 def explain(

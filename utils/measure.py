@@ -1,7 +1,6 @@
 """Score a folder of predictions against the masks of a data set, several images at a time."""
 
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,8 +12,8 @@ from numpy.typing import NDArray
 from base import IGNORE, UserError
 from datalist.spec import Spec
 from utils import metric
-from utils.output import SUFFIX, read_keys, read_label, read_score, upsample
-from utils.progress import progress
+from utils.output import SUFFIX, output_path, read_keys, read_label, read_score, upsample
+from utils.progress import in_threads
 
 Kind = Literal["label", "score"]
 
@@ -71,7 +70,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Measured:
-    """What `measure` found.
+    """Result of `measure`.
 
     ids: measured images, (N,). matrix: pixel counts (C, C), rows are true classes.
     image_iou: IoU of each class in each image, (N, C), NaN = absent from it.
@@ -115,6 +114,22 @@ def find(folder: str | Path, kind: Kind | None = None) -> Predictions:
     raise UserError(f"{folder} holds no predictions ({wanted}); run test.py first.")
 
 
+def read_scores(
+    predictions: Predictions, image_id: str
+) -> tuple[NDArray[np.float32], NDArray[np.int64]] | None:
+    """Scores of an image in 0..255 (k, H, W) and their class indices (k,); None without a file.
+
+    The scores may lie beside labels, in FOLDER/score.
+    """
+    if predictions.kind == "score":
+        return predictions.score(image_id)
+    path = output_path(predictions.folder, "score", image_id)
+    if not path.is_file():
+        return None
+    stored = read_score(path)
+    return upsample(stored.score, stored.size), stored.keys
+
+
 def choose_ids(spec: Spec, split: str, predictions: Predictions, partial: bool) -> list[str]:
     """Ids to evaluate, in the order of the list.
 
@@ -123,6 +138,21 @@ def choose_ids(spec: Spec, split: str, predictions: Predictions, partial: bool) 
 
     Raises:
         UserError: a prediction is missing or extra, or a true mask is missing.
+    """
+    present = predicted_ids(spec, split, predictions, partial)
+    _refuse(
+        {i for i in present if not spec.mask_path(i).is_file()},
+        f"of {len(present)} images have no true mask in {spec.mask_path(present[0]).parent}",
+        f"evaluation needs them, and a split that has them ({', '.join(spec.lists)})",
+    )
+    return present
+
+
+def predicted_ids(spec: Spec, split: str, predictions: Predictions, partial: bool) -> list[str]:
+    """Ids with a prediction, in the order of the list; arguments as of `choose_ids`.
+
+    Raises:
+        UserError: a prediction is missing or extra.
     """
     ids = spec.ids(split)
     present = [i for i in ids if i in predictions.files]
@@ -143,11 +173,6 @@ def choose_ids(spec: Spec, split: str, predictions: Predictions, partial: bool) 
             f"{predictions.folder} holds no prediction of split '{split}' of {spec.name}; give "
             "the right --dataset and --split."
         )
-    _refuse(
-        {i for i in present if not spec.mask_path(i).is_file()},
-        f"of {len(present)} images have no true mask in {spec.mask_path(present[0]).parent}",
-        f"evaluation needs them, and a split that has them ({', '.join(spec.lists)})",
-    )
     return present
 
 
@@ -216,12 +241,9 @@ def measure(
     matrix = np.zeros((len(level), spec.num_classes, spec.num_classes), np.int64)
     image_iou = np.empty((len(ids), len(level), spec.num_classes), np.float16)
     cv2.setNumThreads(1)  # the workers are the threads
-    bar = progress(len(ids), "evaluate", " images", quiet)
-    with bar, ThreadPoolExecutor(max(1, workers)) as pool:
-        for row, matrices in enumerate(pool.map(count, ids)):
-            matrix += matrices
-            image_iou[row] = [metric.image_iou(m) for m in matrices]
-            bar.update()
+    for row, matrices in enumerate(in_threads(count, ids, workers, "evaluate", quiet)):
+        matrix += matrices
+        image_iou[row] = [metric.image_iou(m) for m in matrices]
     curve = [metric.scores(m).miou for m in matrix] if sweeping else []
     if not matrix.any():
         raise UserError(f"every pixel of the {len(ids)} true masks is {IGNORE} (ignored).")

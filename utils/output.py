@@ -189,7 +189,7 @@ def read_score(path: str | Path) -> Score:
         or ((keys < 0) | (keys >= IGNORE)).any()
         or (np.diff(keys) <= 0).any()
         or (size < 1).any()
-        or float(size[0]) * float(size[1]) > PIXEL_LIMIT
+        or float(size[0]) * float(size[1]) > 4 * PIXEL_LIMIT  # the largest image that is read
     ):
         raise UserError(
             f"{path} is no score file (score uint8 (k, h, w), rising keys (k,), size (2,)); "

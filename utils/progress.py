@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from tqdm import tqdm
@@ -24,3 +27,33 @@ def progress(total: int, desc: str, unit: str, quiet: bool = False, initial: int
     if not sys.stderr.isatty():
         options = {"mininterval": 30, "maxinterval": 30, "bar_format": LINE}
     return tqdm(total=total, initial=initial, desc=desc, unit=unit, disable=quiet, **options)
+
+
+def in_threads(
+    function: Callable[[Any], Any], items: Sequence, threads: int, desc: str, quiet: bool = False
+) -> Iterator[Any]:
+    """Results of a function of each image, in order, with a bar.
+
+    After an error or Ctrl-C nothing further is begun.
+
+    Args:
+        function: called in a thread.
+        items: one for each image.
+        threads: number of threads.
+        desc, quiet: as of `progress`.
+    """
+    waiting: deque[Future] = deque()
+    pool = ThreadPoolExecutor(max(1, threads))
+    try:
+        with progress(len(items), desc, " images", quiet) as bar:
+            for item in items:
+                # Only a few at a time: Ctrl-C waits for those that were handed over.
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > 2 * max(1, threads):
+                    yield waiting.popleft().result()
+                    bar.update()
+            while waiting:
+                yield waiting.popleft().result()
+                bar.update()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,20 +1,21 @@
-"""What made the files of a folder: the command, and the settings that decide their content."""
+"""The record of a folder: the command that wrote it, and the settings that decide its content."""
 
 from __future__ import annotations
 
 import json
 import shlex
 import sys
-import zlib
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from base import UserError
-from utils.output import write_text
+from utils import inputs
+from utils.output import SUFFIX, write_text
 
 NEUTRAL = {"out", "image", "longest", "save", "split"}
-NEUTRAL |= {"batch", "device", "memory", "processes", "threads", "quiet"}
+NEUTRAL |= {"batch", "device", "fresh", "memory", "processes", "threads", "quiet"}
 """Settings that change no prediction of a split, or only which of them there are."""
 
 
@@ -32,32 +33,53 @@ def read_record(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def keep_settings(predict: Any, checkpoint: Path) -> None:
-    """Write how a folder's predictions are made to OUT/predict.json.
-
-    Predictions that are there are not made again, so a folder of others would become a mixture.
+def keep_settings(predict: Any, checkpoint: Path, tags: Mapping[str, tuple[int, ...]]) -> None:
+    """Write how a folder's predictions are computed to OUT/predict.json.
 
     Args:
         predict: settings of test.py, with the folder `out`.
         checkpoint: the network's file.
+        tags: class indices of each image; empty where they have no part in the predictions.
 
-    Errors: UserError for a folder whose predictions were made with other settings, or by
-    another network.
+    Errors: UserError as of `keep_record`.
     """
     settings = {k: v for k, v in asdict(predict).items() if k not in NEUTRAL}
-    settings["checksum"] = f"{zlib.crc32(checkpoint.read_bytes()):08x}"
+    settings["network"] = f"{inputs.file_checksum(checkpoint):08x}"
+    if tags:
+        settings["tags"] = inputs.total(inputs.tag_checksums(tags))
+    more = {"command": command_line(), "checkpoint": str(checkpoint)}
+    keep_record(predict.out / "predict.json", settings, predict.fresh, more)
+
+
+def keep_record(path: Path, settings: dict[str, Any], fresh: bool, more: dict[str, Any]) -> None:
+    """Write the settings behind the files of a folder; compare with those of the files there.
+
+    Files that are whole are not written again, so other settings would give a mixture.
+
+    Args:
+        path: OUT/NAME.json.
+        settings: plain values that decide the content of the files.
+        fresh: move files of other settings to OUT/old-N.
+        more: what else the record tells.
+
+    Errors: UserError that names the settings that differ, without `fresh`.
+    """
     settings = json.loads(json.dumps(settings, default=str))  # tuples become lists, as in the file
-    path = predict.out / "predict.json"
     before = read_record(path).get("settings", settings)
+    if not isinstance(before, dict):
+        before = {}
     changed = [
-        f"{name.replace('checksum', 'network')}: {before.get(name)} -> {settings.get(name)}"
+        f"{name}: {before.get(name)} -> {settings.get(name)}"
         for name in sorted(before.keys() | settings.keys())
         if before.get(name) != settings.get(name)
     ]
     if changed:
-        raise UserError(
-            f"{predict.out} holds other predictions ({'; '.join(changed)}): give another --out, or "
-            "remove that folder"
-        )
-    made = {"command": command_line(), "checkpoint": str(checkpoint), "settings": settings}
-    write_text(path, json.dumps(made, indent=1) + "\n")
+        difference = f"{path.parent} holds other files ({'; '.join(changed)})"
+        if not fresh:
+            raise UserError(
+                f"{difference}: add --fresh to keep them in {path.parent}/old-N and compute "
+                "them again (for a chain set FRESH=1), or give another --out"
+            )
+        old = inputs.set_aside(path.parent, (*SUFFIX, path.name))
+        print(f"{difference}: moved to {old}")
+    write_text(path, json.dumps({**more, "settings": settings}, indent=1) + "\n")

@@ -38,9 +38,9 @@ def run_name(folder: Path, split: str) -> str:
 def find_training(folder: Path) -> Path | None:
     """Look for the log or recipe of a training run: in a folder, above it, in `train` beside."""
     above = folder.absolute().parent
-    for place in (folder, folder / "train", above, above / "train"):
-        if (place / "log.jsonl").is_file() or (place / "recipe.json").is_file():
-            return place
+    for parent in (folder, folder / "train", above, above / "train"):
+        if (parent / "log.jsonl").is_file() or (parent / "recipe.json").is_file():
+            return parent
     return None
 
 
@@ -71,7 +71,7 @@ def write(
     colours = ["#{:02x}{:02x}{:02x}".format(*rgb) for rgb in palette(len(classes)).tolist()]
     items, count = _gallery(spec, runs, workers, quiet)
     page = (
-        _environment()
+        environment()
         .get_template("report.html")
         .render(
             title=" against ".join(run.name for run in runs),
@@ -98,7 +98,8 @@ def write(
     return len(page.encode())
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Templates of the pages; text is escaped."""
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "template"),
         autoescape=True,  # names of classes and images are other people's text
@@ -118,16 +119,16 @@ def _summary(run: Run, spec: Spec) -> dict:
         "threshold": run.measured.threshold,
         "restricted": run.predictions.tags is not None,
         "training": str(run.training) if run.training else None,
-        **_made(run),
+        **records(run.predictions, run.training),
     }
 
 
 def _rows(spec: Spec, runs: Sequence[Run], colours: Sequence[str]) -> list[dict]:
     """Classes sorted by IoU (of two runs: by difference), classes without one last."""
-    found = [metric.as_percent(run.measured.scores, spec.classes) for run in runs]
+    scores = [metric.as_percent(run.measured.scores, spec.classes) for run in runs]
     rows = []
     for index, name in enumerate(spec.classes):
-        iou = [f["iou"][name] for f in found]
+        iou = [row["iou"][name] for row in scores]
         key = iou[0]
         if len(iou) == 2:
             key = None if None in iou else iou[1] - iou[0]
@@ -139,7 +140,7 @@ def _rows(spec: Spec, runs: Sequence[Run], colours: Sequence[str]) -> list[dict]
                 "iou": iou,
                 "key": key,
                 **{
-                    k: found[0][k][name]
+                    k: scores[0][k][name]
                     for k in ("precision", "recall", "false_positive", "false_negative")
                 },
             }
@@ -151,7 +152,7 @@ def _mistakes(matrix: np.ndarray, spec: Spec, colours: Sequence[str], most: int 
     """The pairs of classes that cost most pixels, as shares of all wrong pixels in percent."""
     wrong = matrix - np.diag(matrix.diagonal())
     order = np.argsort(-wrong, axis=None, kind="stable")[:most]
-    found = [(int(n) // len(wrong), int(n) % len(wrong)) for n in order if wrong.flat[n]]
+    pairs = [(int(n) // len(wrong), int(n) % len(wrong)) for n in order if wrong.flat[n]]
     return [
         {
             "truth": spec.classes[row],
@@ -159,7 +160,7 @@ def _mistakes(matrix: np.ndarray, spec: Spec, colours: Sequence[str], most: int 
             "colours": (colours[row], colours[column]),
             "share": 100 * float(wrong[row, column] / wrong.sum()),
         }
-        for row, column in found
+        for row, column in pairs
     ]
 
 
@@ -258,15 +259,17 @@ def read_log(path: Path) -> dict[str, np.ndarray]:
     }
 
 
-def _made(run: Run) -> dict:
+def records(predictions: Predictions, training: Path | None) -> dict:
     """Commands of a run's training and test, and its recipe."""
-    train = read_record(run.training / "recipe.json") if run.training else {}
-    predict = read_record(run.predictions.folder / "predict.json")
+    train = read_record(training / "recipe.json") if training else {}
+    predict = read_record(predictions.folder / "predict.json")
     commands = [train.pop("command", None), predict.get("command")]
     settings = predict.get("settings")
     recipe = {str(k): _plain(v) for k, v in train.items()}
     if isinstance(settings, dict):
-        recipe |= {f"test: {k}": _plain(v) for k, v in settings.items() if k != "checksum"}
+        recipe |= {
+            f"test: {k}": _plain(v) for k, v in settings.items() if k not in ("network", "tags")
+        }
     return {"commands": [c for c in commands if isinstance(c, str)], "recipe": recipe}
 
 

@@ -142,7 +142,7 @@ def test_refusals(trained, four_root, tmp_path):
     torn.write_bytes(checkpoint.read_bytes()[:1000])
     assert "torn.pt" in run("test.py", torn, *out, code=1).stderr
     cam = trained / "foreground/last.pt"
-    assert "background" in run("test.py", cam, *out, "--crf", "--save", "score", code=1).stderr
+    assert "no CRF" in run("test.py", cam, *out, "--crf", "--save", "score", code=1).stderr
     assert not (tmp_path / "x").exists()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -82,7 +83,7 @@ def test_labels(world):
     assert lines[-1] == f"miou {score['miou']:.2f}"
     assert max(map(len, lines)) <= 80
     assert "absent from truth and prediction: eel" in done.stdout
-    assert "images/s" in done.stderr
+    assert "evaluate: 4 of 4" in done.stderr
     assert run(out, "--dataset", root, "--quiet").stderr == ""
 
 
@@ -253,3 +254,15 @@ def test_script_evaluates_every_folder(world):
     environment["OUT"] = str(root)
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 1 and "no predictions under" in done.stderr
+
+
+def test_without_masks_the_report_shows_predictions_and_tags(world):
+    root, out, *_ = world
+    shutil.rmtree(root / "SegmentationClass")
+    assert "no true mask" in run(out, "--dataset", root, code=1).stderr
+    done = run(out, "--dataset", root, "--report", "--quiet")
+    assert "not scored, as 4 of 4 images" in done.stdout and "miou" not in done.stdout
+    page = (out / "report.html").read_text()
+    assert (
+        "Nothing was scored" in page and "retag.csv" in page and not (out / "score.json").exists()
+    )

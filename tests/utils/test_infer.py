@@ -15,11 +15,12 @@ import torch
 from recipes import change
 
 from base import UserError
-from datalist.spec import Spec
+from datalist.image import read_image, write_mask
+from datalist.spec import Spec, resolve
 from method import stage_class
 from utils import checkpoint
 from utils.infer import MemoryBudget, Predict, memory_of, predict_split, shrink
-from utils.output import output_path, read_label, read_score, upsample
+from utils.output import output_path, read_label, read_score, upsample, write_score
 from utils.progress import progress
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -193,3 +194,60 @@ def test_quiet_progress_says_nothing(monkeypatch):
     with progress(3, "sec", " steps", quiet=True) as bar:
         bar.update(3)
     assert log.getvalue() == ""
+
+
+# -- overlays and large pictures ----------------------------------------------------------------
+
+
+def test_a_mask_of_the_image_s_size_stands_beside_a_shrunk_image(tmp_path):
+    """Panels of an overlay are as large as the image that was worked on."""
+    root = tmp_path / "own"
+    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (root / name).mkdir(parents=True)
+    (root / "classes.txt").write_text("\n".join(CLASSES[:4]))
+    (root / "ImageSets/Segmentation/val.txt").write_text("a\n")
+    cv2.imwrite(str(root / "JPEGImages/a.jpg"), photo(600, 800))
+    mask = np.zeros((600, 800), np.uint8)
+    mask[:, 400:] = 1
+    write_mask(root / "SegmentationClass/a.png", mask)
+    _, stage = saved(tmp_path, classes=CLASSES[:4])
+    stage.spec = resolve(str(root))
+    predict = Predict(tmp_path / "out", save=("overlay", "label"), quiet=True, work_pixels=30_000)
+    assert predict_split(stage, predict, torch.device("cpu"), 1) == []
+    overlay = read_image(output_path(predict.out, "overlay", "a"))
+    assert read_label(output_path(predict.out, "label", "a")).shape == (600, 800)
+    height, width = 2 * 150, 2 * 200  # enlarged for the legend
+    assert overlay.shape[0] == height and overlay.shape[1] > 3 * width + 20
+    gap = max(2, width // 100)
+    truth = overlay[:, 2 * (width + gap) : 2 * (width + gap) + width].astype(int)
+    image = overlay[:, :width].astype(int)
+    assert np.abs(truth - image)[:, : width // 2 - 8].mean() < 4  # background shows the photo
+    assert np.abs(truth - image)[:, width // 2 + 8 :].mean() > 20
+
+
+def test_scores_of_very_large_pictures_are_read_again(tmp_path):
+    score = np.full((1, 4, 5), 0.5, np.float32)
+    write_score(tmp_path / "large.npz", score, [1], (9000, 8000))  # 72 megapixels
+    assert read_score(tmp_path / "large.npz").size == (9000, 8000)
+    write_score(tmp_path / "huge.npz", score, [1], (17000, 16000))  # no such image is read
+    with pytest.raises(UserError, match="no score file"):
+        read_score(tmp_path / "huge.npz")
+
+
+@pytest.mark.parametrize("name", ["segmenter", "resegment"])
+def test_locate_then_segment_has_a_crf(tmp_path, name):
+    """Its probabilities are others after the CRF, and no error comes of it."""
+    _, stage = saved(tmp_path, name, classes=CLASSES[:4], presence=0.0)
+    assert stage.recipe.prediction.test_crf
+    cv2.imwrite(str(tmp_path / "a.png"), photo(90, 120))
+    labels = []
+    for crf in (False, True):
+        predict = Predict(
+            tmp_path / str(crf), image=(tmp_path / "a.png",), save=("label", "score"), crf=crf,
+            quiet=True,
+        )  # fmt: skip
+        assert predict_split(stage, predict, torch.device("cpu"), 1) == []
+        labels.append(read_score(output_path(predict.out, "score", "a")))
+        assert read_label(output_path(predict.out, "label", "a")).shape == (90, 120)
+    plain, refined = (upsample(s.score, s.size)[0] for s in labels)
+    assert np.abs(plain - refined).max() > 1

@@ -4,12 +4,12 @@ import base64
 import json
 import re
 import shutil
-import tempfile
 from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
 import pytest
+from browsing import ask, check_page, find, keys
 from PIL import Image
 
 from datalist.spec import Spec
@@ -190,72 +190,13 @@ def test_disagreement_is_the_share_of_unlike_pixels(world):
         assert found[n] == pytest.approx((a != b)[truth != 255].mean())
 
 
-@pytest.fixture
-def browser():
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("no Chromium with chromedriver on this machine")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        for flag in (
-            "headless no-sandbox disable-gpu disable-quic no-first-run disable-dev-shm-usage "
-            "disable-background-networking disable-component-update disable-sync "
-            f"user-data-dir={profile}"
-        ).split():
-            options.add_argument("--" + flag)
-        window = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-        window.set_window_size(1200, 900)
-        yield window
-        window.quit()
-
-
-def keys(browser, text):
-    from selenium.webdriver import ActionChains
-
-    ActionChains(browser).send_keys(text).perform()
-
-
-def ask(browser, script):
-    return browser.execute_script("return " + script)
-
-
-def find(browser, selector):
-    return browser.find_elements("css selector", selector)
-
-
-def resize(browser, width):
-    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-
-
-def check_page(browser, path):
-    """What holds for every report: it fits, shows all its pictures, and nothing went wrong."""
-    for width in (1200, 390):
-        resize(browser, width)
-        assert ask(browser, "document.documentElement.scrollWidth") <= width
-    resize(browser, 1200)
-    assert (
-        ask(
-            browser,
-            "[...document.images].filter(i => i.complete && !i.naturalWidth"
-            " && i.getAttribute('src')).length",
-        )
-        == 0
-    )
-    assert browser.get_log("browser") == []
-
-
 def test_one_run_in_a_browser(world, browser):
     from selenium.webdriver import Keys
     from selenium.webdriver.support.ui import WebDriverWait
 
     path, _ = page(world, "a")
     browser.get(path.as_uri())
-    check_page(browser, path)
+    check_page(browser)
 
     def shown():
         return [node.text.split("\n")[0] for node in find(browser, ".item")]
@@ -322,7 +263,7 @@ def test_one_run_in_a_browser(world, browser):
 def test_two_runs_and_scores_in_a_browser(world, browser):
     path, runs = page(world, "a", "b")
     browser.get(path.as_uri())
-    check_page(browser, path)
+    check_page(browser)
     gain = 100 * (runs[1].measured.scores.miou - runs[0].measured.scores.miou)
     assert f"{gain:+.2f}" in find(browser, ".tiles")[0].text
     differ = [float(n.text.split()[0]) for n in find(browser, ".item-head > span:nth-child(3)")]
@@ -338,7 +279,7 @@ def test_two_runs_and_scores_in_a_browser(world, browser):
     path, runs = page(world, "cam", path="cam.html")
     assert runs[0].measured.threshold == 0.2
     browser.get(path.as_uri())
-    check_page(browser, path)
+    check_page(browser)
     assert "0.20" in find(browser, ".tiles")[0].text
     assert len(find(browser, "svg.lines")) == 1  # the sweep
 

@@ -1,29 +1,6 @@
-"use strict";
-const data = JSON.parse(document.getElementById("data").textContent);
-const byId = (id) => document.getElementById(id);
+// Shared parts are in page.js.
 const two = data.runs.length === 2;
 const PAGE = 6;
-
-function make(tag, properties = {}, ...children) {
-  const node = Object.assign(document.createElement(tag), properties);
-  node.append(...children);
-  return node;
-}
-const swatch = (index) => {
-  const node = make("i", { className: "swatch" });
-  node.style.background = data.colours[index];
-  return node;
-};
-const show = (value) => (value === null || value === undefined ? "–" : value.toFixed(1));
-
-// Light and dark: the reader's system decides until the button does.
-const dark = matchMedia("(prefers-color-scheme: dark)");
-const setTheme = (value) => (document.documentElement.dataset.theme = value);
-const systemTheme = () => setTheme(dark.matches ? "dark" : "light");
-systemTheme();
-dark.addEventListener("change", systemTheme);
-byId("theme").onclick = () =>
-  setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
 
 // Gallery.
 const layers = [
@@ -183,7 +160,6 @@ byId("stage").onpointermove = (event) => { if (event.buttons) drag(event); };
 
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.key === "t") byId("theme").click();
   if (!viewer.open) return;
   const onSlider = document.activeElement === byId("wipe");
   if (event.key === "ArrowLeft" && !onSlider) step(-1);
@@ -231,17 +207,4 @@ function readOut(chart, event) {
   tell([`${read.name} ${read.x[near]}`, ...rows].join("\n"), event);
 }
 
-// Copies where the browser lets a file do so; else selects, for Ctrl-C.
-for (const button of document.querySelectorAll(".copy")) {
-  const code = button.previousElementSibling;
-  button.onclick = async () => {
-    try {
-      await navigator.clipboard.writeText(code.textContent);
-      button.textContent = "copied";
-    } catch {
-      getSelection().selectAllChildren(code);
-      button.textContent = "selected";
-    }
-  };
-}
 draw();

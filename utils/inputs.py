@@ -1,0 +1,150 @@
+"""Checksums of what a run learned from, so that a later run knows what changed since.
+
+`Inputs` holds, for each input ("tags", "cues", ...), a checksum for each image or file.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from base.contract import Stage
+from datalist.dataset import Images
+from utils.checkpoint import flatten
+
+Inputs = dict[str, dict[str, int]]
+LIST = "list of images"
+TAIL = 1024
+"""Bytes from the end of a file. A PNG ends with the checksum of its pixels, and an .npz with those
+of its arrays, so that size and tail change with the content."""
+
+
+def file_checksum(path: Path) -> int:
+    """CRC-32 of a file's content."""
+    checksum = 0
+    with open(path, "rb") as file:
+        while part := file.read(1 << 22):
+            checksum = zlib.crc32(part, checksum)
+    return checksum
+
+
+def tail_checksum(path: Path) -> int:
+    """CRC-32 of the size and the last bytes of a PNG or .npz; 0 where there is no such file."""
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - TAIL))
+            return zlib.crc32(file.read(), size)
+    except FileNotFoundError:
+        return 0
+
+
+def folder_checksums(folder: Path, ids: Iterable[str], suffix: str) -> dict[str, int]:
+    """Checksum of FOLDER/ID.suffix for each image id."""
+    ids = list(ids)
+    with ThreadPoolExecutor(8) as pool:
+        checksums = pool.map(tail_checksum, [folder / f"{image_id}{suffix}" for image_id in ids])
+        return dict(zip(ids, checksums))
+
+
+def total(checksums: dict[str, int]) -> str:
+    """One checksum of many, as eight hexadecimal digits."""
+    return f"{zlib.crc32(repr(sorted(checksums.items())).encode()):08x}"
+
+
+def of_images(data: Images) -> Inputs:
+    """Checksums of the list, tags, cues and masks that a data set of samples reads."""
+    inputs: Inputs = {LIST: dict.fromkeys(data.ids, 0)}
+    if data.tags is not None:
+        inputs["tags"] = tag_checksums(data.tags)
+    if (cues := data.cue) is not None:
+        inputs["cues"] = {
+            name: zlib.crc32(cues.cell[cues.offset[row] : cues.offset[row + 1]].tobytes())
+            for name, row in ((name, cues.row[name]) for name in data.ids)
+        }
+    if data.mask is not None:
+        inputs["masks"] = folder_checksums(data.mask, data.ids, ".png")
+    return inputs
+
+
+def tag_checksums(tags: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """Checksum of each image's class indices."""
+    return {name: zlib.crc32(bytes(row)) for name, row in tags.items()}
+
+
+def of_stage(stage: Stage, data: Any) -> Inputs:
+    """Checksums of the data that a stage learns from, and of the files that its recipe names.
+
+    Args:
+        stage: with its recipe.
+        data: what `stage.dataset()` gave.
+    """
+    inputs = of_images(data) if isinstance(data, Images) else {}
+    for name, value in flatten(stage.recipe).items():
+        if name == "cue" or not isinstance(value, str) or not Path(value).suffix:
+            continue
+        if (path := Path(value)).is_file():
+            inputs[name] = {path.name: file_checksum(path)}
+    return inputs
+
+
+def summary(inputs: Inputs) -> dict[str, dict[str, Any]]:
+    """What recipe.json says of inputs: number of images or files, and one checksum."""
+    return {
+        name: {"count": len(checksums), "checksum": total(checksums)}
+        for name, checksums in inputs.items()
+    }
+
+
+def changes(before: Any, now: Inputs) -> list[str]:
+    """Inputs that differ, such as "tags of 2 of 30 images".
+
+    Args:
+        before: of a checkpoint, which may be anything; inputs that it does not know do not count.
+        now: those of this run.
+    """
+    if not isinstance(before, dict):
+        return []
+    sentences = []
+    for name, checksums in now.items():
+        stored = before.get(name)
+        if not isinstance(stored, dict) or stored == checksums:
+            continue
+        common = checksums.keys() & stored.keys()
+        changed = sum(checksums[key] != stored[key] for key in common)
+        if name == LIST:
+            added, removed = len(checksums.keys() - common), len(stored.keys() - common)
+            parts = [f"{added} added"] * bool(added) + [f"{removed} removed"] * bool(removed)
+            sentences.append(f"{name}: {', '.join(parts)}")
+        elif name in ("tags", "cues", "masks"):
+            if changed:
+                sentences.append(f"{name} of {changed} of {len(checksums)} images")
+        else:
+            sentences.append(f"the file of --{name.replace('_', '-')}")
+    return sentences
+
+
+def set_aside(out: Path, patterns: Iterable[str]) -> Path | None:
+    """Move files and folders of a run to OUT/old-N.
+
+    Args:
+        out: folder of the run.
+        patterns: names in it, with wildcards.
+
+    Returns:
+        The new folder; None where there was nothing to move.
+    """
+    paths = sorted({path for pattern in patterns for path in out.glob(pattern)})
+    if not paths:
+        return None
+    number = 1
+    while (old := out / f"old-{number}").exists():
+        number += 1
+    old.mkdir()
+    for path in paths:
+        os.replace(path, old / path.name)
+    return old

@@ -1,0 +1,253 @@
+// Shared parts are in page.js.
+const PAGE = 24;
+const tagged = data.tags !== null;
+const state = { chosen: null, count: PAGE };
+
+// Marks of images: {good: true}, or {tags: [...]} where the tags were corrected. They are kept
+// where the browser lets a file do so, until they are cleared.
+const key = "seedseg " + data.name;
+let marks = {};
+try {
+  marks = JSON.parse(localStorage.getItem(key)) || {};
+} catch {}
+const known = new Set(tagged ? Object.keys(data.tags) : []);
+const valid = (mark) =>
+  mark && (mark.good === true ||
+    (Array.isArray(mark.tags) && mark.tags.every((tag) => tag > 0 && tag < data.classes.length)));
+marks = Object.fromEntries(Object.entries(marks).filter(([id, mark]) => known.has(id) && valid(mark)));
+
+const tagsOf = (item) => (tagged ? marks[item.id]?.tags ?? data.tags[item.id] : []);
+const same = (one, other) => one.length === other.length && one.every((tag) => other.includes(tag));
+const seenOf = (item) => item.seen.map(([index]) => index);
+const sorted = (tags) => [...tags].sort((a, b) => a - b);
+
+function mark(item, value) {
+  if (value) marks[item.id] = value;
+  else delete marks[item.id];
+  try {
+    localStorage.setItem(key, JSON.stringify(marks));
+  } catch {}
+  count();
+}
+function retag(item, tags) {
+  mark(item, same(tags, data.tags[item.id]) ? null : { tags: sorted(tags) });
+}
+
+function count() {
+  const all = Object.values(marks);
+  const corrected = all.filter((value) => value.tags).length;
+  const good = all.length - corrected;
+  byId("marks").textContent = all.length
+    ? `${corrected} corrected, ${good} good` : "nothing marked yet";
+  byId("undo").hidden = !all.length;
+}
+
+function card(item) {
+  const node = make("article", { className: "card" });
+  const fill = () => node.replaceChildren(picture(item), text(item, fill));
+  const refresh = () => {
+    fill();
+    const value = marks[item.id];
+    node.className = "card" + (value ? (value.good ? " good" : " wrong") : "");
+  };
+  node.refresh = refresh;
+  refresh();
+  return node;
+}
+
+function picture(item) {
+  const [width, height] = item.size;
+  const sheet = make("span", { className: "sheet" });
+  sheet.style.aspectRatio = width + " / " + height;
+  sheet.style.setProperty("--aspect", width / height);
+  sheet.append(
+    make("img", { src: item.photo, alt: item.id, width, height }),
+    make("img", { src: item.label, alt: "labels", width, height }));
+  const view = make("button", { className: "view", type: "button", title: "click: photo without labels" }, sheet);
+  view.setAttribute("aria-pressed", "false");
+  view.setAttribute("aria-label", "Photo of " + item.id + " without labels");
+  view.onclick = () =>
+    view.setAttribute("aria-pressed", String(view.getAttribute("aria-pressed") !== "true"));
+  const value = marks[item.id];
+  if (value) {
+    view.append(make("span", {
+      className: "badge " + (value.good ? "good" : "wrong"),
+      textContent: value.good ? "good" : "corrected",
+    }));
+  }
+  return view;
+}
+
+function text(item) {
+  const node = make("div", { className: "text" }, make("strong", { textContent: item.id }));
+  const legend = make("div", { className: "seen" });
+  for (const [index, share, confidence] of item.seen) {
+    const sure = confidence === null ? "" : `, ${confidence} % sure`;
+    const strange = tagged && !tagsOf(item).includes(index);
+    legend.append(make("span", { className: strange ? "strange" : "" }, swatch(index),
+      `${data.classes[index]} ${share < 10 ? share : Math.round(share)} %${sure}`));
+  }
+  if (!item.seen.length) legend.append("background alone");
+  node.append(legend);
+  if (tagged) node.append(ticks(item), actions(item));
+  return node;
+}
+
+// Redrawn as a whole, and the focus goes back to the button that was used.
+function update(item, event) {
+  const card = event.target.closest(".card");
+  const name = event.target.closest("[data-key]")?.dataset.key;
+  card.refresh();
+  card.querySelector(`[data-key="${name}"]`)?.focus();
+}
+
+function ticks(item) {
+  const tags = tagsOf(item);
+  const row = make("div", { className: "ticks" }, make("span", { className: "lead", textContent: "shows" }));
+  const offered = [...new Set([...data.tags[item.id], ...tags, ...seenOf(item)])];
+  for (const index of sorted(offered)) {
+    const on = tags.includes(index);
+    const button = make("button", { type: "button" }, swatch(index), data.classes[index]);
+    button.dataset.key = index;
+    button.setAttribute("aria-pressed", String(on));
+    button.onclick = (event) => {
+      retag(item, on ? tags.filter((tag) => tag !== index) : [...tags, index]);
+      update(item, event);
+    };
+    row.append(button);
+  }
+  if (!tags.length) row.append(make("span", { className: "none", textContent: "background" }));
+  const rest = data.classes.map((name, index) => [name, index])
+    .filter(([, index]) => index && !offered.includes(index));
+  if (rest.length) {
+    const select = make("select", {}, make("option", { value: "", textContent: "other …" }));
+    select.setAttribute("aria-label", "Add another class");
+    select.dataset.key = "other";
+    for (const [name, index] of rest) select.append(make("option", { value: index, textContent: name }));
+    select.onchange = (event) => {
+      retag(item, [...tags, Number(select.value)]);
+      update(item, event);
+    };
+    row.append(select);
+  }
+  return row;
+}
+
+function actions(item) {
+  const value = marks[item.id];
+  const good = make("button", { type: "button", className: "yes", textContent: "✓ tags are right" });
+  good.dataset.key = "good";
+  good.setAttribute("aria-pressed", String(Boolean(value?.good)));
+  good.onclick = (event) => {
+    mark(item, value?.good ? null : { good: true });
+    update(item, event);
+  };
+  const wrong = make("button", { type: "button", className: "no", textContent: "✗ tags are wrong" });
+  wrong.dataset.key = "wrong";
+  wrong.title = "Replace the tags by the classes of the mask; then tick what is missing";
+  wrong.setAttribute("aria-pressed", String(Boolean(value?.tags)));
+  wrong.onclick = (event) => {
+    if (value?.tags) mark(item, null);
+    else retag(item, seenOf(item));
+    update(item, event);
+  };
+  if (same(seenOf(item), data.tags[item.id]) && !value?.tags) wrong.hidden = true;
+  if (value?.tags) {
+    wrong.textContent = "↺ old tags";
+    good.hidden = true;
+  }
+  return make("div", { className: "actions" }, good, wrong);
+}
+
+const views = {
+  all: () => true,
+  differ: (item) => item.differ > 0,
+  marked: (item) => item.id in marks,
+  unmarked: (item) => !(item.id in marks),
+};
+const least = (item) => Math.min(101, ...item.seen.map((entry) => entry[2] ?? 101));
+const orders = {
+  differ: (a, b) => b.differ - a.differ,
+  unsure: (a, b) => least(a) - least(b),
+  id: (a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0),
+};
+
+function draw() {
+  const list = data.items
+    .filter((item) => state.chosen === null ||
+      seenOf(item).includes(state.chosen) || tagsOf(item).includes(state.chosen))
+    .filter(views[byId("view").value])
+    .sort(orders[byId("order").value]);
+  byId("cards").replaceChildren(...list.slice(0, state.count).map(card));
+  byId("empty").hidden = list.length > 0;
+  byId("more").hidden = list.length <= state.count;
+  byId("more").textContent = "Show more (" + (list.length - state.count) + ")";
+  for (const node of document.querySelectorAll("[data-class]")) {
+    node.setAttribute("aria-pressed", String(node.dataset.class === String(state.chosen ?? "")));
+  }
+}
+function choose(index) {
+  state.chosen = index === "" || index === String(state.chosen) ? null : Number(index);
+  state.count = PAGE;
+  draw();
+}
+const all = make("button", { type: "button", textContent: "all" });
+all.dataset.class = "";
+byId("filter").append(all);
+data.classes.slice(1).forEach((name, index) => {
+  const chip = make("button", { type: "button" }, swatch(index + 1), name);
+  chip.dataset.class = index + 1;
+  byId("filter").append(chip);
+});
+byId("filter").onclick = (event) => {
+  const chip = event.target.closest("[data-class]");
+  if (chip) choose(chip.dataset.class);
+};
+for (const node of document.querySelectorAll(".pick")) {
+  node.onclick = () => {
+    choose(node.dataset.class);
+    if (state.chosen !== null) byId("gallery").scrollIntoView();
+  };
+}
+byId("view").onchange = byId("order").onchange = () => { state.count = PAGE; draw(); };
+byId("more").onclick = () => { state.count += PAGE; draw(); };
+byId("opacity").oninput = (event) =>
+  byId("cards").style.setProperty("--opacity", event.target.value / 100);
+
+// retag.csv: every image with its tags, as tags.csv has them.
+const quoted = (field) => (/[",\r\n]/.test(field) ? '"' + field.replaceAll('"', '""') + '"' : field);
+function table() {
+  const rows = Object.entries(data.tags).map(([id, tags]) => {
+    const names = (marks[id]?.tags ?? tags).map((index) => data.classes[index]);
+    return quoted(id) + "," + quoted(names.join(";") || "background");
+  });
+  return ["id,tags", ...rows].join("\n") + "\n";
+}
+if (tagged) {
+  byId("download").onclick = () => {
+    const url = URL.createObjectURL(new Blob([table()], { type: "text/csv" }));
+    make("a", { href: url, download: "retag.csv" }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 1000);
+  };
+  byId("undo").onclick = () => {
+    marks = {};
+    try {
+      localStorage.removeItem(key);
+    } catch {}
+    count();
+    draw();
+  };
+  count();
+}
+
+// Numbers behind the bars.
+document.addEventListener("pointermove", (event) => {
+  const tip = byId("tip");
+  const words = event.target.closest?.("[data-tip]")?.dataset.tip;
+  tip.hidden = !words;
+  if (!words) return;
+  tip.textContent = words;
+  tip.style.left = Math.max(8, Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8)) + "px";
+  tip.style.top = event.clientY + 16 + "px";
+});
+draw();
