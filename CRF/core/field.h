@@ -23,7 +23,8 @@ struct Term {
 
 class Field {
 public:
-    Field(int64_t pixels, int labels);
+    // half: whether large tables may hold float16.
+    Field(const Tiling& tiling, int labels, bool half);
 
     // energy: (labels, pixels). Throws std::invalid_argument on NaN, -inf, or a pixel without any
     // possible label.
@@ -37,22 +38,37 @@ public:
     // Divergence of the marginals from the model's distribution, up to the model's constant.
     double divergence(const float* marginal, int threads);
 
-    int64_t pixels() const { return pixels_; }
+    int64_t pixels() const { return tiling_.pixels(); }
     int labels() const { return labels_; }
 
 private:
     struct Buffer;
+    // A term with its weights in the order of slots, normalised.
+    struct Prepared {
+        Array<int32_t> simplex;
+        Array<float> in_weight, out_weight;  // out_weight is empty where it equals in_weight
+    };
     void require_energy() const;
+    void prepare(int threads);
+    void group(const Filter& filter, Array<uint16_t>& rank, int threads);
     PixelPass pass(const Buffer& buffer, int member) const;
-    void sweep(Buffer& buffer, PixelPass& pass, int step, int member) const;
-    void load(const float* marginal, float* rows, Range range) const;
+    void sweep(Buffer& buffer, const PixelPass& pass, int step, int member, float* plane) const;
     void propagate(Buffer& buffer, const float* marginal, PixelPass& pass, int member) const;
     void spread(Buffer& buffer, int step, int member) const;
 
-    int64_t pixels_;
-    int labels_, row_;
+    Tiling tiling_;
+    int labels_, row_, narrow_;
+    bool half_;
     Aligned logit_;
     std::vector<Term> term_;
+    // Slots: the pixels of a tile in an order in which those of one simplex of the term `grouped_`
+    // follow one another.
+    int grouped_ = -1;
+    bool stale_ = true;
+    Array<uint16_t> rank_, place_;  // slot of each pixel, pixel of each slot
+    Array<Run> run_;
+    Array<int64_t> tile_run_;       // (tiles + 1) first run of each
+    std::vector<Prepared> prepared_;
 };
 
 }  // namespace densecrf

@@ -1,5 +1,5 @@
-// The pass over pixels: slice, softmax and splat, stage by stage over a few rows that stay in the
-// first-level cache.
+// The pass over the pixels of a tile: slice, softmax and splat, stage by stage over a few rows that stay
+// in the first-level cache.
 #include "row.h"
 
 namespace densecrf {
@@ -8,21 +8,20 @@ namespace {
 constexpr int kAhead = 8;  // pixels between asking for rows and reading them
 
 template <typename T>
-DENSECRF_INLINE void fetch_rows(const TermView& t, const T* value, int64_t pixel, int row) {
-    const int32_t* corner = t.corner + (int64_t)t.simplex[pixel] * t.corners;
+DENSECRF_INLINE void fetch_rows(const TermView& t, const T* value, int slot, int row) {
+    const int32_t* corner = t.corner + (int64_t)t.simplex[slot] * t.corners;
     for (int v = 0; v < t.corners; ++v)
         for (int i = 0; i < row; i += 64 / sizeof(T))
             DENSECRF_FETCH(value + (int64_t)corner[v] * row + i, 0);
 }
 
-// to = from + scale * message, for n pixels from `first` on. Corners = 0 stands for a number known
+// stage += scale * message, for n pixels from slot `first` on. Corners = 0 stands for a number known
 // only at run time.
 template <int W, int V, int Corners, typename T>
-void slice_rows(const TermView& t, const T* value, int64_t first, int n, int row, int column,
-                const float* from, float* to) {
+void slice_rows(const TermView& t, const T* value, int first, int n, int row, int column, float* stage) {
     const int corners = Corners > 0 ? Corners : t.corners;
     const Vec<W> scale = Vec<W>::all(t.scale);
-    const float* weight = t.out_weight + first * corners;
+    const float* weight = t.out_weight + (int64_t)first * corners;
     for (int i = 0; i < n; ++i, weight += corners) {
         const int32_t* corner = t.corner + (int64_t)t.simplex[first + i] * corners;
         Vec<W> sum[V];
@@ -32,17 +31,15 @@ void slice_rows(const TermView& t, const T* value, int64_t first, int n, int row
             const Vec<W> w = Vec<W>::all(weight[v]);
             for (int b = 0; b < V; ++b) sum[b] = sum[b] + w * load<W>(at + b * W);
         }
-        for (int b = 0; b < V; ++b) {
-            const int64_t at = (int64_t)i * row + column + b * W;
-            (Vec<W>::load(from + at) + scale * sum[b]).store(to + at);
-        }
+        float* to = stage + (int64_t)i * row + column;
+        for (int b = 0; b < V; ++b) (Vec<W>::load(to + b * W) + scale * sum[b]).store(to + b * W);
     }
 }
 
 template <int W, int V, int Corners>
-void splat_rows(const TermView& t, int64_t first, int n, int row, int column, const float* from) {
+void splat_rows(const TermView& t, int first, int n, int row, int column, const float* from) {
     const int corners = Corners > 0 ? Corners : t.corners;
-    const float* weight = t.in_weight + first * corners;
+    const float* weight = t.in_weight + (int64_t)first * corners;
     for (int i = 0; i < n; ++i, weight += corners) {
         const int32_t* corner = t.corner + (int64_t)t.simplex[first + i] * corners;
         Vec<W> q[V];
@@ -55,154 +52,218 @@ void splat_rows(const TermView& t, int64_t first, int n, int row, int column, co
     }
 }
 
-template <int W, int V, typename T>
-DENSECRF_INLINE void slice_term(Columns<W, V>, const TermView& t, const T* value, int64_t first, int n,
-                                int row, int column, const float* from, float* to) {
-    if (t.corners == 3) slice_rows<W, V, 3>(t, value, first, n, row, column, from, to);
-    else if (t.corners == 6) slice_rows<W, V, 6>(t, value, first, n, row, column, from, to);
-    else slice_rows<W, V, 0>(t, value, first, n, row, column, from, to);
-}
-
-template <int W, int V>
-DENSECRF_INLINE void splat_term(Columns<W, V>, const TermView& t, int64_t first, int n, int row,
-                                int column, const float* from) {
-    if (t.corners == 3) splat_rows<W, V, 3>(t, first, n, row, column, from);
-    else if (t.corners == 6) splat_rows<W, V, 6>(t, first, n, row, column, from);
-    else splat_rows<W, V, 0>(t, first, n, row, column, from);
-}
-
-// G pixels at a time: the reductions of one alone are a long chain of dependent instructions.
-template <int W, int V, int G>
-DENSECRF_INLINE void softmax_group(float* rows) {
-    Vec<W> q[G][V], top[G], sum[G];
-    for (int g = 0; g < G; ++g) {
-        for (int b = 0; b < V; ++b) q[g][b] = Vec<W>::load(rows + (g * V + b) * W);
-        top[g] = q[g][0];
-        for (int b = 1; b < V; ++b) top[g] = max(top[g], q[g][b]);
-    }
-    largest_of<W, G>(top);
-    for (int g = 0; g < G; ++g) {
-        for (int b = 0; b < V; ++b) q[g][b] = exp_nonpositive(q[g][b] - top[g]);
-        sum[g] = q[g][0];
-        for (int b = 1; b < V; ++b) sum[g] = sum[g] + q[g][b];
-    }
-    total_of<W, G>(sum);
-    for (int g = 0; g < G; ++g) {
-        const Vec<W> factor = Vec<W>::all(1.0f) / sum[g];
-        for (int b = 0; b < V; ++b) (q[g][b] * factor).store(rows + (g * V + b) * W);
-    }
-}
-
-template <int W, int V>
-void softmax_short(float* rows, int n) {
-    constexpr int G = V <= 2 ? 4 : 2;
-    int i = 0;
-    for (; i + G <= n; i += G) softmax_group<W, V, G>(rows + i * V * W);
-    for (; i < n; ++i) softmax_group<W, V, 1>(rows + i * V * W);
-}
-
-template <int W>
-void softmax_long(float* rows, int n, int row) {
-    for (int i = 0; i < n; ++i, rows += row) {
-        Vec<W> top = Vec<W>::load(rows), sum = Vec<W>::all(0.0f);
-        for (int c = W; c < row; c += W) top = max(top, Vec<W>::load(rows + c));
-        largest_of<W, 1>(&top);
-        for (int c = 0; c < row; c += W) {
-            const Vec<W> e = exp_nonpositive(Vec<W>::load(rows + c) - top);
-            e.store(rows + c);
-            sum = sum + e;
-        }
-        total_of<W, 1>(&sum);
-        const Vec<W> factor = Vec<W>::all(1.0f) / sum;
-        for (int c = 0; c < row; c += W) (Vec<W>::load(rows + c) * factor).store(rows + c);
-    }
-}
-
-template <int W>
-DENSECRF_INLINE void softmax_rows(float* rows, int n, int row) {
-    switch (row / W) {
-        case 1: return softmax_short<W, 1>(rows, n);
-        case 2: return softmax_short<W, 2>(rows, n);
-        case 3: return softmax_short<W, 3>(rows, n);
-        case 4: return softmax_short<W, 4>(rows, n);
-        default: return softmax_long<W>(rows, n, row);
-    }
-}
-
-template <int W>
-DENSECRF_INLINE void add_rows(const float* from, float factor, const float* base, float* to, int size) {
-    const Vec<W> f = Vec<W>::all(factor);
-    for (int i = 0; i < size; i += W)
-        (Vec<W>::load(base + i) + f * Vec<W>::load(from + i)).store(to + i);
-}
-
-template <int W, typename T>
-DENSECRF_INLINE void copy_rows(const float* from, T* to, int size) {
-    for (int i = 0; i < size; i += W) store(load<W>(from + i), to + i);
-}
-
-// Rows to planes, W pixels by W labels at a time where there are as many.
-template <int W>
-void store_planes(const PixelPass& a, const float* rows, int64_t first, int n) {
-    for (int c = 0; c < a.labels; c += W)
-        for (int i = 0; i < n; i += W) {
-            float* to = a.plane_out + c * a.plane + first + i;
-            const float* from = rows + i * a.row + c;
-            if (c + W <= a.labels && i + W <= n) {
-                transpose<W>(from, a.row, to, a.plane);
-                continue;
+// The same run by run: the rows of a simplex are read and written once for all its pixels.
+template <int W, int V, int Corners, typename T>
+void slice_runs(const TermView& t, const T* value, const Run* run, int first, int n, int row, int column,
+                float* stage) {
+    const Vec<W> scale = Vec<W>::all(t.scale);
+    const float* weight = t.out_weight + (int64_t)first * Corners;
+    stage += column;
+    for (const float* end = stage + (int64_t)n * row; stage < end; ++run) {
+        const int32_t* corner = t.corner + (int64_t)run->simplex * Corners;
+        Vec<W> at[Corners][V];
+        for (int v = 0; v < Corners; ++v)
+            for (int b = 0; b < V; ++b)
+                at[v][b] = scale * load<W>(value + (int64_t)corner[v] * row + column + b * W);
+        for (int i = run->count; i > 0; --i, stage += row, weight += Corners) {
+            Vec<W> sum[V];
+            for (int b = 0; b < V; ++b) sum[b] = Vec<W>::load(stage + b * W);
+            for (int v = 0; v < Corners; ++v) {
+                const Vec<W> w = Vec<W>::all(weight[v]);
+                for (int b = 0; b < V; ++b) sum[b] = sum[b] + w * at[v][b];
             }
-            const int columns = a.labels - c < W ? a.labels - c : W, count = n - i < W ? n - i : W;
-            for (int k = 0; k < columns; ++k)
-                for (int j = 0; j < count; ++j) to[k * a.plane + j] = from[j * a.row + k];
+            for (int b = 0; b < V; ++b) sum[b].store(stage + b * W);
         }
+    }
+}
+
+template <int W, int V, int Corners>
+void splat_runs(const TermView& t, const Run* run, int first, int n, int row, int column,
+                const float* from) {
+    const float* weight = t.in_weight + (int64_t)first * Corners;
+    from += column;
+    for (const float* end = from + (int64_t)n * row; from < end; ++run) {
+        Vec<W> sum[Corners][V];
+        for (int v = 0; v < Corners; ++v) {
+            const Vec<W> w = Vec<W>::all(weight[v]);
+            for (int b = 0; b < V; ++b) sum[v][b] = w * Vec<W>::load(from + b * W);
+        }
+        from += row;
+        weight += Corners;
+        for (int i = run->count; i > 1; --i, from += row, weight += Corners) {
+            Vec<W> q[V];
+            for (int b = 0; b < V; ++b) q[b] = Vec<W>::load(from + b * W);
+            for (int v = 0; v < Corners; ++v) {
+                const Vec<W> w = Vec<W>::all(weight[v]);
+                for (int b = 0; b < V; ++b) sum[v][b] = sum[v][b] + w * q[b];
+            }
+        }
+        const int32_t* corner = t.corner + (int64_t)run->simplex * Corners;
+        for (int v = 0; v < Corners; ++v) {
+            float* at = t.sum + (int64_t)(corner[v] - t.first) * row + column;
+            for (int b = 0; b < V; ++b) (Vec<W>::load(at + b * W) + sum[v][b]).store(at + b * W);
+        }
+    }
+}
+
+// Six corners of two vectors each are what the registers hold beside sums and weights.
+template <int W, typename T>
+DENSECRF_INLINE void slice_term(const TermView& t, const T* value, const Run* run, int first, int n,
+                                int row, float* stage) {
+    if (run && t.corners == 6)
+        return for_vectors<W, 2>(row, [&](auto columns, int column) {
+            slice_runs<W, columns.count, 6>(t, value, run, first, n, row, column, stage);
+        });
+    for_vectors<W>(row, [&](auto columns, int column) {
+        constexpr int V = columns.count;
+        if (run) slice_runs<W, V, 3>(t, value, run, first, n, row, column, stage);
+        else if (t.corners == 3) slice_rows<W, V, 3>(t, value, first, n, row, column, stage);
+        else if (t.corners == 6) slice_rows<W, V, 6>(t, value, first, n, row, column, stage);
+        else slice_rows<W, V, 0>(t, value, first, n, row, column, stage);
+    });
+}
+
+template <int W>
+DENSECRF_INLINE void splat_term(const TermView& t, const Run* run, int first, int n, int row,
+                                const float* from) {
+    if (run && t.corners == 6)
+        return for_vectors<W, 2>(row, [&](auto columns, int column) {
+            splat_runs<W, columns.count, 6>(t, run, first, n, row, column, from);
+        });
+    for_vectors<W>(row, [&](auto columns, int column) {
+        constexpr int V = columns.count;
+        if (run) splat_runs<W, V, 3>(t, run, first, n, row, column, from);
+        else if (t.corners == 3) splat_rows<W, V, 3>(t, first, n, row, column, from);
+        else if (t.corners == 6) splat_rows<W, V, 6>(t, first, n, row, column, from);
+        else splat_rows<W, V, 0>(t, first, n, row, column, from);
+    });
+}
+
+// exp(rows) / sum for W pixels, however large the values.
+template <int W>
+void softmax_shifted(const float* rows, float* to, int row) {
+    for (int i = 0; i < W; ++i, rows += row, to += row) {
+        float top = rows[0], sum = 0;
+        for (int c = 1; c < row; ++c) top = rows[c] > top ? rows[c] : top;
+        for (int c = 0; c < row; c += W)
+            exp_of(Vec<W>::load(rows + c) - Vec<W>::all(top)).store(to + c);
+        for (int c = 0; c < row; ++c) sum += to[c];
+        for (int c = 0; c < row; c += W)
+            (Vec<W>::load(to + c) * Vec<W>::all(1.0f / sum)).store(to + c);
+    }
+}
+
+// exp(rows) / sum for n rows, a multiple of W, of V vectors; V = 0: of any number. Exponentials of what
+// networks and kernels give stay in the range of floats without taking the largest off; where they do
+// not, that is done. `valid` rows hold pixels.
+template <int W, int V>
+void softmax_rows(const float* rows, float* to, int n, int valid, int row) {
+    const int vectors = V > 0 ? V : row / W;
+    for (int first = 0; first < n; first += W, rows += (int64_t)W * row, to += (int64_t)W * row) {
+        Vec<W> sum[W];
+        for (int i = 0; i < W; ++i) {
+            sum[i] = exp_of(Vec<W>::load(rows + i * row));
+            sum[i].store(to + i * row);
+            for (int b = 1; b < vectors; ++b) {
+                const Vec<W> e = exp_of(Vec<W>::load(rows + i * row + b * W));
+                e.store(to + i * row + b * W);
+                sum[i] = sum[i] + e;
+            }
+        }
+        alignas(64) float total[W], factor[W];
+        const Vec<W> all = totals<W>(sum);
+        all.store(total);
+        (Vec<W>::all(1.0f) / all).store(factor);
+        int odd = 0;
+        for (int i = 0; i < W; ++i) odd |= !(total[i] > 1e-20f && total[i] < 1e30f) & (first + i < valid);
+        if (odd) {
+            softmax_shifted<W>(rows, to, row);
+            continue;
+        }
+        for (int i = 0; i < W; ++i)
+            for (int b = 0; b < vectors; ++b) {
+                float* at = to + i * row + b * W;
+                (Vec<W>::load(at) * Vec<W>::all(factor[i])).store(at);
+            }
+    }
+}
+
+template <int W>
+DENSECRF_INLINE void softmax(const float* rows, float* to, int n, int row) {
+    const int whole = (n + W - 1) / W * W;
+    switch (row / W) {
+        case 1: return softmax_rows<W, 1>(rows, to, whole, n, row);
+        case 2: return softmax_rows<W, 2>(rows, to, whole, n, row);
+        case 3: return softmax_rows<W, 3>(rows, to, whole, n, row);
+        default: return softmax_rows<W, 0>(rows, to, whole, n, row);
+    }
+}
+
+template <int W>
+DENSECRF_INLINE void copy_row(const float* from, float* to, int row) {
+    for (int c = 0; c < row; c += W) Vec<W>::load(from + c).store(to + c);
+}
+
+// stage = logit, or marginals where there are none, + self * marginals. The next rows are asked for.
+template <int W>
+void begin_rows(const PixelPass& a, int first, int n, float* stage) {
+    constexpr int kLater = kStage;
+    for (int i = 0; i < n; ++i, stage += a.row) {
+        const float* marginal = a.marginal_in + (a.marginal_in ? (int64_t)a.place[first + i] * a.row : 0);
+        if (!a.logit) {
+            copy_row<W>(marginal, stage, a.row);
+            continue;
+        }
+        const float* from = a.logit + (int64_t)(first + i) * a.narrow;
+        for (int c = 0; c < a.narrow; c += 16) DENSECRF_FETCH(from + (int64_t)kLater * a.narrow + c, 0);
+        int c = 0;
+        for (; c + W <= a.narrow; c += W) Vec<W>::load(from + c).store(stage + c);
+        if (c < a.row) load_half<W>(from + c).store(stage + c);
+        if (a.slice && a.self != 0.0f)
+            for (int k = 0; k < a.row; k += W)
+                (Vec<W>::load(stage + k) + Vec<W>::all(a.self) * Vec<W>::load(marginal + k)).store(stage + k);
+    }
 }
 
 template <int W, typename T>
-DENSECRF_INLINE void slice_stage(const PixelPass& a, const TermView& t, const T* value, int64_t first,
-                                 int n, const float* from, float* to) {
-    for (int i = 0; t.ahead && i < n && first + i + kAhead < a.end; ++i)
+DENSECRF_INLINE void slice_stage(const PixelPass& a, const TermView& t, const T* value, const Run* run,
+                                 int first, int n, float* stage) {
+    for (int i = 0; t.ahead && i < n && first + i + kAhead < a.n; ++i)
         fetch_rows(t, value, first + i + kAhead, a.row);
-    for_vectors<W>(a.row, [&](auto columns, int column) {
-        slice_term(columns, t, value, first, n, a.row, column, from, to);
-    });
+    slice_term<W>(t, value, run, first, n, a.row, stage);
 }
 
 template <int W>
 void pixel_width(const PixelPass& a) {
     const int row = a.row;
     float* stage = a.scratch;
-    for (int64_t p = a.begin; p < a.end; p += kStage) {
-        const int n = (int)(a.end - p < kStage ? a.end - p : kStage);
-        const float* from = (a.logit ? a.logit : a.marginal_in) + p * row;
-        if (a.slice) {
-            if (a.self != 0.0f) {
-                add_rows<W>(a.marginal_in + p * row, a.self, from, stage, n * row);
-                from = stage;
-            }
-            for (int k = 0; k < a.terms; ++k) {
-                const TermView& t = a.term[k];
-                if (t.value) slice_stage<W>(a, t, t.value, p, n, from, stage);
-#if defined(DENSECRF_HALF)
-                else slice_stage<W>(a, t, t.half_value, p, n, from, stage);
-#endif
-                from = stage;
-            }
-        }
-        if (from != stage) copy_rows<W>(from, stage, n * row);
-        if (a.softmax) softmax_rows<W>(stage, n, row);
-        for (int k = 0; a.splat && k < a.terms; ++k) {
+    float* result = a.softmax ? stage + kStage * row : stage;
+    const Run* run = nullptr;
+    for (int k = 0; k < a.terms; ++k)
+        if (a.term[k].run) run = a.term[k].run;
+    for (int first = 0; first < a.n; first += kStage) {
+        const int n = a.n - first < kStage ? a.n - first : kStage;
+        begin_rows<W>(a, first, n, stage);
+        for (int k = 0; a.slice && k < a.terms; ++k) {
             const TermView& t = a.term[k];
-            if (!t.sum) continue;
-            for_vectors<W>(row, [&](auto columns, int column) {
-                splat_term(columns, t, p, n, row, column, stage);
-            });
-        }
-        if (a.marginal_out) copy_rows<W>(stage, a.marginal_out + p * row, n * row);
+            const Run* own = t.run ? run : nullptr;
+            if (t.value) slice_stage<W>(a, t, t.value, own, first, n, stage);
 #if defined(DENSECRF_HALF)
-        if (a.half_out) copy_rows<W>(stage, a.half_out + p * row, n * row);
+            else slice_stage<W>(a, t, t.half_value, own, first, n, stage);
 #endif
-        if (a.plane_out) store_planes<W>(a, stage, p, n);
+        }
+        if (a.softmax) softmax<W>(stage, result, n, row);
+        for (int k = 0; a.splat && k < a.terms; ++k)
+            if (a.term[k].sum)
+                splat_term<W>(a.term[k], a.term[k].run ? run : nullptr, first, n, row, result);
+        for (int i = 0; a.marginal_out && i < n; ++i)
+            copy_row<W>(result + i * row, a.marginal_out + (int64_t)a.place[first + i] * row, row);
+#if defined(DENSECRF_HALF)
+        for (int i = 0; a.half_out && i < n; ++i)
+            for (int c = 0; c < row; c += W)
+                store(load<W>(result + i * row + c), a.half_out + (int64_t)a.place[first + i] * row + c);
+#endif
+        for (int left = n; run && left > 0; ++run) left -= run->count;
     }
 }
 

@@ -5,7 +5,6 @@ namespace densecrf {
 namespace {
 
 constexpr float kImpossible = -1e30f;
-constexpr float kLargest = 3.4028235e38f;
 constexpr int kBlurAhead = 12;
 
 template <int W, int V, typename T>
@@ -76,50 +75,84 @@ void blur_all(T* table, int row, const int32_t* order, int64_t begin, int64_t en
     });
 }
 
-// W planes of n negative energies, and in `best` the largest of each pixel so far. Returns whether
-// all are numbers.
+// W values, of which n exist; the others are `odd`.
 template <int W>
-DENSECRF_INLINE bool read_planes(const float* energy, int64_t plane, int planes, int n, float* best,
-                                 float* tile) {
-    int flawed = 0;
-    for (int c = 0; c < W; ++c) {
-        float* to = tile + c * kBlock;
-        if (c >= planes) {
-            for (int i = 0; i < kBlock; ++i) to[i] = 2.0f * kImpossible;
-            continue;
+DENSECRF_INLINE Vec<W> load_some(const float* p, int n, float odd) {
+    if (n >= W) return Vec<W>::load(p);
+    float some[W];
+    for (int i = 0; i < W; ++i) some[i] = i < n ? p[i] : odd;
+    return Vec<W>::load(some);
+}
+
+// W pixels by W labels at a time.
+template <int W>
+Flaw logits_width(const float* energy, const Window& window, int labels, int narrow,
+                  const uint16_t* rank, float* logit) {
+    const Vec<W> low = Vec<W>::all(kImpossible), high = Vec<W>::all(-kImpossible);
+    Vec<W> worst = high, odd = Vec<W>::all(0.0f);
+    for (int y = 0; y < window.height; ++y)
+        for (int x = 0; x < window.width; x += W) {
+            const float* from = energy + y * window.stride + x;
+            const uint16_t* slot = rank + y * window.width + x;
+            const int n = window.width - x < W ? window.width - x : W;
+            Vec<W> best = low, a[W];
+            for (int c = 0; c < narrow; c += W) {
+                for (int k = 0; k < W; ++k) {
+                    if (c + k >= labels) {
+                        a[k] = Vec<W>::all(kNoLabelHere);
+                        continue;
+                    }
+                    // NaN passes through this maximum, and infinity becomes NaN in the product.
+                    const Vec<W> e = load_some<W>(from + (c + k) * window.plane, n, 0.0f);
+                    const Vec<W> z = max(low, Vec<W>::all(0.0f) - e);
+                    odd = odd + Vec<W>::all(0.0f) * z;
+                    a[k] = min(z, high);
+                    best = max(best, a[k]);
+                }
+                shuffle_rows<W>(a);
+                for (int i = 0; i < n; ++i) {
+                    float* to = logit + (int64_t)slot[i] * narrow + c;
+                    if (c + W <= narrow) a[i].store(to);
+                    else store_half(a[i], to);
+                }
+            }
+            worst = min(worst, best);
         }
-        const float* from = energy + c * plane;
-        for (int i = 0; i < n; ++i) {
-            const float x = -from[i];
-            flawed |= !(x <= kLargest);
-            const float y = x > kImpossible ? (x < -kImpossible ? x : -kImpossible) : kImpossible;
-            best[i] = best[i] > y ? best[i] : y;
-            to[i] = y;
-        }
+    float least[W], flaw[W];
+    worst.store(least);
+    odd.store(flaw);
+    bool number = true, possible = true;
+    for (int i = 0; i < W; ++i) {
+        number &= flaw[i] == 0.0f;
+        possible &= least[i] > kImpossible;
     }
-    return !flawed;
+    return !number ? kNotFinite : !possible ? kNoLabel : kFine;
 }
 
 template <int W>
-Flaw logits_width(const float* energy, int64_t plane, int labels, int row, int64_t begin, int64_t end,
-                  float* logit) {
-    alignas(64) float tile[W * kBlock], best[kBlock];
-    bool number = true, possible = true;
-    for (int i = 0; i < W * kBlock; ++i) tile[i] = 0.0f;
-    for (int64_t first = begin; first < end; first += kBlock) {
-        const int n = (int)(end - first < kBlock ? end - first : kBlock);
-        for (int i = 0; i < n; ++i) best[i] = kImpossible;
-        for (int c = 0; c < row; c += W) {
-            number &= read_planes<W>(energy + c * plane + first, plane, labels - c, n, best, tile);
-            float* to = logit + first * row + c;
-            int i = 0;
-            for (; i + W <= n; i += W) transpose<W>(tile + i, kBlock, to + (int64_t)i * row, row);
-            for (; i < n; ++i)
-                for (int k = 0; k < W; ++k) to[(int64_t)i * row + k] = tile[k * kBlock + i];
+void planes_width(const float* rows, int row, int labels, const Window& window, float* plane) {
+    for (int y = 0; y < window.height; ++y)
+        for (int x = 0; x < window.width; x += W) {
+            const float* from = rows + ((int64_t)y * window.width + x) * row;
+            float* to = plane + y * window.stride + x;
+            const int n = window.width - x < W ? window.width - x : W;
+            for (int c = 0; c < labels; c += W) {
+                const int count = labels - c < W ? labels - c : W;
+                Vec<W> a[W];
+                for (int i = 0; i < W; ++i) a[i] = Vec<W>::load(from + (i < n ? i : 0) * row + c);
+                shuffle_rows<W>(a);
+                for (int k = 0; k < count; ++k) {
+                    float* at = to + (c + k) * window.plane;
+                    if (n == W) {
+                        a[k].store(at);
+                        continue;
+                    }
+                    float some[W];
+                    a[k].store(some);
+                    for (int i = 0; i < n; ++i) at[i] = some[i];
+                }
+            }
         }
-        for (int i = 0; i < n; ++i) possible &= best[i] > kImpossible;
-    }
-    return !number ? kNotFinite : !possible ? kNoLabel : kFine;
 }
 
 }  // namespace
@@ -143,15 +176,30 @@ void blur_half(Half* table, int row, const int32_t* order, int64_t begin, int64_
 }
 #endif
 
-Flaw logits(const float* energy, int64_t plane, int labels, int row, int64_t begin, int64_t end,
-            float* logit) {
+int narrow_for(int labels) {
+    const int row = row_for(labels), narrow = (labels + 7) / 8 * 8;
+    return row % 16 == 0 && DENSECRF_WIDTH >= 16 ? narrow : row;
+}
+
+Flaw logits(const float* energy, const Window& window, int labels, const uint16_t* rank, float* logit) {
+    const int row = row_for(labels), narrow = narrow_for(labels);
 #if DENSECRF_WIDTH >= 16
-    if (row % 16 == 0) return logits_width<16>(energy, plane, labels, row, begin, end, logit);
+    if (row % 16 == 0) return logits_width<16>(energy, window, labels, narrow, rank, logit);
 #endif
 #if DENSECRF_WIDTH >= 8
-    if (row % 8 == 0) return logits_width<8>(energy, plane, labels, row, begin, end, logit);
+    if (row % 8 == 0) return logits_width<8>(energy, window, labels, narrow, rank, logit);
 #endif
-    return logits_width<4>(energy, plane, labels, row, begin, end, logit);
+    return logits_width<4>(energy, window, labels, narrow, rank, logit);
+}
+
+void planes(const float* rows, int row, int labels, const Window& window, float* plane) {
+#if DENSECRF_WIDTH >= 16
+    if (row % 16 == 0) return planes_width<16>(rows, row, labels, window, plane);
+#endif
+#if DENSECRF_WIDTH >= 8
+    if (row % 8 == 0) return planes_width<8>(rows, row, labels, window, plane);
+#endif
+    return planes_width<4>(rows, row, labels, window, plane);
 }
 
 void merge(float* target, float* source, int64_t size) {
@@ -167,14 +215,23 @@ void merge(float* target, float* source, int64_t size) {
 
 extern const Passes DENSECRF_TABLE;
 const Passes DENSECRF_TABLE = {
-    DENSECRF_NAME,        DENSECRF_SET::row_for,     DENSECRF_SET::pixel,
-    DENSECRF_SET::gather, DENSECRF_SET::blur,
+    DENSECRF_NAME,
+    DENSECRF_SET::row_for,
+    DENSECRF_SET::pixel,
+    DENSECRF_SET::gather,
+    DENSECRF_SET::blur,
 #if defined(DENSECRF_HALF)
-    DENSECRF_SET::gather_half, DENSECRF_SET::blur_half,
+    DENSECRF_SET::gather_half,
+    DENSECRF_SET::blur_half,
 #else
-    nullptr, nullptr,
+    nullptr,
+    nullptr,
 #endif
+    DENSECRF_SET::narrow_for,
     DENSECRF_SET::logits,
-    DENSECRF_SET::merge,  DENSECRF_SET::embed_float, DENSECRF_SET::embed_double};
+    DENSECRF_SET::planes,
+    DENSECRF_SET::merge,
+    DENSECRF_SET::embed_float,
+    DENSECRF_SET::embed_double};
 
 }  // namespace densecrf

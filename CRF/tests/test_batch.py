@@ -144,6 +144,7 @@ RGB = np.zeros((3, 4, 3), np.uint8)
         ((GOOD, RGB, "psa", 1.5), TypeError, "steps"),
         ((GOOD, RGB, "psa", 1, -1), ValueError, "threads"),
         ((GOOD, RGB, "psa", 1, 1.0), TypeError, "threads"),
+        ((GOOD, RGB, "psa", 1, 1, "float64"), ValueError, "precision"),
         ((GOOD, RGB, [densecrf.Gaussian(1, np.ones(3))]), ValueError, "2 labels"),
         ((GOOD, RGB, [densecrf.Gaussian(1e-12, 1)]), ValueError, "too small"),
         ((GOOD, RGB, [densecrf.Features(GOOD * np.nan)]), ValueError, "finite"),
@@ -173,11 +174,11 @@ def test_compat_refused(compat):
 
 def test_core_checks_for_itself():
     with pytest.raises(TypeError):
-        _core.mean_field(np.zeros((1, 2, 3, 4)), None, [], 1, 1)
+        _core.mean_field(np.zeros((1, 2, 3, 4)), None, [], 1, 1, True)
     with pytest.raises(ValueError):
-        _core.mean_field(GOOD[None], RGB[None, :2], [], 1, 1)
+        _core.mean_field(GOOD[None], RGB[None, :2], [], 1, 1, True)
     with pytest.raises(ValueError):
-        _core.mean_field(GOOD[None], None, [((1.0,) * 5, None, np.float32([1])[0:1], 3)], 1, 1)
+        _core.mean_field(GOOD[None], None, [((1.0,) * 5, None, np.float32([1])[0:1], 3)], 1, 1, True)
 
 
 def test_lock_is_released(scene):
