@@ -79,16 +79,25 @@ struct Table {
         return v;
     }
 
-    // What the segments splatted to vertices in `range`, which is cleared for the next step.
+    // What the segments splatted to vertices in `range`; their tables are cleared for the next step.
     void merge(Range range, int row) const {
-        std::fill(value.data() + range.begin * row, value.data() + range.end * row, 0.0f);
-        for (size_t s = 0; s < part.size(); ++s) {
-            const Range& reach = filter->reach[s];
-            const int64_t begin = std::max(range.begin, reach.begin);
-            const int64_t end = std::min(range.end, reach.end);
-            if (begin < end)
-                passes().merge(value.data() + begin * row, part[s].data() + (begin - reach.begin) * row,
-                               (end - begin) * row);
+        // Between two cuts the same segments reach all vertices.
+        std::vector<int64_t> cut{range.begin, range.end};
+        for (const Range& reach : filter->reach)
+            for (int64_t v : {reach.begin, reach.end})
+                if (v > range.begin && v < range.end) cut.push_back(v);
+        std::sort(cut.begin(), cut.end());
+        std::vector<float*> source;
+        for (size_t i = 0; i + 1 < cut.size(); ++i) {
+            if (cut[i] == cut[i + 1]) continue;
+            source.clear();
+            for (size_t s = 0; s < part.size(); ++s) {
+                const Range& reach = filter->reach[s];
+                if (reach.begin <= cut[i] && cut[i + 1] <= reach.end)
+                    source.push_back(part[s].data() + (cut[i] - reach.begin) * row);
+            }
+            passes().merge(value.data() + cut[i] * row, source.data(), (int)source.size(),
+                           (cut[i + 1] - cut[i]) * row);
         }
     }
 
@@ -111,31 +120,12 @@ struct Table {
     }
 };
 
-// The weights of a tile's pixels in the order of slots, normalised. C: corners, 0 = any.
-template <int C>
-void arrange(const Filter& f, const Tile& tile, const uint16_t* place, int32_t* simplex, float* in,
-             float* out) {
-    const int corners = C > 0 ? C : f.corners;
-    for (int s = 0; s < tile.pixels(); ++s, in += corners) {
-        const int64_t pixel = tile.first + place[s];
-        const float* weight = &f.weight[pixel * corners];
-        const float factor = f.factor.empty() ? 1.0f : f.factor[pixel];
-        const float first = f.factor_in ? factor : 1.0f;
-        simplex[s] = f.simplex[pixel];
-        for (int v = 0; v < corners; ++v) in[v] = weight[v] * first;
-        if (!out) continue;
-        for (int v = 0; v < corners; ++v) out[v] = weight[v] * (f.factor_out ? factor : 1.0f);
-        out += corners;
-    }
-}
-
 }  // namespace
 
 // What one inference works on.
 struct Field::Buffer {
     std::vector<Table> table;
-    std::vector<int> index;        // [table] its term
-    std::vector<Aligned> scratch;  // [member] stages of a pass, then rows of a tile
+    std::vector<Aligned> scratch;  // [member] stage of a pass and room beside it
     Aligned rows, half;            // marginals (pixels, row), where they must be kept
     float self = 0;
     int members;
@@ -146,21 +136,19 @@ struct Field::Buffer {
         : members(threads), barrier(threads) {
         bool halve = false;
         const int row = field.row_;
-        for (size_t k = 0; k < field.term_.size(); ++k) {
-            const Term& t = field.term_[k];
+        for (const Term& t : field.term_) {
             if (shortcut && is_self(t)) {
                 self += t.compatibility.weight;
                 continue;
             }
             table.emplace_back(t, row, field.half_);
-            index.push_back((int)k);
             keep |= t.filter->gathers() && !table.back().half;
             halve |= table.back().half;
         }
         if (keep || self != 0) rows = Aligned((size_t)field.pixels() * row, false);
         if (halve) half = Aligned((size_t)field.pixels() * row / 2, false);
         for (int m = 0; m < members; ++m)
-            scratch.emplace_back((size_t)(2 * kStage + std::min<int64_t>(kTilePixels, field.pixels())) * row);
+            scratch.emplace_back((size_t)(kTilePixels + kVector) * row);
     }
 
     Half* halves() const { return half.empty() ? nullptr : reinterpret_cast<Half*>(half.data()); }
@@ -168,21 +156,13 @@ struct Field::Buffer {
 
 Field::Field(const Tiling& tiling, int labels, bool half)
     : tiling_(tiling), labels_(labels), row_(passes().row(labels)), narrow_(passes().narrow(labels)),
-      half_(half) {
-    rank_.resize(pixels());
-    for (int64_t t = 0; t < tiling_.count(); ++t) {
-        const Tile tile = tiling_.tile(t);
-        for (int i = 0; i < tile.pixels(); ++i) rank_[tile.first + i] = (uint16_t)i;
-    }
-}
+      half_(half) {}
 
 void Field::add(Term term) {
     term_.push_back(std::move(term));
-    stale_ = true;
 }
 
 void Field::set_energy(const float* energy, int threads) {
-    prepare(threads);
     logit_ = Aligned((size_t)pixels() * narrow_, false);
     std::vector<Flaw> flaw(threads, kFine);
     run_team(threads, [&](int member) {
@@ -191,7 +171,7 @@ void Field::set_energy(const float* energy, int threads) {
             const Tile tile = tiling_.tile(t);
             flaw[member] = std::max(
                 flaw[member], passes().logits(energy + tile.row * tiling_.width + tile.column,
-                                              window(tiling_, tile), labels_, &rank_[tile.first],
+                                              window(tiling_, tile), labels_,
                                               logit_.data() + tile.first * narrow_));
         }
     });
@@ -210,120 +190,12 @@ void Field::require_energy() const {
     if (logit_.empty()) throw std::invalid_argument("no unary energy was set");
 }
 
-// Chooses the order of slots and brings everything that is kept by pixel into it.
-void Field::prepare(int threads) {
-    if (!stale_) return;
-    // Rows of a table that need not be read and written anew, per pixel.
-    double most = 0.25;
-    int best = -1;
-    for (size_t k = 0; k < term_.size(); ++k) {
-        const Filter& f = *term_[k].filter;
-        if (is_self(term_[k]) || (f.corners != 3 && f.corners != 6)) continue;
-        const double saved = f.corners * (1 - (double)f.groups / f.pixels()) * (f.gathers() ? 1 : 2);
-        if (saved > most) most = saved, best = (int)k;
-    }
-    grouped_ = best;
-    Array<uint16_t> rank = rank_;
-    if (best >= 0) group(*term_[best].filter, rank, threads);
-    place_.resize(pixels());
-    prepared_.clear();
-    for (const Term& term : term_) {
-        const Filter& f = *term.filter;
-        const size_t size = f.weight.size();
-        Prepared p;
-        p.simplex.resize(f.pixels());
-        p.in_weight.resize(size);
-        if (!f.factor.empty() && f.factor_in != f.factor_out) p.out_weight.resize(size);
-        prepared_.push_back(std::move(p));
-    }
-    std::vector<Aligned> moved;
-    for (int m = 0; m < threads && !logit_.empty(); ++m)
-        moved.emplace_back((size_t)kTilePixels * narrow_, false);
-    run_team(threads, [&](int member) {
-        const Range tiles = portion(tiling_.count(), member, threads);
-        for (int64_t t = tiles.begin; t < tiles.end; ++t) {
-            const Tile tile = tiling_.tile(t);
-            const int n = tile.pixels();
-            if (!logit_.empty()) {
-                float *rows = logit_.data() + tile.first * narrow_, *copy = moved[member].data();
-                for (int i = 0; i < n; ++i)
-                    std::copy_n(rows + rank_[tile.first + i] * narrow_, narrow_,
-                                copy + rank[tile.first + i] * narrow_);
-                std::copy_n(copy, (size_t)n * narrow_, rows);
-            }
-            for (int i = 0; i < n; ++i) place_[tile.first + rank[tile.first + i]] = (uint16_t)i;
-            for (size_t k = 0; k < term_.size(); ++k) {
-                const Filter& f = *term_[k].filter;
-                Prepared& p = prepared_[k];
-                const int64_t at = tile.first * f.corners;
-                const auto by = f.corners == 3 ? arrange<3> : f.corners == 6 ? arrange<6> : arrange<0>;
-                by(f, tile, &place_[tile.first], &p.simplex[tile.first], &p.in_weight[at],
-                   p.out_weight.empty() ? nullptr : &p.out_weight[at]);
-            }
-        }
-    });
-    rank_ = std::move(rank);
-    stale_ = false;
-}
-
-// Slots of pixels such that those of one simplex follow one another: simplices of few pixels first, as
-// loops over so many pixels each are then predicted.
-void Field::group(const Filter& filter, Array<uint16_t>& rank, int threads) {
-    struct Seen {
-        int32_t tile, group;
-    };
-    std::vector<Array<Run>> runs(threads);
-    tile_run_.assign(tiling_.count() + 1, 0);
-    run_team(threads, [&](int member) {
-        Array<Seen> seen(filter.simplices(), Seen{-1, 0});
-        int group[kTilePixels], next[kTilePixels + 1];
-        Run found[kTilePixels], sorted[kTilePixels];
-        const Range tiles = portion(tiling_.count(), member, threads);
-        for (int64_t t = tiles.begin; t < tiles.end; ++t) {
-            const Tile tile = tiling_.tile(t);
-            const int n = tile.pixels(), mark = (int)(t - tiles.begin);
-            const int32_t* simplex = &filter.simplex[tile.first];
-            int groups = 0;
-            for (int i = 0; i < n; ++i) {
-                Seen& s = seen[simplex[i]];
-                if (s.tile != mark) {
-                    found[groups] = {simplex[i], 0};
-                    s = {mark, groups++};
-                }
-                ++found[group[i] = s.group].count;
-            }
-            std::fill(next, next + n + 1, 0);
-            for (int g = 0; g < groups; ++g) ++next[found[g].count];
-            int sum = 0, sizes = 0;
-            for (int size = 1; size <= n; ++size) sum += std::exchange(next[size], sum);
-            int where[kTilePixels], begin[kTilePixels];
-            for (int g = 0; g < groups; ++g) sorted[where[g] = next[found[g].count]++] = found[g];
-            Array<Run>& list = runs[member];
-            const size_t before = list.size();
-            for (int g = 0; g < groups; ++g) {
-                begin[g] = sizes;
-                for (int left = sorted[g].count; left > 0;) {
-                    const int part = std::min(left, kStage - sizes % kStage);
-                    list.push_back({sorted[g].simplex, part});
-                    left -= part;
-                    sizes += part;
-                }
-            }
-            tile_run_[t + 1] = (int64_t)(list.size() - before);
-            for (int i = 0; i < n; ++i) rank[tile.first + i] = (uint16_t)begin[where[group[i]]]++;
-        }
-    });
-    for (int64_t t = 0; t < tiling_.count(); ++t) tile_run_[t + 1] += tile_run_[t];
-    run_ = std::move(runs[0]);
-    for (int m = 1; m < threads; ++m) run_.insert(run_.end(), runs[m].begin(), runs[m].end());
-}
-
 PixelPass Field::pass(const Buffer& buffer, int member) const {
     PixelPass pass{};
-    pass.labels = labels_;
     pass.row = row_;
     pass.narrow = narrow_;
-    pass.scratch = buffer.scratch[member].data();
+    pass.stage = buffer.scratch[member].data();
+    pass.kept = pass.stage + kTilePixels * row_;
     pass.half_out = buffer.halves();
     return pass;
 }
@@ -341,27 +213,25 @@ void Field::sweep(Buffer& buffer, const PixelPass& all, int step, int member, fl
             const Tile tile = tiling_.tile(t);
             const int64_t at = tile.first * row_;
             for (int k = 0; k < tables; ++k) {
-                const Prepared& p = prepared_[buffer.index[k]];
-                const int64_t corner = tile.first * first[k].corners;
+                const Filter& f = *buffer.table[k].filter;
                 view[k] = first[k];
-                view[k].simplex = &p.simplex[tile.first];
-                view[k].in_weight = &p.in_weight[corner];
-                view[k].out_weight = p.out_weight.empty() ? view[k].in_weight : &p.out_weight[corner];
-                view[k].run = buffer.index[k] == grouped_ ? &run_[tile_run_[t]] : nullptr;
+                view[k].run = &f.run[f.tile_run[t]];
+                view[k].runs = (int)(f.tile_run[t + 1] - f.tile_run[t]);
+                view[k].place = &f.place[tile.first];
+                view[k].in_weight = &f.in_weight[tile.first * f.corners];
+                view[k].out_weight = &f.slicing()[tile.first * f.corners];
             }
             PixelPass pass = all;
             pass.n = tile.pixels();
             pass.term = view.data();
             pass.terms = tables;
-            pass.place = &place_[tile.first];
             if (all.logit) pass.logit += tile.first * narrow_;
             if (all.marginal_in) pass.marginal_in += at;
             if (all.marginal_out) pass.marginal_out += at;
             if (all.half_out) pass.half_out += at;
-            if (plane) pass.marginal_out = pass.scratch + 2 * kStage * row_;
             passes().pixel(pass);
             if (plane)
-                passes().planes(pass.marginal_out, row_, labels_, window(tiling_, tile),
+                passes().planes(pass.stage, row_, labels_, window(tiling_, tile),
                                 plane + tile.row * tiling_.width + tile.column);
         }
     }
@@ -399,7 +269,6 @@ void Field::spread(Buffer& buffer, int step, int member) const {
 
 void Field::infer(int steps, int threads, float* marginal) {
     require_energy();
-    prepare(threads);
     Buffer buffer(*this, threads, true, false);
     run_team(threads, [&](int member) {
         PixelPass pass = this->pass(buffer, member);
@@ -414,6 +283,7 @@ void Field::infer(int steps, int threads, float* marginal) {
             pass.slice = true;
         }
         pass.splat = false;
+        pass.marginal_out = nullptr;
         pass.half_out = nullptr;
         sweep(buffer, pass, steps, member, marginal);
     });
@@ -446,7 +316,6 @@ void Field::propagate(Buffer& buffer, const float* marginal, PixelPass& pass, in
 
 void Field::step(const float* from, float* marginal, int threads) {
     require_energy();
-    prepare(threads);
     Buffer buffer(*this, threads, true, true);
     run_team(threads, [&](int member) {
         PixelPass pass = this->pass(buffer, member);
@@ -459,7 +328,6 @@ void Field::step(const float* from, float* marginal, int threads) {
 
 double Field::divergence(const float* marginal, int threads) {
     require_energy();
-    prepare(threads);
     Buffer buffer(*this, threads, false, true);
     Aligned message(buffer.rows.size(), false);
     run_team(threads, [&](int member) {

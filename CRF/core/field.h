@@ -43,14 +43,7 @@ public:
 
 private:
     struct Buffer;
-    // A term with its weights in the order of slots, normalised.
-    struct Prepared {
-        Array<int32_t> simplex;
-        Array<float> in_weight, out_weight;  // out_weight is empty where it equals in_weight
-    };
     void require_energy() const;
-    void prepare(int threads);
-    void group(const Filter& filter, Array<uint16_t>& rank, int threads);
     PixelPass pass(const Buffer& buffer, int member) const;
     void sweep(Buffer& buffer, const PixelPass& pass, int step, int member, float* plane) const;
     void propagate(Buffer& buffer, const float* marginal, PixelPass& pass, int member) const;
@@ -61,14 +54,6 @@ private:
     bool half_;
     Aligned logit_;
     std::vector<Term> term_;
-    // Slots: the pixels of a tile in an order in which those of one simplex of the term `grouped_`
-    // follow one another.
-    int grouped_ = -1;
-    bool stale_ = true;
-    Array<uint16_t> rank_, place_;  // slot of each pixel, pixel of each slot
-    Array<Run> run_;
-    Array<int64_t> tile_run_;       // (tiles + 1) first run of each
-    std::vector<Prepared> prepared_;
 };
 
 }  // namespace densecrf

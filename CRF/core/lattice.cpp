@@ -104,50 +104,101 @@ void chain(const KeyTable<N>& vertices, const uint64_t* step, Array<int32_t>& or
     }
 }
 
-// Each member embeds and numbers its own pixels; then the first takes the others' numbers in.
+// Slots of a tile's pixels: simplices of few pixels first, as loops over so many pixels each are then
+// predicted, and pixels of one simplex together.
+class Grouping {
+public:
+    // simplex: (pixels) numbers below `simplices`. Runs are added to `run`, the pixel of each slot is
+    // written to `place`.
+    void group(const int32_t* simplex, int n, int32_t simplices, Array<Run>& run, uint16_t* place) {
+        seen_.resize(simplices, Seen{-1, 0});
+        ++tile_;
+        int groups = 0;
+        for (int i = 0; i < n; ++i) {
+            Seen& s = seen_[simplex[i]];
+            if (s.tile != tile_) {
+                found_[groups] = {simplex[i], 0};
+                s = {tile_, groups++};
+            }
+            ++found_[group_[i] = s.group].count;
+        }
+        std::fill(next_, next_ + n + 1, 0);
+        for (int g = 0; g < groups; ++g) ++next_[found_[g].count];
+        int sum = 0;
+        for (int size = 1; size <= n; ++size) sum += std::exchange(next_[size], sum);
+        const size_t first = run.size();
+        run.resize(first + groups);
+        for (int g = 0; g < groups; ++g) run[first + (where_[g] = next_[found_[g].count]++)] = found_[g];
+        sum = 0;
+        for (int g = 0; g < groups; ++g) {
+            next_[g] = sum;
+            sum += run[first + g].count;
+        }
+        for (int i = 0; i < n; ++i) place[next_[where_[group_[i]]]++] = (uint16_t)i;
+    }
+
+private:
+    struct Seen {
+        int32_t tile, group;
+    };
+    Array<Seen> seen_;  // [simplex] where it was seen last
+    int32_t tile_ = 0;
+    Run found_[kTilePixels];
+    int group_[kTilePixels], where_[kTilePixels], next_[kTilePixels + 1];
+};
+
+// Each member embeds, numbers and groups its own pixels; then the first takes the others' numbers in.
 template <int NS, int NV>
 void connect(const Points& points, const Geometry& plan, int threads, Filter& filter) {
     const Tiling& tiling = filter.tiling;
-    const int members = filter.pixels() > 4096 ? threads : 1;
-    std::vector<Numbers<NS, NV>> part(members, {plan, filter.corners - 1});
+    const int members = filter.pixels() > 4096 ? threads : 1, corners = filter.corners;
+    std::vector<Numbers<NS, NV>> part(members, {plan, corners - 1});
     std::vector<Array<int32_t>> number(members);
-    std::vector<int64_t> groups(members, 0);
-    filter.simplex.resize(filter.pixels());
-    filter.weight.resize((size_t)filter.pixels() * filter.corners);
+    std::vector<Array<Run>> runs(members);
+    filter.place.resize(filter.pixels());
+    filter.in_weight.resize((size_t)filter.pixels() * corners);
+    filter.tile_run.resize(tiling.count() + 1);
     run_team(members, [&](int member) {
         Array<uint64_t> keys((size_t)kTilePixels * plan.simplex.words);
-        Array<int32_t> seen;  // the tile where each simplex was last seen
+        Array<float> weight((size_t)kTilePixels * corners);
+        Array<int32_t> simplex(kTilePixels);
+        Grouping grouping;
         const Range tiles = portion(tiling.count(), member, members);
         for (int64_t t = tiles.begin; t < tiles.end; ++t) {
             const Tile tile = tiling.tile(t);
-            float* weight = &filter.weight[(size_t)tile.first * filter.corners];
-            int32_t* simplex = &filter.simplex[tile.first];
-            if (plan.precise) embed_tile<double>(points, plan.simplex, tile, keys.data(), weight);
-            else embed_tile<float>(points, plan.simplex, tile, keys.data(), weight);
-            part[member].add_pixels(keys.data(), tile.pixels(), simplex);
-            seen.resize(part[member].simplices(), -1);
-            for (int i = 0; i < tile.pixels(); ++i)
-                groups[member] += std::exchange(seen[simplex[i]], (int32_t)(t - tiles.begin)) !=
-                                  (int32_t)(t - tiles.begin);
+            const int n = tile.pixels();
+            if (plan.precise) embed_tile<double>(points, plan.simplex, tile, keys.data(), weight.data());
+            else embed_tile<float>(points, plan.simplex, tile, keys.data(), weight.data());
+            part[member].add_pixels(keys.data(), n, simplex.data());
+            uint16_t* place = &filter.place[tile.first];
+            grouping.group(simplex.data(), n, part[member].simplices(), runs[member], place);
+            filter.tile_run[t + 1] = (int64_t)runs[member].size();
+            float* to = &filter.in_weight[(size_t)tile.first * corners];
+            for (int s = 0; s < n; ++s, to += corners)
+                std::copy_n(&weight[(size_t)place[s] * corners], corners, to);
         }
         part[member].add_vertices();
     });
-    for (int m = 1; m < members; ++m) number[m] = part[0].append(part[m]);
-    for (int64_t count : groups) filter.groups += count;
+    std::vector<int64_t> before(members, 0);
+    for (int m = 1; m < members; ++m) {
+        number[m] = part[0].append(part[m]);
+        before[m] = before[m - 1] + (int64_t)runs[m - 1].size();
+    }
+    filter.run.resize(before.back() + (int64_t)runs.back().size());
     filter.corner = part[0].take_corners();
     filter.vertices = part[0].vertices().size();
-    filter.order.resize(filter.corners);
+    filter.order.resize(corners);
     std::atomic<int> next{0};
-    const int crew = filter.pixels() > 4096 ? std::max(members, std::min(threads, filter.corners)) : 1;
+    const int crew = filter.pixels() > 4096 ? std::max(members, std::min(threads, corners)) : 1;
     run_team(crew, [&](int member) {
-        if (member > 0 && member < members) {
+        if (member < members) {
             const Range tiles = portion(tiling.count(), member, members);
-            const int64_t end = tiles.end == tiling.count() ? filter.pixels() : tiling.tile(tiles.end).first;
-            if (tiles.begin < tiles.end)
-                for (int64_t p = tiling.tile(tiles.begin).first; p < end; ++p)
-                    filter.simplex[p] = number[member][filter.simplex[p]];
+            for (int64_t t = tiles.begin; t < tiles.end; ++t) filter.tile_run[t + 1] += before[member];
+            Run* to = filter.run.data() + before[member];
+            for (const Run& run : runs[member])
+                *to++ = {member ? number[member][run.simplex] : run.simplex, run.count};
         }
-        for (int axis = next++; axis < filter.corners; axis = next++)
+        for (int axis = next++; axis < corners; axis = next++)
             chain(part[0].vertices(), part[0].step(axis), filter.order[axis]);
     });
 }
@@ -164,14 +215,20 @@ void blur_ones(const Array<int32_t>& order, Range range, float* table) {
     }
 }
 
-// The pixels of segment s.
-Range segment_pixels(const Tiling& tiling, int s) {
-    const Range tiles = segment_tiles(tiling, s);
-    return {tiles.begin < tiling.count() ? tiling.tile(tiles.begin).first : tiling.pixels(),
-            tiles.end < tiling.count() ? tiling.tile(tiles.end).first : tiling.pixels()};
+// Calls job(slot, pixel, corner) for the slots of a range of tiles; corner: vertices of their simplex.
+template <typename Job>
+void for_slots(const Filter& filter, Range tiles, Job job) {
+    for (int64_t t = tiles.begin; t < tiles.end; ++t) {
+        const int64_t first = filter.tiling.tile(t).first;
+        int64_t slot = first;
+        for (int64_t r = filter.tile_run[t]; r < filter.tile_run[t + 1]; ++r) {
+            const int32_t* corner = &filter.corner[(int64_t)filter.run[r].simplex * filter.corners];
+            for (int i = filter.run[r].count; i > 0; --i, ++slot) job(slot, first + filter.place[slot], corner);
+        }
+    }
 }
 
-// One channel through splat, blur and slice, for the normalisation: what each pixel's `sum` is.
+// One channel through splat, blur and slice, for the normalisation: job(slot, pixel, sum).
 template <typename Job>
 void apply_to_ones(const Filter& filter, int threads, Job job) {
     const int corners = filter.corners, count = segments(filter.pixels());
@@ -189,11 +246,11 @@ void apply_to_ones(const Filter& filter, int threads, Job job) {
                     table[v] += filter.share[s].weight;
         } else {
             for (int s = splat++; s < count; s = splat++) {
-                const Range range = segment_pixels(filter.tiling, s);
                 float* sum = part[s].data() - filter.reach[s].begin;
-                for (int64_t p = range.begin; p < range.end; ++p)
-                    for (int v = 0; v < corners; ++v)
-                        sum[filter.vertex(p, v)] += filter.weight[p * corners + v];
+                for_slots(filter, segment_tiles(filter.tiling, s), [&](int64_t slot, int64_t, const int32_t* corner) {
+                    const float* weight = &filter.in_weight[slot * corners];
+                    for (int v = 0; v < corners; ++v) sum[corner[v]] += weight[v];
+                });
             }
             barrier.wait();
             for (int s = 0; s < count; ++s) {
@@ -208,26 +265,30 @@ void apply_to_ones(const Filter& filter, int threads, Job job) {
         }
         barrier.wait();
         for (int s = slice++; s < count; s = slice++) {
-            const Range range = segment_pixels(filter.tiling, s);
-            for (int64_t p = range.begin; p < range.end; ++p) {
+            for_slots(filter, segment_tiles(filter.tiling, s), [&](int64_t slot, int64_t pixel,
+                                                                   const int32_t* corner) {
+                const float* weight = &filter.in_weight[slot * corners];
                 float sum = 0;
-                for (int v = 0; v < corners; ++v)
-                    sum += table[filter.vertex(p, v)] * filter.weight[p * corners + v];
-                job(p, sum * filter.gain);
-            }
+                for (int v = 0; v < corners; ++v) sum += table[corner[v]] * weight[v];
+                job(slot, pixel, sum * filter.gain);
+            });
         }
     });
 }
 
 // Diagonal exactly if no path of the lattice leads from one pixel to another.
 bool is_diagonal(const Filter& filter) {
-    Array<int64_t> owner(filter.vertices, -1);
-    for (int64_t p = 0; p < filter.pixels(); ++p)
+    Array<int32_t> owner(filter.vertices, -1);  // a run, as a slot stands for a pixel
+    int32_t last = -1;
+    for (int64_t r = 0; r < (int64_t)filter.run.size(); ++r) {
+        if (filter.run[r].count > 1) return false;
+        ++last;
         for (int v = 0; v < filter.corners; ++v) {
-            int64_t& o = owner[filter.vertex(p, v)];
-            if (o >= 0 && o != p) return false;
-            o = p;
+            int32_t& o = owner[filter.corner[(int64_t)filter.run[r].simplex * filter.corners + v]];
+            if (o >= 0) return false;
+            o = last;
         }
+    }
     for (const auto& order : filter.order)
         for (size_t i = 0; i + 1 < order.size(); ++i)
             if (order[i] >= 0 && owner[order[i]] != owner[order[i + 1] < 0 ? ~order[i + 1] : order[i + 1]])
@@ -235,16 +296,24 @@ bool is_diagonal(const Filter& filter) {
     return true;
 }
 
-void normalize(Filter& filter, Normalization normalization, int threads) {
-    if (normalization == Normalization::kNone) return;
+// Scales the weights; returns what those that splat were multiplied by, (pixels), where lists need it.
+Array<float> normalize(Filter& filter, Normalization normalization, int threads) {
+    Array<float> factors;
+    if (normalization == Normalization::kNone) return factors;
     const bool symmetric = normalization == Normalization::kSymmetric;
-    filter.factor.resize(filter.pixels());
-    filter.factor_in = normalization != Normalization::kAfter;
-    filter.factor_out = normalization != Normalization::kBefore;
-    apply_to_ones(filter, threads, [&](int64_t p, float sum) {
-        filter.factor[p] = symmetric ? 1.0f / std::sqrt(sum + 1e-20f) : 1.0f / (sum + 1e-20f);
+    const int corners = filter.corners;
+    if (!symmetric) filter.out_weight = filter.in_weight;
+    const bool listed = filter.gathers() && normalization != Normalization::kAfter;
+    if (listed) factors.resize(filter.pixels());
+    // The job is the last to read a slot's weights.
+    auto& scaled = normalization == Normalization::kAfter ? filter.out_weight : filter.in_weight;
+    apply_to_ones(filter, threads, [&](int64_t slot, int64_t pixel, float sum) {
+        const float factor = symmetric ? 1.0f / std::sqrt(sum + 1e-20f) : 1.0f / (sum + 1e-20f);
+        for (int v = 0; v < corners; ++v) scaled[slot * corners + v] *= factor;
+        if (listed) factors[pixel] = factor;
     });
     filter.identity = symmetric && is_diagonal(filter);
+    return factors;
 }
 
 // As vertices are numbered in the order of pixels, a segment reaches few more than it needs.
@@ -258,23 +327,22 @@ void find_reach(Filter& filter, int threads) {
     std::atomic<int> next{0};
     run_team(std::min(threads, count), [&](int) {
         for (int s = next++; s < count; s = next++) {
-            const Range range = segment_pixels(filter.tiling, s);
+            const Range tiles = segment_tiles(filter.tiling, s);
             Range reach = {filter.vertices, 0};
-            for (int64_t p = range.begin; p < range.end; ++p) {
-                if (p > range.begin && filter.simplex[p] == filter.simplex[p - 1]) continue;
+            for (int64_t r = filter.tile_run[tiles.begin]; r < filter.tile_run[tiles.end]; ++r)
                 for (int v = 0; v < filter.corners; ++v) {
-                    const int64_t vertex = filter.vertex(p, v);
+                    const int64_t vertex =
+                        filter.corner[(int64_t)filter.run[r].simplex * filter.corners + v];
                     reach.begin = std::min(reach.begin, vertex);
                     reach.end = std::max(reach.end, vertex + 1);
                 }
-            }
             filter.reach[s] = reach;
         }
     });
 }
 
-// Lists, for each vertex, the pixels that it is a corner of, in their order. Each member lists its own
-// pixels, where those of the members before it end.
+// Lists, for each vertex, the slots that it is a corner of, in their order. Each member lists its own
+// slots, where those of the members before it end.
 void list_shares(Filter& filter, int threads) {
     const int corners = filter.corners, members = std::min(threads, 4);
     std::vector<Array<int32_t>> count(members, Array<int32_t>(filter.vertices, 0));
@@ -282,10 +350,11 @@ void list_shares(Filter& filter, int threads) {
     filter.share.resize((size_t)filter.pixels() * corners + kFetched);
     Barrier barrier(members);
     run_team(members, [&](int member) {
-        const Range range = share(filter.pixels(), member, members);
+        const Range tiles = portion(filter.tiling.count(), member, members);
         Array<int32_t>& own = count[member];
-        for (int64_t p = range.begin; p < range.end; ++p)
-            for (int v = 0; v < corners; ++v) ++own[filter.vertex(p, v)];
+        for_slots(filter, tiles, [&](int64_t, int64_t, const int32_t* corner) {
+            for (int v = 0; v < corners; ++v) ++own[corner[v]];
+        });
         barrier.wait();
         if (member == 0) {
             int64_t sum = 0;
@@ -298,17 +367,16 @@ void list_shares(Filter& filter, int threads) {
             filter.start[filter.vertices] = sum;
         }
         barrier.wait();
-        for (int64_t p = range.begin; p < range.end; ++p)
-            for (int v = 0; v < corners; ++v) {
-                const int32_t vertex = filter.vertex(p, v);
-                filter.share[filter.start[vertex] + own[vertex]++] = {(int32_t)p,
-                                                                     filter.weight[p * corners + v]};
-            }
+        for_slots(filter, tiles, [&](int64_t slot, int64_t pixel, const int32_t* corner) {
+            for (int v = 0; v < corners; ++v)
+                filter.share[filter.start[corner[v]] + own[corner[v]]++] = {
+                    (int32_t)pixel, filter.in_weight[slot * corners + v]};
+        });
     });
 }
 
 // Normalises the shares, and sees whether float16 holds what they sum up to.
-void scale_shares(Filter& filter, int threads) {
+void scale_shares(Filter& filter, const Array<float>& factors, int threads) {
     std::vector<double> most(threads, 0.0);
     run_team(threads, [&](int member) {
         const Range range = share(filter.vertices, member, threads);
@@ -316,7 +384,7 @@ void scale_shares(Filter& filter, int threads) {
             double total = 0;
             for (int64_t s = filter.start[v]; s < filter.start[v + 1]; ++s) {
                 Share& share = filter.share[s];
-                if (filter.factor_in) share.weight *= filter.factor[share.pixel];
+                if (!factors.empty()) share.weight *= factors[share.pixel];
                 total += share.weight;
             }
             most[member] = std::max(most[member], total);
@@ -347,8 +415,8 @@ std::shared_ptr<const Filter> build_filter(const Points& points, Normalization n
     const bool gathers = filter->vertices > kSplatted && filter->vertices > filter->pixels() / 8;
     if (gathers) list_shares(*filter, threads);
     else find_reach(*filter, threads);
-    normalize(*filter, normalization, threads);
-    if (gathers) scale_shares(*filter, threads);
+    const Array<float> factors = normalize(*filter, normalization, threads);
+    if (gathers) scale_shares(*filter, factors, threads);
     return filter;
 }
 

@@ -41,19 +41,18 @@ struct Filter {
     int corners = 0;
     int64_t vertices = 0;
     float gain = 1;  // what blurring along all axes must be multiplied by
-    Array<int32_t> simplex;  // (pixels)
-    Array<int32_t> corner;   // (simplices, corners)
-    Array<float> weight;     // (pixels, corners)
-    // Normalisation: what a pixel's weights are multiplied by when splatting and when slicing; empty: 1.
-    Array<float> factor;
-    bool factor_in = false, factor_out = false;
-    // Simplices of each tile, summed over tiles: few where many pixels of a tile share one.
-    int64_t groups = 0;
+    // The pixels of a tile have slots such that those of one simplex follow one another.
+    Array<uint16_t> place;      // (slots) pixel of the tile
+    Array<Run> run;             // simplices of a tile, tile after tile
+    Array<int64_t> tile_run;    // (tiles + 1) first run of each
+    Array<int32_t> corner;      // (simplices, corners)
+    Array<float> in_weight;     // (slots, corners), normalised
+    Array<float> out_weight;    // empty where it equals in_weight
     // Vertices that each segment splats to lie in this range; empty where vertices gather.
     std::vector<Range> reach;
     // Splatting as vertices see it, where they are many; empty where they are few.
     Array<int64_t> start;  // (vertices + 1)
-    Array<Share> share;    // by vertex, then by pixel; a few more follow for fetching ahead
+    Array<Share> share;    // by vertex, then by slot; a few more follow for fetching ahead
     std::vector<Array<int32_t>> order;  // one per axis, see Passes::blur
     // Whether the table is large and float16 holds all sums.
     bool half = false;
@@ -61,9 +60,8 @@ struct Filter {
     bool identity = false;
 
     int64_t pixels() const { return tiling.pixels(); }
-    int64_t simplices() const { return (int64_t)corner.size() / corners; }
-    int32_t vertex(int64_t pixel, int v) const { return corner[(int64_t)simplex[pixel] * corners + v]; }
     bool gathers() const { return !start.empty(); }
+    const Array<float>& slicing() const { return out_weight.empty() ? in_weight : out_weight; }
 };
 
 std::shared_ptr<const Filter> build_filter(const Points& points, Normalization normalization,

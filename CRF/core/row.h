@@ -27,9 +27,9 @@ void gather(const GatherPass<float>& pass);
 void gather_half(const GatherPass<Half>& pass);
 void blur(float* table, int row, const int32_t* order, int64_t begin, int64_t end);
 void blur_half(Half* table, int row, const int32_t* order, int64_t begin, int64_t end);
-Flaw logits(const float* energy, const Window& window, int labels, const uint16_t* rank, float* logit);
+Flaw logits(const float* energy, const Window& window, int labels, float* logit);
 void planes(const float* rows, int row, int labels, const Window& window, float* plane);
-void merge(float* target, float* source, int64_t size);
+void merge(float* target, float* const* source, int sources, int64_t size);
 void embed_float(int dim, int n, const float* feature, int32_t* base, int32_t* rank, float* weight);
 void embed_double(int dim, int n, const double* feature, int32_t* base, int32_t* rank, float* weight);
 
@@ -144,23 +144,27 @@ DENSECRF_INLINE Vec<W> exp_of(Vec<W> x) {
     return exponential(x);
 }
 
-// V vectors of W floats.
-template <int W, int V>
+// V vectors of W floats; `whole`: a row has no more.
+template <int W, int V, bool Whole>
 struct Columns {
     static constexpr int count = V;
+    // Floats between rows: a constant where it can be, as multiplications take time.
+    static DENSECRF_INLINE int64_t stride(int row) { return Whole ? W * V : row; }
 };
 
-// Calls job(Columns<W, V>(), column) until all columns of a row are dealt with, at most `Most` vectors,
-// 2 or 4, at a time, which leaves registers free.
+// Calls job(Columns, column) until all columns of a row are dealt with, at most `Most` vectors, 2 or 4,
+// at a time, which leaves registers free.
 template <int W, int Most = 4, typename Job>
 DENSECRF_INLINE void for_vectors(int row, const Job& job) {
+    if (row == W) return job(Columns<W, 1, true>(), 0);
+    if (row == 2 * W) return job(Columns<W, 2, true>(), 0);
+    if (Most == 4 && row == 3 * W) return job(Columns<W, Most == 4 ? 3 : 2, true>(), 0);
     int column = 0;
-    for (; row - column > Most * W; column += Most * W) job(Columns<W, Most>(), column);
+    for (; row - column >= Most * W; column += Most * W) job(Columns<W, Most, false>(), column);
     switch ((row - column) / W) {
-        case 1: return job(Columns<W, 1>(), column);
-        case 2: return job(Columns<W, 2>(), column);
-        case 3: return job(Columns<W, Most == 4 ? 3 : 2>(), column);
-        default: return job(Columns<W, Most>(), column);
+        case 1: return job(Columns<W, 1, false>(), column);
+        case 2: return job(Columns<W, 2, false>(), column);
+        case 3: return job(Columns<W, Most == 4 ? 3 : 2, false>(), column);
     }
 }
 

@@ -7,7 +7,7 @@
 
 namespace densecrf {
 
-constexpr int kTileHeight = 16, kTileWidth = 32;
+constexpr int kTileHeight = 16, kTileWidth = 16;
 constexpr int kTilePixels = kTileHeight * kTileWidth;
 
 struct Tile {
