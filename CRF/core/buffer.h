@@ -51,9 +51,10 @@ public:
         used_[p] = size;
         return p;
     }
-    void free(void* p) {
+    void free(void* p) noexcept {
         std::lock_guard<std::mutex> lock(mutex_);
         const auto at = used_.find(p);
+        if (free_.size() == kBlocks) drop();
         free_.push_back({p, at->second});
         kept_ += at->second;
         used_.erase(at);
@@ -65,10 +66,12 @@ public:
     }
 
 private:
+    static constexpr size_t kBlocks = 64;
     struct Block {
         void* data;
         size_t size;
     };
+    Pool() { free_.reserve(kBlocks); }
     // The block that has been free for longest.
     void drop() {
         kept_ -= free_.front().size;

@@ -79,6 +79,9 @@ void embed_tile(const Points& points, const Layout& layout, const Tile& tile, ui
 // Tables of so many rows at most stay in the caches while pixels splat to them.
 constexpr int64_t kSplatted = 32768;
 
+// Keys of so many vertices stay in the caches.
+constexpr int32_t kCached = 16384;
+
 // See Passes::blur.
 template <int N>
 void chain(const KeyTable<N>& vertices, const uint64_t* step, Array<int32_t>& order) {
@@ -91,7 +94,7 @@ void chain(const KeyTable<N>& vertices, const uint64_t* step, Array<int32_t>& or
         return at.data();
     };
     for (int32_t v = 0; v < count; ++v) {
-        if (v + kAhead < count) vertices.fetch(neighbour(v + kAhead));
+        if (count > kCached && v + kAhead < count) vertices.fetch(neighbour(v + kAhead));
         next[v] = vertices.find(neighbour(v));
         if (next[v] >= 0) follows[next[v]] = 1;
     }

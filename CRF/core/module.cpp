@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <stdexcept>
@@ -38,8 +39,10 @@ struct Kernel {
 Result own(std::vector<size_t> shape, float** data) {
     size_t size = 1;
     for (size_t s : shape) size *= s;
-    *data = new float[size ? size : 1];
-    nb::capsule owner(*data, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+    auto memory = std::make_unique<Aligned>(size, false);
+    *data = memory->data();
+    nb::capsule owner(memory.get(), [](void* p) noexcept { delete static_cast<Aligned*>(p); });
+    memory.release();
     return Result(*data, shape.size(), shape.data(), owner);
 }
 
@@ -240,6 +243,9 @@ NB_MODULE(_core, m) {
     m.doc() = "Mean field over permutohedral lattices; see densecrf for the interface.";
     m.def("mean_field", &mean_field, "unary"_a.noconvert(), "image"_a.noconvert().none(), "kernels"_a,
           "steps"_a, "threads"_a, "half"_a);
+    m.def(
+        "release_memory", [] { Pool::instance().release(); },
+        "Returns memory to the system that was kept for the next call, 128 MiB at most.");
     m.def("instruction_set", [] { return std::string(passes().name); });
     nb::class_<Model>(m, "Model")
         .def(nb::init<int64_t, int64_t, int, bool>(), "height"_a, "width"_a, "labels"_a, "half"_a)

@@ -16,10 +16,10 @@ DENSECRF_INLINE void fetch_run(const TermView& t, const Run* run, const T* value
         for (int64_t i = 0; i < row; i += 64 / sizeof(T)) DENSECRF_FETCH(value + corner[v] * row + i, 0);
 }
 
-// stage += scale * message, run by run: the rows of a simplex are read once for all its pixels.
+// stage = scale * message, or += where `add`, run by run: the rows of a simplex are read once for all its pixels.
 template <int Corners, int W, int V, bool Whole, typename T>
 void slice_runs(Columns<W, V, Whole> columns, const TermView& view, const T* value, int floats,
-                int column, float* stage) {
+                int column, bool add, float* stage) {
     const TermView t = view;
     const int64_t row = columns.stride(floats);
     const Vec<W> scale = Vec<W>::all(t.scale);
@@ -39,7 +39,11 @@ void slice_runs(Columns<W, V, Whole> columns, const TermView& view, const T* val
                 const Vec<W> w = Vec<W>::all(weight[v]);
                 for (int b = 0; b < V; ++b) sum[b] = v ? sum[b] + w * at[v][b] : w * at[v][b];
             }
-            for (int b = 0; b < V; ++b) (Vec<W>::load(to + b * W) + scale * sum[b]).store(to + b * W);
+            for (int b = 0; b < V; ++b) {
+                sum[b] = scale * sum[b];
+                if (add) sum[b] = sum[b] + Vec<W>::load(to + b * W);
+                sum[b].store(to + b * W);
+            }
         }
     }
 }
@@ -76,7 +80,7 @@ void splat_runs(Columns<W, V, Whole> columns, const TermView& view, int floats, 
 
 // The same for any number of corners.
 template <int W, typename T>
-void slice_any(const TermView& t, const T* value, int row, float* stage) {
+void slice_any(const TermView& t, const T* value, int row, bool add, float* stage) {
     const float* weight = t.out_weight;
     const uint16_t* place = t.place;
     for (const Run* run = t.run; run < t.run + t.runs; ++run) {
@@ -88,7 +92,9 @@ void slice_any(const TermView& t, const T* value, int row, float* stage) {
                 Vec<W> sum = Vec<W>::all(0.0f);
                 for (int v = 0; v < t.corners; ++v)
                     sum = sum + Vec<W>::all(weight[v]) * load<W>(value + (int64_t)corner[v] * row + c);
-                (Vec<W>::load(to + c) + Vec<W>::all(t.scale) * sum).store(to + c);
+                sum = Vec<W>::all(t.scale) * sum;
+                if (add) sum = sum + Vec<W>::load(to + c);
+                sum.store(to + c);
             }
         }
     }
@@ -113,17 +119,17 @@ void splat_any(const TermView& t, int row, const float* stage) {
 
 // Six corners of two vectors each are what the registers hold beside sums and weights.
 template <int W, typename T>
-DENSECRF_INLINE void slice_term(const TermView& t, const T* value, int row, float* stage) {
+DENSECRF_INLINE void slice_term(const TermView& t, const T* value, int row, bool add, float* stage) {
     if (t.corners == 3)
         for_vectors<W>(row, [&](auto columns, int column) {
-            slice_runs<3>(columns, t, value, row, column, stage);
+            slice_runs<3>(columns, t, value, row, column, add, stage);
         });
     else if (t.corners == 6)
         for_vectors<W, 2>(row, [&](auto columns, int column) {
-            slice_runs<6>(columns, t, value, row, column, stage);
+            slice_runs<6>(columns, t, value, row, column, add, stage);
         });
     else
-        slice_any<W>(t, value, row, stage);
+        slice_any<W>(t, value, row, add, stage);
 }
 
 template <int W>
@@ -165,32 +171,70 @@ void softmax_long(float* rows, int n, int row) {
     }
 }
 
-// exp(rows) / sum for n rows, in place; memory goes on to a multiple of W rows. `kept`: room for W rows.
-// V: vectors of a row, 0 = any number. Exponentials of what networks and kernels give stay in the range of
-// floats without taking the largest off; where they do not, that is done.
-template <int W, int V>
-void softmax_rows(float* rows, float* kept, int n, int floats) {
-    const int vectors = V > 0 ? V : floats / W;
+// W floats from column c of a row of logits. Whole: no row ends within them.
+template <int W, bool Whole>
+DENSECRF_INLINE Vec<W> load_logit(const float* row, int c, int narrow) {
+    if (Whole || c + W <= narrow) return Vec<W>::load(row + c);
+    return load_half<W>(row + c);
+}
+
+// stage += logit + self * marginals, or marginals alone where there is no logit, for pixels first ..
+// first + n - 1.
+template <int W>
+void add_rows(const PixelPass& a, int first, int n) {
+    for (int i = first; i < first + n; ++i) {
+        float* stage = a.stage + (int64_t)i * a.row;
+        const float* marginal = a.marginal_in ? a.marginal_in + (int64_t)i * a.row : nullptr;
+        const float* logit = a.logit ? a.logit + (int64_t)i * a.narrow : nullptr;
+        for (int c = 0; c < a.row; c += W) {
+            Vec<W> sum = Vec<W>::load(stage + c);
+            if (logit) sum = sum + load_logit<W, false>(logit, c, a.narrow);
+            if (!logit) sum = sum + Vec<W>::load(marginal + c);
+            else if (a.slice && a.self != 0.0f) sum = sum + Vec<W>::all(a.self) * Vec<W>::load(marginal + c);
+            sum.store(stage + c);
+        }
+    }
+}
+
+// Softmax of stage + logit + self * marginals, in place. V: vectors of a row, 0 = any number; Whole: rows
+// of logits are as long. Exponentials of what networks and kernels give stay in the range of floats
+// without taking the largest off; where they do not, that is done. Rows that follow are asked for.
+template <int W, int V, bool Whole>
+void softmax_rows(const PixelPass& a) {
+    constexpr int kLater = 64;
+    const int vectors = V > 0 ? V : a.row / W, narrow = Whole ? vectors * W : a.narrow;
     const int64_t row = vectors * W;
+    const bool self = a.slice && a.self != 0.0f;
+    const Vec<W> factor_self = Vec<W>::all(a.self);
+    float *rows = a.stage, *kept = a.kept;
+    const float *logit = a.logit, *marginal = a.marginal_in;
     alignas(64) float total[W], factor[W];
-    for (int first = 0; first < n; first += W, rows += W * row) {
+    for (int first = 0; first < a.n; first += W, rows += W * row, logit += W * narrow) {
+        const int n = a.n - first < W ? a.n - first : W;
         Vec<W> sum[W];
-        for (int i = 0; i < W; ++i)
+        for (int i = 0; i < W; ++i) {
+            const int pixel = i < n ? i : 0;
+            const float* from = logit + (int64_t)pixel * narrow;
+            for (int c = 0; c < narrow; c += 16) DENSECRF_FETCH(from + (int64_t)kLater * narrow + c, 0);
             for (int b = 0; b < vectors; ++b) {
-                const Vec<W> e = exp_of(Vec<W>::load(rows + i * row + b * W));
+                Vec<W> x = Vec<W>::load(rows + pixel * row + b * W) + load_logit<W, Whole>(from, b * W, narrow);
+                if (self) x = x + factor_self * Vec<W>::load(marginal + (first + pixel) * row + b * W);
+                const Vec<W> e = exp_of(x);
                 e.store(kept + i * row + b * W);
                 sum[i] = b ? sum[i] + e : e;
             }
+        }
         const Vec<W> all = totals<W>(sum);
         all.store(total);
         (Vec<W>::all(1.0f) / all).store(factor);
         int odd = 0;
-        for (int i = 0; i < W; ++i) odd |= !(total[i] > 1e-20f && total[i] < 1e30f) & (first + i < n);
+        for (int i = 0; i < W; ++i) odd |= !(total[i] > 1e-20f && total[i] < 1e30f);
         if (odd) {
-            softmax_long<W>(rows, W, (int)row);
+            add_rows<W>(a, first, n);
+            softmax_long<W>(rows, n, (int)row);
             continue;
         }
-        for (int i = 0; i < W; ++i)
+        for (int i = 0; i < n; ++i)
             for (int b = 0; b < vectors; ++b)
                 (Vec<W>::load(kept + i * row + b * W) * Vec<W>::all(factor[i]))
                     .store(rows + i * row + b * W);
@@ -199,51 +243,31 @@ void softmax_rows(float* rows, float* kept, int n, int floats) {
 
 template <int W>
 DENSECRF_INLINE void softmax(const PixelPass& a) {
+    const bool whole = a.narrow == a.row;
     switch (a.row / W) {
-        case 1: return softmax_rows<W, 1>(a.stage, a.kept, a.n, a.row);
-        case 2: return softmax_rows<W, 2>(a.stage, a.kept, a.n, a.row);
-        case 3: return softmax_rows<W, 3>(a.stage, a.kept, a.n, a.row);
-        default: return softmax_rows<W, 0>(a.stage, a.kept, a.n, a.row);
-    }
-}
-
-// stage = logit, or marginals where there are none, + self * marginals. Later rows, those of the next
-// tile among them, are asked for.
-template <int W>
-void begin_rows(const PixelPass& a) {
-    constexpr int kLater = 64;
-    float* stage = a.stage;
-    for (int i = 0; i < a.n; ++i, stage += a.row) {
-        const float* marginal = a.marginal_in ? a.marginal_in + (int64_t)i * a.row : nullptr;
-        if (!a.logit) {
-            for (int c = 0; c < a.row; c += W) Vec<W>::load(marginal + c).store(stage + c);
-            continue;
-        }
-        const float* from = a.logit + (int64_t)i * a.narrow;
-        for (int c = 0; c < a.narrow; c += 16) DENSECRF_FETCH(from + (int64_t)kLater * a.narrow + c, 0);
-        int c = 0;
-        for (; c + W <= a.narrow; c += W) Vec<W>::load(from + c).store(stage + c);
-        if (c < a.row) load_half<W>(from + c).store(stage + c);
-        if (a.slice && a.self != 0.0f)
-            for (int k = 0; k < a.row; k += W)
-                (Vec<W>::load(stage + k) + Vec<W>::all(a.self) * Vec<W>::load(marginal + k)).store(stage + k);
+        case 1: return softmax_rows<W, 1, true>(a);
+        case 2: return whole ? softmax_rows<W, 2, true>(a) : softmax_rows<W, 2, false>(a);
+        case 3: return whole ? softmax_rows<W, 3, true>(a) : softmax_rows<W, 3, false>(a);
+        default: return softmax_rows<W, 0, false>(a);
     }
 }
 
 template <int W>
 void pixel_width(const PixelPass& a) {
-    begin_rows<W>(a);
-    for (int k = 0; a.slice && k < a.terms; ++k) {
+    const int64_t size = (int64_t)a.n * a.row;
+    const bool slice = a.slice && a.terms > 0;
+    for (int64_t i = 0; !slice && i < size; i += W) Vec<W>::all(0.0f).store(a.stage + i);
+    for (int k = 0; slice && k < a.terms; ++k) {
         const TermView& t = a.term[k];
-        if (t.value) slice_term<W>(t, t.value, a.row, a.stage);
+        if (t.value) slice_term<W>(t, t.value, a.row, k > 0, a.stage);
 #if defined(DENSECRF_HALF)
-        else slice_term<W>(t, t.half_value, a.row, a.stage);
+        else slice_term<W>(t, t.half_value, a.row, k > 0, a.stage);
 #endif
     }
     if (a.softmax) softmax<W>(a);
+    else add_rows<W>(a, 0, a.n);
     for (int k = 0; a.splat && k < a.terms; ++k)
         if (a.term[k].sum) splat_term<W>(a.term[k], a.row, a.stage);
-    const int64_t size = (int64_t)a.n * a.row;
     for (int64_t i = 0; a.marginal_out && i < size; i += W)
         Vec<W>::load(a.stage + i).store(a.marginal_out + i);
 #if defined(DENSECRF_HALF)

@@ -2,6 +2,7 @@
 
 import sys
 
+from ._core import release_memory
 from .batch import mean_field
 from .kernel import PRESETS, Bilateral, Features, Gaussian, Preset, preset
 
@@ -14,8 +15,9 @@ __all__ = [
     "install_as_pydensecrf",
     "mean_field",
     "preset",
+    "release_memory",
 ]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def install_as_pydensecrf() -> None:
