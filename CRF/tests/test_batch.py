@@ -178,7 +178,9 @@ def test_core_checks_for_itself():
     with pytest.raises(ValueError):
         _core.mean_field(GOOD[None], RGB[None, :2], [], 1, 1, True)
     with pytest.raises(ValueError):
-        _core.mean_field(GOOD[None], None, [((1.0,) * 5, None, np.float32([1])[0:1], 3)], 1, 1, True)
+        _core.mean_field(
+            GOOD[None], None, [((1.0,) * 5, None, np.float32([1])[0:1], 3)], 1, 1, True
+        )
 
 
 def test_lock_is_released(scene):

@@ -1,6 +1,6 @@
 """Time everything after the network: enlarging scores, CRF, argmax and PNG, for 500 x 375 pixels.
 
-    python benchmark/test_path.py [--images FOLDER_OF_PHOTOGRAPHS] [--json FILE]
+    python benchmark/predict_path.py [--images FOLDER_OF_PHOTOGRAPHS] [--json FILE]
 
 Beside it the released path: scipy's zoom of the scores and the original dense CRF, one image after
 another. That CRF is timed through the package pydensecrf2, if it is installed (pip install
@@ -22,7 +22,7 @@ from scipy.ndimage import zoom
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from crf import photographs
+from crf import SIZE, photographs
 from timing import median, report
 
 import densecrf
@@ -87,7 +87,7 @@ def released(image: np.ndarray, score: np.ndarray, path: Path) -> np.ndarray:
 
 
 def main(flags: Flags) -> None:
-    images = photographs(flags.images, flags.count, np.random.default_rng(0))
+    images = photographs(flags.images, flags.count, np.random.default_rng(0), SIZE)
     images = [np.ascontiguousarray(image) for image in images]
     cases = [(image, draw(seed, flags.classes)) for seed, image in enumerate(images)]
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(flags.threads) as pool:
