@@ -1,16 +1,21 @@
-"""Times the dense CRF beside pydensecrf2 in one run, calls of both interleaved.
+"""Times the dense CRF beside pydensecrf2 in one run; calls of both alternate.
 
     pip install ./CRF pydensecrf2 opencv-python-headless
     python benchmark/crf.py --images FOLDER_OF_PHOTOGRAPHS --json crf.json
 
-Each name is reported as ours_ms, rival_ms (medians) and ratio. `smooth` is a photograph enlarged,
-`textured` the same with strong noise: its lattice has some ten times the vertices, pure noise
-(`noise`) about 300,000. With a CUDA device the torch engines are timed too.
+Photographs keep their own size unless --size says otherwise; without --images, smooth random
+pictures of 500 x 375 stand for them. `full` are photographs, `full_textured` the same with strong
+noise (ten times the lattice vertices), `full_noise` noise alone, `train` 15 images of 41 x 41,
+`many` a batch of photographs. Each row has the median milliseconds of both and their ratio; `limit`
+is the time that a model of the work gives for this machine, see the function `limit`. With a CUDA
+device the torch engines are timed too.
 """
 
 import argparse
 import json
 import multiprocessing
+import os
+import platform
 import statistics
 import sys
 import time
@@ -20,6 +25,8 @@ import cv2
 import numpy as np
 
 import densecrf
+from densecrf import _core
+from densecrf.batch import cpu_count
 
 SIZE = (375, 500)
 LABELS = 21
@@ -34,10 +41,13 @@ def unaries(count: int, height: int, width: int, labels: int, rng) -> np.ndarray
     return np.ascontiguousarray(np.log(np.exp(score).sum(1, keepdims=True)) - score)
 
 
-def photographs(folder: str | None, count: int, rng) -> list[np.ndarray]:
-    height, width = SIZE
+def photographs(
+    folder: str | None, count: int, rng, size: tuple[int, int] | None = None
+) -> list[np.ndarray]:
+    """RGB images of `size` (height, width); None: their own, which for random pictures is SIZE."""
     if folder is None:
         print("no --images: smooth random pictures stand for photographs", file=sys.stderr)
+        height, width = size or SIZE
         small = rng.integers(0, 256, (count, 12, 16, 3), dtype=np.uint8)
         return [cv2.resize(s, (width, height), interpolation=cv2.INTER_CUBIC) for s in small]
     files = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in (".jpg", ".png"))
@@ -45,7 +55,35 @@ def photographs(folder: str | None, count: int, rng) -> list[np.ndarray]:
         sys.exit(f"{folder} holds no .jpg or .png; name a folder of photographs")
     chosen = [files[i * len(files) // count] for i in range(count)]
     images = [cv2.imread(str(p))[:, :, ::-1] for p in chosen]
-    return [cv2.resize(i, (width, height), interpolation=cv2.INTER_CUBIC) for i in images]
+    if size:
+        images = [cv2.resize(i, size[::-1], interpolation=cv2.INTER_CUBIC) for i in images]
+    return [np.ascontiguousarray(i) for i in images]
+
+
+def processor() -> str:
+    """The processor's name, how many this process may use, and which loops densecrf runs."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    name = names[0] if names else platform.processor()
+    return f"{name}, {cpu_count()} processors, {_core.instruction_set()} loops"
+
+
+def limit(machine: dict[str, float], pixels: int, labels: int, steps: int, threads: int) -> float:
+    """Milliseconds below which no mean field of this structure gets on this machine.
+
+    In each of steps + 1 sweeps the energies (4 bytes a label and pixel) and the weights and places
+    of 9 corners (40 bytes a pixel) are read; energies are read and marginals written once more.
+    Each of 9 corners takes a multiplication and an addition to slice and to splat, each exponential
+    20 operations, all for labels padded to 16. The larger of bytes / bandwidth and operations /
+    speed of a matrix product counts. Tables, whose size depends on the image, are left out.
+    """
+    moved = pixels * ((steps + 1) * (4 * labels + 40) + 3 * 4 * labels)
+    padded = -(-labels // 16) * 16
+    operations = pixels * padded * (steps * 9 * 4 + (steps + 1) * 20)
+    seconds = max(
+        moved / machine["copy_bytes_per_second"], operations / machine["flops_per_second"]
+    )
+    return seconds / threads * 1e3
 
 
 def rival(unary: np.ndarray, image: np.ndarray, scale: float = 1, steps: int = 10) -> np.ndarray:
@@ -109,6 +147,20 @@ def copy_bandwidth() -> float:
     return 2 * source.nbytes / best
 
 
+def flops() -> float:
+    """Floating-point operations a second of one thread in a matrix product of float32."""
+    # A library reads these when it is loaded, so that a fresh process is needed.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_product)
+
+
+def _product() -> float:
+    a = np.random.default_rng(0).normal(size=(1536, 1536)).astype(np.float32)
+    return 2 * len(a) ** 3 / min(_timed(lambda: a @ a) for _ in range(5))
+
+
 def _timed(call) -> float:
     start = time.perf_counter()
     call()
@@ -146,78 +198,112 @@ def cuda(repeat: int, rng) -> dict[str, float]:
     return result
 
 
+def _size(text: str) -> tuple[int, int]:
+    """Height and width from WIDTHxHEIGHT."""
+    width, height = (int(n) for n in text.split("x"))
+    if width < 1 or height < 1:
+        raise ValueError
+    return height, width
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", help="folder of photographs, searched recursively")
+    parser.add_argument("--size", type=_size, metavar="WxH", help="resize photographs, as 500x375")
     parser.add_argument("--json", help="file to write the results to")
     parser.add_argument("--repeat", type=int, default=5, help="calls of each kind (median)")
+    parser.add_argument("--photographs", type=int, default=3, help="images of each `full` row")
     parser.add_argument("--count", type=int, default=40, help="images of the `many` row")
     parser.add_argument("--scaling", action="store_true", help="also time growth, ours alone")
     options = parser.parse_args()
-    if options.repeat < 1 or options.count < 1:
-        parser.error("--repeat and --count must be at least 1")
+    if min(options.repeat, options.count, options.photographs) < 1:
+        parser.error("--repeat, --photographs and --count must be at least 1")
     rng = np.random.default_rng(0)
-    photo = photographs(options.images, 1, rng)[0]
-    noisy = np.clip(photo + rng.normal(0, 40, photo.shape), 0, 255).astype(np.uint8)
+    machine = {"copy_bytes_per_second": copy_bandwidth(), "flops_per_second": flops()}
+    print(f"processor: {processor()}")
+    print(
+        f"one thread copies {machine['copy_bytes_per_second'] / 1e9:.1f} GB/s (read and written) "
+        f"and multiplies matrices at {machine['flops_per_second'] / 1e9:.0f} Gflop/s"
+    )
+    photos = photographs(options.images, options.photographs, rng, options.size)
+    sizes = sorted({f"{p.shape[1]} x {p.shape[0]}" for p in photos})
+    own = "at their own size" if options.images and not options.size else "of"
+    print(f"full rows: {len(photos)} pictures {own} {', '.join(sizes)}, {LABELS} labels, 10 steps")
     pictures = {
-        "full": np.ascontiguousarray(photo),
-        "full_textured": noisy,
-        "full_noise": rng.integers(0, 256, photo.shape, dtype=np.uint8),
+        "full": photos,
+        "full_textured": [
+            np.clip(p + rng.normal(0, 40, p.shape), 0, 255).astype(np.uint8) for p in photos
+        ],
+        "full_noise": [rng.integers(0, 256, p.shape, dtype=np.uint8) for p in photos],
     }
-    unary = unaries(1, *SIZE, LABELS, rng)[0]
     rows: dict[str, dict[str, float]] = {}
 
-    def report(name: str, ours: float, theirs: float) -> None:
-        rows[name] = {"ours_ms": ours, "rival_ms": theirs, "ratio": theirs / ours}
-        print(f"{name:24} ours {ours:9.1f} ms  rival {theirs:9.1f} ms  ratio {theirs / ours:6.2f}")
-
-    for name, image in pictures.items():
-        times = compare(
-            {
-                "rival": lambda i=image: rival(unary, i),
-                "one": lambda i=image: densecrf.mean_field(unary, i, "sec-test", threads=1),
-                "two": lambda i=image: densecrf.mean_field(unary, i, "sec-test", threads=2),
-            },
-            options.repeat,
+    def report(name: str, ours: float, theirs: float, pixels: int, threads: int) -> None:
+        least = limit(machine, pixels, LABELS, 10, threads)
+        rows[name] = {
+            "ours_ms": ours,
+            "rival_ms": theirs,
+            "ratio": theirs / ours,
+            "limit_ms": least,
+        }
+        print(
+            f"{name:24} ours {ours:9.1f} ms  rival {theirs:9.1f} ms  ratio {theirs / ours:6.2f}"
+            f"  limit {least:7.1f} ms",
+            flush=True,
         )
-        report(name, times["two"], times["rival"])
-        report(f"{name}_1thread", times["one"], times["rival"])
 
-    small = [cv2.resize(p, (41, 41)) for p in photographs(options.images, 15, rng)]
-    small = np.stack(small)
-    energies = unaries(15, 41, 41, LABELS, rng)
+    energies = [unaries(1, *p.shape[:2], LABELS, rng)[0] for p in photos]
+    pixels = sum(p.shape[0] * p.shape[1] for p in photos) // len(photos)
+    for name, images in pictures.items():
+        # Means over images, medians over repetitions.
+        times: dict[str, float] = {"rival": 0.0, "one": 0.0, "two": 0.0}
+        for unary, image in zip(energies, images):
+            found = compare(
+                {
+                    "rival": lambda u=unary, i=image: rival(u, i),
+                    "one": lambda u=unary, i=image: densecrf.mean_field(
+                        u, i, "sec-test", threads=1
+                    ),
+                    "two": lambda u=unary, i=image: densecrf.mean_field(
+                        u, i, "sec-test", threads=2
+                    ),
+                },
+                options.repeat,
+            )
+            times = {key: value + found[key] / len(images) for key, value in times.items()}
+        report(name, times["two"], times["rival"], pixels, 2)
+        report(f"{name}_1thread", times["one"], times["rival"], pixels, 1)
+
+    small = np.stack(photographs(options.images, 15, rng, (41, 41)))
+    unary = unaries(15, 41, 41, LABELS, rng)
     times = compare(
         {
-            "rival": lambda: [rival(u, i, 12) for u, i in zip(energies, small)],
-            "ours": lambda: densecrf.mean_field(energies, small, "sec-train", threads=2),
+            "rival": lambda: [rival(u, i, 12) for u, i in zip(unary, small)],
+            "ours": lambda: densecrf.mean_field(unary, small, "sec-train", threads=2),
         },
         options.repeat,
     )
-    report("train", times["ours"], times["rival"])
+    report("train", times["ours"], times["rival"], small.size // 3, 2)
 
-    many = np.ascontiguousarray(np.stack(photographs(options.images, options.count, rng)))
-    batch = np.repeat(unary[None], options.count, 0)
-    start = time.perf_counter()
+    # One size, as a batch has one.
+    size = photos[0].shape[:2]
+    many = np.stack(photographs(options.images, options.count, rng, size))
+    batch = np.repeat(energies[0][None], options.count, 0)
     densecrf.mean_field(batch, many, "sec-test", threads=2)
-    ours = (time.perf_counter() - start) * 1e3
-    start = time.perf_counter()
-    for u, i in zip(batch, many):
-        rival(u, i)
-    report("many", ours, (time.perf_counter() - start) * 1e3)
+    ours = _timed(lambda: densecrf.mean_field(batch, many, "sec-test", threads=2)) * 1e3
+    theirs = _timed(lambda: [rival(u, i) for u, i in zip(batch, many)]) * 1e3
+    report("many", ours, theirs, many.size // 3, 2)
     rows["many"]["images_per_second"] = options.count / ours * 1e3
-    rows["many"]["rival_images_per_second"] = options.count / rows["many"]["rival_ms"] * 1e3
-    del many, batch
+    rows["many"]["rival_images_per_second"] = options.count / theirs * 1e3
 
     rows.update({k: {"ours_ms": v} for k, v in cuda(options.repeat, rng).items()})
-    rows.update(memory(unary, pictures))
+    rows.update(memory(energies[0], {name: images[0] for name, images in pictures.items()}))
     if options.scaling:
-        rows.update(scaling(photo, options.repeat, rng))
-    bandwidth = copy_bandwidth()
-    print(f"copy bandwidth of one thread: {bandwidth / 1e9:.1f} GB/s")
+        rows.update(scaling(photos[0], options.repeat, rng))
     if options.json:
         target = Path(options.json)
         partial = target.with_name(target.name + ".part")
-        text = json.dumps({**rows, "copy_bytes_per_second": bandwidth}, indent=1)
+        text = json.dumps({**rows, **machine, "processor": processor()}, indent=1)
         partial.write_text(text + "\n")
         partial.replace(target)
 

@@ -21,7 +21,7 @@ from PIL import Image
 from scipy.ndimage import zoom
 
 import densecrf
-from benchmark.crf import photographs
+from benchmark.crf import SIZE, photographs
 from benchmark.timing import median, report
 from datalist.spec import palette
 from refine import refine_scores
@@ -85,7 +85,7 @@ def released(image: np.ndarray, score: np.ndarray, path: Path) -> np.ndarray:
 
 
 def main(flags: Flags) -> None:
-    images = photographs(flags.images, flags.count, np.random.default_rng(0))
+    images = photographs(flags.images, flags.count, np.random.default_rng(0), SIZE)
     images = [np.ascontiguousarray(image) for image in images]
     cases = [(image, draw(seed, flags.classes)) for seed, image in enumerate(images)]
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(flags.threads) as pool:

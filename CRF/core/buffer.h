@@ -5,7 +5,9 @@
 #include <cstddef>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <new>
+#include <unordered_map>
 #include <vector>
 
 #if defined(__linux__)
@@ -14,18 +16,82 @@
 
 namespace densecrf {
 
-inline void* allocate_bytes(size_t bytes) {
-    constexpr size_t kHuge = size_t(2) << 20;
-    const size_t align = bytes >= 2 * kHuge ? kHuge : 64;
-    void* p = ::operator new[](bytes ? bytes : 1, std::align_val_t(align));
+// Blocks of 128 KiB and more are kept when they are freed, up to kKeptBytes, and serve the next call:
+// the system would clear new pages each time. They consist of huge pages.
+class Pool {
+public:
+    static constexpr size_t kHuge = size_t(2) << 20, kPooled = size_t(128) << 10;
+    static constexpr size_t kKeptBytes = size_t(128) << 20;
+
+    static Pool& instance() {
+        static Pool* pool = new Pool;  // never destroyed: arrays may outlive the module's other objects
+        return *pool;
+    }
+    void* allocate(size_t bytes) {
+        const size_t size = (bytes + kHuge - 1) / kHuge * kHuge;
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            auto best = free_.end();
+            for (auto it = free_.begin(); it != free_.end(); ++it)
+                if (it->size >= size && it->size <= 2 * size && (best == free_.end() || it->size < best->size))
+                    best = it;
+            if (best != free_.end()) {
+                void* p = best->data;
+                used_[p] = best->size;
+                kept_ -= best->size;
+                free_.erase(best);
+                return p;
+            }
+        }
+        void* p = ::operator new[](size, std::align_val_t(kHuge));
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-    if (align == kHuge) madvise(p, bytes / kHuge * kHuge, MADV_HUGEPAGE);
+        madvise(p, size, MADV_HUGEPAGE);
 #endif
-    return p;
+        std::lock_guard<std::mutex> lock(mutex_);
+        used_[p] = size;
+        return p;
+    }
+    void free(void* p) noexcept {
+        std::lock_guard<std::mutex> lock(mutex_);
+        const auto at = used_.find(p);
+        if (free_.size() == kBlocks) drop();
+        free_.push_back({p, at->second});
+        kept_ += at->second;
+        used_.erase(at);
+        while (kept_ > kKeptBytes) drop();
+    }
+    void release() {
+        std::lock_guard<std::mutex> lock(mutex_);
+        while (!free_.empty()) drop();
+    }
+
+private:
+    static constexpr size_t kBlocks = 64;
+    struct Block {
+        void* data;
+        size_t size;
+    };
+    Pool() { free_.reserve(kBlocks); }
+    // The block that has been free for longest.
+    void drop() {
+        kept_ -= free_.front().size;
+        ::operator delete[](free_.front().data, std::align_val_t(kHuge));
+        free_.erase(free_.begin());
+    }
+    std::mutex mutex_;
+    std::vector<Block> free_;
+    std::unordered_map<void*, size_t> used_;
+    size_t kept_ = 0;
+};
+
+inline void* allocate_bytes(size_t bytes) {
+    if (bytes >= Pool::kPooled) return Pool::instance().allocate(bytes);
+    return ::operator new[](bytes ? bytes : 1, std::align_val_t(64));
 }
 
 inline void free_bytes(void* p, size_t bytes) {
-    ::operator delete[](p, std::align_val_t(bytes >= (size_t(4) << 20) ? size_t(2) << 20 : 64));
+    if (bytes >= Pool::kPooled) Pool::instance().free(p);
+    else ::operator delete[](p, std::align_val_t(64));
 }
 
 template <typename T>

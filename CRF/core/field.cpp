@@ -4,21 +4,12 @@
 #include <atomic>
 #include <cmath>
 #include <stdexcept>
+#include <utility>
 
 #include "team.h"
 
 namespace densecrf {
 namespace {
-
-// Like share, for chains of Passes::blur: no chain is cut.
-Range share_chains(const Array<int32_t>& order, int member, int members) {
-    auto cut = [&](int64_t at) {
-        while (at > 0 && at < (int64_t)order.size() && order[at - 1] >= 0) ++at;
-        return at;
-    };
-    const int64_t size = (int64_t)order.size();
-    return {cut(size * member / members), cut(size * (member + 1) / members)};
-}
 
 // The part of the vertices whose shares are `member`'s portion of all.
 Range share_gathering(const Filter& filter, int member, int members) {
@@ -48,6 +39,10 @@ void mix(const Compatibility& mu, int labels, int row, Range range, float* table
     }
 }
 
+Window window(const Tiling& tiling, const Tile& tile) {
+    return {tile.height, tile.width, tiling.width, tiling.pixels()};
+}
+
 bool is_self(const Term& term) {
     return term.filter->identity && term.compatibility.kind == Compatibility::kPotts;
 }
@@ -61,22 +56,20 @@ struct Table {
     Aligned value;
     std::vector<Aligned> part;  // [segment]
 
-    Table(const Term& t, int row) : term(&t), filter(t.filter.get()) {
-        half = filter->half && passes().gather_half && t.compatibility.kind == Compatibility::kPotts;
+    Table(const Term& t, int row, bool allow_half) : term(&t), filter(t.filter.get()) {
+        half = allow_half && filter->half && passes().gather_half &&
+               t.compatibility.kind == Compatibility::kPotts;
         value = Aligned((size_t)filter->vertices * row / (half ? 2 : 1), false);
         for (const Range& reach : filter->reach)
             part.emplace_back((size_t)(std::max<int64_t>(reach.end - reach.begin, 0) * row));
     }
     Half* halves() const { return reinterpret_cast<Half*>(value.data()); }
 
-    TermView view(int segment, int row) const {
+    TermView view(int segment) const {
         const Compatibility& mu = term->compatibility;
-        TermView v;
+        TermView v{};
         v.corners = filter->corners;
-        v.simplex = filter->simplex.data();
         v.corner = filter->corner.data();
-        v.in_weight = filter->in_weight.data();
-        v.out_weight = filter->slicing();
         v.value = half ? nullptr : value.data();
         v.half_value = half ? halves() : nullptr;
         v.sum = part.empty() ? nullptr : part[segment].data();
@@ -86,16 +79,25 @@ struct Table {
         return v;
     }
 
-    // What the segments splatted to vertices in `range`, which is cleared for the next step.
+    // What the segments splatted to vertices in `range`; their tables are cleared for the next step.
     void merge(Range range, int row) const {
-        std::fill(value.data() + range.begin * row, value.data() + range.end * row, 0.0f);
-        for (size_t s = 0; s < part.size(); ++s) {
-            const Range& reach = filter->reach[s];
-            const int64_t begin = std::max(range.begin, reach.begin);
-            const int64_t end = std::min(range.end, reach.end);
-            if (begin < end)
-                passes().merge(value.data() + begin * row, part[s].data() + (begin - reach.begin) * row,
-                               (end - begin) * row);
+        // Between two cuts the same segments reach all vertices.
+        std::vector<int64_t> cut{range.begin, range.end};
+        for (const Range& reach : filter->reach)
+            for (int64_t v : {reach.begin, reach.end})
+                if (v > range.begin && v < range.end) cut.push_back(v);
+        std::sort(cut.begin(), cut.end());
+        std::vector<float*> source;
+        for (size_t i = 0; i + 1 < cut.size(); ++i) {
+            if (cut[i] == cut[i + 1]) continue;
+            source.clear();
+            for (size_t s = 0; s < part.size(); ++s) {
+                const Range& reach = filter->reach[s];
+                if (reach.begin <= cut[i] && cut[i + 1] <= reach.end)
+                    source.push_back(part[s].data() + (cut[i] - reach.begin) * row);
+            }
+            passes().merge(value.data() + cut[i] * row, source.data(), (int)source.size(),
+                           (cut[i + 1] - cut[i]) * row);
         }
     }
 
@@ -123,47 +125,58 @@ struct Table {
 // What one inference works on.
 struct Field::Buffer {
     std::vector<Table> table;
-    std::vector<std::vector<TermView>> view;  // [member][table]
-    std::vector<Aligned> scratch;             // [member]
-    Aligned rows, half;                       // marginals (pixels, row), where they must be kept
+    std::vector<Aligned> scratch;  // [member] stage of a pass and room beside it
+    Aligned rows, half;            // marginals (pixels, row), where they must be kept
     float self = 0;
     int members;
     Barrier barrier;
     std::atomic<int> ticket[2] = {{0}, {0}};  // next segment of even and of odd steps
 
-    Buffer(const std::vector<Term>& terms, int64_t pixels, int row, int threads, bool shortcut)
-        : view(threads), members(threads), barrier(threads) {
-        bool keep = false, halve = false;
-        for (const Term& t : terms) {
-            if (shortcut && is_self(t)) self += t.compatibility.weight;
-            else table.emplace_back(t, row);
+    Buffer(const Field& field, int threads, bool shortcut, bool keep)
+        : members(threads), barrier(threads) {
+        bool halve = false;
+        const int row = field.row_;
+        for (const Term& t : field.term_) {
+            if (shortcut && is_self(t)) {
+                self += t.compatibility.weight;
+                continue;
+            }
+            table.emplace_back(t, row, field.half_);
+            keep |= t.filter->gathers() && !table.back().half;
+            halve |= table.back().half;
         }
-        for (const Table& t : table) {
-            keep |= t.filter->gathers() && !t.half;
-            halve |= t.half;
-        }
-        if (keep || self != 0) rows = Aligned((size_t)pixels * row, false);
-        if (halve) half = Aligned((size_t)pixels * row / 2, false);
-        for (int m = 0; m < members; ++m) scratch.emplace_back((size_t)kStage * row);
+        if (keep || self != 0) rows = Aligned((size_t)field.pixels() * row, false);
+        if (halve) half = Aligned((size_t)field.pixels() * row / 2, false);
+        for (int m = 0; m < members; ++m)
+            scratch.emplace_back((size_t)(kTilePixels + kVector) * row);
     }
 
     Half* halves() const { return half.empty() ? nullptr : reinterpret_cast<Half*>(half.data()); }
 };
 
-Field::Field(int64_t pixels, int labels)
-    : pixels_(pixels), labels_(labels), row_(passes().row(labels)) {}
+Field::Field(const Tiling& tiling, int labels, bool half)
+    : tiling_(tiling), labels_(labels), row_(passes().row(labels)), narrow_(passes().narrow(labels)),
+      half_(half) {}
 
-void Field::add(Term term) { term_.push_back(std::move(term)); }
+void Field::add(Term term) {
+    term_.push_back(std::move(term));
+}
 
 void Field::set_energy(const float* energy, int threads) {
-    logit_ = Aligned((size_t)pixels_ * row_, false);
+    logit_ = Aligned((size_t)pixels() * narrow_, false);
     std::vector<Flaw> flaw(threads, kFine);
     run_team(threads, [&](int member) {
-        const Range range = share(pixels_, member, threads);
-        flaw[member] = passes().logits(energy, pixels_, labels_, row_, range.begin, range.end,
-                                       logit_.data());
+        const Range tiles = portion(tiling_.count(), member, threads);
+        for (int64_t t = tiles.begin; t < tiles.end; ++t) {
+            const Tile tile = tiling_.tile(t);
+            flaw[member] = std::max(
+                flaw[member], passes().logits(energy + tile.row * tiling_.width + tile.column,
+                                              window(tiling_, tile), labels_,
+                                              logit_.data() + tile.first * narrow_));
+        }
     });
     for (Flaw f : flaw) {
+        if (f != kFine) logit_ = Aligned();
         if (f == kNotFinite)
             throw std::invalid_argument(
                 "unary holds NaN or -inf; energies must be numbers (+inf means: never this label)");
@@ -179,28 +192,48 @@ void Field::require_energy() const {
 
 PixelPass Field::pass(const Buffer& buffer, int member) const {
     PixelPass pass{};
-    pass.labels = labels_;
     pass.row = row_;
-    pass.scratch = buffer.scratch[member].data();
-    pass.plane = pixels_;
+    pass.narrow = narrow_;
+    pass.stage = buffer.scratch[member].data();
+    pass.kept = pass.stage + kTilePixels * row_;
     pass.half_out = buffer.halves();
     return pass;
 }
 
-// The pass over all pixels: members take segments until none is left.
-void Field::sweep(Buffer& buffer, PixelPass& pass, int step, int member) const {
-    const int count = segments(pixels_);
-    auto& view = buffer.view[member];
+// The pass over all pixels: members take segments until none is left. Pointers of `all` are those of
+// the first tile; marginals go to `plane` too, where that is given.
+void Field::sweep(Buffer& buffer, const PixelPass& all, int step, int member, float* plane) const {
+    const int count = segments(pixels()), tables = (int)buffer.table.size();
     auto& ticket = buffer.ticket[step % 2];
+    std::vector<TermView> first(tables), view(tables);
     for (int s = ticket++; s < count; s = ticket++) {
-        view.clear();
-        for (const Table& t : buffer.table) view.push_back(t.view(s, row_));
-        pass.term = view.data();
-        pass.terms = (int)view.size();
-        const Range range = share(pixels_, s, count);
-        pass.begin = range.begin;
-        pass.end = range.end;
-        passes().pixel(pass);
+        for (int k = 0; k < tables; ++k) first[k] = buffer.table[k].view(s);
+        const Range tiles = segment_tiles(tiling_, s);
+        for (int64_t t = tiles.begin; t < tiles.end; ++t) {
+            const Tile tile = tiling_.tile(t);
+            const int64_t at = tile.first * row_;
+            for (int k = 0; k < tables; ++k) {
+                const Filter& f = *buffer.table[k].filter;
+                view[k] = first[k];
+                view[k].run = &f.run[f.tile_run[t]];
+                view[k].runs = (int)(f.tile_run[t + 1] - f.tile_run[t]);
+                view[k].place = &f.place[tile.first];
+                view[k].in_weight = &f.in_weight[tile.first * f.corners];
+                view[k].out_weight = &f.slicing()[tile.first * f.corners];
+            }
+            PixelPass pass = all;
+            pass.n = tile.pixels();
+            pass.term = view.data();
+            pass.terms = tables;
+            if (all.logit) pass.logit += tile.first * narrow_;
+            if (all.marginal_in) pass.marginal_in += at;
+            if (all.marginal_out) pass.marginal_out += at;
+            if (all.half_out) pass.half_out += at;
+            passes().pixel(pass);
+            if (plane)
+                passes().planes(pass.stage, row_, labels_, window(tiling_, tile),
+                                plane + tile.row * tiling_.width + tile.column);
+        }
     }
 }
 
@@ -236,7 +269,7 @@ void Field::spread(Buffer& buffer, int step, int member) const {
 
 void Field::infer(int steps, int threads, float* marginal) {
     require_energy();
-    Buffer buffer(term_, pixels_, row_, threads, true);
+    Buffer buffer(*this, threads, true, false);
     run_team(threads, [&](int member) {
         PixelPass pass = this->pass(buffer, member);
         pass.logit = logit_.data();
@@ -245,32 +278,35 @@ void Field::infer(int steps, int threads, float* marginal) {
         pass.marginal_in = pass.marginal_out = buffer.rows.empty() ? nullptr : buffer.rows.data();
         pass.splat = true;
         for (int s = 0; s < steps; ++s) {
-            sweep(buffer, pass, s, member);
+            sweep(buffer, pass, s, member, nullptr);
             spread(buffer, s, member);
             pass.slice = true;
         }
         pass.splat = false;
         pass.marginal_out = nullptr;
         pass.half_out = nullptr;
-        pass.plane_out = marginal;
-        sweep(buffer, pass, steps, member);
+        sweep(buffer, pass, steps, member, marginal);
     });
 }
 
-void Field::load(const float* marginal, float* rows, Range range) const {
-    for (int64_t p = range.begin; p < range.end; ++p) {
-        for (int c = 0; c < labels_; ++c) rows[p * row_ + c] = marginal[c * pixels_ + p];
-        for (int c = labels_; c < row_; ++c) rows[p * row_ + c] = 0.0f;
-    }
-}
-
-// Splats and spreads given marginals; leaves `pass` ready for slicing, the marginals in its rows.
+// Splats and spreads given marginals (labels, pixels); leaves `pass` ready for slicing, the marginals in
+// its rows.
 void Field::propagate(Buffer& buffer, const float* marginal, PixelPass& pass, int member) const {
-    load(marginal, buffer.rows.data(), share(pixels_, member, buffer.members));
+    const Range tiles = portion(tiling_.count(), member, buffer.members);
+    for (int64_t t = tiles.begin; t < tiles.end; ++t) {
+        const Tile tile = tiling_.tile(t);
+        float* row = buffer.rows.data() + tile.first * row_;
+        for (int y = 0; y < tile.height; ++y)
+            for (int x = 0; x < tile.width; ++x, row += row_) {
+                const int64_t pixel = (tile.row + y) * tiling_.width + tile.column + x;
+                for (int c = 0; c < labels_; ++c) row[c] = marginal[c * pixels() + pixel];
+                for (int c = labels_; c < row_; ++c) row[c] = 0.0f;
+            }
+    }
     buffer.barrier.wait();
     pass.marginal_in = buffer.rows.data();
     pass.splat = true;
-    sweep(buffer, pass, 0, member);
+    sweep(buffer, pass, 0, member, nullptr);
     spread(buffer, 0, member);
     pass.half_out = nullptr;
     pass.logit = logit_.data();
@@ -280,31 +316,28 @@ void Field::propagate(Buffer& buffer, const float* marginal, PixelPass& pass, in
 
 void Field::step(const float* from, float* marginal, int threads) {
     require_energy();
-    Buffer buffer(term_, pixels_, row_, threads, true);
-    buffer.rows = Aligned(logit_.size(), false);
+    Buffer buffer(*this, threads, true, true);
     run_team(threads, [&](int member) {
         PixelPass pass = this->pass(buffer, member);
         propagate(buffer, from, pass, member);
         pass.self = buffer.self;
         pass.softmax = true;
-        pass.plane_out = marginal;
-        sweep(buffer, pass, 1, member);
+        sweep(buffer, pass, 1, member, marginal);
     });
 }
 
 double Field::divergence(const float* marginal, int threads) {
     require_energy();
-    Buffer buffer(term_, pixels_, row_, threads, false);
-    buffer.rows = Aligned(logit_.size(), false);
-    Aligned message(logit_.size(), false);
+    Buffer buffer(*this, threads, false, true);
+    Aligned message(buffer.rows.size(), false);
     run_team(threads, [&](int member) {
         PixelPass pass = this->pass(buffer, member);
         propagate(buffer, marginal, pass, member);
         pass.marginal_out = message.data();
-        sweep(buffer, pass, 1, member);
+        sweep(buffer, pass, 1, member, nullptr);
     });
     double result = 0;
-    for (int64_t p = 0; p < pixels_; ++p)
+    for (int64_t p = 0; p < pixels(); ++p)
         for (int c = 0; c < labels_; ++c) {
             const float q = buffer.rows[p * row_ + c];
             if (q == 0) continue;  // an impossible label of no weight adds nothing

@@ -23,7 +23,8 @@ struct Term {
 
 class Field {
 public:
-    Field(int64_t pixels, int labels);
+    // half: whether large tables may hold float16.
+    Field(const Tiling& tiling, int labels, bool half);
 
     // energy: (labels, pixels). Throws std::invalid_argument on NaN, -inf, or a pixel without any
     // possible label.
@@ -37,20 +38,20 @@ public:
     // Divergence of the marginals from the model's distribution, up to the model's constant.
     double divergence(const float* marginal, int threads);
 
-    int64_t pixels() const { return pixels_; }
+    int64_t pixels() const { return tiling_.pixels(); }
     int labels() const { return labels_; }
 
 private:
     struct Buffer;
     void require_energy() const;
     PixelPass pass(const Buffer& buffer, int member) const;
-    void sweep(Buffer& buffer, PixelPass& pass, int step, int member) const;
-    void load(const float* marginal, float* rows, Range range) const;
+    void sweep(Buffer& buffer, const PixelPass& pass, int step, int member, float* plane) const;
     void propagate(Buffer& buffer, const float* marginal, PixelPass& pass, int member) const;
     void spread(Buffer& buffer, int step, int member) const;
 
-    int64_t pixels_;
-    int labels_, row_;
+    Tiling tiling_;
+    int labels_, row_, narrow_;
+    bool half_;
     Aligned logit_;
     std::vector<Term> term_;
 };

@@ -31,7 +31,10 @@ int main(int argc, char** argv) {
         const float odd[] = {NAN, INFINITY, -INFINITY, 3e38f, -3e38f, 0, 1e-40f};
         if (pick(0, 3) == 0) energy[pick(0, (int)energy.size() - 1)] = odd[pick(0, 6)];
         try {
-            Field field(pixels, labels);
+            const Tiling tiling = pick(0, 4) ? Tiling(height, width) : Tiling(1, pixels);
+            Field field(tiling, labels, pick(0, 1));
+            const bool early = pick(0, 2) == 0;  // the rows are rearranged later
+            if (early) field.set_energy(energy.data(), threads);
             for (int kernels = pick(0, 3); kernels > 0; --kernels) {
                 std::unique_ptr<Points> points;
                 std::vector<float> feature;
@@ -42,9 +45,9 @@ int main(int argc, char** argv) {
                     feature.resize(dim * pixels);
                     const double spread = std::pow(10, real(-3, 9));
                     for (auto& x : feature) x = (float)real(-spread, spread);
-                    points = feature_points(dim, pixels, feature.data());
+                    points = feature_points(tiling, dim, feature.data());
                 } else {
-                    points = image_points(height, width, sx, sy, pick(0, 1) ? image.data() : nullptr, rgb);
+                    points = image_points(tiling, sx, sy, pick(0, 1) ? image.data() : nullptr, rgb);
                 }
                 Compatibility mu;
                 mu.kind = (Compatibility::Kind)pick(0, 2);
@@ -54,7 +57,7 @@ int main(int argc, char** argv) {
                 for (auto& x : mu.entry) x = (float)real(-5, 5);
                 field.add({build_filter(*points, (Normalization)pick(0, 3), threads), mu});
             }
-            field.set_energy(energy.data(), threads);
+            if (!early) field.set_energy(energy.data(), threads);
             field.infer(pick(0, 4), threads, marginal.data());
             field.step(marginal.data(), marginal.data(), threads);
             field.divergence(marginal.data(), threads);

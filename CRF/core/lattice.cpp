@@ -48,22 +48,22 @@ Geometry plan(const Points& points) {
     return plan;
 }
 
+// Weights and keys of the simplices of a tile's points.
 template <typename T>
-void embed_range(const Points& points, const Layout& layout, Range range, uint64_t* key,
-                 float* weight) {
-    const int d = points.dim;
+void embed_tile(const Points& points, const Layout& layout, const Tile& tile, uint64_t* key,
+                float* weight) {
+    const int d = points.dim, words = layout.words;
     std::vector<T> feature((size_t)d * kBlock);
     std::vector<int32_t> base((size_t)(d + 1) * kBlock), rank((size_t)(d + 1) * kBlock);
-    const int words = layout.words;
-    for (int64_t first = range.begin; first < range.end; first += kBlock) {
-        const int n = (int)std::min<int64_t>(kBlock, range.end - first);
-        points.fill(first, n, feature.data());
-        float* w = weight + first * (d + 1);
+    for (int first = 0; first < tile.pixels(); first += kBlock) {
+        const int n = std::min(kBlock, tile.pixels() - first);
+        points.fill(tile, first, n, feature.data());
+        float* w = weight + (int64_t)first * (d + 1);
         if constexpr (sizeof(T) == 4)
             passes().embed(d, n, feature.data(), base.data(), rank.data(), w);
         else
             passes().embed_precise(d, n, feature.data(), base.data(), rank.data(), w);
-        uint64_t* to = key + first * words;
+        uint64_t* to = key + (int64_t)first * words;
         std::fill(to, to + (int64_t)n * words, 0);
         for (int j = 0; j < d; ++j) {
             const Layout::Field place = layout.field[j], order = layout.field[d + j];
@@ -79,6 +79,9 @@ void embed_range(const Points& points, const Layout& layout, Range range, uint64
 // Tables of so many rows at most stay in the caches while pixels splat to them.
 constexpr int64_t kSplatted = 32768;
 
+// Keys of so many vertices stay in the caches.
+constexpr int32_t kCached = 16384;
+
 // See Passes::blur.
 template <int N>
 void chain(const KeyTable<N>& vertices, const uint64_t* step, Array<int32_t>& order) {
@@ -91,7 +94,7 @@ void chain(const KeyTable<N>& vertices, const uint64_t* step, Array<int32_t>& or
         return at.data();
     };
     for (int32_t v = 0; v < count; ++v) {
-        if (v + kAhead < count) vertices.fetch(neighbour(v + kAhead));
+        if (count > kCached && v + kAhead < count) vertices.fetch(neighbour(v + kAhead));
         next[v] = vertices.find(neighbour(v));
         if (next[v] >= 0) follows[next[v]] = 1;
     }
@@ -104,71 +107,191 @@ void chain(const KeyTable<N>& vertices, const uint64_t* step, Array<int32_t>& or
     }
 }
 
-// Each member numbers its own pixels; then the first takes the others' numbers in.
+// Slots of a tile's pixels: simplices of few pixels first, as loops over so many pixels each are then
+// predicted, and pixels of one simplex together.
+class Grouping {
+public:
+    // simplex: (pixels) numbers below `simplices`. Runs are added to `run`, the pixel of each slot is
+    // written to `place`.
+    void group(const int32_t* simplex, int n, int32_t simplices, Array<Run>& run, uint16_t* place) {
+        seen_.resize(simplices, Seen{-1, 0});
+        ++tile_;
+        int groups = 0;
+        for (int i = 0; i < n; ++i) {
+            Seen& s = seen_[simplex[i]];
+            if (s.tile != tile_) {
+                found_[groups] = {simplex[i], 0};
+                s = {tile_, groups++};
+            }
+            ++found_[group_[i] = s.group].count;
+        }
+        std::fill(next_, next_ + n + 1, 0);
+        for (int g = 0; g < groups; ++g) ++next_[found_[g].count];
+        int sum = 0;
+        for (int size = 1; size <= n; ++size) sum += std::exchange(next_[size], sum);
+        const size_t first = run.size();
+        run.resize(first + groups);
+        for (int g = 0; g < groups; ++g) run[first + (where_[g] = next_[found_[g].count]++)] = found_[g];
+        sum = 0;
+        for (int g = 0; g < groups; ++g) {
+            next_[g] = sum;
+            sum += run[first + g].count;
+        }
+        for (int i = 0; i < n; ++i) place[next_[where_[group_[i]]]++] = (uint16_t)i;
+    }
+
+private:
+    struct Seen {
+        int32_t tile, group;
+    };
+    Array<Seen> seen_;  // [simplex] where it was seen last
+    int32_t tile_ = 0;
+    Run found_[kTilePixels];
+    int group_[kTilePixels], where_[kTilePixels], next_[kTilePixels + 1];
+};
+
+// Each member embeds, numbers and groups its own pixels; then the first takes the others' numbers in.
 template <int NS, int NV>
-void connect(const Geometry& plan, const Array<uint64_t>& keys, int threads, Filter& filter) {
-    const int members = filter.pixels > 16384 ? threads : 1;
-    std::vector<Numbers<NS, NV>> part(members, {plan, filter.corners - 1});
+void connect(const Points& points, const Geometry& plan, int threads, Filter& filter) {
+    const Tiling& tiling = filter.tiling;
+    const int members = filter.pixels() > 4096 ? threads : 1, corners = filter.corners;
+    std::vector<Numbers<NS, NV>> part(members, {plan, corners - 1});
     std::vector<Array<int32_t>> number(members);
-    filter.simplex.resize(filter.pixels);
+    std::vector<Array<Run>> runs(members);
+    filter.place.resize(filter.pixels());
+    filter.in_weight.resize((size_t)filter.pixels() * corners);
+    filter.tile_run.resize(tiling.count() + 1);
     run_team(members, [&](int member) {
-        const Range range = share(filter.pixels, member, members);
-        part[member].add_pixels(keys.data(), range, filter.simplex.data());
+        Array<uint64_t> keys((size_t)kTilePixels * plan.simplex.words);
+        Array<float> weight((size_t)kTilePixels * corners);
+        Array<int32_t> simplex(kTilePixels);
+        Grouping grouping;
+        const Range tiles = portion(tiling.count(), member, members);
+        for (int64_t t = tiles.begin; t < tiles.end; ++t) {
+            const Tile tile = tiling.tile(t);
+            const int n = tile.pixels();
+            if (plan.precise) embed_tile<double>(points, plan.simplex, tile, keys.data(), weight.data());
+            else embed_tile<float>(points, plan.simplex, tile, keys.data(), weight.data());
+            part[member].add_pixels(keys.data(), n, simplex.data());
+            uint16_t* place = &filter.place[tile.first];
+            grouping.group(simplex.data(), n, part[member].simplices(), runs[member], place);
+            filter.tile_run[t + 1] = (int64_t)runs[member].size();
+            float* to = &filter.in_weight[(size_t)tile.first * corners];
+            for (int s = 0; s < n; ++s, to += corners)
+                std::copy_n(&weight[(size_t)place[s] * corners], corners, to);
+        }
+        part[member].add_vertices();
     });
-    for (int m = 1; m < members; ++m) number[m] = part[0].append(part[m]);
+    std::vector<int64_t> before(members, 0);
+    for (int m = 1; m < members; ++m) {
+        number[m] = part[0].append(part[m]);
+        before[m] = before[m - 1] + (int64_t)runs[m - 1].size();
+    }
+    filter.run.resize(before.back() + (int64_t)runs.back().size());
     filter.corner = part[0].take_corners();
     filter.vertices = part[0].vertices().size();
-    filter.order.resize(filter.corners);
+    filter.order.resize(corners);
     std::atomic<int> next{0};
-    run_team(std::max(members, std::min(threads, filter.corners)), [&](int member) {
-        if (member > 0 && member < members) {
-            const Range range = share(filter.pixels, member, members);
-            for (int64_t p = range.begin; p < range.end; ++p)
-                filter.simplex[p] = number[member][filter.simplex[p]];
+    const int crew = filter.pixels() > 4096 ? std::max(members, std::min(threads, corners)) : 1;
+    run_team(crew, [&](int member) {
+        if (member < members) {
+            const Range tiles = portion(tiling.count(), member, members);
+            for (int64_t t = tiles.begin; t < tiles.end; ++t) filter.tile_run[t + 1] += before[member];
+            Run* to = filter.run.data() + before[member];
+            for (const Run& run : runs[member])
+                *to++ = {member ? number[member][run.simplex] : run.simplex, run.count};
         }
-        for (int axis = next++; axis < filter.corners; axis = next++)
+        for (int axis = next++; axis < corners; axis = next++)
             chain(part[0].vertices(), part[0].step(axis), filter.order[axis]);
     });
 }
 
-// One channel through splat, blur and slice, for the normalisation.
-std::vector<float> apply_to_ones(const Filter& filter, int threads) {
-    const int corners = filter.corners;
-    std::vector<float> table(filter.vertices, 0.0f), result(filter.pixels);
-    for (int64_t p = 0; p < filter.pixels; ++p)
-        for (int v = 0; v < corners; ++v)
-            table[filter.vertex(p, v)] += filter.in_weight[p * corners + v];
-    for (const auto& order : filter.order) {
-        float before = 0;
-        for (size_t i = 0; i < order.size(); ++i) {
-            const bool last = order[i] < 0;
-            float& here = table[last ? ~order[i] : order[i]];
-            const float old = here;
-            here += 0.5f * (before + (last ? 0.0f : table[order[i + 1] < 0 ? ~order[i + 1] : order[i + 1]]));
-            before = last ? 0.0f : old;
+// out = in + (previous + next) / 2 along a part of the chains of an axis, for one channel.
+void blur_ones(const Array<int32_t>& order, Range range, float* table) {
+    float before = 0;
+    for (int64_t i = range.begin; i < range.end; ++i) {
+        const bool last = order[i] < 0;
+        float& here = table[last ? ~order[i] : order[i]];
+        const float old = here;
+        here += 0.5f * (before + (last ? 0.0f : table[order[i + 1] < 0 ? ~order[i + 1] : order[i + 1]]));
+        before = last ? 0.0f : old;
+    }
+}
+
+// Calls job(slot, pixel, corner) for the slots of a range of tiles; corner: vertices of their simplex.
+template <typename Job>
+void for_slots(const Filter& filter, Range tiles, Job job) {
+    for (int64_t t = tiles.begin; t < tiles.end; ++t) {
+        const int64_t first = filter.tiling.tile(t).first;
+        int64_t slot = first;
+        for (int64_t r = filter.tile_run[t]; r < filter.tile_run[t + 1]; ++r) {
+            const int32_t* corner = &filter.corner[(int64_t)filter.run[r].simplex * filter.corners];
+            for (int i = filter.run[r].count; i > 0; --i, ++slot) job(slot, first + filter.place[slot], corner);
         }
     }
+}
+
+// One channel through splat, blur and slice, for the normalisation: job(slot, pixel, sum).
+template <typename Job>
+void apply_to_ones(const Filter& filter, int threads, Job job) {
+    const int corners = filter.corners, count = segments(filter.pixels());
+    Array<float> table(filter.vertices, 0.0f);
+    std::vector<Array<float>> part;
+    for (const Range& reach : filter.reach)
+        part.emplace_back(std::max<int64_t>(reach.end - reach.begin, 0), 0.0f);
+    Barrier barrier(threads);
+    std::atomic<int> splat{0}, slice{0};
     run_team(threads, [&](int member) {
-        const Range range = share(filter.pixels, member, threads);
-        for (int64_t p = range.begin; p < range.end; ++p) {
-            float sum = 0;
-            for (int v = 0; v < corners; ++v)
-                sum += table[filter.vertex(p, v)] * filter.in_weight[p * corners + v];
-            result[p] = sum * filter.gain;
+        const Range own = share(filter.vertices, member, threads);
+        if (filter.gathers()) {
+            for (int64_t v = own.begin; v < own.end; ++v)
+                for (int64_t s = filter.start[v]; s < filter.start[v + 1]; ++s)
+                    table[v] += filter.share[s].weight;
+        } else {
+            for (int s = splat++; s < count; s = splat++) {
+                float* sum = part[s].data() - filter.reach[s].begin;
+                for_slots(filter, segment_tiles(filter.tiling, s), [&](int64_t slot, int64_t, const int32_t* corner) {
+                    const float* weight = &filter.in_weight[slot * corners];
+                    for (int v = 0; v < corners; ++v) sum[corner[v]] += weight[v];
+                });
+            }
+            barrier.wait();
+            for (int s = 0; s < count; ++s) {
+                const Range reach = filter.reach[s];
+                for (int64_t v = std::max(own.begin, reach.begin); v < std::min(own.end, reach.end); ++v)
+                    table[v] += part[s][v - reach.begin];
+            }
+        }
+        for (const auto& order : filter.order) {
+            barrier.wait();
+            blur_ones(order, share_chains(order, member, threads), table.data());
+        }
+        barrier.wait();
+        for (int s = slice++; s < count; s = slice++) {
+            for_slots(filter, segment_tiles(filter.tiling, s), [&](int64_t slot, int64_t pixel,
+                                                                   const int32_t* corner) {
+                const float* weight = &filter.in_weight[slot * corners];
+                float sum = 0;
+                for (int v = 0; v < corners; ++v) sum += table[corner[v]] * weight[v];
+                job(slot, pixel, sum * filter.gain);
+            });
         }
     });
-    return result;
 }
 
 // Diagonal exactly if no path of the lattice leads from one pixel to another.
 bool is_diagonal(const Filter& filter) {
-    std::vector<int64_t> owner(filter.vertices, -1);
-    for (int64_t p = 0; p < filter.pixels; ++p)
+    Array<int32_t> owner(filter.vertices, -1);  // a run, as a slot stands for a pixel
+    int32_t last = -1;
+    for (int64_t r = 0; r < (int64_t)filter.run.size(); ++r) {
+        if (filter.run[r].count > 1) return false;
+        ++last;
         for (int v = 0; v < filter.corners; ++v) {
-            int64_t& o = owner[filter.vertex(p, v)];
-            if (o >= 0 && o != p) return false;
-            o = p;
+            int32_t& o = owner[filter.corner[(int64_t)filter.run[r].simplex * filter.corners + v]];
+            if (o >= 0) return false;
+            o = last;
         }
+    }
     for (const auto& order : filter.order)
         for (size_t i = 0; i + 1 < order.size(); ++i)
             if (order[i] >= 0 && owner[order[i]] != owner[order[i + 1] < 0 ? ~order[i + 1] : order[i + 1]])
@@ -176,78 +299,103 @@ bool is_diagonal(const Filter& filter) {
     return true;
 }
 
-void normalize(Filter& filter, Normalization normalization, int threads) {
-    if (normalization == Normalization::kNone) return;
-    std::vector<float> factor = apply_to_ones(filter, threads);
+// Scales the weights; returns what those that splat were multiplied by, (pixels), where lists need it.
+Array<float> normalize(Filter& filter, Normalization normalization, int threads) {
+    Array<float> factors;
+    if (normalization == Normalization::kNone) return factors;
     const bool symmetric = normalization == Normalization::kSymmetric;
-    for (float& x : factor) x = symmetric ? 1.0f / std::sqrt(x + 1e-20f) : 1.0f / (x + 1e-20f);
+    const int corners = filter.corners;
     if (!symmetric) filter.out_weight = filter.in_weight;
+    const bool listed = filter.gathers() && normalization != Normalization::kAfter;
+    if (listed) factors.resize(filter.pixels());
+    // The job is the last to read a slot's weights.
     auto& scaled = normalization == Normalization::kAfter ? filter.out_weight : filter.in_weight;
-    run_team(threads, [&](int member) {
-        const Range range = share(filter.pixels, member, threads);
-        for (int64_t p = range.begin; p < range.end; ++p)
-            for (int v = 0; v < filter.corners; ++v) scaled[p * filter.corners + v] *= factor[p];
+    apply_to_ones(filter, threads, [&](int64_t slot, int64_t pixel, float sum) {
+        const float factor = symmetric ? 1.0f / std::sqrt(sum + 1e-20f) : 1.0f / (sum + 1e-20f);
+        for (int v = 0; v < corners; ++v) scaled[slot * corners + v] *= factor;
+        if (listed) factors[pixel] = factor;
     });
     filter.identity = symmetric && is_diagonal(filter);
+    return factors;
 }
 
 // As vertices are numbered in the order of pixels, a segment reaches few more than it needs.
 void find_reach(Filter& filter, int threads) {
-    const int count = segments(filter.pixels);
+    const int count = segments(filter.pixels());
     filter.reach.resize(count);
+    if (count == 1) {
+        filter.reach[0] = {0, filter.vertices};
+        return;
+    }
     std::atomic<int> next{0};
     run_team(std::min(threads, count), [&](int) {
         for (int s = next++; s < count; s = next++) {
-            const Range range = share(filter.pixels, s, count);
+            const Range tiles = segment_tiles(filter.tiling, s);
             Range reach = {filter.vertices, 0};
-            for (int64_t p = range.begin; p < range.end; ++p) {
-                if (p > range.begin && filter.simplex[p] == filter.simplex[p - 1]) continue;
+            for (int64_t r = filter.tile_run[tiles.begin]; r < filter.tile_run[tiles.end]; ++r)
                 for (int v = 0; v < filter.corners; ++v) {
-                    const int64_t vertex = filter.vertex(p, v);
+                    const int64_t vertex =
+                        filter.corner[(int64_t)filter.run[r].simplex * filter.corners + v];
                     reach.begin = std::min(reach.begin, vertex);
                     reach.end = std::max(reach.end, vertex + 1);
                 }
-            }
             filter.reach[s] = reach;
         }
     });
 }
 
-// Lists, for each vertex, the pixels that it is a corner of. Each member fills the lists of its own
-// vertices.
+// Lists, for each vertex, the slots that it is a corner of, in their order. Each member lists its own
+// slots, where those of the members before it end.
 void list_shares(Filter& filter, int threads) {
-    filter.start.assign(filter.vertices + 1, 0);
-    auto for_own = [&](int member, auto job) {
-        const Range range = share(filter.vertices, member, threads);
-        for (int64_t p = 0; p < filter.pixels; ++p)
-            for (int v = 0; v < filter.corners; ++v) {
-                const int32_t vertex = filter.vertex(p, v);
-                if (vertex >= range.begin && vertex < range.end) job(vertex, p, v);
-            }
-    };
-    run_team(threads, [&](int member) {
-        for_own(member, [&](int32_t vertex, int64_t, int) { ++filter.start[vertex]; });
-    });
-    int64_t sum = 0;
-    for (int64_t& s : filter.start) sum += std::exchange(s, sum);
-    std::vector<int64_t> end(filter.start.begin(), filter.start.end());
-    std::vector<double> most(threads, 0.0);
-    filter.share.resize(sum + kFetched);
-    run_team(threads, [&](int member) {
-        for_own(member, [&](int32_t vertex, int64_t p, int v) {
-            filter.share[end[vertex]++] = {(int32_t)p, filter.in_weight[p * filter.corners + v]};
+    const int corners = filter.corners, members = std::min(threads, 4);
+    std::vector<Array<int32_t>> count(members, Array<int32_t>(filter.vertices, 0));
+    filter.start.resize(filter.vertices + 1);
+    filter.share.resize((size_t)filter.pixels() * corners + kFetched);
+    Barrier barrier(members);
+    run_team(members, [&](int member) {
+        const Range tiles = portion(filter.tiling.count(), member, members);
+        Array<int32_t>& own = count[member];
+        for_slots(filter, tiles, [&](int64_t, int64_t, const int32_t* corner) {
+            for (int v = 0; v < corners; ++v) ++own[corner[v]];
         });
+        barrier.wait();
+        if (member == 0) {
+            int64_t sum = 0;
+            for (int64_t v = 0; v < filter.vertices; ++v) {
+                filter.start[v] = sum;
+                int32_t before = 0;
+                for (auto& c : count) before += std::exchange(c[v], before);
+                sum += before;
+            }
+            filter.start[filter.vertices] = sum;
+        }
+        barrier.wait();
+        for_slots(filter, tiles, [&](int64_t slot, int64_t pixel, const int32_t* corner) {
+            for (int v = 0; v < corners; ++v)
+                filter.share[filter.start[corner[v]] + own[corner[v]]++] = {
+                    (int32_t)pixel, filter.in_weight[slot * corners + v]};
+        });
+    });
+}
+
+// Normalises the shares, and sees whether float16 holds what they sum up to.
+void scale_shares(Filter& filter, const Array<float>& factors, int threads) {
+    std::vector<double> most(threads, 0.0);
+    run_team(threads, [&](int member) {
         const Range range = share(filter.vertices, member, threads);
         for (int64_t v = range.begin; v < range.end; ++v) {
             double total = 0;
-            for (int64_t s = filter.start[v]; s < filter.start[v + 1]; ++s)
-                total += filter.share[s].weight;
+            for (int64_t s = filter.start[v]; s < filter.start[v + 1]; ++s) {
+                Share& share = filter.share[s];
+                if (!factors.empty()) share.weight *= factors[share.pixel];
+                total += share.weight;
+            }
             most[member] = std::max(most[member], total);
         }
     });
     // Blurring along an axis can double a value at most; none may pass the largest float16, 65504.
     const double largest = *std::max_element(most.begin(), most.end());
-    filter.half = largest * std::pow(2.0, filter.corners) < 60000;
+    filter.half = filter.vertices > kSplatted && largest * std::pow(2.0, filter.corners) < 60000;
 }
 
 }  // namespace
@@ -256,33 +404,22 @@ std::shared_ptr<const Filter> build_filter(const Points& points, Normalization n
                                            int threads) {
     if (points.dim < 1 || points.dim > 255)
         throw std::invalid_argument("a kernel needs 1 to 255 features");
-    if (points.count > std::numeric_limits<int32_t>::max())
+    if (points.count() > std::numeric_limits<int32_t>::max())
         throw std::invalid_argument("an image may have 2^31 - 1 pixels at most");
-    auto filter = std::make_shared<Filter>();
+    auto filter = std::make_shared<Filter>(points.tiling);
     const int d = points.dim;
     filter->corners = d + 1;
-    filter->pixels = points.count;
     filter->gain = (float)(1.0 / (1.0 + std::pow(2.0, -d)));
-    filter->in_weight.resize((size_t)points.count * (d + 1));
     const Geometry geometry = plan(points);
-    Array<uint64_t> keys((size_t)points.count * geometry.simplex.words);
-    run_team(threads, [&](int member) {
-        const Range range = share(points.count, member, threads);
-        float* weight = filter->in_weight.data();
-        if (geometry.precise)
-            embed_range<double>(points, geometry.simplex, range, keys.data(), weight);
-        else
-            embed_range<float>(points, geometry.simplex, range, keys.data(), weight);
-    });
     if (geometry.simplex.words == 1 && geometry.vertex.words == 1)
-        connect<1, 1>(geometry, keys, threads, *filter);
+        connect<1, 1>(points, geometry, threads, *filter);
     else
-        connect<0, 0>(geometry, keys, threads, *filter);
-    normalize(*filter, normalization, threads);
-    if (filter->vertices > kSplatted && filter->vertices > filter->pixels / 8)
-        list_shares(*filter, threads);
-    else
-        find_reach(*filter, threads);
+        connect<0, 0>(points, geometry, threads, *filter);
+    const bool gathers = filter->vertices > kSplatted && filter->vertices > filter->pixels() / 8;
+    if (gathers) list_shares(*filter, threads);
+    else find_reach(*filter, threads);
+    const Array<float> factors = normalize(*filter, normalization, threads);
+    if (gathers) scale_shares(*filter, factors, threads);
     return filter;
 }
 

@@ -8,7 +8,8 @@
 
 #include <atomic>
 #include <cmath>
-#include <map>
+#include <limits>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <stdexcept>
@@ -38,8 +39,10 @@ struct Kernel {
 Result own(std::vector<size_t> shape, float** data) {
     size_t size = 1;
     for (size_t s : shape) size *= s;
-    *data = new float[size ? size : 1];
-    nb::capsule owner(*data, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+    auto memory = std::make_unique<Aligned>(size, false);
+    *data = memory->data();
+    nb::capsule owner(memory.get(), [](void* p) noexcept { delete static_cast<Aligned*>(p); });
+    memory.release();
     return Result(*data, shape.size(), shape.data(), owner);
 }
 
@@ -99,7 +102,8 @@ std::vector<Kernel> parse(const nb::list& list, size_t images, size_t labels, si
 }
 
 Result mean_field(const nb::ndarray<const float, nb::ndim<4>, nb::c_contig, nb::device::cpu>& unary,
-                  const std::optional<Images>& image, const nb::list& list, int steps, int threads) {
+                  const std::optional<Images>& image, const nb::list& list, int steps, int threads,
+                  bool half) {
     const size_t images = unary.shape(0), labels = unary.shape(1);
     const size_t height = unary.shape(2), width = unary.shape(3), pixels = height * width;
     need(labels >= 1 && height >= 1 && width >= 1, "unary must not be empty");
@@ -121,16 +125,17 @@ Result mean_field(const nb::ndarray<const float, nb::ndim<4>, nb::c_contig, nb::
     if (images == 0) return result;
     const int crew = (int)std::min<size_t>(threads, images);
     const int each = threads / crew;
+    const Tiling tiling((int64_t)height, (int64_t)width);
     // A kernel of position alone is the same for every image of the batch.
     std::vector<std::shared_ptr<const Filter>> shared(kernels.size());
     for (size_t k = 0; k < kernels.size(); ++k)
         if (kernels[k].width.size() == 2)
-            shared[k] = position_filter((int)height, (int)width, kernels[k].width[0],
-                                        kernels[k].width[1], kernels[k].normalization, threads);
+            shared[k] = position_filter(tiling, kernels[k].width[0], kernels[k].width[1],
+                                        kernels[k].normalization, threads);
     std::atomic<size_t> next{0};
     run_team(crew, [&](int) {
         for (size_t n = next++; n < images; n = next++) {
-            Field field((int64_t)pixels, (int)labels);
+            Field field(tiling, (int)labels, half);
             for (size_t k = 0; k < kernels.size(); ++k) {
                 auto filter = shared[k];
                 if (!filter) {
@@ -138,10 +143,10 @@ Result mean_field(const nb::ndarray<const float, nb::ndim<4>, nb::c_contig, nb::
                     std::unique_ptr<Points> points;
                     if (kernel.feature)
                         points = feature_points(
-                            (int)kernel.feature->shape(1), (int64_t)pixels,
+                            tiling, (int)kernel.feature->shape(1),
                             kernel.feature->data() + n * kernel.feature->shape(1) * pixels);
                     else
-                        points = image_points((int)height, (int)width, kernel.width[0], kernel.width[1],
+                        points = image_points(tiling, kernel.width[0], kernel.width[1],
                                               rgb + n * pixels * 3, &kernel.width[2]);
                     filter = build_filter(*points, kernel.normalization, each);
                 }
@@ -160,10 +165,9 @@ typedef nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu> Mat
 
 class Model {
 public:
-    Model(int64_t pixels, int labels) : field_(pixels, labels) {
-        need(pixels >= 1 && labels >= 1, "a model needs at least one pixel and one label");
-        need(labels < (1 << 24), "too many labels");
-    }
+    // height is 1 where the variables are no image.
+    Model(int64_t height, int64_t width, int labels, bool half)
+        : tiling_(check(height, width, labels)), field_(tiling_, labels, half) {}
 
     void set_energy(const Matrix& energy, int threads) {
         check(energy);
@@ -181,7 +185,7 @@ public:
         const Normalization kind = normalization(code);
         nb::gil_scoped_release release;
         term.filter = build_filter(
-            *feature_points((int)feature.shape(0), field_.pixels(), feature.data()), kind, threads);
+            *feature_points(tiling_, (int)feature.shape(0), feature.data()), kind, threads);
         std::lock_guard<std::mutex> lock(mutex_);
         field_.add(std::move(term));
     }
@@ -216,10 +220,17 @@ public:
     }
 
 private:
+    static Tiling check(int64_t height, int64_t width, int labels) {
+        need(height >= 1 && width >= 1 && labels >= 1, "a model needs at least one pixel and one label");
+        need(height <= std::numeric_limits<int32_t>::max() / width, "too many pixels");
+        need(labels < (1 << 24), "too many labels");
+        return Tiling(height, width);
+    }
     void check(const Matrix& m) const {
         need(m.shape(0) == (size_t)field_.labels() && m.shape(1) == (size_t)field_.pixels(),
              "the array must be (labels, pixels)");
     }
+    Tiling tiling_;
     Field field_;
     std::mutex mutex_;
 };
@@ -231,10 +242,13 @@ NB_MODULE(_core, m) {
     using namespace densecrf;
     m.doc() = "Mean field over permutohedral lattices; see densecrf for the interface.";
     m.def("mean_field", &mean_field, "unary"_a.noconvert(), "image"_a.noconvert().none(), "kernels"_a,
-          "steps"_a, "threads"_a);
+          "steps"_a, "threads"_a, "half"_a);
+    m.def(
+        "release_memory", [] { Pool::instance().release(); },
+        "Returns memory to the system that was kept for the next call, 128 MiB at most.");
     m.def("instruction_set", [] { return std::string(passes().name); });
     nb::class_<Model>(m, "Model")
-        .def(nb::init<int64_t, int>(), "pixels"_a, "labels"_a)
+        .def(nb::init<int64_t, int64_t, int, bool>(), "height"_a, "width"_a, "labels"_a, "half"_a)
         .def("set_energy", &Model::set_energy, "energy"_a.noconvert(), "threads"_a)
         .def("add", &Model::add, "feature"_a.noconvert(), "compat"_a.noconvert(), "normalization"_a,
              "threads"_a)

@@ -40,17 +40,38 @@ public:
     Array<int32_t> take_corners() { return std::move(corner_); }
     const uint64_t* step(int axis) const { return &step_[(size_t)axis * vertices_.words()]; }
 
-    // keys: of all pixels; simplex: number of each pixel's simplex, written in `range`.
-    void add_pixels(const uint64_t* keys, Range range, int32_t* simplex) {
+    int32_t simplices() const { return simplices_.size(); }
+
+    // keys: of n pixels that follow those before; simplex: number of each pixel's simplex, written.
+    void add_pixels(const uint64_t* keys, int n, int32_t* simplex) {
         const int words = simplices_.words();
         bool fresh;
-        for (int64_t p = range.begin; p < range.end; ++p) {
-            const uint64_t* key = keys + p * words;
-            if (p + kAhead < range.end) simplices_.fetch(key + kAhead * words);
-            const bool again = p > range.begin && std::equal(key, key + words, key - words);
-            simplex[p] = again ? simplex[p - 1] : simplices_.insert(key, &fresh);
+        for (int i = 0; i < n; ++i) {
+            const uint64_t* key = keys + (size_t)i * words;
+            if (i + kAhead < n) simplices_.fetch(key + kAhead * words);
+            const bool again = i > 0 && std::equal(key, key + words, key - words);
+            simplex[i] = again ? simplex[i - 1] : simplices_.insert(key, &fresh);
         }
-        add_vertices();
+    }
+
+    // Corners of all simplices; their keys are known, and asked for, some simplices ahead.
+    void add_vertices() {
+        const int words = vertices_.words(), corners = d_ + 1;
+        const int32_t count = simplices_.size();
+        std::vector<uint64_t> ring((size_t)kSimplicesAhead * corners * words);
+        std::vector<int> axis(corners);
+        corner_.resize((size_t)count * corners);
+        auto slot = [&](int32_t s) { return &ring[(size_t)(s % kSimplicesAhead) * corners * words]; };
+        bool fresh;
+        for (int32_t ahead = 0; ahead < count + kSimplicesAhead; ++ahead) {
+            const int32_t s = ahead - kSimplicesAhead;
+            if (s >= 0)
+                for (int r = 0; r < corners; ++r)
+                    corner_[(size_t)s * corners + r] = vertices_.insert(slot(s) + r * words, &fresh);
+            if (ahead >= count) continue;
+            find_corners(simplices_.key(ahead), axis.data(), slot(ahead));
+            for (int r = 0; r < corners; ++r) vertices_.fetch(slot(ahead) + r * words);
+        }
     }
 
     // Goes on where the pixels of `next` follow. Returns what its simplices are numbered here. One
@@ -78,26 +99,6 @@ private:
             id[i] = to.insert(from.key(i), &fresh);
         }
         return id;
-    }
-
-    // Corners of all simplices; their keys are known, and asked for, some simplices ahead.
-    void add_vertices() {
-        const int words = vertices_.words(), corners = d_ + 1;
-        const int32_t count = simplices_.size();
-        std::vector<uint64_t> ring((size_t)kSimplicesAhead * corners * words);
-        std::vector<int> axis(corners);
-        corner_.resize((size_t)count * corners);
-        auto slot = [&](int32_t s) { return &ring[(size_t)(s % kSimplicesAhead) * corners * words]; };
-        bool fresh;
-        for (int32_t ahead = 0; ahead < count + kSimplicesAhead; ++ahead) {
-            const int32_t s = ahead - kSimplicesAhead;
-            if (s >= 0)
-                for (int r = 0; r < corners; ++r)
-                    corner_[(size_t)s * corners + r] = vertices_.insert(slot(s) + r * words, &fresh);
-            if (ahead >= count) continue;
-            find_corners(simplices_.key(ahead), axis.data(), slot(ahead));
-            for (int r = 0; r < corners; ++r) vertices_.fetch(slot(ahead) + r * words);
-        }
     }
 
     // Keys of a simplex's corners, those of remainder 0 to d.

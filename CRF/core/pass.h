@@ -5,8 +5,8 @@
 
 namespace densecrf {
 
-constexpr int kBlock = 64;  // pixels handled together where data changes layout
-constexpr int kStage = 16;  // pixels whose rows stay in the first-level cache during a pass
+constexpr int kBlock = 64;   // points embedded together
+constexpr int kVector = 16;  // floats of the longest vector
 
 // A float16. Tables and marginals of large lattices take half the memory traffic as such; all sums are
 // of floats.
@@ -14,13 +14,20 @@ struct Half {
     uint16_t bits;
 };
 
-// One pairwise term as the pixel pass sees it. Tables hold one row of `row` floats per vertex.
+// Slots of one simplex that follow one another.
+struct Run {
+    int32_t simplex, count;
+};
+
+// One pairwise term as the pass over a tile sees it. Tables hold one row of `row` floats per vertex.
 struct TermView {
     int corners;              // vertices of a simplex, feature dimension + 1
-    const int32_t* simplex;   // (pixels) index of the simplex of each pixel
+    const Run* run;           // (runs) simplices of the tile
+    int runs;
+    const uint16_t* place;    // (slots) pixel of the tile
     const int32_t* corner;    // (simplices, corners) vertex index
-    const float* in_weight;   // (pixels, corners) weights that splat
-    const float* out_weight;  // (pixels, corners) weights that slice
+    const float* in_weight;   // (slots, corners) weights that splat
+    const float* out_weight;  // (slots, corners) weights that slice
     const float* value;       // blurred table, read by slicing; null: `half_value`
     const Half* half_value;
     float* sum;               // table that splatting adds to; null: vertices gather later
@@ -29,20 +36,26 @@ struct TermView {
     bool ahead;               // fetch rows before they are needed
 };
 
+// The pass over the pixels of a tile.
 struct PixelPass {
-    int64_t begin, end;        // pixels
-    int labels, row;           // labels, and floats per row (labels padded to whole vectors)
+    int n;                     // pixels
+    int row, narrow;           // floats per row of tables and of `logit`
     int terms;
     const TermView* term;
-    const float* logit;        // (pixels, row) negative energies; null: start from marginal_in
+    const float* logit;        // (pixels, narrow) negative energies; null: start from marginal_in
     const float* marginal_in;  // (pixels, row) marginals of the step before; null where `self` is 0
     float self;                // weight of the pixel's own marginal (terms that are the identity)
     bool slice, softmax, splat;
-    float* scratch;            // (kStage, row)
+    float* stage;              // (kTilePixels, row), written
+    float* kept;               // (kVector, row) room
     float* marginal_out;       // (pixels, row) or null; may equal marginal_in
     Half* half_out;            // (pixels, row) or null
-    float* plane_out;          // (labels, plane) or null
-    int64_t plane;
+};
+
+// A rectangle of planes of `plane` values each, whose rows are `stride` apart.
+struct Window {
+    int height, width;
+    int64_t stride, plane;
 };
 
 constexpr int kFetched = 16;  // shares between asking for a pixel's row and reading it
@@ -77,11 +90,15 @@ struct Passes {
     // The same on float16; null where the instruction set cannot convert.
     void (*gather_half)(const GatherPass<Half>&);
     void (*blur_half)(Half* table, int row, const int32_t* order, int64_t begin, int64_t end);
-    // rows of `logit` = -energy; padding and impossible labels become very negative.
-    Flaw (*logits)(const float* energy, int64_t plane, int labels, int row, int64_t begin, int64_t end,
-                   float* logit);
-    // target += source, source = 0.
-    void (*merge)(float* target, float* source, int64_t size);
+    // Floats per row of `logit`, which has no reason to fill a whole vector.
+    int (*narrow)(int labels);
+    // Rows of `logit` = -energy of the pixels of a tile; padding and impossible labels become very
+    // negative.
+    Flaw (*logits)(const float* energy, const Window& window, int labels, float* logit);
+    // Rows of marginals (pixels, row) of a tile to planes.
+    void (*planes)(const float* rows, int row, int labels, const Window& window, float* plane);
+    // target = sum of sources, which become 0; `size` is a multiple of the row.
+    void (*merge)(float* target, float* const* source, int sources, int64_t size);
     // Embeds n <= kBlock points, feature[dimension][kBlock] -> base[dim + 1][kBlock] (multiples of
     // dim + 1, divided by it), rank[dim + 1][kBlock], weight[n][dim + 1].
     void (*embed)(int dim, int n, const float* feature, int32_t* base, int32_t* rank, float* weight);

@@ -1,209 +1,278 @@
-// The pass over pixels: slice, softmax and splat, stage by stage over a few rows that stay in the
-// first-level cache.
+// The pass over the pixels of a tile: slice, softmax and splat, one after the other over rows that stay
+// in the caches.
 #include "row.h"
 
 namespace densecrf {
 namespace {
 
-constexpr int kAhead = 8;  // pixels between asking for rows and reading them
+constexpr int kAhead = 6;  // runs between asking for rows and reading them
 
+// Rows of the simplex of a run that comes later.
 template <typename T>
-DENSECRF_INLINE void fetch_rows(const TermView& t, const T* value, int64_t pixel, int row) {
-    const int32_t* corner = t.corner + (int64_t)t.simplex[pixel] * t.corners;
+DENSECRF_INLINE void fetch_run(const TermView& t, const Run* run, const T* value, int64_t row) {
+    if (run + kAhead >= t.run + t.runs) return;
+    const int32_t* corner = t.corner + (int64_t)run[kAhead].simplex * t.corners;
     for (int v = 0; v < t.corners; ++v)
-        for (int i = 0; i < row; i += 64 / sizeof(T))
-            DENSECRF_FETCH(value + (int64_t)corner[v] * row + i, 0);
+        for (int64_t i = 0; i < row; i += 64 / sizeof(T)) DENSECRF_FETCH(value + corner[v] * row + i, 0);
 }
 
-// to = from + scale * message, for n pixels from `first` on. Corners = 0 stands for a number known
-// only at run time.
-template <int W, int V, int Corners, typename T>
-void slice_rows(const TermView& t, const T* value, int64_t first, int n, int row, int column,
-                const float* from, float* to) {
-    const int corners = Corners > 0 ? Corners : t.corners;
+// stage = scale * message, or += where `add`, run by run: the rows of a simplex are read once for all its pixels.
+template <int Corners, int W, int V, bool Whole, typename T>
+void slice_runs(Columns<W, V, Whole> columns, const TermView& view, const T* value, int floats,
+                int column, bool add, float* stage) {
+    const TermView t = view;
+    const int64_t row = columns.stride(floats);
     const Vec<W> scale = Vec<W>::all(t.scale);
-    const float* weight = t.out_weight + first * corners;
-    for (int i = 0; i < n; ++i, weight += corners) {
-        const int32_t* corner = t.corner + (int64_t)t.simplex[first + i] * corners;
-        Vec<W> sum[V];
-        for (int b = 0; b < V; ++b) sum[b] = Vec<W>::all(0.0f);
-        for (int v = 0; v < corners; ++v) {
-            const T* at = value + (int64_t)corner[v] * row + column;
-            const Vec<W> w = Vec<W>::all(weight[v]);
-            for (int b = 0; b < V; ++b) sum[b] = sum[b] + w * load<W>(at + b * W);
-        }
-        for (int b = 0; b < V; ++b) {
-            const int64_t at = (int64_t)i * row + column + b * W;
-            (Vec<W>::load(from + at) + scale * sum[b]).store(to + at);
-        }
-    }
-}
-
-template <int W, int V, int Corners>
-void splat_rows(const TermView& t, int64_t first, int n, int row, int column, const float* from) {
-    const int corners = Corners > 0 ? Corners : t.corners;
-    const float* weight = t.in_weight + first * corners;
-    for (int i = 0; i < n; ++i, weight += corners) {
-        const int32_t* corner = t.corner + (int64_t)t.simplex[first + i] * corners;
-        Vec<W> q[V];
-        for (int b = 0; b < V; ++b) q[b] = Vec<W>::load(from + (int64_t)i * row + column + b * W);
-        for (int v = 0; v < corners; ++v) {
-            float* at = t.sum + (int64_t)(corner[v] - t.first) * row + column;
-            const Vec<W> w = Vec<W>::all(weight[v]);
-            for (int b = 0; b < V; ++b) (Vec<W>::load(at + b * W) + w * q[b]).store(at + b * W);
+    const float* weight = t.out_weight;
+    const uint16_t* place = t.place;
+    stage += column;
+    for (const Run* run = t.run; run < t.run + t.runs; ++run) {
+        fetch_run(t, run, value, row);
+        const int32_t* corner = t.corner + (int64_t)run->simplex * Corners;
+        Vec<W> at[Corners][V];
+        for (int v = 0; v < Corners; ++v)
+            for (int b = 0; b < V; ++b) at[v][b] = load<W>(value + corner[v] * row + column + b * W);
+        for (int i = run->count; i > 0; --i, weight += Corners) {
+            float* to = stage + *place++ * row;
+            Vec<W> sum[V];
+            for (int v = 0; v < Corners; ++v) {
+                const Vec<W> w = Vec<W>::all(weight[v]);
+                for (int b = 0; b < V; ++b) sum[b] = v ? sum[b] + w * at[v][b] : w * at[v][b];
+            }
+            for (int b = 0; b < V; ++b) {
+                sum[b] = scale * sum[b];
+                if (add) sum[b] = sum[b] + Vec<W>::load(to + b * W);
+                sum[b].store(to + b * W);
+            }
         }
     }
 }
 
-template <int W, int V, typename T>
-DENSECRF_INLINE void slice_term(Columns<W, V>, const TermView& t, const T* value, int64_t first, int n,
-                                int row, int column, const float* from, float* to) {
-    if (t.corners == 3) slice_rows<W, V, 3>(t, value, first, n, row, column, from, to);
-    else if (t.corners == 6) slice_rows<W, V, 6>(t, value, first, n, row, column, from, to);
-    else slice_rows<W, V, 0>(t, value, first, n, row, column, from, to);
-}
-
-template <int W, int V>
-DENSECRF_INLINE void splat_term(Columns<W, V>, const TermView& t, int64_t first, int n, int row,
-                                int column, const float* from) {
-    if (t.corners == 3) splat_rows<W, V, 3>(t, first, n, row, column, from);
-    else if (t.corners == 6) splat_rows<W, V, 6>(t, first, n, row, column, from);
-    else splat_rows<W, V, 0>(t, first, n, row, column, from);
-}
-
-// G pixels at a time: the reductions of one alone are a long chain of dependent instructions.
-template <int W, int V, int G>
-DENSECRF_INLINE void softmax_group(float* rows) {
-    Vec<W> q[G][V], top[G], sum[G];
-    for (int g = 0; g < G; ++g) {
-        for (int b = 0; b < V; ++b) q[g][b] = Vec<W>::load(rows + (g * V + b) * W);
-        top[g] = q[g][0];
-        for (int b = 1; b < V; ++b) top[g] = max(top[g], q[g][b]);
-    }
-    largest_of<W, G>(top);
-    for (int g = 0; g < G; ++g) {
-        for (int b = 0; b < V; ++b) q[g][b] = exp_nonpositive(q[g][b] - top[g]);
-        sum[g] = q[g][0];
-        for (int b = 1; b < V; ++b) sum[g] = sum[g] + q[g][b];
-    }
-    total_of<W, G>(sum);
-    for (int g = 0; g < G; ++g) {
-        const Vec<W> factor = Vec<W>::all(1.0f) / sum[g];
-        for (int b = 0; b < V; ++b) (q[g][b] * factor).store(rows + (g * V + b) * W);
+// The rows of a simplex are read and written once, with what all its pixels add.
+template <int Corners, int W, int V, bool Whole>
+void splat_runs(Columns<W, V, Whole> columns, const TermView& view, int floats, int column,
+                const float* stage) {
+    const TermView t = view;
+    const int64_t row = columns.stride(floats);
+    const float* weight = t.in_weight;
+    const uint16_t* place = t.place;
+    float* target = t.sum - t.first * row + column;
+    stage += column;
+    for (const Run* run = t.run; run < t.run + t.runs; ++run) {
+        fetch_run(t, run, target, row);
+        const int32_t* corner = t.corner + (int64_t)run->simplex * Corners;
+        Vec<W> sum[Corners][V];
+        for (int v = 0; v < Corners; ++v)
+            for (int b = 0; b < V; ++b) sum[v][b] = Vec<W>::load(target + corner[v] * row + b * W);
+        for (int i = run->count; i > 0; --i, weight += Corners) {
+            const float* from = stage + *place++ * row;
+            Vec<W> q[V];
+            for (int b = 0; b < V; ++b) q[b] = Vec<W>::load(from + b * W);
+            for (int v = 0; v < Corners; ++v) {
+                const Vec<W> w = Vec<W>::all(weight[v]);
+                for (int b = 0; b < V; ++b) sum[v][b] = sum[v][b] + w * q[b];
+            }
+        }
+        for (int v = 0; v < Corners; ++v)
+            for (int b = 0; b < V; ++b) sum[v][b].store(target + corner[v] * row + b * W);
     }
 }
 
-template <int W, int V>
-void softmax_short(float* rows, int n) {
-    constexpr int G = V <= 2 ? 4 : 2;
-    int i = 0;
-    for (; i + G <= n; i += G) softmax_group<W, V, G>(rows + i * V * W);
-    for (; i < n; ++i) softmax_group<W, V, 1>(rows + i * V * W);
+// The same for any number of corners.
+template <int W, typename T>
+void slice_any(const TermView& t, const T* value, int row, bool add, float* stage) {
+    const float* weight = t.out_weight;
+    const uint16_t* place = t.place;
+    for (const Run* run = t.run; run < t.run + t.runs; ++run) {
+        fetch_run(t, run, value, row);
+        const int32_t* corner = t.corner + (int64_t)run->simplex * t.corners;
+        for (int i = run->count; i > 0; --i, weight += t.corners) {
+            float* to = stage + (int64_t)*place++ * row;
+            for (int c = 0; c < row; c += W) {
+                Vec<W> sum = Vec<W>::all(0.0f);
+                for (int v = 0; v < t.corners; ++v)
+                    sum = sum + Vec<W>::all(weight[v]) * load<W>(value + (int64_t)corner[v] * row + c);
+                sum = Vec<W>::all(t.scale) * sum;
+                if (add) sum = sum + Vec<W>::load(to + c);
+                sum.store(to + c);
+            }
+        }
+    }
 }
 
+template <int W>
+void splat_any(const TermView& t, int row, const float* stage) {
+    const float* weight = t.in_weight;
+    const uint16_t* place = t.place;
+    for (const Run* run = t.run; run < t.run + t.runs; ++run) {
+        const int32_t* corner = t.corner + (int64_t)run->simplex * t.corners;
+        for (int i = run->count; i > 0; --i, weight += t.corners) {
+            const float* from = stage + (int64_t)*place++ * row;
+            for (int v = 0; v < t.corners; ++v) {
+                float* at = t.sum + (int64_t)(corner[v] - t.first) * row;
+                for (int c = 0; c < row; c += W)
+                    (Vec<W>::load(at + c) + Vec<W>::all(weight[v]) * Vec<W>::load(from + c)).store(at + c);
+            }
+        }
+    }
+}
+
+// Six corners of two vectors each are what the registers hold beside sums and weights.
+template <int W, typename T>
+DENSECRF_INLINE void slice_term(const TermView& t, const T* value, int row, bool add, float* stage) {
+    if (t.corners == 3)
+        for_vectors<W>(row, [&](auto columns, int column) {
+            slice_runs<3>(columns, t, value, row, column, add, stage);
+        });
+    else if (t.corners == 6)
+        for_vectors<W, 2>(row, [&](auto columns, int column) {
+            slice_runs<6>(columns, t, value, row, column, add, stage);
+        });
+    else
+        slice_any<W>(t, value, row, add, stage);
+}
+
+template <int W>
+DENSECRF_INLINE void splat_term(const TermView& t, int row, const float* stage) {
+    if (t.corners == 3)
+        for_vectors<W>(row, [&](auto columns, int column) {
+            splat_runs<3>(columns, t, row, column, stage);
+        });
+    else if (t.corners == 6)
+        for_vectors<W, 2>(row, [&](auto columns, int column) {
+            splat_runs<6>(columns, t, row, column, stage);
+        });
+    else
+        splat_any<W>(t, row, stage);
+}
+
+template <int W, typename Join>
+DENSECRF_INLINE float fold(Vec<W> a, Join join) {
+    float lane[W];
+    a.store(lane);
+    for (int i = 1; i < W; ++i) lane[0] = join(lane[0], lane[i]);
+    return lane[0];
+}
+
+// exp(rows) / sum for n rows, in place, however many and large the values.
 template <int W>
 void softmax_long(float* rows, int n, int row) {
     for (int i = 0; i < n; ++i, rows += row) {
         Vec<W> top = Vec<W>::load(rows), sum = Vec<W>::all(0.0f);
         for (int c = W; c < row; c += W) top = max(top, Vec<W>::load(rows + c));
-        largest_of<W, 1>(&top);
+        const Vec<W> largest = Vec<W>::all(fold<W>(top, [](float a, float b) { return a > b ? a : b; }));
         for (int c = 0; c < row; c += W) {
-            const Vec<W> e = exp_nonpositive(Vec<W>::load(rows + c) - top);
+            const Vec<W> e = exp_of(Vec<W>::load(rows + c) - largest);
             e.store(rows + c);
             sum = sum + e;
         }
-        total_of<W, 1>(&sum);
-        const Vec<W> factor = Vec<W>::all(1.0f) / sum;
+        const Vec<W> factor = Vec<W>::all(1.0f / fold<W>(sum, [](float a, float b) { return a + b; }));
         for (int c = 0; c < row; c += W) (Vec<W>::load(rows + c) * factor).store(rows + c);
     }
 }
 
+// W floats from column c of a row of logits. Whole: no row ends within them.
+template <int W, bool Whole>
+DENSECRF_INLINE Vec<W> load_logit(const float* row, int c, int narrow) {
+    if (Whole || c + W <= narrow) return Vec<W>::load(row + c);
+    return load_half<W>(row + c);
+}
+
+// stage += logit + self * marginals, or marginals alone where there is no logit, for pixels first ..
+// first + n - 1.
 template <int W>
-DENSECRF_INLINE void softmax_rows(float* rows, int n, int row) {
-    switch (row / W) {
-        case 1: return softmax_short<W, 1>(rows, n);
-        case 2: return softmax_short<W, 2>(rows, n);
-        case 3: return softmax_short<W, 3>(rows, n);
-        case 4: return softmax_short<W, 4>(rows, n);
-        default: return softmax_long<W>(rows, n, row);
+void add_rows(const PixelPass& a, int first, int n) {
+    for (int i = first; i < first + n; ++i) {
+        float* stage = a.stage + (int64_t)i * a.row;
+        const float* marginal = a.marginal_in ? a.marginal_in + (int64_t)i * a.row : nullptr;
+        const float* logit = a.logit ? a.logit + (int64_t)i * a.narrow : nullptr;
+        for (int c = 0; c < a.row; c += W) {
+            Vec<W> sum = Vec<W>::load(stage + c);
+            if (logit) sum = sum + load_logit<W, false>(logit, c, a.narrow);
+            if (!logit) sum = sum + Vec<W>::load(marginal + c);
+            else if (a.slice && a.self != 0.0f) sum = sum + Vec<W>::all(a.self) * Vec<W>::load(marginal + c);
+            sum.store(stage + c);
+        }
+    }
+}
+
+// Softmax of stage + logit + self * marginals, in place. V: vectors of a row, 0 = any number; Whole: rows
+// of logits are as long. Exponentials of what networks and kernels give stay in the range of floats
+// without taking the largest off; where they do not, that is done. Rows that follow are asked for.
+template <int W, int V, bool Whole>
+void softmax_rows(const PixelPass& a) {
+    constexpr int kLater = 64;
+    const int vectors = V > 0 ? V : a.row / W, narrow = Whole ? vectors * W : a.narrow;
+    const int64_t row = vectors * W;
+    const bool self = a.slice && a.self != 0.0f;
+    const Vec<W> factor_self = Vec<W>::all(a.self);
+    float *rows = a.stage, *kept = a.kept;
+    const float *logit = a.logit, *marginal = a.marginal_in;
+    alignas(64) float total[W], factor[W];
+    for (int first = 0; first < a.n; first += W, rows += W * row, logit += W * narrow) {
+        const int n = a.n - first < W ? a.n - first : W;
+        Vec<W> sum[W];
+        for (int i = 0; i < W; ++i) {
+            const int pixel = i < n ? i : 0;
+            const float* from = logit + (int64_t)pixel * narrow;
+            for (int c = 0; c < narrow; c += 16) DENSECRF_FETCH(from + (int64_t)kLater * narrow + c, 0);
+            for (int b = 0; b < vectors; ++b) {
+                Vec<W> x = Vec<W>::load(rows + pixel * row + b * W) + load_logit<W, Whole>(from, b * W, narrow);
+                if (self) x = x + factor_self * Vec<W>::load(marginal + (first + pixel) * row + b * W);
+                const Vec<W> e = exp_of(x);
+                e.store(kept + i * row + b * W);
+                sum[i] = b ? sum[i] + e : e;
+            }
+        }
+        const Vec<W> all = totals<W>(sum);
+        all.store(total);
+        (Vec<W>::all(1.0f) / all).store(factor);
+        int odd = 0;
+        for (int i = 0; i < W; ++i) odd |= !(total[i] > 1e-20f && total[i] < 1e30f);
+        if (odd) {
+            add_rows<W>(a, first, n);
+            softmax_long<W>(rows, n, (int)row);
+            continue;
+        }
+        for (int i = 0; i < n; ++i)
+            for (int b = 0; b < vectors; ++b)
+                (Vec<W>::load(kept + i * row + b * W) * Vec<W>::all(factor[i]))
+                    .store(rows + i * row + b * W);
     }
 }
 
 template <int W>
-DENSECRF_INLINE void add_rows(const float* from, float factor, const float* base, float* to, int size) {
-    const Vec<W> f = Vec<W>::all(factor);
-    for (int i = 0; i < size; i += W)
-        (Vec<W>::load(base + i) + f * Vec<W>::load(from + i)).store(to + i);
-}
-
-template <int W, typename T>
-DENSECRF_INLINE void copy_rows(const float* from, T* to, int size) {
-    for (int i = 0; i < size; i += W) store(load<W>(from + i), to + i);
-}
-
-// Rows to planes, W pixels by W labels at a time where there are as many.
-template <int W>
-void store_planes(const PixelPass& a, const float* rows, int64_t first, int n) {
-    for (int c = 0; c < a.labels; c += W)
-        for (int i = 0; i < n; i += W) {
-            float* to = a.plane_out + c * a.plane + first + i;
-            const float* from = rows + i * a.row + c;
-            if (c + W <= a.labels && i + W <= n) {
-                transpose<W>(from, a.row, to, a.plane);
-                continue;
-            }
-            const int columns = a.labels - c < W ? a.labels - c : W, count = n - i < W ? n - i : W;
-            for (int k = 0; k < columns; ++k)
-                for (int j = 0; j < count; ++j) to[k * a.plane + j] = from[j * a.row + k];
-        }
-}
-
-template <int W, typename T>
-DENSECRF_INLINE void slice_stage(const PixelPass& a, const TermView& t, const T* value, int64_t first,
-                                 int n, const float* from, float* to) {
-    for (int i = 0; t.ahead && i < n && first + i + kAhead < a.end; ++i)
-        fetch_rows(t, value, first + i + kAhead, a.row);
-    for_vectors<W>(a.row, [&](auto columns, int column) {
-        slice_term(columns, t, value, first, n, a.row, column, from, to);
-    });
+DENSECRF_INLINE void softmax(const PixelPass& a) {
+    const bool whole = a.narrow == a.row;
+    switch (a.row / W) {
+        case 1: return softmax_rows<W, 1, true>(a);
+        case 2: return whole ? softmax_rows<W, 2, true>(a) : softmax_rows<W, 2, false>(a);
+        case 3: return whole ? softmax_rows<W, 3, true>(a) : softmax_rows<W, 3, false>(a);
+        default: return softmax_rows<W, 0, false>(a);
+    }
 }
 
 template <int W>
 void pixel_width(const PixelPass& a) {
-    const int row = a.row;
-    float* stage = a.scratch;
-    for (int64_t p = a.begin; p < a.end; p += kStage) {
-        const int n = (int)(a.end - p < kStage ? a.end - p : kStage);
-        const float* from = (a.logit ? a.logit : a.marginal_in) + p * row;
-        if (a.slice) {
-            if (a.self != 0.0f) {
-                add_rows<W>(a.marginal_in + p * row, a.self, from, stage, n * row);
-                from = stage;
-            }
-            for (int k = 0; k < a.terms; ++k) {
-                const TermView& t = a.term[k];
-                if (t.value) slice_stage<W>(a, t, t.value, p, n, from, stage);
+    const int64_t size = (int64_t)a.n * a.row;
+    const bool slice = a.slice && a.terms > 0;
+    for (int64_t i = 0; !slice && i < size; i += W) Vec<W>::all(0.0f).store(a.stage + i);
+    for (int k = 0; slice && k < a.terms; ++k) {
+        const TermView& t = a.term[k];
+        if (t.value) slice_term<W>(t, t.value, a.row, k > 0, a.stage);
 #if defined(DENSECRF_HALF)
-                else slice_stage<W>(a, t, t.half_value, p, n, from, stage);
+        else slice_term<W>(t, t.half_value, a.row, k > 0, a.stage);
 #endif
-                from = stage;
-            }
-        }
-        if (from != stage) copy_rows<W>(from, stage, n * row);
-        if (a.softmax) softmax_rows<W>(stage, n, row);
-        for (int k = 0; a.splat && k < a.terms; ++k) {
-            const TermView& t = a.term[k];
-            if (!t.sum) continue;
-            for_vectors<W>(row, [&](auto columns, int column) {
-                splat_term(columns, t, p, n, row, column, stage);
-            });
-        }
-        if (a.marginal_out) copy_rows<W>(stage, a.marginal_out + p * row, n * row);
-#if defined(DENSECRF_HALF)
-        if (a.half_out) copy_rows<W>(stage, a.half_out + p * row, n * row);
-#endif
-        if (a.plane_out) store_planes<W>(a, stage, p, n);
     }
+    if (a.softmax) softmax<W>(a);
+    else add_rows<W>(a, 0, a.n);
+    for (int k = 0; a.splat && k < a.terms; ++k)
+        if (a.term[k].sum) splat_term<W>(a.term[k], a.row, a.stage);
+    for (int64_t i = 0; a.marginal_out && i < size; i += W)
+        Vec<W>::load(a.stage + i).store(a.marginal_out + i);
+#if defined(DENSECRF_HALF)
+    for (int64_t i = 0; a.half_out && i < size; i += W) store(load<W>(a.stage + i), a.half_out + i);
+#endif
 }
 
 }  // namespace

@@ -12,7 +12,7 @@ namespace {
 constexpr size_t kKept = 4;
 constexpr int64_t kLargest = 1 << 20;  // pixels; about 20 bytes each are kept
 
-typedef std::tuple<int, int, double, double, Normalization> Key;
+typedef std::tuple<int64_t, int64_t, double, double, Normalization> Key;
 
 struct Kept {
     Key key;
@@ -40,13 +40,12 @@ void keep(const Key& key, std::shared_ptr<const Filter> filter) {
 
 }  // namespace
 
-std::shared_ptr<const Filter> position_filter(int height, int width, double sx, double sy,
+std::shared_ptr<const Filter> position_filter(const Tiling& tiling, double sx, double sy,
                                               Normalization normalization, int threads) {
-    const Key key(height, width, sx, sy, normalization);
+    const Key key(tiling.height, tiling.width, sx, sy, normalization);
     if (auto filter = find(key)) return filter;
-    auto filter = build_filter(*image_points(height, width, sx, sy, nullptr, nullptr), normalization,
-                               threads);
-    if (filter->pixels <= kLargest) keep(key, filter);
+    auto filter = build_filter(*image_points(tiling, sx, sy, nullptr, nullptr), normalization, threads);
+    if (filter->pixels() <= kLargest) keep(key, filter);
     return filter;
 }
 

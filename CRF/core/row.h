@@ -21,14 +21,15 @@ namespace densecrf {
 namespace DENSECRF_SET {
 
 int row_for(int labels);
+int narrow_for(int labels);
 void pixel(const PixelPass& pass);
 void gather(const GatherPass<float>& pass);
 void gather_half(const GatherPass<Half>& pass);
 void blur(float* table, int row, const int32_t* order, int64_t begin, int64_t end);
 void blur_half(Half* table, int row, const int32_t* order, int64_t begin, int64_t end);
-Flaw logits(const float* energy, int64_t plane, int labels, int row, int64_t begin, int64_t end,
-            float* logit);
-void merge(float* target, float* source, int64_t size);
+Flaw logits(const float* energy, const Window& window, int labels, float* logit);
+void planes(const float* rows, int row, int labels, const Window& window, float* plane);
+void merge(float* target, float* const* source, int sources, int64_t size);
 void embed_float(int dim, int n, const float* feature, int32_t* base, int32_t* rank, float* weight);
 void embed_double(int dim, int n, const double* feature, int32_t* base, int32_t* rank, float* weight);
 
@@ -87,20 +88,83 @@ DENSECRF_INLINE void store(Vec<W> x, Half* p) {
 }
 #endif
 
-template <int W, int V>
-struct Columns {};  // V vectors of W floats
+// What stands in the padding of `logit`: its exponential is 0.
+constexpr float kNoLabelHere = -2e30f;
 
-// Calls job(Columns<W, V>(), column) until all columns of a row are dealt with, at most four vectors
+// The first half of a vector, from and to memory that ends there.
+template <int W>
+DENSECRF_INLINE Vec<W> load_half(const float* p) {
+    Vec<W> r = Vec<W>::all(kNoLabelHere);
+    std::memcpy(&r, p, sizeof(float) * W / 2);
+    return r;
+}
+template <int W>
+DENSECRF_INLINE void store_half(Vec<W> x, float* p) {
+    std::memcpy(p, &x, sizeof(float) * W / 2);
+}
+#if DENSECRF_WIDTH >= 16
+template <>
+DENSECRF_INLINE Vec<16> load_half<16>(const float* p) {
+    Vec<16> r;
+    const __m512 x = _mm512_insertf32x8(_mm512_set1_ps(kNoLabelHere), _mm256_loadu_ps(p), 0);
+    std::memcpy(&r, &x, sizeof(r));
+    return r;
+}
+template <>
+DENSECRF_INLINE void store_half<16>(Vec<16> x, float* p) {
+    __m512 y;
+    std::memcpy(&y, &x, sizeof(y));
+    _mm256_storeu_ps(p, _mm512_castps512_ps256(y));
+}
+
+// `exponential` in fewer instructions: exp(x) = 2^n 2^f with n an integer and f in [-1/2, 1/2], where a
+// polynomial of degree 6 is right to 1e-8.
+DENSECRF_INLINE Vec<16> exp_of(Vec<16> x) {
+    __m512 y;
+    const __m512 e = _mm512_set1_ps(1.44269504f);
+    std::memcpy(&y, &x, sizeof(y));
+    y = _mm512_max_ps(_mm512_set1_ps(-104.0f), _mm512_min_ps(y, _mm512_set1_ps(80.0f)));
+    const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(y, e), 0);
+    __m512 f = _mm512_fmsub_ps(y, e, n);
+    f = _mm512_fmadd_ps(y, _mm512_set1_ps(1.925963033e-8f), f);
+    __m512 p = _mm512_set1_ps(1.5353362e-4f);
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.3398874e-3f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(9.6184370e-3f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(5.5503324e-2f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.4022648e-1f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.9314720e-1f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f));
+    p = _mm512_scalef_ps(p, n);
+    std::memcpy(&x, &p, sizeof(x));
+    return x;
+}
+#endif
+template <int W>
+DENSECRF_INLINE Vec<W> exp_of(Vec<W> x) {
+    return exponential(x);
+}
+
+// V vectors of W floats; `whole`: a row has no more.
+template <int W, int V, bool Whole>
+struct Columns {
+    static constexpr int count = V;
+    // Floats between rows: a constant where it can be, as multiplications take time.
+    static DENSECRF_INLINE int64_t stride(int row) { return Whole ? W * V : row; }
+};
+
+// Calls job(Columns, column) until all columns of a row are dealt with, at most `Most` vectors, 2 or 4,
 // at a time, which leaves registers free.
-template <int W, typename Job>
+template <int W, int Most = 4, typename Job>
 DENSECRF_INLINE void for_vectors(int row, const Job& job) {
+    if (row == W) return job(Columns<W, 1, true>(), 0);
+    if (row == 2 * W) return job(Columns<W, 2, true>(), 0);
+    if (Most == 4 && row == 3 * W) return job(Columns<W, Most == 4 ? 3 : 2, true>(), 0);
     int column = 0;
-    for (; row - column > 4 * W; column += 4 * W) job(Columns<W, 4>(), column);
+    for (; row - column >= Most * W; column += Most * W) job(Columns<W, Most, false>(), column);
     switch ((row - column) / W) {
-        case 1: return job(Columns<W, 1>(), column);
-        case 2: return job(Columns<W, 2>(), column);
-        case 3: return job(Columns<W, 3>(), column);
-        default: return job(Columns<W, 4>(), column);
+        case 1: return job(Columns<W, 1, false>(), column);
+        case 2: return job(Columns<W, 2, false>(), column);
+        case 3: return job(Columns<W, Most == 4 ? 3 : 2, false>(), column);
     }
 }
 

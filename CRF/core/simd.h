@@ -61,17 +61,22 @@ template <int W>
 DENSECRF_INLINE Vec<W> operator*(Vec<W> a, Vec<W> b) { return {a.v * b.v}; }
 template <int W>
 DENSECRF_INLINE Vec<W> operator/(Vec<W> a, Vec<W> b) { return {a.v / b.v}; }
+// The second where one is NaN, as the processors have it.
 template <int W>
 DENSECRF_INLINE Vec<W> max(Vec<W> a, Vec<W> b) { return {a.v > b.v ? a.v : b.v}; }
-
 template <int W>
-DENSECRF_INLINE Vec<W> exp_nonpositive(Vec<W> x) {
+DENSECRF_INLINE Vec<W> min(Vec<W> a, Vec<W> b) { return {a.v < b.v ? a.v : b.v}; }
+
+// exp(min(x, 80)), and 0 below -86.
+template <int W>
+DENSECRF_INLINE Vec<W> exponential(Vec<W> x) {
     typedef typename Vec<W>::F F;
     typedef typename Vec<W>::I I;
     // Adding 1.5 * 2^23 rounds to an integer that stands in the low mantissa bits.
     const F magic = F{} + 12582912.0f;
     const I alive = x.v > -86.0f;
-    const F y = alive ? x.v : F{} - 86.0f;
+    const F z = alive ? x.v : F{} - 86.0f;
+    const F y = z < 80.0f ? z : F{} + 80.0f;
     const F t = y * 1.44269504f + magic;
     const F n = t - magic;
     const F r = (y - n * 0.693359375f) + n * 2.12194440e-4f;
@@ -86,17 +91,20 @@ DENSECRF_INLINE Vec<W> exp_nonpositive(Vec<W> x) {
     return {(F)(scaled & alive)};
 }
 
-// Lane i of the result is lane i ^ Half: folding with it leaves the result in every lane.
-template <int W, int Half>
-DENSECRF_INLINE Vec<W> swap_lanes(Vec<W> a) {
+// Sums of neighbouring lanes of a, then of b.
+template <int W>
+DENSECRF_INLINE Vec<W> sum_pairs(Vec<W> a, Vec<W> b) {
 #if defined(__clang__)
-    Vec<W> r;
-    for (int i = 0; i < W; ++i) r.v[i] = a.v[i ^ Half];
-    return r;
+    Vec<W> even, odd;
+    for (int i = 0; i < W; ++i) {
+        even.v[i] = i < W / 2 ? a.v[2 * i] : b.v[2 * i - W];
+        odd.v[i] = i < W / 2 ? a.v[2 * i + 1] : b.v[2 * i + 1 - W];
+    }
+    return even + odd;
 #else
-    typename Native<W>::I index;
-    for (int i = 0; i < W; ++i) index[i] = i ^ Half;
-    return {__builtin_shuffle(a.v, index)};
+    typename Native<W>::I even, odd;
+    for (int i = 0; i < W; ++i) even[i] = 2 * i, odd[i] = 2 * i + 1;
+    return {__builtin_shuffle(a.v, b.v, even) + __builtin_shuffle(a.v, b.v, odd)};
 #endif
 }
 
@@ -163,11 +171,16 @@ DENSECRF_INLINE Vec<W> max(Vec<W> a, Vec<W> b) {
     for (int i = 0; i < W; ++i) a.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i];
     return a;
 }
+template <int W>
+DENSECRF_INLINE Vec<W> min(Vec<W> a, Vec<W> b) {
+    for (int i = 0; i < W; ++i) a.v[i] = a.v[i] < b.v[i] ? a.v[i] : b.v[i];
+    return a;
+}
 
 template <int W>
-DENSECRF_INLINE Vec<W> exp_nonpositive(Vec<W> x) {
+DENSECRF_INLINE Vec<W> exponential(Vec<W> x) {
     for (int i = 0; i < W; ++i) {
-        const float y = x.v[i] > -86.0f ? x.v[i] : -86.0f;
+        const float z = x.v[i] > -86.0f ? x.v[i] : -86.0f, y = z < 80.0f ? z : 80.0f;
         const float t = y * 1.44269504f + 12582912.0f;
         const float n = t - 12582912.0f;
         const float r = (y - n * 0.693359375f) + n * 2.12194440e-4f;
@@ -188,10 +201,13 @@ DENSECRF_INLINE Vec<W> exp_nonpositive(Vec<W> x) {
     return x;
 }
 
-template <int W, int Half>
-DENSECRF_INLINE Vec<W> swap_lanes(Vec<W> a) {
+template <int W>
+DENSECRF_INLINE Vec<W> sum_pairs(Vec<W> a, Vec<W> b) {
     Vec<W> r;
-    for (int i = 0; i < W; ++i) r.v[i] = a.v[i ^ Half];
+    for (int i = 0; i < W / 2; ++i) {
+        r.v[i] = a.v[2 * i] + a.v[2 * i + 1];
+        r.v[W / 2 + i] = b.v[2 * i] + b.v[2 * i + 1];
+    }
     return r;
 }
 
@@ -216,28 +232,14 @@ DENSECRF_INLINE void shuffle_rows(Vec<W>* a) {
     }
 }
 
-// Transposes W x W floats whose rows are `from_row` and `to_row` floats apart.
-template <int W>
-DENSECRF_INLINE void transpose(const float* from, int64_t from_row, float* to, int64_t to_row) {
-    Vec<W> a[W];
-    for (int i = 0; i < W; ++i) a[i] = Vec<W>::load(from + i * from_row);
-    shuffle_rows<W>(a);
-    for (int i = 0; i < W; ++i) a[i].store(to + i * to_row);
-}
-
-// The largest lane, or the sum of lanes, of each of G vectors, in every lane.
-template <int W, int G, int Half = W / 2>
-DENSECRF_INLINE void largest_of(Vec<W>* a) {
-    if constexpr (Half > 0) {
-        for (int g = 0; g < G; ++g) a[g] = max(a[g], swap_lanes<W, Half>(a[g]));
-        largest_of<W, G, Half / 2>(a);
-    }
-}
-template <int W, int G, int Half = W / 2>
-DENSECRF_INLINE void total_of(Vec<W>* a) {
-    if constexpr (Half > 0) {
-        for (int g = 0; g < G; ++g) a[g] = a[g] + swap_lanes<W, Half>(a[g]);
-        total_of<W, G, Half / 2>(a);
+// Lane i of the result is the sum of the lanes of a[i], i < W.
+template <int W, int N = W>
+DENSECRF_INLINE Vec<W> totals(Vec<W>* a) {
+    if constexpr (N > 1) {
+        for (int i = 0; i < N / 2; ++i) a[i] = sum_pairs(a[2 * i], a[2 * i + 1]);
+        return totals<W, N / 2>(a);
+    } else {
+        return a[0];
     }
 }
 

@@ -5,11 +5,13 @@ namespace densecrf {
 namespace {
 
 constexpr float kImpossible = -1e30f;
-constexpr float kLargest = 3.4028235e38f;
 constexpr int kBlurAhead = 12;
+constexpr int kRowsAhead = 2;  // rows of an image between asking for planes and reaching them
 
-template <int W, int V, typename T>
-void gather_rows(Columns<W, V>, const GatherPass<T>& a, int column) {
+template <int W, int V, bool Whole, typename T>
+void gather_rows(Columns<W, V, Whole> columns, const GatherPass<T>& pass, int column) {
+    const GatherPass<T> a = pass;
+    const int64_t row = columns.stride(a.row);
     const T* rows = a.marginal + column;
     for (int64_t v = a.begin; v < a.end; ++v) {
         Vec<W> sum[V];
@@ -17,26 +19,27 @@ void gather_rows(Columns<W, V>, const GatherPass<T>& a, int column) {
         const Share* last = a.share + a.start[v + 1];
         for (const Share* s = a.share + a.start[v]; s < last; ++s) {
             // The array goes on beyond its last share.
-            const T* later = rows + (int64_t)s[kFetched].pixel * a.row;
+            const T* later = rows + s[kFetched].pixel * row;
             for (int b = 0; b < V * W; b += 64 / sizeof(T)) DENSECRF_FETCH(later + b, 0);
-            const T* at = rows + (int64_t)s->pixel * a.row;
+            const T* at = rows + s->pixel * row;
             const Vec<W> w = Vec<W>::all(s->weight);
             for (int b = 0; b < V; ++b) sum[b] = sum[b] + w * load<W>(at + b * W);
         }
-        for (int b = 0; b < V; ++b) store(sum[b], a.table + v * a.row + column + b * W);
+        for (int b = 0; b < V; ++b) store(sum[b], a.table + v * row + column + b * W);
     }
 }
 
 // Walks each chain of neighbours once, in place: out = in + (previous + next) / 2.
-template <int W, int V, typename T>
-void blur_chains(Columns<W, V>, T* table, int row, const int32_t* order, int64_t begin,
-                 int64_t end) {
+template <int W, int V, bool Whole, typename T>
+void blur_chains(Columns<W, V, Whole> columns, T* table, int floats, const int32_t* order,
+                 int64_t begin, int64_t end) {
+    const int64_t row = columns.stride(floats);
     typedef Vec<W> F;
     const F half = F::all(0.5f);
     F before[V], here[V], after[V];
     int64_t i = begin;
     while (i < end) {
-        T* at = table + (int64_t)order[i] * row;  // a chain has two vertices or more
+        T* at = table + order[i] * row;  // a chain has two vertices or more
         for (int b = 0; b < V; ++b) {
             before[b] = F::all(0.0f);
             here[b] = load<W>(at + b * W);
@@ -45,10 +48,10 @@ void blur_chains(Columns<W, V>, T* table, int row, const int32_t* order, int64_t
             int32_t next = order[++i];
             last = next < 0;
             next = last ? ~next : next;
-            T* to = table + (int64_t)next * row;
+            T* to = table + next * row;
             if (i + kBlurAhead < end) {
                 const int32_t later = order[i + kBlurAhead];
-                const T* there = table + (int64_t)(later < 0 ? ~later : later) * row;
+                const T* there = table + (later < 0 ? ~later : later) * row;
                 for (int b = 0; b < V * W; b += 64 / sizeof(T)) DENSECRF_FETCH(there + b, 1);
             }
             for (int b = 0; b < V; ++b) {
@@ -76,50 +79,97 @@ void blur_all(T* table, int row, const int32_t* order, int64_t begin, int64_t en
     });
 }
 
-// W planes of n negative energies, and in `best` the largest of each pixel so far. Returns whether
-// all are numbers.
+// W values, of which n exist; the others are `odd`.
 template <int W>
-DENSECRF_INLINE bool read_planes(const float* energy, int64_t plane, int planes, int n, float* best,
-                                 float* tile) {
-    int flawed = 0;
-    for (int c = 0; c < W; ++c) {
-        float* to = tile + c * kBlock;
-        if (c >= planes) {
-            for (int i = 0; i < kBlock; ++i) to[i] = 2.0f * kImpossible;
-            continue;
+DENSECRF_INLINE Vec<W> load_some(const float* p, int n, float odd) {
+    if (n >= W) return Vec<W>::load(p);
+    float some[W];
+    for (int i = 0; i < W; ++i) some[i] = i < n ? p[i] : odd;
+    return Vec<W>::load(some);
+}
+
+// W pixels by W labels at a time.
+template <int W>
+Flaw logits_width(const float* energy, const Window& window, int labels, int narrow,
+                  float* logit) {
+    const Vec<W> low = Vec<W>::all(kImpossible), high = Vec<W>::all(-kImpossible);
+    Vec<W> worst = high, odd = Vec<W>::all(0.0f);
+    for (int y = 0; y < window.height; ++y)
+        for (int x = 0; x < window.width; x += W) {
+            const float* from = energy + y * window.stride + x;
+            const int n = window.width - x < W ? window.width - x : W;
+            Vec<W> best = low, a[W];
+            for (int c = 0; c < narrow; c += W) {
+                for (int k = 0; k < W; ++k) {
+                    if (c + k >= labels) {
+                        a[k] = Vec<W>::all(kNoLabelHere);
+                        continue;
+                    }
+                    // NaN passes through this maximum, and infinity becomes NaN in the product.
+                    const float* at = from + (c + k) * window.plane;
+                    DENSECRF_FETCH(at + kRowsAhead * window.stride, 0);
+                    const Vec<W> e = load_some<W>(at, n, 0.0f);
+                    const Vec<W> z = max(low, Vec<W>::all(0.0f) - e);
+                    odd = odd + Vec<W>::all(0.0f) * z;
+                    a[k] = min(z, high);
+                    best = max(best, a[k]);
+                }
+                shuffle_rows<W>(a);
+                for (int i = 0; i < n; ++i) {
+                    float* to = logit + ((int64_t)y * window.width + x + i) * narrow + c;
+                    if (c + W <= narrow) a[i].store(to);
+                    else store_half(a[i], to);
+                }
+            }
+            worst = min(worst, best);
         }
-        const float* from = energy + c * plane;
-        for (int i = 0; i < n; ++i) {
-            const float x = -from[i];
-            flawed |= !(x <= kLargest);
-            const float y = x > kImpossible ? (x < -kImpossible ? x : -kImpossible) : kImpossible;
-            best[i] = best[i] > y ? best[i] : y;
-            to[i] = y;
-        }
+    float least[W], flaw[W];
+    worst.store(least);
+    odd.store(flaw);
+    bool number = true, possible = true;
+    for (int i = 0; i < W; ++i) {
+        number &= flaw[i] == 0.0f;
+        possible &= least[i] > kImpossible;
     }
-    return !flawed;
+    return !number ? kNotFinite : !possible ? kNoLabel : kFine;
 }
 
 template <int W>
-Flaw logits_width(const float* energy, int64_t plane, int labels, int row, int64_t begin, int64_t end,
-                  float* logit) {
-    alignas(64) float tile[W * kBlock], best[kBlock];
-    bool number = true, possible = true;
-    for (int i = 0; i < W * kBlock; ++i) tile[i] = 0.0f;
-    for (int64_t first = begin; first < end; first += kBlock) {
-        const int n = (int)(end - first < kBlock ? end - first : kBlock);
-        for (int i = 0; i < n; ++i) best[i] = kImpossible;
-        for (int c = 0; c < row; c += W) {
-            number &= read_planes<W>(energy + c * plane + first, plane, labels - c, n, best, tile);
-            float* to = logit + first * row + c;
-            int i = 0;
-            for (; i + W <= n; i += W) transpose<W>(tile + i, kBlock, to + (int64_t)i * row, row);
-            for (; i < n; ++i)
-                for (int k = 0; k < W; ++k) to[(int64_t)i * row + k] = tile[k * kBlock + i];
+void planes_width(const float* rows, int row, int labels, const Window& window, float* plane) {
+    for (int y = 0; y < window.height; ++y)
+        for (int x = 0; x < window.width; x += W) {
+            const float* from = rows + ((int64_t)y * window.width + x) * row;
+            float* to = plane + y * window.stride + x;
+            const int n = window.width - x < W ? window.width - x : W;
+            for (int c = 0; c < labels; c += W) {
+                const int count = labels - c < W ? labels - c : W;
+                Vec<W> a[W];
+                for (int i = 0; i < W; ++i) a[i] = Vec<W>::load(from + (i < n ? i : 0) * row + c);
+                shuffle_rows<W>(a);
+                for (int k = 0; k < count; ++k) {
+                    float* at = to + (c + k) * window.plane;
+                    DENSECRF_FETCH(at + kRowsAhead * window.stride, 1);
+                    if (n == W) {
+                        a[k].store(at);
+                        continue;
+                    }
+                    float some[W];
+                    a[k].store(some);
+                    for (int i = 0; i < n; ++i) at[i] = some[i];
+                }
+            }
         }
-        for (int i = 0; i < n; ++i) possible &= best[i] > kImpossible;
+}
+
+template <int W>
+DENSECRF_INLINE void merge_vector(float* target, float* const* source, int sources, int64_t at) {
+    const Vec<W> zero = Vec<W>::all(0.0f);
+    Vec<W> sum = zero;
+    for (int s = 0; s < sources; ++s) {
+        sum = sum + Vec<W>::load(source[s] + at);
+        zero.store(source[s] + at);
     }
-    return !number ? kNotFinite : !possible ? kNoLabel : kFine;
+    sum.store(target);
 }
 
 }  // namespace
@@ -143,38 +193,60 @@ void blur_half(Half* table, int row, const int32_t* order, int64_t begin, int64_
 }
 #endif
 
-Flaw logits(const float* energy, int64_t plane, int labels, int row, int64_t begin, int64_t end,
-            float* logit) {
-#if DENSECRF_WIDTH >= 16
-    if (row % 16 == 0) return logits_width<16>(energy, plane, labels, row, begin, end, logit);
-#endif
-#if DENSECRF_WIDTH >= 8
-    if (row % 8 == 0) return logits_width<8>(energy, plane, labels, row, begin, end, logit);
-#endif
-    return logits_width<4>(energy, plane, labels, row, begin, end, logit);
+int narrow_for(int labels) {
+    const int row = row_for(labels), narrow = (labels + 7) / 8 * 8;
+    return row % 16 == 0 && DENSECRF_WIDTH >= 16 ? narrow : row;
 }
 
-void merge(float* target, float* source, int64_t size) {
-    float* DENSECRF_RESTRICT to = target;
-    float* DENSECRF_RESTRICT from = source;
-    for (int64_t i = 0; i < size; ++i) {
-        to[i] += from[i];
-        from[i] = 0.0f;
-    }
+Flaw logits(const float* energy, const Window& window, int labels, float* logit) {
+    const int row = row_for(labels), narrow = narrow_for(labels);
+#if DENSECRF_WIDTH >= 16
+    if (row % 16 == 0) return logits_width<16>(energy, window, labels, narrow, logit);
+#endif
+#if DENSECRF_WIDTH >= 8
+    if (row % 8 == 0) return logits_width<8>(energy, window, labels, narrow, logit);
+#endif
+    return logits_width<4>(energy, window, labels, narrow, logit);
+}
+
+void planes(const float* rows, int row, int labels, const Window& window, float* plane) {
+#if DENSECRF_WIDTH >= 16
+    if (row % 16 == 0) return planes_width<16>(rows, row, labels, window, plane);
+#endif
+#if DENSECRF_WIDTH >= 8
+    if (row % 8 == 0) return planes_width<8>(rows, row, labels, window, plane);
+#endif
+    return planes_width<4>(rows, row, labels, window, plane);
+}
+
+void merge(float* target, float* const* source, int sources, int64_t size) {
+    constexpr int W = DENSECRF_WIDTH;
+    int64_t i = 0;
+    for (; i + W <= size; i += W) merge_vector<W>(target + i, source, sources, i);
+    for (; i < size; i += 4) merge_vector<4>(target + i, source, sources, i);
 }
 
 }  // namespace DENSECRF_SET
 
 extern const Passes DENSECRF_TABLE;
 const Passes DENSECRF_TABLE = {
-    DENSECRF_NAME,        DENSECRF_SET::row_for,     DENSECRF_SET::pixel,
-    DENSECRF_SET::gather, DENSECRF_SET::blur,
+    DENSECRF_NAME,
+    DENSECRF_SET::row_for,
+    DENSECRF_SET::pixel,
+    DENSECRF_SET::gather,
+    DENSECRF_SET::blur,
 #if defined(DENSECRF_HALF)
-    DENSECRF_SET::gather_half, DENSECRF_SET::blur_half,
+    DENSECRF_SET::gather_half,
+    DENSECRF_SET::blur_half,
 #else
-    nullptr, nullptr,
+    nullptr,
+    nullptr,
 #endif
+    DENSECRF_SET::narrow_for,
     DENSECRF_SET::logits,
-    DENSECRF_SET::merge,  DENSECRF_SET::embed_float, DENSECRF_SET::embed_double};
+    DENSECRF_SET::planes,
+    DENSECRF_SET::merge,
+    DENSECRF_SET::embed_float,
+    DENSECRF_SET::embed_double};
 
 }  // namespace densecrf

@@ -82,7 +82,12 @@ struct Range {
     int64_t begin, end;
 };
 
-// The part of `count` things that is `member`'s; cut at multiples of 64, so that no two members write
+// The part of `count` things that is `member`'s.
+inline Range portion(int64_t count, int member, int members) {
+    return {count * member / members, count * (member + 1) / members};
+}
+
+// The same, cut at multiples of 64, so that no two members write
 // to one cache line or one block of pixels.
 inline Range share(int64_t count, int member, int members) {
     const int64_t blocks = (count + 63) / 64;

@@ -84,6 +84,31 @@ def test_forbidden_label(scene):
     np.testing.assert_allclose(found.sum(0), 1, rtol=1e-5)
 
 
+@pytest.mark.parametrize("shift", [-300, -60, 60, 300])
+@pytest.mark.parametrize("labels", [3, 21, 81])
+def test_energies_far_from_zero(scene, shift, labels):
+    # Exponentials leave the range of floats unless the largest is taken off.
+    energy, image = scene(20, 23, labels)
+    expected = densecrf.mean_field(energy, image, "deeplab", 1)
+    found = densecrf.mean_field(energy + np.float32(shift), image, "deeplab", 1)
+    np.testing.assert_allclose(found, expected, atol=2e-4)
+
+
+def test_released_memory_is_not_missed(scene):
+    energy, image = scene(90, 120, 21)
+    expected = densecrf.mean_field(energy, image).copy()
+    densecrf.release_memory()
+    np.testing.assert_array_equal(densecrf.mean_field(energy, image), expected)
+
+
+def test_results_do_not_share_memory(scene):
+    energy, image = scene(90, 120, 21)
+    first = densecrf.mean_field(energy, image)
+    kept = first.copy()
+    densecrf.mean_field(energy[::-1], image)
+    np.testing.assert_array_equal(first, kept)
+
+
 def test_empty_batch(scene):
     found = densecrf.mean_field(
         np.zeros((0, 3, 4, 5), np.float32), np.zeros((0, 4, 5, 3), np.uint8)
@@ -144,6 +169,7 @@ RGB = np.zeros((3, 4, 3), np.uint8)
         ((GOOD, RGB, "psa", 1.5), TypeError, "steps"),
         ((GOOD, RGB, "psa", 1, -1), ValueError, "threads"),
         ((GOOD, RGB, "psa", 1, 1.0), TypeError, "threads"),
+        ((GOOD, RGB, "psa", 1, 1, "float64"), ValueError, "precision"),
         ((GOOD, RGB, [densecrf.Gaussian(1, np.ones(3))]), ValueError, "2 labels"),
         ((GOOD, RGB, [densecrf.Gaussian(1e-12, 1)]), ValueError, "too small"),
         ((GOOD, RGB, [densecrf.Features(GOOD * np.nan)]), ValueError, "finite"),
@@ -173,11 +199,13 @@ def test_compat_refused(compat):
 
 def test_core_checks_for_itself():
     with pytest.raises(TypeError):
-        _core.mean_field(np.zeros((1, 2, 3, 4)), None, [], 1, 1)
+        _core.mean_field(np.zeros((1, 2, 3, 4)), None, [], 1, 1, True)
     with pytest.raises(ValueError):
-        _core.mean_field(GOOD[None], RGB[None, :2], [], 1, 1)
+        _core.mean_field(GOOD[None], RGB[None, :2], [], 1, 1, True)
     with pytest.raises(ValueError):
-        _core.mean_field(GOOD[None], None, [((1.0,) * 5, None, np.float32([1])[0:1], 3)], 1, 1)
+        _core.mean_field(
+            GOOD[None], None, [((1.0,) * 5, None, np.float32([1])[0:1], 3)], 1, 1, True
+        )
 
 
 def test_lock_is_released(scene):

@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 
 import densecrf
+from densecrf import _core
+from densecrf.pydensecrf import densecrf as dcrf
+from densecrf.pydensecrf import utils
 
 SIZE = (190, 200)
 
@@ -43,3 +46,41 @@ def test_equals_float_lattice(pictures, name):
     error = np.abs(found - expected.numpy())
     # A large lattice holds float16; a difference of rounding may also move a pixel's simplex.
     assert error.max() <= 1e-3 and error.mean() <= 1e-5
+
+
+def test_precision(pictures):
+    torch = pytest.importorskip("torch")
+    from densecrf.torch import mean_field
+
+    energy, images = pictures
+    image = images["noise"]
+    expected = mean_field(
+        torch.from_numpy(energy), torch.from_numpy(image), "sec-test", 1, engine="lattice"
+    ).numpy()
+    half, single = (
+        densecrf.mean_field(energy, image, "sec-test", 1, precision=p)
+        for p in ("float16", "float32")
+    )
+    error = np.abs(single - expected)
+    # A difference of rounding may move a pixel's simplex: the maximum says less than the mean.
+    assert error.mean() <= 1e-6
+    if "avx" in _core.instruction_set():
+        assert error.mean() < np.abs(half - expected).mean()
+    crf = dcrf.DenseCRF2D(SIZE[1], SIZE[0], len(energy))
+    crf.setUnaryEnergy(energy.reshape(len(energy), -1))
+    crf.addPairwiseGaussian(3, 3)
+    crf.addPairwiseBilateral(80, 13, image, 10)
+    assert np.abs(crf.inference(1).reshape(half.shape) - half).mean() <= 1e-6
+
+
+def test_rows_of_pixels_without_an_image(pictures):
+    # The same variables as a row, in whose tiles other pixels lie.
+    energy, images = pictures
+    flat = energy.reshape(len(energy), -1)
+    feature = utils.create_pairwise_bilateral((80, 80), (13,) * 3, images["smooth"], 2)
+    results = []
+    for crf in (dcrf.DenseCRF(flat.shape[1], len(flat)), dcrf.DenseCRF2D(*SIZE[::-1], len(flat))):
+        crf.setUnaryEnergy(flat)
+        crf.addPairwiseEnergy(feature, 10)
+        results.append(crf.inference(1))
+    np.testing.assert_allclose(*results, atol=1e-4)

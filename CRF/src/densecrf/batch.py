@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from . import _core
-from .kernel import Bilateral, Features, Gaussian, Preset, _compat, _normalization, resolve
+from .kernel import Bilateral, Features, Gaussian, Preset, _compat, _half, _normalization, resolve
 
 
 def _array(name: str, value) -> np.ndarray:
@@ -92,6 +92,7 @@ def mean_field(
     kernels: str | Preset | Sequence[Gaussian | Bilateral | Features] = "sec-test",
     steps: int | None = None,
     threads: int = 0,
+    precision: str = "float16",
 ) -> np.ndarray:
     """Marginals of a fully connected CRF, by mean field on a permutohedral lattice.
 
@@ -105,12 +106,16 @@ def mean_field(
         kernels: a preset's name, a `Preset`, or kernels.
         steps: mean-field steps; None takes the preset's, or 10.
         threads: processors to use, 0 for all; shared over images, then over pixels.
+        precision: "float16" stores the tables of large lattices (texture, noise) in half precision
+            where the processor converts it; "float32" stores all tables in single precision. All
+            sums are float32 in both cases.
 
     Returns:
         Marginal probabilities, float32, the shape of `unary`.
 
     Raises:
-        ValueError: if shapes do not fit, a value is NaN, or a pixel has no possible label.
+        ValueError: if shapes do not fit, a value is NaN, a pixel has no possible label, or
+            `precision` is unknown.
         TypeError: if an array has the wrong type or lies on a device.
 
     Source: Kraehenbuehl and Koltun 2011, algorithm 1. Differs: the message of a pixel to itself
@@ -118,6 +123,7 @@ def mean_field(
     """
     kernels, steps = resolve(kernels, steps)
     threads = _threads(threads)
+    half = _half(precision)
     energy = _unary(unary)
     if image is None:
         if any(isinstance(k, Bilateral) for k in kernels):
@@ -128,5 +134,5 @@ def mean_field(
     if image is not None:
         image = image.reshape(batch.shape[0], *batch.shape[2:], 3)
     encoded = [_encode(kernel, batch) for kernel in kernels]
-    result = _core.mean_field(batch, image, encoded, steps, threads)
+    result = _core.mean_field(batch, image, encoded, steps, threads, half)
     return result.reshape(energy.shape)

@@ -10,6 +10,7 @@ from numbers import Real
 import numpy as np
 
 NORMALIZATIONS = ("none", "before", "after", "symmetric")
+PRECISIONS = ("float16", "float32")
 
 
 def _widths(name: str, value: float | Sequence[float], count: int) -> tuple[float, ...]:
@@ -38,6 +39,12 @@ def _normalization(value: str) -> int:
     if value not in NORMALIZATIONS:
         raise ValueError(f"normalization must be one of {NORMALIZATIONS}, not {value!r}")
     return NORMALIZATIONS.index(value)
+
+
+def _half(precision: str) -> bool:
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {PRECISIONS}, not {precision!r}")
+    return precision == "float16"
 
 
 @dataclass(frozen=True)

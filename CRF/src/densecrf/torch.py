@@ -21,6 +21,7 @@ from .kernel import (
     Gaussian,
     Preset,
     _compat,
+    _half,
     _widths,
     resolve,
 )
@@ -39,6 +40,7 @@ def mean_field(
     kernels: str | Preset | Sequence[Gaussian | Bilateral | Features] = "sec-test",
     steps: int | None = None,
     engine: str = "auto",
+    precision: str = "float16",
 ) -> Tensor:
     """Marginals of a fully connected CRF, on the device of `unary`.
 
@@ -50,6 +52,8 @@ def mean_field(
         engine: "exact" (memory bounded, time grows with the square of pixels), "lattice" (torch
             operations), or "auto": the compiled lattice on a CPU; on a GPU exact up to
             `EXACT_PIXELS` pixels, then lattice.
+        precision: of the tables of the compiled lattice, see `densecrf.mean_field`; the other
+            engines compute in float32.
 
     Returns:
         Marginal probabilities, float32, shape and device of `unary`, without gradient.
@@ -62,9 +66,10 @@ def mean_field(
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {ENGINES}, not {engine!r}")
     kernels, steps = resolve(kernels, steps)
+    _half(precision)
     energy, pixels = _check(unary, image, kernels)
     if engine == "auto" and energy.device.type == "cpu":
-        result = batch.mean_field(energy, pixels, kernels, steps)
+        result = batch.mean_field(energy, pixels, kernels, steps, precision=precision)
         return torch.from_numpy(result).reshape(unary.shape)
     count, labels, height, width = energy.shape
     logit = (-energy.flatten(2)).clamp(-1e30, 1e30)

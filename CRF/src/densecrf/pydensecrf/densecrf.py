@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import _core
 from ..batch import _threads
+from ..kernel import _half
 from . import utils
 
 
@@ -91,18 +92,25 @@ class LogisticUnary(Unary):
 class DenseCRF:
     """A fully connected CRF over `nvar` variables of `nlabels` labels.
 
-    `threads` (class or instance attribute) is the number of processors to use, 0 for all.
+    `threads` is the number of processors to use, 0 for all; set it on the class or the instance.
+    `precision` is "float16" or "float32", see `densecrf.mean_field`; set it on the class, as the
+    constructor reads it.
     """
 
     threads = 0
+    precision = "float16"
 
     def __init__(self, nvar: int, nlabels: int) -> None:
         nvar, nlabels = int(np.int64(nvar)), int(np.int64(nlabels))
         if nvar < 1 or nlabels < 1:
             raise ValueError(f"a CRF needs variables and labels, got {nvar} and {nlabels}")
         self._nvar, self._nlabels = nvar, nlabels
-        self._model = _core.Model(nvar, nlabels)
+        self._model = _core.Model(*self._size(), nlabels, _half(self.precision))
         self._has_unary = False
+
+    def _size(self) -> tuple[int, int]:
+        """Height and width of the image, (1, variables) where there is none."""
+        return 1, self._nvar
 
     def addPairwiseEnergy(
         self, features, compat, kernel=DIAG_KERNEL, normalization=NORMALIZE_SYMMETRIC
@@ -180,8 +188,11 @@ class DenseCRF2D(DenseCRF):
         w, h = int(np.int64(w)), int(np.int64(h))
         if w < 1 or h < 1:
             raise ValueError(f"width and height must be at least 1, got {w} and {h}")
-        super().__init__(w * h, nlabels)
         self._w, self._h = w, h
+        super().__init__(w * h, nlabels)
+
+    def _size(self) -> tuple[int, int]:
+        return self._h, self._w
 
     def addPairwiseGaussian(
         self, sxy, compat, kernel=DIAG_KERNEL, normalization=NORMALIZE_SYMMETRIC

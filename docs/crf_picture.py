@@ -1,6 +1,6 @@
-"""Draws CRF/picture.png: a picture, coarse scores of it, and the marginals of the CRF.
+"""Draws docs/crf_picture.png: a picture, coarse scores of it, and the marginals of the CRF.
 
-python CRF/picture.py     (needs opencv-python-headless)
+python docs/crf_picture.py     (needs opencv-python-headless)
 """
 
 from pathlib import Path
@@ -43,4 +43,4 @@ print(f"pixels right before {right[0]:.3f}, after {right[1]:.3f}")
 panels = [image, COLOURS[before], COLOURS[after]]
 gap = np.full((HEIGHT, 6, 3), 255, np.uint8)
 row = np.concatenate([panels[0], gap, panels[1], gap, panels[2]], axis=1)
-cv2.imwrite(str(Path(__file__).with_name("picture.png")), row[:, :, ::-1])
+cv2.imwrite(str(Path(__file__).with_name("crf_picture.png")), row[:, :, ::-1])
