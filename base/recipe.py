@@ -60,14 +60,17 @@ class Data:
         assert self.size is not None, "the size comes from the data set first"
         if self.fit == "warp":
             return self.size
+        # torch's own functions, so that a program can be recorded for images of any size.
         if self.fit == "window":
             factor = torch.sym_sqrt(self.size[0] * self.size[1] / (size[0] * size[1]))
+            # Multiples of 16, which strided networks halve without a rest.
+            units = (torch.sym_int(side * factor / 16 + 0.5) for side in size)
+            height, width = (16 * torch.sym_max(2, unit) for unit in units)
         elif self.test_long:
             factor = self.test_long / torch.sym_max(*size)
+            height, width = (torch.sym_max(1, torch.sym_int(side * factor + 0.5)) for side in size)
         else:
             return size
-        # torch's own functions, so that a program can be recorded for images of any size.
-        height, width = (torch.sym_max(1, torch.sym_int(side * factor + 0.5)) for side in size)
         return height, width
 
 

@@ -53,6 +53,8 @@ class DecoderHead:
     dropout: float = 0.5
     """Probability of dropping elements after the pyramid and the decoder's first convolution; a
     fifth of it after the second."""
+    join: bool = False
+    """The pyramid sees the last two stages, which must have one stride, and not the last alone."""
 
 
 Head = LargeFOVHead | PyramidHead | DecoderHead
@@ -67,7 +69,7 @@ def segmentation_network(backbone: Backbone, head: Head, num_classes: int) -> nn
     if isinstance(head, DecoderHead) and isinstance(backbone, ResNet | Timm):
         return DeepLabV3Plus(
             backbone.trunk(), num_classes, head.low, head.hidden, head.rates, head.dropout,
-            kernel=3, bias=False,
+            kernel=3, bias=False, join=head.join,
         )  # fmt: skip
     if isinstance(head, LargeFOVHead) and isinstance(backbone, VGG16 | ResNet):
         network = LargeFOV if isinstance(backbone, VGG16) else ResNetFOV

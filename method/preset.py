@@ -27,7 +27,7 @@ PHOTO_SOLVER = Solver(
     decay_all=True, max_norm=5.0, policy="poly", warmup=20,
 )  # fmt: skip
 PHOTO_BACKBONE = Timm()
-PHOTO_HEAD = DecoderHead(low=48, hidden=96, rates=(2, 4, 6), dropout=0.1)
+PHOTO_HEAD = DecoderHead(low=48, hidden=96, rates=(2, 4, 6), dropout=0.1, join=True)
 PHOTO_TEST = Prediction((1.0, 1.5), True, "deeplab", test_crf_scale=None)
 PHOTO_MAPS = replace(PHOTO_TEST, test_scales=(1.0, 1.5, 2.0), test_crf="sec-test")
 """Activation maps: one scale more, and a CRF of wider smoothing."""

@@ -173,7 +173,7 @@ class RecurSeed(Stage):
         head = recipe.head
         network = RSEPM(
             recipe.backbone.trunk(), spec.num_classes, head.low, head.hidden, head.rates,
-            head.dropout,
+            head.dropout, head.join,
         )  # fmt: skip
         average = recipe.average
         super().__init__(recipe, spec, Averaged(network, average.average, average.average_ramp))

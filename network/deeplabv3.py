@@ -70,6 +70,8 @@ class DeepLabV3Plus(nn.Module):
         low, hidden, rates, dropout, kernel, bias, align_corners: as of `Decoder`.
         extra: channels of the image after R, G, B, in [0, 1]: a map that says what to segment. The
             pyramid sees it too, resized bilinearly with aligned corners to its grid.
+        join: whether the pyramid sees the last two stages, which must have one stride, and not the
+            last alone.
 
     Source: Chen et al., ECCV 2018; the extra channels: wjlbnw/SegmentationFromLocalization.
     """
@@ -88,17 +90,21 @@ class DeepLabV3Plus(nn.Module):
         bias: bool = True,
         align_corners: bool = False,
         extra: int = 0,
+        join: bool = False,
     ):
         super().__init__()
         self.trunk = trunk
+        self.coarse = slice(-2, None) if join else slice(-1, None)
+        coarse = sum(trunk.channels[self.coarse]) + extra
         self.decoder = Decoder(
-            trunk.channels[-1] + extra, trunk.channels[1], num_outputs, low, hidden, rates,
-            dropout, kernel, bias, align_corners,
+            coarse, trunk.channels[1], num_outputs, low, hidden, rates, dropout, kernel, bias,
+            align_corners,
         )  # fmt: skip
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (N, num_outputs, h, w) of RGB images 0..255 (and extra channels), (N, 3, H, W)."""
-        _, fine, *_, coarse = self.trunk.stages(image)
+        stages = self.trunk.stages(image)
+        fine, coarse = stages[1], torch.cat(stages[self.coarse], dim=1)
         if image.shape[1] > 3:
             prompt = resize(image[:, 3:].float(), coarse.shape[-2:], align_corners=True)
             coarse = torch.cat((coarse, prompt.to(coarse.dtype)), dim=1)

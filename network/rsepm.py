@@ -17,6 +17,7 @@ class RSEPM(nn.Module):
         trunk: features of five stages.
         num_classes: classes with background; the classifier leaves the background out.
         low, hidden, rates, dropout: as of `network.deeplabv3.Decoder`.
+        join: whether the decoder sees the last two stages, which must have one stride.
 
     Source: core/networks.py of the released RecurSeed code: the fine features are not reduced to
     fewer channels than the pyramid has, the last convolution is 3 x 3, and neither it nor the
@@ -33,11 +34,13 @@ class RSEPM(nn.Module):
         hidden: int = 256,
         rates: Sequence[int] = (6, 12, 18),
         dropout: float = 0.5,
+        join: bool = False,
     ):
         super().__init__()
         self.trunk = trunk
-        coarse, fine = trunk.channels[-1], trunk.channels[1]
-        self.classifier = nn.Conv2d(coarse, num_classes - 1, 1, bias=False)
+        self.coarse = slice(-2, None) if join else slice(-1, None)
+        coarse, fine = sum(trunk.channels[self.coarse]), trunk.channels[1]
+        self.classifier = nn.Conv2d(trunk.channels[-1], num_classes - 1, 1, bias=False)
         self.decoder = Decoder(
             coarse, fine, num_classes, low, hidden, rates, dropout, kernel=3, bias=False
         )
@@ -52,7 +55,7 @@ class RSEPM(nn.Module):
         features = self.trunk.stages(image)
         return (
             self.classifier(features[-1]),
-            self.decoder(features[-1], features[1]),
+            self.decoder(torch.cat(features[self.coarse], dim=1), features[1]),
             *features,
         )
 

@@ -116,7 +116,7 @@ def trace(model: Program) -> torch.export.ExportedProgram:
         3: torch.export.Dim.DYNAMIC,
     }
     try:
-        with torch.no_grad(), recordable():
+        with torch.no_grad(), recordable(even=model.data.fit == "window"):
             return torch.export.export(model.eval(), (image,), dynamic_shapes=(dynamic,))
     except Exception as error:  # of a dozen kinds, most of them private to torch
         reason = str(error).strip().partition("\n")[0][:120]
