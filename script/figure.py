@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import tyro
 
+import densecrf
 from base import IGNORE, entry
 from base.recipe import Flat
 from base.tensor import resize
@@ -67,7 +68,9 @@ def steps(flags: Flags, stages: dict[str, Any], name: str, tags: tuple[int, ...]
     saliency = background.saliency(resize(pixels, background.recipe.data.size))[0]
     cue = CueFile.open(flags.out / "cue" / "cue.npz")[name]
     score = upsample(score.numpy(), image.shape[:2])
-    refined = refine_scores(score, image, sec.crf).argmax(0)
+    prediction = sec.recipe.prediction
+    crf = densecrf.preset(prediction.test_crf, scale=prediction.crf_scale(image.shape[:2]))
+    refined = refine_scores(score, image, crf).argmax(0)
     truth = read_mask(spec.mask_path(name))
     return [
         image,
