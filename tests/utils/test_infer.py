@@ -175,7 +175,7 @@ def test_progress_in_a_log_is_a_line_now_and_then(monkeypatch):
             bar.refresh()
     lines = [line for line in log.getvalue().replace("\r", "").splitlines() if line.strip()]
     assert lines and all(line.strip().startswith("predict: ") for line in lines)
-    assert any("3 of 100" in line for line in lines)
+    assert any("3 of 100 images [" in line for line in lines)
     assert "\x1b" not in log.getvalue() and "█" not in log.getvalue()
 
 
