@@ -91,6 +91,14 @@ class CueFile:
         cue[self.cell[self.offset[row] : self.offset[row + 1]]] = True
         return cue.reshape(self.num_classes, *self.grid)
 
+    def classes(self, name: str) -> list[int]:
+        """Classes that have cues in an image, rising; UserError where the image has no entry."""
+        if name not in self.row:
+            raise UserError(f"{self.source} has no cue of image '{name}'.")
+        row = self.row[name]
+        cell = self.cell[self.offset[row] : self.offset[row + 1]]
+        return np.unique(cell // (self.grid[0] * self.grid[1])).tolist()
+
     def items(self) -> Iterator[tuple[str, np.ndarray]]:
         """Id and cue of each image."""
         return ((name, self[name]) for name in self.ids)

@@ -14,7 +14,7 @@ come from our own background cue network, or from any folder of saliency maps
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -55,6 +55,9 @@ class DSRGLosses:
     cue: str = ""
     """Cue file of the seeds (.npz, or a released pickle), or a folder of them as masks, ID.png with
     255 where there is no seed."""
+    tags_from: Literal["auto", "cue", "dataset"] = "auto"
+    """Image-level tags: of the cues (the classes that have some) or of the data set; auto: of the
+    cues where they are a released pickle, as in the released code."""
     floor: float = 1e-4
     """Added to each probability, and smallest CRF marginal (min_prob of the released layers)."""
     grow: bool = True
@@ -122,7 +125,7 @@ class DSRG(Stage):
         self.refinement = Refinement(recipe.train_crf)
 
     def dataset(self) -> Images:
-        return cue_images(self, self.recipe.dsrg.cue)
+        return cue_images(self, self.recipe.dsrg.cue, self.recipe.dsrg.tags_from)
 
     def targets(self, batch: dict, score: Tensor, context: Context) -> tuple[Tensor, Tensor]:
         """CRF marginals of floored scores, and the seeds of a batch, grown by them.

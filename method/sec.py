@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,9 @@ class SECLosses:
     cue: str = ""
     """Cue file (.npz, or the official localization_cues.pickle.gz), or a folder of cues as masks,
     ID.png with 255 where there is no cue."""
+    tags_from: Literal["auto", "cue", "dataset"] = "auto"
+    """Image-level tags: of the cues (the classes that have some) or of the data set; auto: of the
+    cues where they are a released pickle, as in the released code."""
     floor: float = 1e-4
     """Added to each probability before the losses (min_prob of the released layers)."""
     decay_foreground: float = 0.996
@@ -127,7 +130,7 @@ class SEC(Stage):
         self.refinement = Refinement(recipe.train_crf)
 
     def dataset(self) -> Images:
-        return cue_images(self, self.recipe.sec.cue)
+        return cue_images(self, self.recipe.sec.cue, self.recipe.sec.tags_from)
 
     def losses(self, batch: dict, context: Context) -> dict[str, Tensor]:
         sec = self.recipe.sec
@@ -169,25 +172,44 @@ def softmax_score(network: nn.Module):
     return lambda image: torch.softmax(network(image), dim=1)
 
 
-def cue_images(stage: Stage, cue: str) -> Images:
+TagSource = Literal["auto", "cue", "dataset"]
+
+
+def cue_images(stage: Stage, cue: str, tags_from: TagSource) -> Images:
     """Training images with their cues.
+
+    Args:
+        stage: its recipe says how images become inputs.
+        cue: cue file, or folder of cues as masks.
+        tags_from: "cue" takes the classes that have cues as the image's tags, "dataset" those of
+            the data set; "auto" is "cue" for a released pickle. VOC's XML has 987 tags of difficult
+            objects that the released cues lack, and no cue supports them.
 
     Errors: UserError for no cues, or a cue file under a recipe that cuts images.
     """
     if not cue:
         raise UserError("this stage learns from cues: give --cue FILE (script/cue.sh makes one)")
-    if Path(cue).is_dir():
+    fit = stage.recipe.data.fit
+    if fit != "warp" and Path(cue).is_dir():
         return stage.images(mask=cue)
-    if stage.recipe.data.fit != "warp":
+    if fit != "warp":
         raise UserError(
-            f"{cue} holds cues of whole images, and --fit {stage.recipe.data.fit} cuts them: "
-            "give --fit warp, or a folder of cues as masks"
+            f"{cue} holds cues of whole images, and --fit {fit} cuts them: give --fit warp, or a "
+            "folder of cues as masks"
         )
     with torch.no_grad():
         image = torch.zeros(1, 3, *stage.recipe.data.size)
         grid = tuple(stage.network.eval()(image).shape[-2:])
         stage.network.train()
-    return stage.images(cue=CueFile.open(cue), grid=grid)
+    cues = CueFile.open(cue)
+    images = stage.images(cue=cues, grid=grid)
+    released = Path(cue).is_file() and Path(cue).suffix != ".npz"
+    if tags_from == "cue" or (tags_from == "auto" and released):
+        own = {name: tuple(k for k in cues.classes(name) if k) for name in images.ids}
+        other = sum(set(own[name]) != set(images.tags[name]) for name in images.ids)
+        print(f"tags are the classes with cues; on {other} images the data set has others")
+        images.tags = own
+    return images
 
 
 def cues_of(batch: dict, logit: Tensor) -> Tensor:

@@ -42,7 +42,9 @@ class Report:
         lines = [f"weights from {self.source}{digest}"]
         for name in ("used", "reshaped", "missing", "unused"):
             keys = getattr(self, name)
-            if keys:
+            if len(keys) > 20:  # a whole network
+                lines.append(f"{len(keys)} {name}: {keys[0]} ... {keys[-1]}")
+            elif keys:
                 lines.append(f"{len(keys)} {name}: {', '.join(keys)}")
         return "\n".join(lines)
 

@@ -163,7 +163,11 @@ def write_onnx(
     with warnings.catch_warnings():  # about names of the dynamic sides, which stand below
         warnings.simplefilter("ignore")
         converted = torch.onnx.export(
-            program, input_names=["image"], output_names=["probability"], verbose=False
+            program,
+            input_names=["image"],
+            output_names=["probability"],
+            verbose=False,
+            custom_translation_table=onnx_functions(),
         )
     proto = converted.model_proto
     onnx.helper.set_model_props(proto, metadata)
@@ -176,6 +180,16 @@ def write_onnx(
         if difference is not None and not difference <= TOLERANCE:
             raise UserError(f"{path}: ONNX differs from torch by {difference:.2g}; not written")
     return difference
+
+
+def onnx_functions() -> dict[Any, Any]:
+    """What torch's ONNX exporter lacks: the square root that input sizes need."""
+    from onnxscript import FLOAT, opset18
+
+    def square_root(x: Any) -> Any:
+        return opset18.Sqrt(opset18.Cast(x, to=FLOAT.dtype))
+
+    return {torch._sym_sqrt: square_root}  # torch.sym_sqrt is recorded under this name
 
 
 def compare(path: Path, model: Program) -> float | None:

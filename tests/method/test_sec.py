@@ -1,5 +1,7 @@
 """SEC as a stage: what its CRF sees, losses left out, the grid that follows the pools."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,9 @@ from recipes import change
 import densecrf
 from base import UserError
 from base.contract import Context
+from datalist.cue import write_cues
 from datalist.spec import resolve
+from datalist.tag import read_tags
 from method.refinement import Refinement
 from method.sec import SEC
 
@@ -97,3 +101,21 @@ def test_crops_have_no_cues(stage, scenes_cue):
     recipe = change(stage.recipe, fit="crop", cue=str(scenes_cue))
     with pytest.raises(UserError, match="--fit warp"):
         SEC(recipe, stage.spec).dataset()
+
+
+@pytest.mark.parametrize("source, expected", [("cue", 0.0), ("dataset", 1.0), ("auto", 1.0)])
+def test_tags_of_the_cues_or_of_the_data_set(scenes_root, tmp_path, source, expected):
+    spec = resolve(str(scenes_root))
+    name = next(i for i, tags in read_tags(spec, spec.ids("train")).items() if tags)
+    cues = {i: np.zeros((spec.num_classes, 20, 20), bool) for i in spec.ids("train")}
+    for cue in cues.values():
+        cue[0, 0, 0] = True  # the background alone has cues
+    write_cues(tmp_path / "cue.npz", cues)
+    recipe = SEC.recipes["smoke"]
+    recipe = replace(
+        recipe,
+        data=replace(recipe.data, dataset=str(scenes_root)),
+        sec=replace(recipe.sec, cue=str(tmp_path / "cue.npz"), tags_from=source),
+    )
+    data = SEC(recipe, spec).dataset()
+    assert data[data.ids.index(name)]["tag"].max() == expected

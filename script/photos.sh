@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# From a folder of tagged photographs to masks: bash script/photos.sh FOLDER
+# Arranges and checks the folder, trains SEC from tags alone, writes masks, overlays, a report and
+# the exported network. The same command continues where it stopped.
+#   FOLDER   class folders (FOLDER/cat/*.jpg), or a data set in VOC layout; docs/data.md
+#   TAGS=FILE          a table of tags or a json of a labelling tool instead of class folders
+#   OUT=out/NAME       folder of the results; NAME is that of FOLDER
+#   ARRANGE, TRAIN     flags of datalist.arrange, and of every train.py
+set -euo pipefail
+if [ $# -ne 1 ] || [ ! -d "$1" ]; then
+  echo "photos.sh: give one folder of photographs: bash script/photos.sh FOLDER" >&2
+  exit 2
+fi
+folder=$(cd "$1" && pwd)
+tags=${TAGS:+$(cd "$(dirname "$TAGS")" && pwd)/$(basename "$TAGS")}
+. "$(dirname "$0")/setup.sh"
+OUT=${OUT:-out/$(basename "$folder")}
+if [ -d "$folder/JPEGImages" ] && [ -f "$folder/classes.txt" ]; then
+  DATASET=$folder
+else
+  DATASET=$OUT/data
+  if [ ! -d "$DATASET" ]; then
+    python -m datalist.arrange "$folder" --out "$DATASET" ${tags:+--tags "$tags"} ${ARRANGE:-}
+  fi
+fi
+export DATASET OUT
+. script/chain.sh
+step "check"
+python -m datalist.check "$DATASET"
+step "plan"
+python -m script.plan "$DATASET" ${TRAIN:-}
+bash script/sec.sh
+if [ "$split" = val ]; then
+  # The tagged photographs themselves, too: their tags are known.
+  predict "$OUT/train/last.pt" "$OUT/masks" --split train --save label overlay --crf --restrict-to-tags
+fi
+step "export"
+if [ ! -e "$OUT/home/predict.py" ]; then
+  python -m utils.export "$OUT/train/last.pt" --out "$OUT/home"
+fi
+cat <<TEXT
+
+masks            $OUT/$([ "$split" = val ] && echo masks || echo val)/label
+overlays         $OUT/$([ "$split" = val ] && echo masks || echo val)/overlay
+report           $OUT/report.html
+network          $OUT/home: python $OUT/home/predict.py photo.jpg
+Look at the report first: photographs whose tags and masks disagree are often tagged wrongly.
+Better masks     more photographs of the classes that look worst; on a GPU, a larger network:
+                 TRAIN="--recipe photo --backbone timm:resnet50.a1_in1k --area 147456 --epochs 20" \\
+                 OUT=$OUT-large bash script/photos.sh $1
+TEXT

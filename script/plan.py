@@ -1,0 +1,68 @@
+"""Say how long the training of photographs will take: python -m script.plan FOLDER [flags].
+
+Times a few steps of the classifier and of SEC on this machine. The flags are those of train.py.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from time import monotonic
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from base import UserError, entry
+from base.contract import Context
+from datalist.spec import resolve
+from method import build_stage, choose_recipe
+from utils.distributed import choose_device
+from utils.loop import Draws, to_device
+
+TIMED = 3
+"""Steps that are timed, after one that is not."""
+EXTRA = 0.5
+"""Time of predictions and CRF, as a share of the training's."""
+
+
+def seconds_per_step(stage: Any, device: torch.device) -> float:
+    """Time of one training step, forward and backward, on the stage's own images."""
+    data = stage.images()
+    solver = stage.recipe.solver
+    loader = DataLoader(
+        data, batch_sampler=Draws(len(data), solver.batch, 0, TIMED + 1, solver.seed)
+    )
+    stage.network.to(device, memory_format=torch.channels_last).train()
+    start = 0.0
+    for step, batch in enumerate(loader):
+        if step == 1:
+            start = monotonic()
+        output = Context().run(stage.network, to_device(batch, device)["image"])
+        output.float().sum().backward()
+    return (monotonic() - start) / TIMED
+
+
+def main(words: list[str]) -> None:
+    if not words or words[0].startswith("-"):
+        raise UserError("give the folder of a data set: python -m script.plan FOLDER")
+    folder, flags = words[0], words[1:]
+    named = dict(zip(flags[::2], flags[1::2]))
+    spec = resolve(folder)
+    device = choose_device("auto")
+    seconds = 0.0
+    for name in ("cam", "sec"):
+        recipe, backbone = named.get("--recipe", ""), named.get("--backbone", "")
+        _, value = choose_recipe(name, recipe, backbone, folder)
+        value = replace(value, backbone=replace(value.backbone, weights="none"))
+        stage = build_stage(name, value, spec)
+        steps = value.solver.total_steps(len(spec.ids(value.data.split)))
+        seconds += steps * seconds_per_step(stage, device)
+    count = len(spec.ids("train"))
+    minutes = (1 + EXTRA) * seconds / 60
+    print(f"{count} photographs, {len(spec.classes) - 1} classes: about {minutes:.0f} minutes")
+
+
+if __name__ == "__main__":
+    with entry("plan"):
+        main(sys.argv[1:])
