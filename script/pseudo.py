@@ -94,11 +94,6 @@ def load_affinity(flags: Flags) -> Any:
 def main(words: list[str] | None = None) -> None:
     flat = tyro.conf.arg(name="")
     config = (tyro.conf.FlagCreatePairsOff,)
-    flags, _ = tyro.cli(Flags, args=words, config=config, return_unknown_args=True, add_help=False)
-    start = choose_pseudo(
-        flags.recipe, "walked" if flags.affinity else flags.purpose, flags.dataset
-    )
-
     choice, _ = tyro.cli(Choice, args=words, return_unknown_args=True, add_help=False)
     start = choose_pseudo(choice.recipe, choice.purpose, choice.dataset)
 
