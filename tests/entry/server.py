@@ -14,7 +14,9 @@ import sys
 
 
 def execute(words: list[str]) -> None:
-    """Do what `python WORDS` does, for a file, -m and -c."""
+    """Do what `python WORDS` does, for a file, -m, -c and - (the standard input)."""
+    if words[0] == "-":
+        words = ["-c", sys.stdin.read(), *words[1:]]
     if words[0] == "-c":
         sys.argv, sys.path[0] = ["-c", *words[2:]], ""
         exec(compile(words[1], "<string>", "exec"), {"__name__": "__main__"})
