@@ -3,6 +3,7 @@
 
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from textwrap import fill
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from base import entry
-from method import STAGES, build_stage, choose_recipe, summary
+from method import STAGES, build_stage, choose_recipe, stage_class, summary
 
 USAGE = """usage: train.py STAGE [--recipe NAME] [--backbone NAME] [flags]
 
@@ -24,6 +25,8 @@ recipes: paper (as published), mxnet (SEC and its cue networks as ascust/SEC-MXN
 backbones: the ending of a recipe's name, such as resnet50, or timm:NAME for any network of timm
 
 train.py STAGE --help shows the flags of a stage with their defaults, units and sources."""
+
+CONFIG = (tyro.conf.AvoidSubcommands,)
 
 
 @dataclass(frozen=True)
@@ -43,16 +46,10 @@ class Dataset:
     dataset: str = "scenes"
 
 
-def command(name: str, words: list[str]) -> tuple[Any, Any]:
-    """Read the flags of a stage: its recipe, and how to run it.
-
-    Errors: UserError for a recipe that the stage does not have.
-    """
+def reader(start: Any, choice: Choice) -> Callable[..., tuple[Any, Any]]:
+    """What tyro reads the flags with that start from a recipe: recipe and run come back."""
     from utils.loop import Run  # takes seconds to import
 
-    choice, rest = tyro.cli(Choice, args=words, return_unknown_args=True, add_help=False)
-    data, _ = tyro.cli(Dataset, args=rest, return_unknown_args=True, add_help=False)
-    chosen, start = choose_recipe(name, choice.recipe, choice.backbone, data.dataset)
     flat = tyro.conf.arg(name="")
 
     def stage(
@@ -62,9 +59,26 @@ def command(name: str, words: list[str]) -> tuple[Any, Any]:
     ) -> tuple[Any, Run]:
         return recipe, run
 
+    return stage
+
+
+def complete(words: list[str]) -> None:
+    """Print or write what completes all stages and flags in a shell; `words` are tyro's flags."""
+    readers = {name: reader(stage_class(name).recipes["small"], Choice()) for name in STAGES}
+    tyro.extras.subcommand_cli_from_dict(readers, prog="train.py", args=words, config=CONFIG)
+
+
+def command(name: str, words: list[str]) -> tuple[Any, Any]:
+    """Read the flags of a stage: its recipe, and how to run it.
+
+    Errors: UserError for a recipe that the stage does not have.
+    """
+    choice, rest = tyro.cli(Choice, args=words, return_unknown_args=True, add_help=False)
+    data, _ = tyro.cli(Dataset, args=rest, return_unknown_args=True, add_help=False)
+    chosen, start = choose_recipe(name, choice.recipe, choice.backbone, data.dataset)
     text = f"{summary(name)} The defaults shown are those of the recipe {chosen}."
-    config = (tyro.conf.AvoidSubcommands,)
-    return tyro.cli(stage, prog=f"train.py {name}", description=text, args=words, config=config)
+    read = reader(start, choice)
+    return tyro.cli(read, prog=f"train.py {name}", description=text, args=words, config=CONFIG)
 
 
 def main(arguments: list[str]) -> int:
@@ -72,6 +86,8 @@ def main(arguments: list[str]) -> int:
         stages = "\n".join(f"  {name:17}{summary(name)}" for name in STAGES)
         print(USAGE.format(stages=stages))
         return 0
+    if arguments[0].startswith("--tyro-"):
+        complete(arguments)
     name, *words = arguments
     recipe, run = command(name, words)
 

@@ -27,10 +27,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from crf import processor, rival
 from PIL import Image
 
 import densecrf
+from benchmark.crf import processor, rival
 
 STRIDE = 16
 

@@ -69,8 +69,8 @@ def steps(flags: Flags, stages: dict[str, Any], name: str, tags: tuple[int, ...]
     cue = CueFile.open(flags.out / "cue" / "cue.npz")[name]
     score = upsample(score.numpy(), image.shape[:2])
     prediction = sec.recipe.prediction
-    scale = prediction.crf_scale(image.shape[:2])
-    refined = refine_scores(score, image, densecrf.preset(prediction.test_crf, scale=scale))
+    crf = densecrf.preset(prediction.test_crf, scale=prediction.crf_scale(image.shape[:2]))
+    refined = refine_scores(score, image, crf).argmax(0)
     truth = read_mask(spec.mask_path(name))
     return [
         image,
@@ -78,7 +78,7 @@ def steps(flags: Flags, stages: dict[str, Any], name: str, tags: tuple[int, ...]
         heat(image, saliency.numpy() / max(float(saliency.max()), 1e-12)),
         marked(image, np.where(cue.any(0), cue.argmax(0), IGNORE)),
         heat(image, score[tags[0]]),
-        blend(image, refined.argmax(0)),
+        blend(image, refined),
         blend(image, truth),
     ]
 

@@ -3,7 +3,13 @@
 from dataclasses import fields, replace
 from typing import Any
 
+from method import stage_class
+from method.backbone import Timm
+from method.smoke import smoke
 from utils.checkpoint import flatten
+
+TIMM = "tf_mobilenetv3_small_minimal_100"
+"""A small network of timm whose padding is TensorFlow's, as that of the photo recipes' network."""
 
 
 def change(recipe: Any, **values: Any) -> Any:
@@ -27,3 +33,12 @@ def change_known(recipe: Any, **values: Any) -> Any:
     """`change`, with the fields that the recipe has; the others are left out."""
     known = flatten(recipe)
     return change(recipe, **{name: value for name, value in values.items() if name in known})
+
+
+def recipe_of(name: str, recipe: str) -> Any:
+    """A stage's recipe by name; "photo-timm" is its photo recipe at smoke size, without weights."""
+    recipes = stage_class(name).recipes
+    if recipe != "photo-timm":
+        return recipes[recipe]
+    small = replace(smoke(recipes["photo"]), backbone=Timm(TIMM, weights="none", norm=True))
+    return change(small, size=(32, 32), steps=4, batch=2, warmup=0)

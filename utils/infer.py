@@ -231,7 +231,8 @@ def shrink(sample: dict, pixels: int) -> dict:
     if height * width <= pixels:
         return sample
     factor = (pixels / (height * width)) ** 0.5
-    size = max(1, int(width * factor)), max(1, int(height * factor))
+    # A short side is one pixel at least, and the long one then ends at the limit.
+    size = tuple(min(pixels, max(1, int(side * factor))) for side in (width, height))
     image = sample["image"].permute(1, 2, 0).contiguous().numpy()
     image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     pixels_first = np.ascontiguousarray(image.transpose(2, 0, 1))

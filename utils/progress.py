@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-LINE = "{desc}: {n_fmt} of {total_fmt} {unit} [{elapsed} < {remaining}{postfix}]\n"
+LINE = "{desc}: {n_fmt} of {total_fmt}{unit} [{elapsed} < {remaining}{postfix}]\n"
 
 
 def progress(total: int, desc: str, unit: str, quiet: bool = False, initial: int = 0) -> tqdm:

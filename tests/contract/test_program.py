@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from recipes import change
+from recipes import change, recipe_of
 
 import export as program
 from base import UserError
@@ -26,6 +26,11 @@ EXPORTED = [
     for recipe in stage_class(name).recipes
     if "smoke" in recipe and "export" in stage_class(name).can
 ]
+EXPORTED += [
+    (name, "photo-timm")
+    for name in STAGES
+    if "photo" in stage_class(name).recipes and "export" in stage_class(name).can
+]
 REFUSED = [name for name in STAGES if "export" not in stage_class(name).can]
 
 
@@ -34,7 +39,7 @@ def saved(folder, name: str, recipe: str):
     kind = stage_class(name)
     torch.manual_seed(5)
     spec = Spec(name="x", root=folder, classes=CLASSES, lists={})
-    stage = kind(change(kind.recipes[recipe], dataset=str(folder)), spec)
+    stage = kind(change(recipe_of(name, recipe), dataset=str(folder)), spec)
     for parameter in stage.network.parameters():  # away from equal probabilities
         parameter.data.mul_(2)
     stage.network.eval()

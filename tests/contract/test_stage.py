@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from recipes import change_known
+from recipes import change_known, recipe_of
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -22,6 +22,7 @@ from utils.solver import build_optimizer, build_schedule
 CASES = [
     (name, recipe) for name in STAGES for recipe in stage_class(name).recipes if "smoke" in recipe
 ]
+CASES += [(name, "photo-timm") for name in STAGES if "photo" in stage_class(name).recipes]
 MAPS = ("cam", "cue-foreground", "seam", "rsepm", "deeplab")
 """Stages whose scores do not sum to 1: maps beside a background, or faint classes set to 0."""
 
@@ -35,10 +36,16 @@ def make(case: tuple[str, str], root: Path, cue: Path, **changes):
     """Build a stage on a data set, with the files that its recipe asks for."""
     name, recipe_name = case
     kind = stage_class(name)
-    given = {"dataset": str(root), "cue": str(cue), "mask": str(root / "SegmentationClass")}
+    masks = str(root / "SegmentationClass")
+    # A cue file holds cues of whole images, and photographs are cut.
+    given = {
+        "dataset": str(root),
+        "mask": masks,
+        "cue": masks if "photo" in recipe_name else str(cue),
+    }
     if name == "resegment":
         given |= {"segmenter_checkpoint": segmenter_beside(cue), "steps": 4}  # it trains, too
-    recipe = change_known(kind.recipes[recipe_name], **{**given, **changes})
+    recipe = change_known(recipe_of(name, recipe_name), **{**given, **changes})
     torch.manual_seed(recipe.solver.seed)
     stage = kind(recipe, resolve(recipe.data.dataset))
     stage.load()
@@ -96,18 +103,19 @@ def outputs(stage) -> list[torch.Tensor]:
 
 
 def test_loss_falls_on_one_batch(case, scenes_root, scenes_cue):
-    still = {"dropout": 0.0, "drop": 0.0, "decoder.dropout": 0.0}
-    stage = make(case, scenes_root, scenes_cue, **still, warmup=0, steps=1000)
+    still = {"dropout": 0.0, "drop": 0.0, "decoder.dropout": 0.0, "warmup": 0}
+    fast = {"optimizer": "adamw", "lr": 1e-2, "head_factor": 1.0, "bias_factor": 1.0}
+    stage = make(case, scenes_root, scenes_cue, **still, **fast, steps=1000)
     batch = first_batch(stage)
     optimizer = build_optimizer(stage.recipe.solver, stage.groups(), fused=False)
     stage.network.train()
     first = last = objective(stage, batch)
-    for _ in range(30):
+    for _ in range(12):
         optimizer.zero_grad()
         last.backward()
         optimizer.step()
         last = objective(stage, batch)
-    assert last < 0.96 * first
+    assert last < 0.9 * first
 
 
 def test_saved_and_loaded_predicts_alike_to_the_bit(case, scenes_root, scenes_cue, tmp_path):
@@ -200,6 +208,8 @@ def test_red_reaches_the_first_convolution_as_the_weights_expect(
         "torchvision": [(1 - 0.485) / 0.229, -0.456 / 0.224, -0.406 / 0.225],
         "caffe": [-104.0, -117.0, 255 - 123.0],
     }[convention]
+    if case[1] == "photo-timm":  # timm names its network's mean and deviation, here all 0.5
+        expected = [1.0, -1.0, -1.0]
     assert seen[0][0, :, 5, 5].tolist() == pytest.approx(expected, abs=1e-3)
 
 

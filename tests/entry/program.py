@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -16,9 +15,12 @@ def execute(command, code=0, **environment):
     return done
 
 
-def run(script, *arguments, code=0):
-    """Run an entry script; a refusal must be one sentence without a traceback."""
-    done = execute([sys.executable, *script.split(), *map(str, arguments)], code)
+def run(script, *arguments, code=0, python="python"):
+    """Run an entry script; a refusal must be one sentence without a traceback.
+
+    `python` is the client of `server.py`; give sys.executable for a program that starts processes.
+    """
+    done = execute([python, *script.split(), *map(str, arguments)], code)
     if code:
         assert "Traceback" not in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
@@ -27,6 +29,5 @@ def run(script, *arguments, code=0):
 
 def chain(name, out, **environment):
     """What script/NAME.sh prints, run to its end at smoke size."""
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment |= {"OUT": str(out), "TRAIN": "--recipe smoke --quiet", "PATH": path}
+    environment = {"TRAIN": "--recipe smoke --quiet"} | environment | {"OUT": str(out)}
     return execute(["bash", f"script/{name}.sh"], **environment).stdout

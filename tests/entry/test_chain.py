@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -50,7 +51,8 @@ def test_from_tags_to_miou(trained, scenes_root, tmp_path):
 def test_two_processes_give_the_same_files(trained, tmp_path):
     for name, processes in (("one", 1), ("two", 2)):
         predict = ("--out", tmp_path / name, "--processes", processes, "--quiet")
-        run("test.py", trained / "sec/last.pt", *predict)
+        python = "python" if processes == 1 else sys.executable
+        run("test.py", trained / "sec/last.pt", *predict, python=python)
     files = sorted((tmp_path / "one/label").iterdir())
     assert len(files) == 4
     for path in files:
@@ -109,7 +111,7 @@ def test_photos_as_cameras_and_people_leave_them(trained, scenes_root, tmp_path)
     error = run(*command, code=1).stderr
     assert "notes.jpg is not a readable image" in error and str(out) in error
     shutil.rmtree(out)
-    assert "notes.jpg" in run(*command, "--processes", 2, code=1).stderr
+    assert "notes.jpg" in run(*command, "--processes", 2, code=1, python=sys.executable).stderr
     assert {path.stem for path in (out / "overlay").iterdir()} == {"large", "print"}
     assert read_label(out / "label/large.png").shape == (700, 900)
     assert read_image(out / "overlay/large.jpg").shape[0] == round(700 * 800 / 900)
@@ -141,8 +143,10 @@ def test_refusals(trained, four_root, tmp_path):
     torn = tmp_path / "torn.pt"
     torn.write_bytes(checkpoint.read_bytes()[:1000])
     assert "torn.pt" in run("test.py", torn, *out, code=1).stderr
-    cam = trained / "foreground/last.pt"
-    assert "no CRF" in run("test.py", cam, *out, "--crf", "--save", "score", code=1).stderr
+    cues = trained / "background/last.pt"
+    assert "no classes" in run("test.py", cues, *out, "--save", "score", code=1).stderr
+    cam = (trained / "foreground/last.pt", *out, "--save", "score")
+    assert "no CRF" in run("test.py", *cam, "--crf", code=1).stderr
     assert not (tmp_path / "x").exists()
 
 

@@ -1,17 +1,12 @@
 """SEC at its published size, from the cue file its authors released."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
+from program import ROOT, run
 
 from datalist.spec import VOC
 
-ROOT = Path(__file__).resolve().parents[2]
 CUES = ROOT.parent / "shared/data/localization_cues.pickle.gz"
 
 
@@ -30,11 +25,8 @@ def test_two_steps_at_full_size(tmp_path):
         (root / f"Annotations/{name}.xml").write_text(tag)
     (root / "classes.txt").write_text("\n".join(VOC))
     (root / "ImageSets/Segmentation/train.txt").write_text("\n".join(ids))
-    command = [sys.executable, "train.py", "sec", "--recipe", "paper", "--weights", "none"]
-    command += ["--dataset", str(root), "--cue", str(CUES), "--out", str(tmp_path / "out")]
-    command += ["--steps", "2", "--batch", "2", "--log-every", "1", "--quiet"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
-    assert done.returncode == 0, done.stderr
+    flags = ("--recipe", "paper", "--weights", "none", "--dataset", root, "--cue", CUES)
+    flags += ("--out", tmp_path / "out", "--steps", 2, "--batch", 2, "--log-every", 1, "--quiet")
+    run("train.py", "sec", *flags)
     assert len((tmp_path / "out/log.jsonl").read_text().splitlines()) == 2
     assert (tmp_path / "out/last.pt").is_file()

@@ -1,20 +1,12 @@
 """The functions that the chains are made of."""
 
-import os
 import shutil
-import subprocess
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from program import execute
 
 
 def bash(code, **environment):
-    done = subprocess.run(
-        ["bash", "-c", f". script/chain.sh; {code}"],
-        capture_output=True, text=True, cwd=ROOT, env={**os.environ, **environment},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return execute(["bash", "-c", f". script/chain.sh; {code}"], **environment).stdout
 
 
 def test_folder_without_masks_has_its_own_images_segmented(four_root, tmp_path):
@@ -40,11 +32,8 @@ def test_processes_of_training_and_test():
 
 
 def test_missing_data_is_one_sentence_with_the_remedy(tmp_path):
-    command = ["bash", "script/train.sh"]
     names = {"DATASET": "voc", "VOC": str(tmp_path / "nowhere"), "OUT": str(tmp_path / "out")}
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, **names}
-    )
-    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    done = execute(["bash", "script/train.sh"], code=1, **names)
+    assert len(done.stderr.splitlines()) == 1
     assert "set VOC=" in done.stderr and "datalist.fetch voc" in done.stderr
     assert not (tmp_path / "out").exists()

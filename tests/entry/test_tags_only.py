@@ -9,8 +9,10 @@ from program import chain
 
 from datalist.cue import CueFile
 from datalist.image import write_mask
+from utils.output import read_label
 
 NOT_SCORED = "not scored, as"
+PHOTO = ("cue/cam", "train")
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +33,7 @@ def shared(scenes_root, external_root, tmp_path_factory):
     }
 
 
-@pytest.mark.parametrize("name", ["sec", "dsrg", "rsepm", "locate"])
+@pytest.mark.parametrize("name", ["cam", "sec", "dsrg", "rsepm", "locate"])
 def test_tags_alone_then_masks_of_val(name, scenes_root, shared, tmp_path):
     """On tags alone the chain ends with pictures of val. With masks of val these are scored, by the
     same networks; training images stay without."""
@@ -53,3 +55,17 @@ def test_tags_alone_then_masks_of_val(name, scenes_root, shared, tmp_path):
     score = json.loads((out / "score.json").read_text())
     assert printed.splitlines()[-1] == f"miou {score['miou']:.2f}"
     assert (NOT_SCORED in printed) == (name != "sec")
+
+
+def test_photographs_begin_with_sure_masks_of_activation_maps(scenes_root, tmp_path):
+    """A folder's own recipe, with networks of random weights: the cues are masks, not cells."""
+    network = "--weights none --backbone timm:tf_mobilenetv3_small_minimal_100"
+    small = "--area 1600 --steps 2 --batch 2 --warmup 0 --device cpu --quiet"
+    printed = chain("sec", tmp_path, DATASET=str(scenes_root), TRAIN=f"{small} {network}")
+    recipes = [json.loads((tmp_path / f"{name}/recipe.json").read_text()) for name in PHOTO]
+    assert [recipe["stage"] for recipe in recipes] == ["cam", "sec"]
+    assert all(recipe["fit"] == "window" for recipe in recipes)
+    assert recipes[1]["cue"] == str(tmp_path / "cue/sure/label")
+    cues = [read_label(path) for path in sorted((tmp_path / "cue/sure/label").iterdir())]
+    assert len(cues) == 12 and any((cue == 255).any() for cue in cues)
+    assert printed.splitlines()[-1].startswith("miou ")

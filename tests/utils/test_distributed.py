@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -14,46 +13,14 @@ from base import UserError
 from utils import checkpoint
 from utils.distributed import World, choose_device, read_world
 
-HERE = Path(__file__).resolve().parent
-PROGRAM = """
-import sys, torch
-from pathlib import Path
-sys.path.insert(0, {here!r})
-import tiny
-from utils import distributed
-from utils.loop import Run, train
-torch.set_num_threads(1)
-world = distributed.read_world()
-out = Path(sys.argv[1])
-class Case(tiny.Tiny):
-    def losses(self, batch, context):
-        {fault}
-        return super().losses(batch, context)
-    def after_step(self):
-        if world.main and not (out / "gradient.pt").exists():
-            torch.save([p.grad for p in self.network.parameters()], out / "gradient.pt")
-run = Run(out, device="cpu", quiet=True, picture_every=0, log_every=1)
-with distributed.joined(world, torch.device("cpu")):
-    train(Case(tiny.change(tiny.TINY, steps=6, batch={batch})), "tiny", run, world)
-"""
+PROGRAM = Path(__file__).with_name("several.py")
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
-def launch(
-    folder: Path, processes: int, fault: str = "pass", batch: int = 4
-) -> subprocess.CompletedProcess:
-    """Run the tiny stage under torchrun, or alone; its folder is named by the processes."""
-    program = folder / "program.py"
-    program.write_text(
-        textwrap.dedent(PROGRAM.format(here=str(HERE), fault=fault, batch=batch)), "utf-8"
-    )
-    command = [sys.executable]
-    if processes > 1:
-        command += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
-        command += [str(processes)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+def launch(*arguments) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [*command, str(program), str(folder / f"{processes}")],
-        capture_output=True, text=True, timeout=240, env=environment,
+        [sys.executable, *map(str, arguments)],
+        capture_output=True, text=True, timeout=240, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 
 
@@ -61,32 +28,48 @@ def lines(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("processes, batch", [(2, 5), (3, 7), (4, 7)])
-def test_processes_have_the_losses_and_gradients_of_one(tmp_path, processes, batch):
-    """The batch does not divide evenly, so the processes' shares have different weights."""
-    for count in (1, processes):
-        result = launch(tmp_path, count, batch=batch)
-        assert result.returncode == 0, result.stderr
-    folders = [tmp_path / str(count) for count in (1, processes)]
-    alone, shared = map(lines, folders)
-    assert len(alone) == 6
-    assert [line["step"] for line in shared] == [line["step"] for line in alone]
-    for a, b in zip(alone, shared):
-        assert a.keys() == b.keys()
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    """Folders of runs of one process and of several, by processes and batch."""
+    folder = tmp_path_factory.mktemp("several")
+    result = launch(PROGRAM, folder, "1x5", "2x5", "1x7", "3x7", "4x7")
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+def same(alone: Path, shared: Path) -> None:
+    """Fail where two runs differ in losses, first gradients or weights."""
+    logs = lines(alone), lines(shared)
+    assert len(logs[0]) == len(logs[1]) == 6
+    for a, b in zip(*logs):
+        assert a.keys() == b.keys() >= {"step", "loss", "pixel", "image"}
         assert b == pytest.approx(a, abs=1e-5)
-    gradients = [torch.load(folder / "gradient.pt", weights_only=True) for folder in folders]
+    gradients = [
+        torch.load(folder / "gradient.pt", weights_only=True) for folder in (alone, shared)
+    ]
     assert all(gradient.abs().max() > 1e-4 for gradient in gradients[0])
     torch.testing.assert_close(gradients[1], gradients[0], rtol=0, atol=1e-5)
-    states = [checkpoint.load(folder / "last.pt")["network"] for folder in folders]
+    states = [checkpoint.load(folder / "last.pt")["network"] for folder in (alone, shared)]
     torch.testing.assert_close(states[1], states[0], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("processes, batch", [(2, 5), (3, 7), (4, 7)])
+def test_processes_have_the_losses_and_gradients_of_one(runs, processes, batch):
+    """The batch does not divide evenly, so the processes' shares have different weights."""
+    same(runs / f"1x{batch}", runs / f"{processes}x{batch}")
+
+
+def test_processes_of_torchrun_do_the_same(runs, tmp_path):
+    result = launch(*TORCHRUN, PROGRAM, tmp_path / "run", 7)
+    assert result.returncode == 0, result.stderr
+    same(runs / "1x7", tmp_path / "run")
+
+
 def test_all_fail_when_one_dies(tmp_path):
-    result = launch(
-        tmp_path, 2, "if context.step == 3 and world.rank == 1: import os; os.kill(os.getpid(), 9)"
-    )
-    assert result.returncode != 0
-    assert len(lines(tmp_path / "2")) <= 4
+    result = launch(*TORCHRUN, PROGRAM, tmp_path / "run", 4, 3)
+    assert result.returncode != 0 and "-9" in result.stderr
+    assert [line["step"] for line in lines(tmp_path / "run")] == [1, 2, 3]
+    assert checkpoint.newest(tmp_path / "run") is None
 
 
 def test_environment_of_torchrun(monkeypatch):

@@ -87,15 +87,17 @@ def test_memory_grows_with_pixels_and_channels():
     assert memory_of(10, 10, 9) > memory_of(10, 10, 3) >= 10 * 10 * 3 * 4
 
 
-@pytest.mark.parametrize("size", [(50, 40), (400, 100), (20, 900)])
+@pytest.mark.parametrize("size", [(50, 40), (400, 100), (20, 900), (1, 900), (900, 1)])
 def test_shrink_keeps_the_shape_and_the_file_s_size(size):
     image = torch.from_numpy(photo(*size)).permute(2, 0, 1)
     sample = {"id": "a", "image": image, "size": torch.tensor(size)}
-    assert shrink(sample, 2000) is sample or size != (50, 40)
+    assert (shrink(sample, 2000) is sample) == (size[0] * size[1] <= 2000)
     small = shrink(sample, 400)
     height, width = small["image"].shape[-2:]
     assert height * width <= 400 and small["size"].tolist() == list(size)
-    assert height == max(1, int(size[0] * (400 / (size[0] * size[1])) ** 0.5))
+    factor = (400 / (size[0] * size[1])) ** 0.5
+    assert height == min(400, max(1, int(size[0] * factor)))
+    assert width == min(400, max(1, int(size[1] * factor)))
     assert small["image"].dtype == torch.uint8 and small["image"].is_contiguous()
 
 
@@ -174,7 +176,7 @@ def test_progress_in_a_log_is_a_line_now_and_then(monkeypatch):
             bar.refresh()
     lines = [line for line in log.getvalue().replace("\r", "").splitlines() if line.strip()]
     assert lines and all(line.strip().startswith("predict: ") for line in lines)
-    assert any("3 of 100" in line for line in lines)
+    assert any("3 of 100 images [" in line for line in lines)
     assert "\x1b" not in log.getvalue() and "█" not in log.getvalue()
 
 
