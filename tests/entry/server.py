@@ -59,7 +59,6 @@ def serve(path: str) -> None:
     import timm  # noqa: F401
     import torch
     import torch._dynamo  # every optimizer imports it
-    import torchmetrics  # noqa: F401
     import tyro  # noqa: F401
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
