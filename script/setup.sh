@@ -21,10 +21,14 @@ sum=$({ find CRF -type f -not -path '*/build/*' -not -path '*/__pycache__/*' -pr
 stamp="$(python -c 'import sys; print(sys.prefix)')/.seedseg-$sum"
 if [ ! -e "$stamp" ]; then
   echo "setup: installing $wanted (some minutes the first time)"
-  files=()
-  for file in $wanted; do files+=(-r "$file"); done
-  python -m pip install --quiet --disable-pip-version-check "${files[@]}"
-  touch "$stamp"
+  pip="python -m pip install --quiet --disable-pip-version-check"
+  # The CRF from a wheel, of CRF/dist or of the package index; else it is compiled.
+  version=$(sed -n 's/^version = "\(.*\)"/\1/p' CRF/pyproject.toml)
+  $pip --no-deps --only-binary :all: --find-links CRF/dist "densecrf==$version" >/dev/null 2>&1 ||
+    $pip ./CRF
+  for file in $wanted; do grep -v '^\(\./CRF\|-r \)' "$file"; done >"$stamp.txt"
+  $pip -r "$stamp.txt"
+  mv "$stamp.txt" "$stamp"
 fi
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then
   if [ "${VIRTUAL_ENV:-}" = "$PWD/.venv" ]; then
