@@ -22,9 +22,9 @@ stamp="$(python -c 'import sys; print(sys.prefix)')/.seedseg-$sum"
 if [ ! -e "$stamp" ]; then
   echo "setup: installing $wanted (some minutes the first time)"
   pip="python -m pip install --quiet --disable-pip-version-check"
-  # The CRF from a wheel, of CRF/dist or of the package index; else it is compiled.
+  # The CRF from a wheel in CRF/dist, else it is compiled. Not from the index, where the name is not ours.
   version=$(sed -n 's/^version = "\(.*\)"/\1/p' CRF/pyproject.toml)
-  $pip --no-deps --only-binary :all: --find-links CRF/dist "densecrf==$version" >/dev/null 2>&1 ||
+  $pip --no-index --no-deps --find-links CRF/dist "densecrf==$version" >/dev/null 2>&1 ||
     $pip ./CRF
   for file in $wanted; do grep -v '^\(\./CRF\|-r \)' "$file"; done >"$stamp.txt"
   $pip -r "$stamp.txt"
