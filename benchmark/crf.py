@@ -1,7 +1,7 @@
 """Times the dense CRF beside pydensecrf2 in one run; calls of both alternate.
 
     pip install ./CRF pydensecrf2 opencv-python-headless
-    python benchmark/crf.py --images FOLDER_OF_PHOTOGRAPHS --json crf.json
+    python -m benchmark.crf --images FOLDER_OF_PHOTOGRAPHS --json crf.json
 
 Photographs keep their own size unless --size says otherwise; without --images, smooth random
 pictures of 500 x 375 stand for them. `full` are photographs, `full_textured` the same with strong

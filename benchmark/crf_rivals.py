@@ -1,7 +1,7 @@
 """Time, agreement and refined mIoU of several dense CRFs from the same scores, in one table.
 
     pip install ./CRF pydensecrf2 SimpleCRF torch opencv-python-headless
-    python benchmark/crf_rivals.py --data FOLDER [--count 40] [--scores FOLDER_OF_NPZ]
+    python -m benchmark.crf_rivals --data FOLDER [--count 40] [--scores FOLDER_OF_NPZ]
 
 FOLDER has JPEGImages, SegmentationClass and ImageSets/Segmentation/val.txt, as VOC2012. Scores are
 read from FOLDER_OF_NPZ/NAME.npz (array `score`, probabilities (C, h, w) of any size, enlarged

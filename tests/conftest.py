@@ -1,5 +1,6 @@
 """Data sets that any test may use: small scenes, and a folder of five other classes."""
 
+import signal
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,13 @@ from datalist.image import read_mask, write_mask
 from datalist.spec import Spec, resolve
 
 FOUR = ("background", "rust", "paint", "crack", "moss")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interrupts():
+    """A job in the background may have started with Ctrl-C ignored, which programs inherit."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -47,7 +47,8 @@ def test_resnet_of_timm(hub):
     assert report.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     lines = str(report).splitlines()
     assert lines[0] == f"weights from timm:resnet50 (SHA-256 {report.sha256})"
-    assert lines[1].startswith("318 used: conv1.weight, ") and "layer4.2.conv3.weight" in lines[1]
+    assert lines[1].startswith("318 used: conv1.weight ... layer4.2.bn3.")
+    assert "layer4.2.conv3.weight" in report.used
     assert lines[2] == "2 unused: fc.bias, fc.weight"
 
 
