@@ -13,7 +13,9 @@ if [ $# -ne 1 ] || [ ! -d "$1" ]; then
 fi
 folder=$(cd "$1" && pwd)
 tags=${TAGS:+$(cd "$(dirname "$TAGS")" && pwd)/$(basename "$TAGS")}
-. "$(dirname "$0")/setup.sh"
+cd "$(dirname "$0")/.."
+if [ -z "${VIRTUAL_ENV:-}" ] && [ -f .venv/bin/activate ]; then . .venv/bin/activate; fi
+if ! python -c 'import torch, densecrf' 2>/dev/null; then . script/setup.sh; fi
 OUT=${OUT:-out/$(basename "$folder")}
 if [ -d "$folder/JPEGImages" ] && [ -f "$folder/classes.txt" ]; then
   DATASET=$folder

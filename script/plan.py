@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from time import monotonic
 from typing import Any
 
@@ -47,7 +48,7 @@ def main(words: list[str]) -> None:
     if not words or words[0].startswith("-"):
         raise UserError("give the folder of a data set: python -m script.plan FOLDER")
     folder, flags = words[0], words[1:]
-    named = dict(zip(flags[::2], flags[1::2]))
+    named = dict(pairwise(flags))
     spec = resolve(folder)
     device = choose_device("auto")
     seconds = 0.0
