@@ -19,7 +19,8 @@ from base.contract import Context
 from datalist.spec import resolve
 from method import build_stage, choose_recipe
 from utils.distributed import choose_device
-from utils.loop import Draws, to_device
+from utils.draws import Draws
+from utils.loop import to_device
 
 TIMED = 3
 """Steps that are timed, after one that is not."""

@@ -16,13 +16,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from base import UserError
 from base.contract import Context, Stage
 from datalist.dataset import worker_init
 from utils import checkpoint, distributed, inputs
 from utils.distributed import World, choose_device
+from utils.draws import Draws
 from utils.log import Log
 from utils.output import write_text
 from utils.progress import progress
@@ -63,47 +64,6 @@ class Run:
     """Print at the end where the time of a step went."""
     quiet: bool = False
     """No progress bar."""
-
-
-class Draws(Sampler):
-    """Batches of (index, draw): every image once an epoch, in an order that the seed decides.
-
-    The draw number counts samples since the first step; order and augmentation are functions of
-    the seed and of it, so that a run can begin at any step.
-
-    Args:
-        length: images in the data set.
-        batch: images a step.
-        first, last: steps to deliver, `first` included, `last` not.
-        seed: seed of the order.
-        share: part of each batch to deliver, where several processes split it.
-    """
-
-    def __init__(
-        self,
-        length: int,
-        batch: int,
-        first: int,
-        last: int,
-        seed: int,
-        share: slice = slice(None),
-    ):
-        self.length, self.batch, self.first, self.last, self.seed = length, batch, first, last, seed
-        self.share = share
-
-    def __len__(self) -> int:
-        return self.last - self.first
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        epoch, order = -1, np.empty(0, int)
-        for step in range(self.first, self.last):
-            batch = []
-            for draw in range(step * self.batch, (step + 1) * self.batch):
-                if draw // self.length != epoch:
-                    epoch = draw // self.length
-                    order = np.random.default_rng([self.seed, epoch]).permutation(self.length)
-                batch.append((int(order[draw % self.length]), draw))
-            yield batch[self.share]
 
 
 class Speed:

@@ -16,7 +16,8 @@ from method import STAGES, stage_class
 from method.restore import restore_recipe
 from network.normalise import CONVENTION
 from utils import checkpoint
-from utils.loop import Draws, Interrupted, Run, train
+from utils.draws import Draws
+from utils.loop import Interrupted, Run, train
 from utils.solver import build_optimizer, build_schedule
 
 CASES = [

@@ -18,7 +18,8 @@ from tiny import TINY, Tiny, run_in
 from base import UserError
 from utils import checkpoint
 from utils.distributed import World
-from utils.loop import Draws, Interrupted, Run, seed_everything, train
+from utils.draws import Draws
+from utils.loop import Interrupted, Run, seed_everything, train
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
