@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
@@ -149,4 +150,14 @@ class Prediction:
 
     def crf_scale(self, size: tuple[int, int]) -> float:
         """What the CRF's widths are divided by for an image of that height and width."""
-        return 500 / max(size) if self.test_crf_scale is None else self.test_crf_scale
+        return scale_of_widths(self.test_crf_scale, size)
+
+
+def scale_of_widths(scale: float | None, size: Sequence[int]) -> float:
+    """What a CRF's widths are divided by.
+
+    Args:
+        scale: as a recipe gives it; None: the longer side counts as 500 pixels, as in VOC.
+        size: height and width of the image or grid.
+    """
+    return 500 / max(size) if scale is None else scale

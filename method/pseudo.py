@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 import densecrf
 from base import IGNORE, UserError
+from base.recipe import scale_of_widths
 from refine import irn_labels, refine_labels, refine_scores
 
 
@@ -86,7 +87,7 @@ def mask_of(seed: NDArray[np.float32], image: NDArray[np.uint8], recipe: PseudoR
     backgrounds = [np.full_like(best, t) for t in recipe.threshold]
     backgrounds = backgrounds or [(1 - best) ** gamma for gamma in recipe.gamma]
     scores = [np.concatenate([background[None], seed]) for background in backgrounds]
-    scale = 500 / max(best.shape) if recipe.crf_scale is None else recipe.crf_scale
+    scale = scale_of_widths(recipe.crf_scale, best.shape)
     if len(recipe.threshold) == 2:
         labels = [score.argmax(0) for score in scores]
         if recipe.crf:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 import densecrf
 from base.contract import Context
+from base.recipe import scale_of_widths
 from base.tensor import resize
 from densecrf import torch as crf_torch
 
@@ -59,7 +60,7 @@ class Refinement:
         logit = logit.detach()
         energy = -logit if self.config.crf_input == "logit" else -torch.softmax(logit, dim=1)
         # The compiled lattice on a CPU, exact kernel matrices on a GPU.
-        scale = self.config.crf_scale or 500 / max(logit.shape[-2:])
+        scale = scale_of_widths(self.config.crf_scale or None, logit.shape[-2:])
         kernels = densecrf.preset(self.config.crf, scale=scale).kernels
         return crf_torch.mean_field(energy, small, kernels, self.config.crf_steps)
 
