@@ -8,20 +8,25 @@ learns from the mixture: EdgePredictMix.
 
 The authors released weights and inference, not the training: what is marked [inferred] follows
 their diagrams, names and later code.
+
+On photographs the maps spread over what always comes with a class: the sky around aeroplanes, the
+road below cars. Correlation and colour cannot tell them apart, and the recursion adds to it. With
+cues (ours) the maps are known in places, and there the recursion cannot change them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from base import IGNORE
+from base import IGNORE, UserError
 from base.contract import Context
 from base.recipe import Data, Flat, Prediction, Solver
-from base.tensor import over_peak, resize
+from base.tensor import over_peak, resize, shrink
 from datalist.dataset import Images
 from method.backbone import SMALL_RESNET, Backbone, ResNet, Timm
 from method.deeplab import DHR_SOLVER, RECURSEED_TEST, SMALL_HEAD, SMALL_PREDICTION
@@ -93,6 +98,9 @@ class Recursion:
     """Refined maps of at least this label their class (tag) [inferred: what c means]."""
     uncertain: float = 0.10
     """Refined maps of at most this label the background (tag) [inferred: what u means]."""
+    cue: str = ""
+    """Folder of cues as masks, ID.png with 255 where there is no cue; empty: none, as published.
+    Where there is a cue the maps have its values: 1 for its class, 0 for all others (ours)."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +198,13 @@ class RecurSeed(Stage):
         self.network.update()
 
     def dataset(self) -> Images:
-        return self.images()
+        cue = self.recipe.recursion.cue
+        if cue and not Path(cue).is_dir():
+            raise UserError(
+                f"--cue {cue} is no folder: this stage takes cues as masks, FOLDER/ID.png with 255 "
+                "where there is no cue"
+            )
+        return self.images(mask=cue or None)
 
     # -- training ---------------------------------------------------------------------------
 
@@ -207,7 +221,8 @@ class RecurSeed(Stage):
             return {**terms, "recursion": 0 * maps.sum(), "segment": 0 * logit.sum()}
         small = resize(image.float(), size)
         with context.timer("recurse"):
-            target = self.recurse(small, tag, inside, maps, features)["refined"]
+            cue = cue_mask(batch, size)
+            target = self.recurse(small, tag, inside, maps, features, cue)["refined"]
         label = self.certain(target, tag, inside)
         terms |= self.learn("", maps, logit, target, label, tag, inside, context)
         if context.epoch < mixing.mix_epoch or mixing.mix == "none":
@@ -225,7 +240,13 @@ class RecurSeed(Stage):
 
     @torch.no_grad()
     def recurse(
-        self, image: Tensor, tag: Tensor, inside: Tensor, maps: Tensor, features: list[Tensor]
+        self,
+        image: Tensor,
+        tag: Tensor,
+        inside: Tensor,
+        maps: Tensor,
+        features: list[Tensor],
+        cue: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Refine activation maps: by correlation, then by colour.
 
@@ -234,14 +255,17 @@ class RecurSeed(Stage):
             tag: (N, K).
             inside: whether a pixel of that size is image and no filling, (N, 1, h, w).
             maps, features: what the network gave.
+            cue: class indices, `IGNORE` where there is no cue, (N, h, w).
 
         Returns:
             "cam", "correlated" and "refined", all (N, K, ., .) in [0, 1], zero without a tag; the
             last at the size of `image`.
+
+        Differs: where there is a cue, the first and the last map have its values.
         """
         recursion = self.recipe.recursion
         present = tag[:, :, None, None] * resize(inside.float(), maps.shape[-2:])
-        cam = over_peak(maps) * present
+        cam = with_cues(over_peak(maps), cue) * present
         correlated = self_correlation_map(
             cam,
             [features[level - 1] for level in recursion.levels],
@@ -253,7 +277,8 @@ class RecurSeed(Stage):
         )
         refined = self.refine(image, resize(correlated, image.shape[-2:]))
         # Over its maximum, as the maps that learn it are.
-        refined = over_peak(refined * tag[:, :, None, None] * inside)
+        present = tag[:, :, None, None] * inside
+        refined = with_cues(over_peak(refined * present), cue) * present
         return {"cam": cam, "correlated": correlated, "refined": refined}
 
     def refine(self, image: Tensor, score: Tensor) -> Tensor:
@@ -325,7 +350,8 @@ class RecurSeed(Stage):
         image, tag = batch["image"], batch["tag"]
         inside = inside_box(batch, image.shape[-2:])
         maps, logit, *features = self.network(image)
-        target = self.recurse(image.float(), tag, inside, maps, features)["refined"]
+        cue = cue_mask(batch, image.shape[-2:])
+        target = self.recurse(image.float(), tag, inside, maps, features, cue)["refined"]
         return {
             "refined maps": self.certain(target, tag, inside),
             "own labels": self.own_labels(image.float(), logit, tag, inside)[0],
@@ -364,6 +390,20 @@ def classify_loss(maps: Tensor, tag: Tensor, inside: Tensor) -> Tensor:
     weight = resize(inside.float(), maps.shape[-2:])
     logit = (maps * weight).sum(dim=(2, 3)) / weight.sum(dim=(2, 3)).clamp_min(1)
     return nn.functional.multilabel_soft_margin_loss(logit, tag)
+
+
+def cue_mask(batch: dict, size: tuple[int, int]) -> Tensor | None:
+    """Cues of a batch on a grid of `size`, class indices (N, *size); None without cues."""
+    return shrink(batch["mask"], size, "nearest-exact") if "mask" in batch else None
+
+
+def with_cues(maps: Tensor, cue: Tensor | None) -> Tensor:
+    """Maps (N, K, H, W); where cues (N, h, w) are, 1 for the class of the cue and 0 for others."""
+    if cue is None:
+        return maps
+    cue = shrink(cue, maps.shape[-2:], "nearest-exact")[:, None]
+    classes = torch.arange(1, maps.shape[1] + 1, device=maps.device).view(1, -1, 1, 1)
+    return torch.where(cue == IGNORE, maps, (cue == classes).to(maps.dtype))
 
 
 def inside_box(batch: dict, size: tuple[int, int]) -> Tensor:

@@ -2,6 +2,9 @@
 # RecurSeed and EdgePredictMix from tags to an mIoU table: single stage and its own table, seeds of
 # the training images, masks from them, DeepLab-v3+ on the masks, test, evaluation.
 #   DATASET=scenes|voc|coco|FOLDER  OUT=out/rsepm  SEED=0  VOC=data/VOC2012
+#   CUE=FOLDER|none    cues as masks, ID.png with 255 where there is none. Without CUE photographs
+#                      get sure masks of activation maps, as for SEC and DSRG; other data sets get
+#                      no cues, as published
 #   AFFINITY=1         the seeds walk within the boundaries of an affinity network before the CRF
 #                      makes masks of them; 0: the CRF alone
 #   RSEPM, WALK, PSEUDO, DEEPLAB, TEST  flags of the trainings rsepm, affinity and deeplab, of
@@ -9,7 +12,12 @@
 . "$(dirname "$0")/chain.sh"
 OUT=${OUT:-out/rsepm}
 masks() { step "masks $2"; python -m script.pseudo "$OUT/seed" "${data[@]}" "${fresh[@]}" "$@"; }
-train rsepm "$OUT/train" ${RSEPM:-}
+if [ -z "${CUE:-}" ] && on_photos; then
+  make_sure "$OUT/cue"
+  CUE="$OUT/cue/sure/label"
+fi
+if [ "${CUE:-}" = none ]; then CUE=; fi
+train rsepm "$OUT/train" ${CUE:+--cue "$CUE"} ${RSEPM:-}
 if [ "$split" = val ]; then
   predict "$OUT/train/last.pt" "$OUT/single" --crf
   evaluate "$OUT/single"

@@ -7,6 +7,7 @@
 OUT=${OUT:-out/rsepm_ablation}
 SEEDS=${SEEDS:-0 1 2}
 MIXES=${MIXES:-edge certain classmix cutmix none}
+export CUE=none  # the method as published, on photographs too
 for SEED in $SEEDS; do
   for mix in $MIXES; do
     run="$OUT/seed$SEED/$mix"

@@ -39,6 +39,8 @@ def test_tags_alone_then_masks_of_val(name, scenes_root, shared, tmp_path):
     same networks; training images stay without."""
     mine, out = tmp_path / "mine", tmp_path / "out"
     shutil.copytree(scenes_root, mine, ignore=shutil.ignore_patterns("SegmentationClass"))
+    if name == "rsepm":
+        shared = {}  # takes cues as masks only, and no saliency
     printed = chain(name, out, DATASET=str(mine), **shared)
     assert len(list((out / "val/overlay").iterdir())) == 4
     assert NOT_SCORED in printed and "look at" in printed
@@ -57,13 +59,16 @@ def test_tags_alone_then_masks_of_val(name, scenes_root, shared, tmp_path):
     assert (NOT_SCORED in printed) == (name != "sec")
 
 
-def test_photographs_begin_with_sure_masks_of_activation_maps(scenes_root, tmp_path):
+@pytest.mark.parametrize("name", ["sec", "rsepm"])
+def test_photographs_begin_with_sure_masks_of_activation_maps(name, scenes_root, tmp_path):
     """A folder's own recipe, with networks of random weights: the cues are masks, not cells."""
     network = "--weights none --backbone timm:tf_mobilenetv3_small_minimal_100"
     small = "--area 1600 --steps 2 --batch 2 --warmup 0 --device cpu --quiet"
-    printed = chain("sec", tmp_path, DATASET=str(scenes_root), TRAIN=f"{small} {network}")
-    recipes = [json.loads((tmp_path / f"{name}/recipe.json").read_text()) for name in PHOTO]
-    assert [recipe["stage"] for recipe in recipes] == ["cam", "sec"]
+    more = {"AFFINITY": "0", "RSEPM": "--recursion-epoch 0 --mix-epoch 0"}
+    train = f"{small} {network}"
+    printed = chain(name, tmp_path, DATASET=str(scenes_root), TRAIN=train, **more)
+    recipes = [json.loads((tmp_path / f"{path}/recipe.json").read_text()) for path in PHOTO]
+    assert [recipe["stage"] for recipe in recipes] == ["cam", name]
     assert all(recipe["fit"] == "window" for recipe in recipes)
     assert recipes[1]["cue"] == str(tmp_path / "cue/sure/label")
     cues = [read_label(path) for path in sorted((tmp_path / "cue/sure/label").iterdir())]

@@ -5,11 +5,11 @@ import torch
 from recipes import change
 from torch import nn
 
-from base import IGNORE
+from base import IGNORE, UserError
 from base.contract import Context
 from base.tensor import over_peak, resize
 from datalist.spec import resolve
-from method.rsepm import RecurSeed, classify_loss, inside_box
+from method.rsepm import RecurSeed, classify_loss, cue_mask, inside_box
 from network.resnet import ResNetTrunk
 from network.rsepm import RSEPM, Averaged
 
@@ -65,6 +65,44 @@ def test_targets_carry_no_gradient_and_know_only_tags(scenes_root):
     for value in found.values():
         assert not value.requires_grad and value.min() >= 0 and value.max() <= 1
         assert (value.amax(dim=(2, 3)) * (1 - tag)).max() == 0
+
+
+def test_maps_have_the_cues_values_where_there_are_cues(scenes_root):
+    stage = make(scenes_root)
+    batch = batch_of(stage)
+    image, tag = batch["image"], batch["tag"]
+    inside = inside_box(batch, (16, 16))
+    small = nn.functional.avg_pool2d(image.float(), 2)
+    maps, _, *features = stage.network(image)
+    plain = stage.recurse(small, tag, inside, maps, features)
+    cue = torch.full((4, 16, 16), IGNORE)
+    none = stage.recurse(small, tag, inside, maps, features, cue)
+    assert all(torch.equal(none[name], plain[name]) for name in plain)
+    shown = tag.argmax(1)
+    cue[:, :8], cue[:, 12:] = 0, shown[:, None, None] + 1
+    target = stage.recurse(small, tag, inside, maps, features, cue)["refined"]
+    assert plain["refined"][:, :, :8].max() > 0 and target[:, :, :8].max() == 0
+    own = nn.functional.one_hot(shown, stage.num_classes - 1)[:, :, None, None].float()
+    assert torch.equal(target[:, :, 12:], own.expand_as(target[:, :, 12:]))
+    label = stage.certain(target, tag, inside)
+    assert (label[:, :8] == 0).all() and torch.equal(label[:, 12:], cue[:, 12:])
+
+
+def test_cues_are_a_folder_of_masks(scenes_root, tmp_path):
+    assert "mask" not in make(scenes_root).dataset()[0]
+    stage = make(scenes_root, cue=str(scenes_root / "SegmentationClass"))
+    batch = batch_of(stage)
+    size = (16, 16)
+    for value in (batch["mask"], cue_mask(batch, size)):
+        assert value.shape[0] == 4 and set(value.unique().tolist()) <= {*range(7), IGNORE}
+    cued = stage.losses(batch, Context())
+    del batch["mask"]
+    plain = stage.losses(batch, Context())
+    assert cued["recursion"] != plain["recursion"] and cued["classify"] == plain["classify"]
+    file = tmp_path / "cue.npz"
+    file.touch()
+    with pytest.raises(UserError, match="no folder"):
+        make(scenes_root, cue=str(file)).dataset()
 
 
 def test_filling_is_neither_learned_nor_labelled(scenes_root):
