@@ -121,7 +121,8 @@ class Inference:
     """Class set and background at test."""
 
     presence: float = 0.34
-    """Without tags, classes of at least this probability may occur (released README)."""
+    """Without tags, classes of at least this probability may occur (released README). 0: the
+    decoder's classes and background are taken as they are (ours)."""
     gamma: float = 2.0
     """The background scores (1 - the best class)^gamma (released)."""
 
@@ -166,6 +167,7 @@ PHOTO = RSEPMRecipe(
     # Stages 2 to 4 of a network of timm are those of strides 8 and 16.
     recursion=Recursion(recursion_epoch=3, levels=(2, 3, 4), refine_dilations=(1, 2, 4)),
     mixing=Mixing(mix_epoch=6),
+    inference=Inference(presence=0.0),
     prediction=PHOTO_TEST,
 )
 
@@ -366,7 +368,7 @@ class RecurSeed(Stage):
         The classes are the image's tags or, without, those that the classifier finds.
 
         Source: infer_rsepm.py and convert_seed_to_pseudo_masks.py of the released code. Differs:
-        bilinear between scales.
+        bilinear between scales; without tags and with `presence` 0, the decoder's scores.
         """
         presence = []
 
@@ -377,6 +379,8 @@ class RecurSeed(Stage):
 
         inference = self.recipe.inference
         mean = mean_score(each_view(score, images, mirror))
+        if tags is None and not inference.presence:
+            return mean
         if tags is None:
             tags = torch.stack(presence).mean(0) >= inference.presence
         seed = mean[:, 1:] * (tags > 0)[:, :, None, None]

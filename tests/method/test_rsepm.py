@@ -191,6 +191,16 @@ def test_without_tags_the_classifier_chooses(scenes_root):
     assert torch.equal(found[:, 1:].amax(dim=(2, 3)) > 0, likely)
 
 
+def test_without_presence_the_decoder_predicts(scenes_root):
+    stage = make(scenes_root, presence=0.0)
+    stage.network.eval()
+    batch = batch_of(stage, 2)
+    found = stage.predict([batch["image"]], None, mirror=False)
+    assert torch.equal(found, stage.network(batch["image"])[1].softmax(1))
+    known = stage.predict([batch["image"]], batch["tag"], mirror=False)
+    assert torch.equal(known[:, 1:].amax(dim=(2, 3)) > 0, batch["tag"] > 0)
+
+
 # -- moving average ---------------------------------------------------------------------------
 
 
