@@ -38,11 +38,11 @@ def make(case: tuple[str, str], root: Path, cue: Path, **changes):
     name, recipe_name = case
     kind = stage_class(name)
     masks = str(root / "SegmentationClass")
-    # A cue file holds cues of whole images, and photographs are cut.
+    # A cue file holds cues of whole images, and photographs are cut; rsepm takes masks only.
     given = {
         "dataset": str(root),
         "mask": masks,
-        "cue": masks if "photo" in recipe_name else str(cue),
+        "cue": masks if "photo" in recipe_name or name == "rsepm" else str(cue),
     }
     if name == "resegment":
         given |= {"segmenter_checkpoint": segmenter_beside(cue), "steps": 4}  # it trains, too
