@@ -26,11 +26,12 @@ from base.recipe import Data, Flat, Prediction, Solver
 from base.tensor import max_norm, resize
 from datalist.dataset import Images
 from loss.dice import dice_loss
-from method.backbone import Backbone, ResNet, ResNet38d
+from method.backbone import Backbone, ResNet, ResNet38d, Timm
 from method.head import DecoderHead
-from method.preset import SMALL_SOLVER
+from method.preset import PHOTO_BACKBONE, PHOTO_HEAD, PHOTO_SOLVER, PHOTO_TEST, SMALL_SOLVER
 from method.seam import (
     LOCALISER_DATA,
+    PHOTO_SEAM,
     RESNET50,
     SMALL_LOCALISER_DATA,
     SMALL_RESNET50,
@@ -46,7 +47,7 @@ from method.smoke import with_smoke
 from method.stage import Stage, each_view, mean_score
 from network.deeplabv3 import DeepLabV3Plus
 from network.prompt import LocateSegment
-from network.weight import load_all, load_resnet
+from network.weight import load_all
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,9 @@ class SegmenterRecipe:
     backbone: Flat[Backbone] = ResNet38d()
     head: Flat[CorrelationHead] = CorrelationHead()
     seam: Flat[SEAMLosses] = SEAMLosses(ratio=0.5)
-    segmenter: ResNet = ResNet(blocks=(3, 4, 23, 3), dilation=(1, 1, 1, 2), multigrid=(1, 2, 4))
+    segmenter: ResNet | Timm = ResNet(
+        blocks=(3, 4, 23, 3), dilation=(1, 1, 1, 2), multigrid=(1, 2, 4)
+    )
     decoder: DecoderHead = DecoderHead(low=48, dropout=0.0)  # released: none dropped
     prompting: Flat[Prompting] = Prompting()
     training: Flat[SegmenterTraining] = SegmenterTraining()
@@ -117,7 +120,7 @@ class ResegmentRecipe:
     backbone: Flat[Backbone] = ResNet38d()
     head: Flat[CorrelationHead] = CorrelationHead()
     seam: Flat[SEAMLosses] = SEAMLosses()
-    segmenter: ResNet = SegmenterRecipe.segmenter
+    segmenter: ResNet | Timm = SegmenterRecipe.segmenter
     decoder: DecoderHead = SegmenterRecipe.decoder
     prompting: Flat[Prompting] = Prompting()
     trained: Flat[Trained] = Trained()
@@ -156,6 +159,28 @@ SMALL_RESEGMENT = ResegmentRecipe(
     prompting=SMALL_SEGMENTER.prompting,
     prediction=SMALL_SEGMENTER.prediction,
 )
+PHOTO_SEGMENTER = SegmenterRecipe(
+    data=PHOTO_SEAM.data,
+    solver=replace(PHOTO_SOLVER, epochs=4),
+    backbone=PHOTO_SEAM.backbone,
+    head=PHOTO_SEAM.head,
+    seam=PHOTO_SEAM.seam,
+    segmenter=PHOTO_BACKBONE,
+    decoder=replace(PHOTO_HEAD, dropout=0.0),
+    training=SegmenterTraining(pairs=8),
+    prediction=PHOTO_TEST,
+)
+PHOTO_RESEGMENT = ResegmentRecipe(
+    data=PHOTO_SEAM.data,
+    solver=replace(PHOTO_SOLVER, steps=0, epochs=None),
+    backbone=PHOTO_SEAM.backbone,
+    head=PHOTO_SEAM.head,
+    seam=PHOTO_SEAM.seam,
+    segmenter=PHOTO_SEGMENTER.segmenter,
+    decoder=PHOTO_SEGMENTER.decoder,
+    prompting=PHOTO_SEGMENTER.prompting,
+    prediction=PHOTO_SEGMENTER.prediction,
+)
 
 
 def locate_segment(
@@ -165,7 +190,7 @@ def locate_segment(
     decoder = recipe.decoder
     segmenter = DeepLabV3Plus(
         recipe.segmenter.trunk(extra=1), 1, decoder.low, decoder.hidden, decoder.rates,
-        decoder.dropout, align_corners=True, extra=1,
+        decoder.dropout, align_corners=True, extra=1, join=decoder.join,
     )  # fmt: skip
     return LocateSegment(localiser(recipe, num_classes, background), segmenter)
 
@@ -218,6 +243,7 @@ class Segmenter(Stage):
             "paper-resnet50": SegmenterRecipe(backbone=RESNET50),
             "small": SMALL_SEGMENTER,
             "small-resnet50": replace(SMALL_SEGMENTER, backbone=SMALL_RESNET50),
+            "photo": PHOTO_SEGMENTER,
         }
     )
 
@@ -235,7 +261,7 @@ class Segmenter(Stage):
         if start.start_segmenter:
             second = load_all(network.segmenter, start.start_segmenter, "segmenter")
         else:
-            second = load_resnet(network.segmenter, recipe.segmenter.weights)
+            second = recipe.segmenter.load(network.segmenter)
         return f"{first}\n{second}"
 
     def dataset(self) -> Images:
@@ -293,6 +319,7 @@ class Resegment(Stage):
             "paper-resnet50": ResegmentRecipe(backbone=RESNET50),
             "small": SMALL_RESEGMENT,
             "small-resnet50": replace(SMALL_RESEGMENT, backbone=SMALL_RESNET50),
+            "photo": PHOTO_RESEGMENT,
         }
     )
 
