@@ -8,8 +8,8 @@ long (`Resegment`). No mask of the target is ever seen.
 
 Differs from the released code (wjlbnw/SegmentationFromLocalization): the segmenter ends in a
 sigmoid (there it is commented out, and Dice has no bounds); images are scaled by 0.7 to 1.3 (there
-always by 1.3); one AdamW trains both networks (there SGD and Adam); the pairs of a step come from
-its own batch (there a buffer fills up over several); pixels of no class do not count.
+always by 1.3); the pairs of a step come from its own batch (there a buffer fills up over several);
+pixels of no class do not count.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from method.seam import (
     two_views,
 )
 from method.smoke import with_smoke
-from method.stage import Stage, each_view, mean_score
+from method.stage import Stage, each_view, mean_score, parameter_groups
 from network.deeplabv3 import DeepLabV3Plus
 from network.prompt import LocateSegment
 from network.weight import load_all
@@ -74,20 +74,18 @@ class SegmenterTraining:
     empty: its backbone's weights."""
     pairs: int = 4
     """Pairs of an image and a class that the segmenter learns from at each step, at most."""
+    adam_lr: float = 0.0
+    """Learning rate of the segmenter's own Adam, constant and without weight decay, while the
+    solver trains the localiser alone (as released); 0: the solver trains both."""
 
 
 @dataclass(frozen=True)
 class SegmenterRecipe:
-    """Training on external masks: train_edge.py and its command line.
-
-    The learning rate is the released segmenter's; released: SGD for the localiser, Adam for the
-    segmenter."""
+    """Training on external masks: train_edge.py and its command line."""
 
     data: Flat[Data] = replace(LOCALISER_DATA, long=None, scale=(0.7, 1.3))
-    solver: Flat[Solver] = Solver(
-        steps=55000, batch=2, optimizer="adamw", lr=1e-4, head_factor=1.0, bias_factor=1.0,
-        policy="poly", momentum=0.0,
-    )  # fmt: skip
+    # The localiser's. As in SEAM, the released optimiser has next to no momentum.
+    solver: Flat[Solver] = Solver(steps=55000, batch=2, policy="poly", momentum=0.0)
     backbone: Flat[Backbone] = ResNet38d()
     head: Flat[CorrelationHead] = CorrelationHead()
     seam: Flat[SEAMLosses] = SEAMLosses(ratio=0.5)
@@ -96,7 +94,7 @@ class SegmenterRecipe:
     )
     decoder: DecoderHead = DecoderHead(low=48, dropout=0.0)  # released: none dropped
     prompting: Flat[Prompting] = Prompting()
-    training: Flat[SegmenterTraining] = SegmenterTraining()
+    training: Flat[SegmenterTraining] = SegmenterTraining(adam_lr=1e-4)
     prediction: Flat[Prediction] = Prediction(test_crf="deeplab")
 
 
@@ -263,6 +261,20 @@ class Segmenter(Stage):
         else:
             second = recipe.segmenter.load(network.segmenter)
         return f"{first}\n{second}"
+
+    def groups(self) -> list[dict]:
+        """Parameter groups; those of the segmenter may have an optimiser of their own."""
+        rate = self.recipe.training.adam_lr
+        if not rate:
+            return super().groups()
+        localiser, segmenter = self.network.localiser, self.network.segmenter
+        new = [localiser.get_submodule(name) for name in localiser.new]
+        # AdamW without weight decay is Adam.
+        adam = {
+            "params": [p for p in segmenter.parameters() if p.requires_grad],
+            "lr": rate, "weight_decay": 0.0, "optimizer": "adamw", "policy": "constant",
+        }  # fmt: skip
+        return [*parameter_groups(localiser, new, self.recipe.solver), adam]
 
     def dataset(self) -> Images:
         return self.images(mask=self.spec.mask_folder, tag=False)

@@ -3,9 +3,9 @@
 python -m script.external EXTERNAL --dataset TARGET --out FOLDER [flags]
 
 Classes of one name are the same, whatever their case. Where the two data sets share some, FOLDER
-becomes a data set of the other classes: pixels of shared classes are 255 in its masks, so that they
-teach nothing, and images that show shared classes alone are left out. Where they share none, nothing
-is written. The last line of output is the folder to learn from.
+gets the training images of the other classes: pixels of shared classes are 255 in its masks, so
+that they teach nothing, and images that show shared classes alone are left out. Where they share
+none, nothing is written. The output is the folder to learn from.
 """
 
 # First, so that Ctrl-C during the other imports ends in one line.
@@ -14,7 +14,9 @@ from base import IGNORE, UserError, entry
 # isort: split
 import json
 import shutil
+import sys
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -49,36 +51,20 @@ class Flags:
     """Where voc, coco or scenes lies, if not in its default place."""
     leave_out: tuple[str, ...] = ()
     """Further classes to leave out, such as those with another name in the target."""
+    keep: bool = False
+    """Leave no class out because it is shared."""
     quiet: bool = False
     """No progress bar."""
 
 
-def splits(spec: Spec) -> list[str]:
-    """The lists to keep, of training and of test images, as far as they exist."""
-    return [split for split in ("train", "val") if split in spec.lists]
+def common(spec: Spec, names: Iterable[str]) -> list[str]:
+    """Foreground classes of a data set that are among names, spelled as it does."""
+    spelled = {plain(name) for name in names}
+    return [name for name in spec.classes[1:] if plain(name) in spelled]
 
 
-def classes_to_leave_out(external: Spec, target: Spec, more: tuple[str, ...]) -> list[str]:
-    """Foreground classes of `external` that the target has too, and those named in `more`.
-
-    Errors: UserError for a name in `more` that is no class, or where no class would be left.
-    """
-    known = {plain(name) for name in external.classes[1:]}
-    if odd := [name for name in more if plain(name) not in known]:
-        names = ", ".join(external.classes[1:])
-        raise UserError(f"{external.root} has no class '{odd[0]}'; its classes are {names}")
-    shared = {plain(name) for name in (*target.classes, *more)}
-    names = [name for name in external.classes[1:] if plain(name) in shared]
-    if len(names) == len(external.classes) - 1:
-        raise UserError(
-            f"all classes of {external.root} are also the target's: give a folder with masks of "
-            "other classes"
-        )
-    return names
-
-
-def build(external: Spec, names: list[str], flags: Flags, settings: dict) -> int:
-    """Make the folder, whole or not at all; returns the number of images.
+def build(external: Spec, names: list[str], flags: Flags, settings: dict) -> None:
+    """Make the folder, whole or not at all.
 
     Errors: UserError for a missing or damaged mask, or where no image is left.
     """
@@ -86,16 +72,13 @@ def build(external: Spec, names: list[str], flags: Flags, settings: dict) -> int
     index = np.full(256, IGNORE, np.uint8)
     for number, name in enumerate(classes):
         index[external.classes.index(name)] = number
-    lists, tags = {}, {}
-    for split in splits(external):
-        lists[split] = []
-        for image_id, before in read_tags(external, external.ids(split)).items():
-            now = [int(index[k]) for k in before if index[k] != IGNORE]
-            if now or not before:
-                tags[image_id] = now
-                lists[split].append(image_id)
-    if not lists.get("train"):
-        raise UserError(f"no image of {external.root} train shows {', '.join(classes[1:])}")
+    tags = {}
+    for image_id, before in read_tags(external, external.ids("train")).items():
+        now = [int(index[k]) for k in before if index[k] != IGNORE]
+        if now or not before:
+            tags[image_id] = now
+    if not any(tags.values()):
+        raise UserError(f"no image of {external.root} shows {', '.join(classes[1:])}")
 
     with new_folder(flags.out) as part:
         (part / "ImageSets/Segmentation").mkdir(parents=True)
@@ -110,23 +93,40 @@ def build(external: Spec, names: list[str], flags: Flags, settings: dict) -> int
         deque(in_threads(convert, list(tags), cores(), "masks", flags.quiet), 0)
         write_text(part / "classes.txt", "\n".join(classes) + "\n")
         write_tags(part / "tags.csv", tags, classes)
-        for split, ids in lists.items():
-            write_text(part / f"ImageSets/Segmentation/{split}.txt", "\n".join(ids) + "\n")
+        write_text(part / "ImageSets/Segmentation/train.txt", "\n".join(tags) + "\n")
         record = {"command": command_line(), "settings": settings}
         write_text(part / RECORD, json.dumps(record, indent=1) + "\n")
-    return len(tags)
 
 
 def main(flags: Flags) -> None:
     external = resolve(str(flags.external))
     target = resolve(flags.dataset, flags.root)
-    names = classes_to_leave_out(external, target, flags.leave_out)
-    if not names:
-        print(flags.external)
-        return
-    which = f"external {'class' if len(names) == 1 else 'classes'} {', '.join(names)}"
-    print(f"{which}: left out, also of the target")
-    ids = list(dict.fromkeys(i for split in splits(external) for i in external.ids(split)))
+    known = {plain(name) for name in external.classes[1:]}
+    if odd := [name for name in flags.leave_out if plain(name) not in known]:
+        names = ", ".join(external.classes[1:])
+        raise UserError(f"{external.root} has no class '{odd[0]}'; its classes are {names}")
+    shared = common(external, target.classes)
+    dropped = common(external, [*flags.leave_out, *([] if flags.keep else shared)])
+    if dropped:
+        make(external, dropped, flags)
+    if shared:  # for people; the standard output is for the chain
+        verb = "kept" if flags.keep else "left out"
+        sentence = f"external classes that are also the target's, {verb}: {', '.join(shared)}"
+        print(sentence, file=sys.stderr)
+    print(flags.out if dropped else flags.external)
+
+
+def make(external: Spec, names: list[str], flags: Flags) -> None:
+    """Make the folder, if it is not there already.
+
+    Errors: UserError as of `build`, and where no class would be left.
+    """
+    if len(names) == len(external.classes) - 1:
+        raise UserError(
+            f"all classes of {external.root} are the target's or left out: give a folder with "
+            "masks of other classes"
+        )
+    ids = external.ids("train")
     settings = {
         "external": str(external.root.resolve()),
         "left_out": names,
@@ -137,9 +137,7 @@ def main(flags: Flags) -> None:
     if before.get("settings") != settings:
         if before:
             shutil.rmtree(flags.out)
-        count = build(external, names, flags, settings)
-        print(f"{count} of {len(ids)} images show other classes, or none")
-    print(flags.out)
+        build(external, names, flags, settings)
 
 
 if __name__ == "__main__":
