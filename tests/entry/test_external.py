@@ -84,6 +84,9 @@ def test_nothing_is_written_where_nothing_is_left_out(external, tmp_path):
     kept = run("-m script.external", external, "--dataset", target(tmp_path, "dog"), *out, "--keep")
     assert kept.stdout == f"{external}\n" and "kept: dog" in kept.stderr
     assert not (tmp_path / "other").exists()
+    flags = ("--dataset", tmp_path / "target", *out, "--keep", "--leave-out", "cat", "--quiet")
+    assert run("-m script.external", external, *flags).stdout == f"{tmp_path / 'other'}\n"
+    assert resolve(str(tmp_path / "other")).classes == ("background", "Stop Sign", "dog")
 
 
 def test_refusals(external, four_root, tmp_path):
