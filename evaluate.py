@@ -52,7 +52,7 @@ class Flags:
     partial: bool = False
     """Permit missing and extra predictions; evaluate those in common."""
     skip_without_masks: bool = False
-    """Where images of the split have no true mask, do not score, and end without error."""
+    """Score the images that have a true mask; without any, end without error."""
     detail: bool = False
     """Show false positives and negatives of each class, as shares of its union."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
@@ -79,16 +79,17 @@ def main(flags: Flags) -> None:
     spec = resolve(flags.dataset, flags.root)
     predictions = [measure.find(folder, flags.kind) for folder in flags.folder]
     count, total = measure.count_without_mask(spec, flags.split), len(spec.ids(flags.split))
-    if count and (flags.skip_without_masks or (flags.report and count == total)):
-        names = " and ".join(map(str, flags.folder))
-        print(
-            f"{names}: not scored, as {count} of {total} images of {spec.name} {flags.split} have "
-            "no true mask"
-        )
+    skip = flags.skip_without_masks
+    names = " and ".join(map(str, flags.folder))
+    lost = f"{count} of {total} images of {spec.name} {flags.split} have no true mask"
+    if count == total and (skip or flags.report):
+        print(f"{names}: not scored, as {lost}")
         if flags.report:
             show_unscored(flags, spec, predictions[-1])
         return
-    lists = [measure.choose_ids(spec, flags.split, p, flags.partial) for p in predictions]
+    if count and skip:
+        print(f"{names}: {lost}; the score is that of the others")
+    lists = [measure.choose_ids(spec, flags.split, p, flags.partial, skip) for p in predictions]
     ids = [i for i in lists[0] if i in set(lists[-1])]
     if not ids:
         raise UserError("The two folders have no image in common; evaluate each by itself.")

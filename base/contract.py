@@ -94,7 +94,11 @@ class Stage(Protocol):
         """Training samples: a map-style data set of dicts, indexed by (index, draw)."""
 
     def groups(self) -> list[dict]:
-        """Parameter groups of the optimizer; each trainable parameter is in exactly one."""
+        """Parameter groups of the optimizer; each trainable parameter is in exactly one.
+
+        A group may have another "optimizer" than the solver's, "sgd" or "adamw", and the "policy"
+        "constant".
+        """
 
     def losses(self, batch: dict, context: Context) -> dict[str, Tensor]:
         """Named scalars of a batch; the objective is their sum."""

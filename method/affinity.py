@@ -19,9 +19,9 @@ from base.recipe import Data, Flat, Prediction, Solver
 from base.tensor import resize, shrink
 from datalist.dataset import Images
 from loss.affinity import affinity_terms
-from method.backbone import SMALL_RESNET, Backbone, ResNet
+from method.backbone import SMALL_RESNET, Backbone, ResNet, Timm
 from method.head import refuse
-from method.preset import SMALL_DATA, SMALL_SOLVER
+from method.preset import PHOTO_BACKBONE, PHOTO_DATA, PHOTO_SOLVER, SMALL_DATA, SMALL_SOLVER
 from method.smoke import with_smoke
 from method.stage import Stage
 from method.supervised import PseudoMasks, load_start, pseudo_images
@@ -80,16 +80,23 @@ SMALL = AffinityRecipe(
         hidden=16, frozen=False, radius=5, walk_radius=2, walk_power=20.0, walk_doublings=4
     ),
 )
+PHOTO = AffinityRecipe(
+    # Four times the pixels of the other networks: the grid then has as many cells (9600) as that of
+    # IRN on VOC (500 x 375 pixels at stride 4), and IRN's radii and steps reach as far.
+    data=replace(PHOTO_DATA, area=4 * PHOTO_DATA.area),
+    solver=replace(PHOTO_SOLVER, epochs=3),
+    backbone=PHOTO_BACKBONE,
+)
 
 
 class Affinity(Stage):
     """Boundaries from labels in which unsure pixels are 255."""
 
     can: ClassVar = frozenset()
-    recipes: ClassVar = with_smoke({"paper": AffinityRecipe(), "small": SMALL})
+    recipes: ClassVar = with_smoke({"paper": AffinityRecipe(), "small": SMALL, "photo": PHOTO})
 
     def __init__(self, recipe: AffinityRecipe, spec):
-        if not isinstance(recipe.backbone, ResNet):
+        if not isinstance(recipe.backbone, ResNet | Timm):
             raise refuse(recipe.backbone, "affinity")
         head = recipe.head
         super().__init__(recipe, spec, Boundary(recipe.backbone.trunk(), head.hidden, head.frozen))

@@ -24,8 +24,8 @@ from method.head import refuse
 from method.preset import SMALL_DATA, SMALL_SOLVER
 from method.smoke import with_smoke
 from method.stage import Stage, each_view, mean_score
-from network.resnet import BackgroundCueResNet, ForegroundCueResNet
-from network.vgg import BackgroundCueVGG, ForegroundCueVGG
+from network.resnet import BackgroundCueResNet
+from network.vgg import BackgroundCueVGG, ForegroundCueNet
 
 SOLVER = Solver(decay_every=4000)
 """SEC's solver with a longer first plateau (the author, kolesman/SEC issue 8)."""
@@ -107,14 +107,11 @@ class ForegroundCue(Classifier):
 
     def __init__(self, recipe: ForegroundCueRecipe, spec):
         head, tags = recipe.head, spec.num_classes - 1
-        build = {VGG16: ForegroundCueVGG, ResNet: ForegroundCueResNet}.get(type(recipe.backbone))
-        if build is None:
+        if not isinstance(recipe.backbone, VGG16 | ResNet):
             raise refuse(recipe.backbone, "cue-foreground")
-        super().__init__(
-            recipe,
-            spec,
-            build(recipe.backbone.trunk(), tags, head.hidden, head.dropout, head.style),
-        )
+        trunk = recipe.backbone.trunk()
+        network = ForegroundCueNet(trunk, tags, head.hidden, head.dropout, head.style)
+        super().__init__(recipe, spec, network)
 
     def maps(self, images: Tensor, tags: Tensor | None) -> Tensor:
         """Class activation maps over their maximum, at most 1, zero for untagged classes."""

@@ -8,8 +8,8 @@ long (`Resegment`). No mask of the target is ever seen.
 
 Differs from the released code (wjlbnw/SegmentationFromLocalization): the segmenter ends in a
 sigmoid (there it is commented out, and Dice has no bounds); images are scaled by 0.7 to 1.3 (there
-always by 1.3); one AdamW trains both networks (there SGD and Adam); the pairs of a step come from
-its own batch (there a buffer fills up over several); pixels of no class do not count.
+always by 1.3); the pairs of a step come from its own batch (there a buffer fills up over several);
+pixels of no class do not count.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ from base.recipe import Data, Flat, Prediction, Solver
 from base.tensor import max_norm, resize
 from datalist.dataset import Images
 from loss.dice import dice_loss
-from method.backbone import Backbone, ResNet, ResNet38d
+from method.backbone import Backbone, ResNet, ResNet38d, Timm
 from method.head import DecoderHead
-from method.preset import SMALL_SOLVER
+from method.preset import PHOTO_BACKBONE, PHOTO_HEAD, PHOTO_SOLVER, PHOTO_TEST, SMALL_SOLVER
 from method.seam import (
     LOCALISER_DATA,
+    PHOTO_SEAM,
     RESNET50,
     SMALL_LOCALISER_DATA,
     SMALL_RESNET50,
@@ -43,10 +44,10 @@ from method.seam import (
     two_views,
 )
 from method.smoke import with_smoke
-from method.stage import Stage, each_view, mean_score
+from method.stage import Stage, each_view, mean_score, parameter_groups
 from network.deeplabv3 import DeepLabV3Plus
 from network.prompt import LocateSegment
-from network.weight import load_all, load_resnet
+from network.weight import load_all
 
 
 @dataclass(frozen=True)
@@ -73,27 +74,27 @@ class SegmenterTraining:
     empty: its backbone's weights."""
     pairs: int = 4
     """Pairs of an image and a class that the segmenter learns from at each step, at most."""
+    adam_lr: float = 0.0
+    """Learning rate of the segmenter's own Adam, constant and without weight decay, while the
+    solver trains the localiser alone (as released); 0: the solver trains both."""
 
 
 @dataclass(frozen=True)
 class SegmenterRecipe:
-    """Training on external masks: train_edge.py and its command line.
-
-    The learning rate is the released segmenter's; released: SGD for the localiser, Adam for the
-    segmenter."""
+    """Training on external masks: train_edge.py and its command line."""
 
     data: Flat[Data] = replace(LOCALISER_DATA, long=None, scale=(0.7, 1.3))
-    solver: Flat[Solver] = Solver(
-        steps=55000, batch=2, optimizer="adamw", lr=1e-4, head_factor=1.0, bias_factor=1.0,
-        policy="poly", momentum=0.0,
-    )  # fmt: skip
+    # The localiser's. As in SEAM, the released optimiser has next to no momentum.
+    solver: Flat[Solver] = Solver(steps=55000, batch=2, policy="poly", momentum=0.0)
     backbone: Flat[Backbone] = ResNet38d()
     head: Flat[CorrelationHead] = CorrelationHead()
     seam: Flat[SEAMLosses] = SEAMLosses(ratio=0.5)
-    segmenter: ResNet = ResNet(blocks=(3, 4, 23, 3), dilation=(1, 1, 1, 2), multigrid=(1, 2, 4))
+    segmenter: ResNet | Timm = ResNet(
+        blocks=(3, 4, 23, 3), dilation=(1, 1, 1, 2), multigrid=(1, 2, 4)
+    )
     decoder: DecoderHead = DecoderHead(low=48, dropout=0.0)  # released: none dropped
     prompting: Flat[Prompting] = Prompting()
-    training: Flat[SegmenterTraining] = SegmenterTraining()
+    training: Flat[SegmenterTraining] = SegmenterTraining(adam_lr=1e-4)
     prediction: Flat[Prediction] = Prediction(test_crf="deeplab")
 
 
@@ -117,7 +118,7 @@ class ResegmentRecipe:
     backbone: Flat[Backbone] = ResNet38d()
     head: Flat[CorrelationHead] = CorrelationHead()
     seam: Flat[SEAMLosses] = SEAMLosses()
-    segmenter: ResNet = SegmenterRecipe.segmenter
+    segmenter: ResNet | Timm = SegmenterRecipe.segmenter
     decoder: DecoderHead = SegmenterRecipe.decoder
     prompting: Flat[Prompting] = Prompting()
     trained: Flat[Trained] = Trained()
@@ -156,6 +157,28 @@ SMALL_RESEGMENT = ResegmentRecipe(
     prompting=SMALL_SEGMENTER.prompting,
     prediction=SMALL_SEGMENTER.prediction,
 )
+PHOTO_SEGMENTER = SegmenterRecipe(
+    data=PHOTO_SEAM.data,
+    solver=replace(PHOTO_SOLVER, epochs=4),
+    backbone=PHOTO_SEAM.backbone,
+    head=PHOTO_SEAM.head,
+    seam=PHOTO_SEAM.seam,
+    segmenter=PHOTO_BACKBONE,
+    decoder=replace(PHOTO_HEAD, dropout=0.0),
+    training=SegmenterTraining(pairs=8),
+    prediction=PHOTO_TEST,
+)
+PHOTO_RESEGMENT = ResegmentRecipe(
+    data=PHOTO_SEAM.data,
+    solver=replace(PHOTO_SOLVER, steps=0, epochs=None),
+    backbone=PHOTO_SEAM.backbone,
+    head=PHOTO_SEAM.head,
+    seam=PHOTO_SEAM.seam,
+    segmenter=PHOTO_SEGMENTER.segmenter,
+    decoder=PHOTO_SEGMENTER.decoder,
+    prompting=PHOTO_SEGMENTER.prompting,
+    prediction=PHOTO_SEGMENTER.prediction,
+)
 
 
 def locate_segment(
@@ -165,7 +188,7 @@ def locate_segment(
     decoder = recipe.decoder
     segmenter = DeepLabV3Plus(
         recipe.segmenter.trunk(extra=1), 1, decoder.low, decoder.hidden, decoder.rates,
-        decoder.dropout, align_corners=True, extra=1,
+        decoder.dropout, align_corners=True, extra=1, join=decoder.join,
     )  # fmt: skip
     return LocateSegment(localiser(recipe, num_classes, background), segmenter)
 
@@ -218,6 +241,7 @@ class Segmenter(Stage):
             "paper-resnet50": SegmenterRecipe(backbone=RESNET50),
             "small": SMALL_SEGMENTER,
             "small-resnet50": replace(SMALL_SEGMENTER, backbone=SMALL_RESNET50),
+            "photo": PHOTO_SEGMENTER,
         }
     )
 
@@ -235,8 +259,22 @@ class Segmenter(Stage):
         if start.start_segmenter:
             second = load_all(network.segmenter, start.start_segmenter, "segmenter")
         else:
-            second = load_resnet(network.segmenter, recipe.segmenter.weights)
+            second = recipe.segmenter.load(network.segmenter)
         return f"{first}\n{second}"
+
+    def groups(self) -> list[dict]:
+        """Parameter groups; those of the segmenter may have an optimiser of their own."""
+        rate = self.recipe.training.adam_lr
+        if not rate:
+            return super().groups()
+        localiser, segmenter = self.network.localiser, self.network.segmenter
+        new = [localiser.get_submodule(name) for name in localiser.new]
+        # AdamW without weight decay is Adam.
+        adam = {
+            "params": [p for p in segmenter.parameters() if p.requires_grad],
+            "lr": rate, "weight_decay": 0.0, "optimizer": "adamw", "policy": "constant",
+        }  # fmt: skip
+        return [*parameter_groups(localiser, new, self.recipe.solver), adam]
 
     def dataset(self) -> Images:
         return self.images(mask=self.spec.mask_folder, tag=False)
@@ -293,6 +331,7 @@ class Resegment(Stage):
             "paper-resnet50": ResegmentRecipe(backbone=RESNET50),
             "small": SMALL_RESEGMENT,
             "small-resnet50": replace(SMALL_RESEGMENT, backbone=SMALL_RESNET50),
+            "photo": PHOTO_RESEGMENT,
         }
     )
 

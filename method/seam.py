@@ -27,7 +27,7 @@ from method.backbone import (
     ResNet38d,
 )
 from method.cue import with_constant
-from method.preset import SMALL_SOLVER
+from method.preset import PHOTO_BACKBONE, PHOTO_DATA, PHOTO_MAPS, PHOTO_SOLVER, SMALL_SOLVER
 from method.smoke import with_smoke
 from method.stage import Stage, each_view, mean_score
 from network.seam import SEAMNet, with_background
@@ -106,6 +106,13 @@ SMALL_SEAM = SEAMRecipe(
     seam=SEAMLosses(ramp=200, ratio=0.5),
     cut=CueCut(threshold=0.5, cell=4),  # right in 79 cells of 100 on `scenes`, at 0.3 in 71
 )
+PHOTO_SEAM = SEAMRecipe(
+    data=PHOTO_DATA,
+    solver=replace(PHOTO_SOLVER, epochs=5, lr=2e-4),
+    backbone=PHOTO_BACKBONE,
+    seam=SEAMLosses(ratio=0.5),  # at 0.3 a view would be 48 pixels high
+    prediction=replace(PHOTO_MAPS, test_crf=""),
+)
 SMALL_RESNET50 = replace(SMALL_RESNET, stride=(2, 1, 2, 1, 1), dilation=(1, 1, 2, 4))
 
 
@@ -120,6 +127,7 @@ class SEAM(Stage):
             "small": SMALL_SEAM,
             "small-resnet38d": replace(SMALL_SEAM, backbone=SMALL_RESNET38D),
             "small-resnet50": replace(SMALL_SEAM, backbone=SMALL_RESNET50),
+            "photo": PHOTO_SEAM,
         }
     )
 

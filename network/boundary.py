@@ -10,7 +10,7 @@ class Boundary(nn.Module):
     """Trunk, a 1 x 1 convolution on each of its stages, and a score of boundaries.
 
     Args:
-        trunk: features of five stages.
+        trunk: features of any number of stages.
         hidden: output channels of the convolution on each stage, a multiple of 4.
         frozen: do not train the trunk.
 
@@ -24,14 +24,16 @@ class Boundary(nn.Module):
         self.frozen = frozen
         if frozen:
             self.trunk.requires_grad_(False)
-        self.new = (*(f"take{k}" for k in range(1, 6)), "score")
+        count = len(self.trunk.channels)
+        self.new = (*(f"take{k}" for k in range(1, count + 1)), "score")
         for name, channels in zip(self.new, self.trunk.channels):
             layers = (nn.Conv2d(channels, hidden, 1, bias=False), nn.GroupNorm(4, hidden))
             self.add_module(name, nn.Sequential(*layers))
-        self.score = nn.Conv2d(5 * hidden, 1, 1)
+        self.score = nn.Conv2d(count * hidden, 1, 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Boundary logits (N, 1, h, w) of RGB images 0..255, (N, 3, H, W), at the stem's size."""
+        """Boundary logits (N, 1, h, w) of RGB images 0..255, (N, 3, H, W), at the first
+        stage's size."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             features = self.trunk.stages(image)
         size = features[0].shape[-2:]

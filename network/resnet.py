@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from network.frozen import FrozenNorm
 from network.normalise import Normalise
-from network.vgg import HEAD_STD, BackgroundCueVGG, ForegroundCueVGG, between, fully_connected
+from network.vgg import HEAD_STD, BackgroundCueVGG, between, fully_connected
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 
@@ -144,16 +144,6 @@ class ResNetFOV(nn.Module):
         """Logits (N, num_classes, h, w) of RGB images 0..255, (N, 3, H, W)."""
         x = self.dropout(torch.relu(self.fc6(self.trunk(image))))
         return self.fc8(torch.relu(self.fc7(x)))
-
-
-class ForegroundCueResNet(ForegroundCueVGG):
-    """Classifier whose class activation maps are the foreground cues.
-
-    Args: as of `ForegroundCueVGG`.
-
-    Source: foreground cue network on ResNet-50 of ascust/SEC-MXNet: stages 3 and 4 without stride
-    and without dilation.
-    """
 
 
 class BackgroundCueResNet(BackgroundCueVGG):

@@ -187,14 +187,15 @@ HEAD_NEW = {"sec": ("score",), "mxnet": ("fc6", "fc7", "score")}
 """Layers of the heads that learn faster; SEC's solver gives fc6 and fc7 the trunk's rate."""
 
 
-class ForegroundCueVGG(nn.Module):
+class ForegroundCueNet(nn.Module):
     """Classifier whose class activation maps are the foreground cues.
 
-    Pools 4 and 5 are left out (stride 8), fc6 and fc7 are 3 x 3 convolutions, then the global
-    average and a linear layer. Its weights applied before the average give one map per class.
+    fc6 and fc7 are 3 x 3 convolutions, then the global average and a linear layer. Its weights
+    applied before the average give one map per class.
 
     Args:
-        trunk: features.
+        trunk: features, at stride 8 as published: VGG16 without pools 4 and 5 (SEC), ResNet-50
+            whose stages 3 and 4 have neither stride nor dilation (SEC-MXNet).
         num_tags: foreground classes.
         hidden, dropout: as in `LargeFOV`.
         style: "sec": no ReLU after fc7, no bias of the scores, only the scores learn faster;
@@ -253,7 +254,7 @@ class BackgroundCueVGG(nn.Module):
         style: "sec": only the scores learn faster; "mxnet": all three layers of the head do.
 
     Source: weak-localization/background of the released SEC code (dense, conv4_1);
-    symbols/bg_cue_vgg16.py of ascust/SEC-MXNet. Differs: as of `ForegroundCueVGG`.
+    symbols/bg_cue_vgg16.py of ascust/SEC-MXNet. Differs: as of `ForegroundCueNet`.
     """
 
     def __init__(

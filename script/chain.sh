@@ -89,8 +89,8 @@ predict() {
     ${PROCESSES:+--processes "$PROCESSES"} "$@"
 }
 
-# evaluate FOLDER [flags]: the table, score.json and report.html; one sentence where the images have
-# no true masks.
+# evaluate FOLDER [flags]: the table, score.json and report.html, of the images that have a true
+# mask; one sentence says how many have none.
 evaluate() {
   local folder=$1; shift
   step "evaluate $folder"

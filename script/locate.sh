@@ -4,14 +4,21 @@
 #   DATASET=scenes|voc|coco|FOLDER  EXTERNAL=FOLDER  OUT=out/locate  SEED=0  VOC=data/VOC2012
 #   EXTERNAL           images with masks of other classes, in VOC layout; of COCO 2017:
 #                      python -m datalist.instances. For scenes they are drawn into data/external
+#   SHARED=drop|keep   drop: classes that EXTERNAL and the target share teach nothing (in OUT/other;
+#                      script/external.py). The default beside voc and coco is keep, as published
+#   LEAVE_OUT          further classes of EXTERNAL to leave out, such as those with other names
 #   SEGMENTER=FILE     checkpoint of a segmenter trained before
 #   PASSES=N           number of segmenter passes, instead of the recipe's
 #   SEAM, SEGMENT, RETRAIN, TEST  flags of the trainings seam, segmenter and deeplab, and of the
 #                      last test.py
 . "$(dirname "$0")/chain.sh"
 OUT=${OUT:-out/locate}
-# A folder is trained small, but beside VOC or COCO its networks are the published ones.
-case $DATASET in voc | coco) recipe="--recipe paper" ;; *) recipe= ;; esac
+# EXTERNAL is a folder, but its networks are those of the target's recipe.
+case $DATASET in voc | coco) recipe=paper ;; scenes) recipe=small ;; *) recipe=photo ;; esac
+case " ${TRAIN:-} " in *" --recipe "*) recipe= ;; esac
+recipe=${recipe:+--recipe $recipe}
+case $DATASET in voc | coco) SHARED=${SHARED:-keep} ;; esac
+case ${SHARED:-drop} in keep) shared=--keep ;; *) shared= ;; esac
 if [ -z "${SEGMENTER:-}" ]; then
   if [ "$DATASET" = scenes ] && [ -z "${EXTERNAL:-}" ]; then
     EXTERNAL=data/external
@@ -19,6 +26,9 @@ if [ -z "${SEGMENTER:-}" ]; then
   fi
   : "${EXTERNAL:?set it to a folder of images with masks of other classes, or set SEGMENTER}"
   target=("${data[@]}")
+  step "classes of $EXTERNAL"
+  EXTERNAL=$(python -m script.external "$EXTERNAL" "${data[@]}" --out "$OUT/other" $shared \
+    ${LEAVE_OUT:+--leave-out $LEAVE_OUT})
   data=(--dataset "$EXTERNAL")
   # A localiser that knows nothing gives no useful prompts: it learns alone first.
   train seam "$OUT/external" $recipe ${SEAM:-}

@@ -40,5 +40,7 @@ def recipe_of(name: str, recipe: str) -> Any:
     recipes = stage_class(name).recipes
     if recipe != "photo-timm":
         return recipes[recipe]
-    small = replace(smoke(recipes["photo"]), backbone=Timm(TIMM, weights="none", norm=True))
+    network = Timm(TIMM, weights="none", norm=True)
+    networks = {"backbone", "segmenter"} & {field.name for field in fields(recipes["photo"])}
+    small = replace(smoke(recipes["photo"]), **dict.fromkeys(networks, network))
     return change(small, size=(32, 32), steps=4, batch=2, warmup=0)

@@ -130,18 +130,24 @@ def read_scores(
     return upsample(stored.score, stored.size), stored.keys
 
 
-def choose_ids(spec: Spec, split: str, predictions: Predictions, partial: bool) -> list[str]:
+def choose_ids(
+    spec: Spec, split: str, predictions: Predictions, partial: bool, skip: bool = False
+) -> list[str]:
     """Ids to evaluate, in the order of the list.
 
     Args:
         partial: permit images without a prediction and predictions outside the split.
+        skip: leave out images without a true mask.
 
     Raises:
-        UserError: a prediction is missing or extra, or a true mask is missing.
+        UserError: a prediction is missing or extra, or a true mask is missing (with `skip`, all).
     """
     present = predicted_ids(spec, split, predictions, partial)
+    lost = {i for i in present if not spec.mask_path(i).is_file()}
+    if skip and (rest := [i for i in present if i not in lost]):
+        return rest
     _refuse(
-        {i for i in present if not spec.mask_path(i).is_file()},
+        lost,
         f"of {len(present)} images have no true mask in {spec.mask_path(present[0]).parent}",
         f"evaluation needs them, and a split that has them ({', '.join(spec.lists)})",
     )

@@ -4,17 +4,50 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from base.recipe import Solver
 
 
+class Several(torch.optim.Optimizer):
+    """Optimisers that step together; the parameter groups are those of all of them."""
+
+    def __init__(self, members: list[torch.optim.Optimizer]):
+        self.members = members
+        super().__init__([group for member in members for group in member.param_groups], {})
+
+    def step(self, closure: None = None) -> None:
+        for member in self.members:
+            member.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"members": [member.state_dict() for member in self.members]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for member, state in zip(self.members, state_dict["members"], strict=True):
+            member.load_state_dict(state)  # gives the member new groups
+        self.param_groups = [group for member in self.members for group in member.param_groups]
+
+
 def build_optimizer(solver: Solver, groups: list[dict], fused: bool) -> torch.optim.Optimizer:
-    """The solver's optimiser over parameter groups; `fused` runs one kernel for all of them."""
-    if solver.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=solver.lr, fused=fused)
-    return torch.optim.SGD(groups, lr=solver.lr, momentum=solver.momentum, fused=fused)
+    """The solver's optimiser over parameter groups; `fused` runs one kernel for all of them.
+
+    A group with the key "optimizer" has that one instead of the solver's.
+    """
+    by_name: dict[str, list[dict]] = {}
+    for group in groups:
+        by_name.setdefault(group.get("optimizer", solver.optimizer), []).append(group)
+    members: list[torch.optim.Optimizer] = []
+    for name, own in by_name.items():
+        if name == "adamw":
+            members.append(torch.optim.AdamW(own, lr=solver.lr, fused=fused))
+        else:
+            members.append(
+                torch.optim.SGD(own, lr=solver.lr, momentum=solver.momentum, fused=fused)
+            )
+    return members[0] if len(members) == 1 else Several(members)
 
 
 def rate_factor(solver: Solver, steps: int) -> Callable[[int], float]:
@@ -36,5 +69,11 @@ def rate_factor(solver: Solver, steps: int) -> Callable[[int], float]:
 def build_schedule(
     solver: Solver, optimizer: torch.optim.Optimizer, steps: int
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """The solver's learning-rate policy, to be stepped once an optimiser step."""
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, rate_factor(solver, steps))
+    """The solver's learning-rate policy, to be stepped once an optimiser step.
+
+    A parameter group with "policy": "constant" keeps its learning rate.
+    """
+    factor = rate_factor(solver, steps)
+    constant = [group.get("policy") == "constant" for group in optimizer.param_groups]
+    factors = [(lambda step: 1.0) if still else factor for still in constant]
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factors)

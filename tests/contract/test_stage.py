@@ -45,7 +45,8 @@ def make(case: tuple[str, str], root: Path, cue: Path, **changes):
         "cue": masks if "photo" in recipe_name or name == "rsepm" else str(cue),
     }
     if name == "resegment":
-        given |= {"segmenter_checkpoint": segmenter_beside(cue), "steps": 4}  # it trains, too
+        segmenter = segmenter_beside(cue, recipe_name)
+        given |= {"segmenter_checkpoint": segmenter, "steps": 4}  # it trains, too
     recipe = change_known(recipe_of(name, recipe_name), **{**given, **changes})
     torch.manual_seed(recipe.solver.seed)
     stage = kind(recipe, resolve(recipe.data.dataset))
@@ -53,13 +54,13 @@ def make(case: tuple[str, str], root: Path, cue: Path, **changes):
     return stage
 
 
-def segmenter_beside(path: Path) -> str:
-    """State dict of an untrained segmenter, written beside a file once."""
-    file = path.with_name("segmenter.pt")
+def segmenter_beside(path: Path, recipe: str) -> str:
+    """State dict of an untrained segmenter of a recipe, written beside a file once."""
+    file = path.with_name(f"segmenter-{recipe}.pt")
     if not file.exists():
         kind = stage_class("segmenter")
         spec = Spec("none", path.parent, ("background", "thing"), {})
-        torch.save(kind(kind.recipes["smoke"], spec).network.state_dict(), file)
+        torch.save(kind(recipe_of("segmenter", recipe), spec).network.state_dict(), file)
     return str(file)
 
 

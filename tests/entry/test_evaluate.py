@@ -178,6 +178,19 @@ def test_missing_extra_and_partial(world):
     assert "stranger" in run(out, "--dataset", root, code=1).stderr
 
 
+def test_images_without_masks_are_left_out_of_the_score_where_asked(world):
+    root, out, truths, predictions = world
+    (root / "SegmentationClass/image_2.png").unlink()
+    assert "no true mask" in run(out, "--dataset", root, code=1).stderr
+    done = run(out, "--dataset", root, "--skip-without-masks", "--report", "--quiet")
+    assert "1 of 4 images of set val have no true mask" in done.stdout
+    del truths[2], predictions[2]
+    score = json.loads((out / "score.json").read_text())
+    assert score["images"] == 3
+    assert score["miou"] == pytest.approx(mean(iou(truths, predictions)), abs=0.006)
+    assert (out / "report.html").is_file()
+
+
 def test_bad_input_is_one_sentence_and_leaves_nothing(world, tmp_path):
     root, out, truths, _ = world
     path = output_path(out, "label", "image_1")

@@ -18,6 +18,7 @@ from loss.seam import (
 from method.locate import Resegment, Segmenter, resegment_scores, shown_classes
 from method.seam import SEAM, compare_views, two_views
 from network.seam import with_background
+from utils.solver import build_optimizer, build_schedule
 
 
 @pytest.fixture
@@ -275,6 +276,45 @@ def test_segmenter_starts_from_checkpoints(make, tmp_path):
     ):
         expected = whole.state_dict()
         assert all(torch.equal(value, expected[key]) for key, value in part.state_dict().items())
+
+
+def test_localiser_and_segmenter_learn_as_released(make):
+    """SGD whose rate falls for the localiser, Adam at a constant rate for the segmenter; resumed
+    after a step, too."""
+    released = Segmenter.recipes["paper"]
+    assert released.training.adam_lr == 1e-4 and released.solver.optimizer == "sgd"
+    assert (released.solver.lr, released.solver.policy) == (1e-3, "poly")
+    solver = {"optimizer": "sgd", "lr": 0.1, "head_factor": 10.0, "bias_factor": 2.0}
+    solver |= {"momentum": 0.0, "weight_decay": 0.01, "decay_all": False, "warmup": 0}
+    stage = make(Segmenter, adam_lr=0.01, steps=4, **solver)
+    network, recipe = stage.network, stage.recipe.solver
+    parts = {name: part for name, part in network.named_parameters() if part.requires_grad}
+    copies = {name: part.detach().clone().requires_grad_() for name, part in parts.items()}
+    adam = torch.optim.Adam([p for n, p in copies.items() if n.startswith("segmenter")], lr=0.01)
+    new = tuple(name for name in network.new if name.startswith("localiser"))
+    stored = None
+    for step in range(3):
+        optimizer = build_optimizer(recipe, stage.groups(), fused=False)
+        schedule = build_schedule(recipe, optimizer, 4)
+        if stored:
+            optimizer.load_state_dict(stored[0])
+            schedule.load_state_dict(stored[1])
+        for name, part in parts.items():
+            part.grad = torch.full_like(part, 0.5 + step)
+            copies[name].grad = part.grad.clone()
+        optimizer.step()
+        schedule.step()
+        stored = optimizer.state_dict(), schedule.state_dict()
+        adam.step()
+        with torch.no_grad():
+            for name, copy in copies.items():
+                if name.startswith("localiser"):
+                    rate = 0.1 * (1 - step / 4) ** 0.9
+                    rate *= (10 if name.startswith(new) else 1) * (2 if copy.ndim == 1 else 1)
+                    decay = 0.0 if copy.ndim == 1 else 0.01
+                    copy -= rate * (copy.grad + decay * copy)
+        for name, part in parts.items():
+            torch.testing.assert_close(part, copies[name], rtol=1e-5, atol=1e-6)
 
 
 def test_no_passes_leave_the_maps(make):

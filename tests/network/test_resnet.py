@@ -6,7 +6,8 @@ from torch import nn
 from torchvision import models
 
 from base import UserError
-from network.resnet import BackgroundCueResNet, ForegroundCueResNet, ResNetFOV, ResNetTrunk
+from network.resnet import BackgroundCueResNet, ResNetFOV, ResNetTrunk
+from network.vgg import ForegroundCueNet
 from network.weight import load_weights
 
 TINY = {"width": (4, 2, 2, 3, 4), "blocks": (1, 2, 1, 1)}
@@ -76,9 +77,7 @@ def test_statistics_stay_frozen_but_for_training_from_scratch():
 
 
 def test_foreground_maps_average_to_the_logits():
-    network = ForegroundCueResNet(
-        ResNetTrunk(dilation=(1,) * 4, **TINY), 4, 8, style="mxnet"
-    ).eval()
+    network = ForegroundCueNet(ResNetTrunk(dilation=(1,) * 4, **TINY), 4, 8, style="mxnet").eval()
     nn.init.normal_(network.score.bias)
     maps = network.cam(IMAGE)
     assert maps.shape == (2, 4, 7, 9)

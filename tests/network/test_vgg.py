@@ -8,7 +8,7 @@ from torchvision import models
 
 from base import UserError
 from network.normalise import Normalise
-from network.vgg import BackgroundCueVGG, ForegroundCueVGG, LargeFOV, VGGTrunk
+from network.vgg import BackgroundCueVGG, ForegroundCueNet, LargeFOV, VGGTrunk
 from network.weight import load_vgg, read_state, subsample
 
 
@@ -39,7 +39,7 @@ def test_published_layers():
 def test_cue_networks_share_a_grid():
     small = {"width": (2,) * 5, "dilation": (1,) * 5}
     image = torch.zeros(2, 3, 321, 321)
-    foreground = ForegroundCueVGG(VGGTrunk(pool=(2, 2, 2, 0, 0), **small), 5, 4)
+    foreground = ForegroundCueNet(VGGTrunk(pool=(2, 2, 2, 0, 0), **small), 5, 4)
     background = BackgroundCueVGG(VGGTrunk(pool=(2,) * 5, window=2, **small), 5, (321, 321), 4)
     assert foreground.cam(image).shape == (2, 5, 41, 41)
     assert background.saliency(image).shape == (2, 41, 41)
@@ -47,7 +47,7 @@ def test_cue_networks_share_a_grid():
 
 
 def test_cam_averages_to_the_logits():
-    network = ForegroundCueVGG(VGGTrunk((2,) * 5, (2, 2, 2, 0, 0)), 5, 4).eval()
+    network = ForegroundCueNet(VGGTrunk((2,) * 5, (2, 2, 2, 0, 0)), 5, 4).eval()
     image = torch.rand(2, 3, 40, 56) * 255
     assert torch.allclose(network.cam(image).mean((2, 3)), network(image), atol=1e-6)
 
@@ -57,7 +57,7 @@ def test_cam_averages_to_the_logits():
 )
 def test_heads_of_the_cue_networks(style, std, new):
     width, shape = (2, 2, 2, 2, 16), {"hidden": 64, "style": style}
-    foreground = ForegroundCueVGG(VGGTrunk(width, (2, 2, 2, 0, 0)), 9, **shape)
+    foreground = ForegroundCueNet(VGGTrunk(width, (2, 2, 2, 0, 0)), 9, **shape)
     background = BackgroundCueVGG(VGGTrunk(width, (2,) * 5, 2), 9, (64, 64), **shape)
     for network in (foreground, background):
         assert network.new == new
