@@ -81,7 +81,7 @@ SMALL = AffinityRecipe(
     ),
 )
 PHOTO = AffinityRecipe(
-    # Four times the pixels of the other networks: the grid then has as many cells (9600) as that of
+    # Four times the pixels of the other networks: the grid then has about as many cells as that of
     # IRN on VOC (500 x 375 pixels at stride 4), and IRN's radii and steps reach as far.
     data=replace(PHOTO_DATA, area=4 * PHOTO_DATA.area),
     solver=replace(PHOTO_SOLVER, epochs=3),
