@@ -8,12 +8,12 @@ from pathlib import Path
 
 import jinja2
 import numpy as np
-from tqdm import tqdm
 
 from datalist.spec import Spec, palette
 from utils import chart, gallery, metric
 from utils.measure import Measured, Predictions
 from utils.output import write_text
+from utils.progress import progress
 from utils.record import read_record
 
 
@@ -174,21 +174,23 @@ def _gallery(spec: Spec, runs: Sequence[Run], workers: int, quiet: bool) -> tupl
         disagree = gallery.disagreement(spec, ids, pairs, workers, quiet)
     items, spent = [], 0
     chosen = gallery.choose(iou[-1], miou[-1], disagree)
-    for row in tqdm(chosen, "report", unit=" images", disable=quiet, dynamic_ncols=True):
-        labels = [r.predictions.label(ids[row], r.measured.threshold or 0) for r in runs]
-        item = gallery.pictures(spec, ids[row], labels)
-        spent += len(json.dumps(item))
-        if spent > gallery.BUDGET and items:
-            break
-        item["id"] = ids[row]
-        item["miou"] = [_percent(v) for v in miou[:, row]]
-        item["iou"] = {
-            str(c): [_percent(v) for v in iou[:, row, c]]
-            for c in range(spec.num_classes)
-            if not np.isnan(iou[:, row, c]).all()
-        }
-        item["differ"] = None if disagree is None else _percent(disagree[row])
-        items.append(item)
+    with progress(len(chosen), "report", " images", quiet) as bar:
+        for row in chosen:
+            labels = [r.predictions.label(ids[row], r.measured.threshold or 0) for r in runs]
+            item = gallery.pictures(spec, ids[row], labels)
+            spent += len(json.dumps(item))
+            if spent > gallery.BUDGET and items:
+                break
+            item["id"] = ids[row]
+            item["miou"] = [_percent(v) for v in miou[:, row]]
+            item["iou"] = {
+                str(c): [_percent(v) for v in iou[:, row, c]]
+                for c in range(spec.num_classes)
+                if not np.isnan(iou[:, row, c]).all()
+            }
+            item["differ"] = None if disagree is None else _percent(disagree[row])
+            items.append(item)
+            bar.update()
     return items, len(ids)
 
 
