@@ -5,6 +5,13 @@
 from base import UserError, entry
 
 # isort: split
+import os
+
+# Before torch: the threads of a network would spin between layers, and take the processors from
+# those that decode and write. With a small network that is most of the time.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# isort: split
 import sys
 from dataclasses import replace
 from glob import glob

@@ -253,3 +253,31 @@ def test_locate_then_segment_has_a_crf(tmp_path, name):
         assert read_label(output_path(predict.out, "label", "a")).shape == (90, 120)
     plain, refined = (upsample(s.score, s.size)[0] for s in labels)
     assert np.abs(plain - refined).max() > 1
+
+
+# -- threads ----------------------------------------------------------------------------------
+
+AT_TORCH = """
+import os, sys
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "torch":
+            print(os.environ.get("OMP_WAIT_POLICY"))
+            sys.exit()
+
+sys.meta_path.insert(0, Finder())
+import test
+"""
+
+
+@pytest.mark.parametrize("given, used", [(None, "passive"), ("active", "active")])
+def test_threads_of_the_network_sleep_between_layers(given, used):
+    """OpenMP reads its policy once, when torch is loaded; a user's own choice stays."""
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    if given:
+        environment["OMP_WAIT_POLICY"] = given
+    done = subprocess.run(
+        [sys.executable, "-c", AT_TORCH], capture_output=True, text=True, cwd=ROOT, env=environment
+    )
+    assert done.stdout.strip() == used, done.stderr
