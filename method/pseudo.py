@@ -47,7 +47,12 @@ PAPER: dict[str, PseudoRecipe] = {
 RECIPES: dict[str, dict[str, PseudoRecipe]] = {
     "paper": PAPER,
     # The small recipes learn small images: the CRF's widths shrink with them.
-    "small": {purpose: replace(recipe, crf_scale=4.0) for purpose, recipe in PAPER.items()},
+    "small": {
+        "masks": replace(PAPER["masks"], crf_scale=4.0),
+        "sure": replace(PAPER["sure"], crf_scale=4.0),
+        # On training masks of `scenes`, 0.40 is 2.7 points better than 0.25 after the walk.
+        "walked": replace(PAPER["walked"], threshold=(0.40,), crf_scale=4.0),
+    },
     "photo": {
         "masks": PseudoRecipe(crf="sec-test", crf_scale=None),
         "sure": PseudoRecipe(gamma=(1.0, 4.0), crf="sec-test", crf_scale=None),
