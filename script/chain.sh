@@ -8,6 +8,13 @@
 #                      files in old-1 and compute them again; what did not change is used again
 #   PROCESSES=0        processes that train and predict; 0: one for each GPU, without a GPU one
 set -euo pipefail
+# A chain with --help prints the comment at its top.
+case "${1:-}" in
+  -h | --help)
+    awk 'NR > 1 && !/^#/ { exit } NR > 1 { sub(/^# ?/, ""); print }' "$0"
+    exit 0
+    ;;
+esac
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [ -z "${VIRTUAL_ENV:-}" ] && [ -f .venv/bin/activate ]; then . .venv/bin/activate; fi
 if ! gpus=$(python -c 'import torch, densecrf; print(torch.cuda.device_count())' 2>/dev/null); then

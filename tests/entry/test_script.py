@@ -37,3 +37,9 @@ def test_missing_data_is_one_sentence_with_the_remedy(tmp_path):
     assert len(done.stderr.splitlines()) == 1
     assert "set VOC=" in done.stderr and "datalist.fetch voc" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_help_of_a_chain_is_the_comment_at_its_top():
+    done = execute(["bash", "script/sec.sh", "--help"])
+    assert done.stdout.startswith("SEC from tags to an mIoU table") and "CUE=FILE" in done.stdout
+    assert "chain.sh" not in done.stdout
