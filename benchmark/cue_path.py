@@ -14,11 +14,10 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import cv2
-import numpy as np
 import torch
 import tyro
 
+from benchmark.drawn import draw_photographs
 from benchmark.timing import report
 from datalist.spec import resolve
 from method import stage_class
@@ -37,24 +36,6 @@ class Flags:
     """cue-foreground or cue-background."""
     json: Path | None = None
     """File for the numbers."""
-
-
-def draw(root: Path, count: int, width: int, height: int) -> None:
-    """Draw photographs in VOC layout, each with one of two tags; list `one` has only the first."""
-    rng = np.random.default_rng(0)
-    for folder in ("JPEGImages", "ImageSets/Segmentation"):
-        (root / folder).mkdir(parents=True)
-    ids = [f"photo{n}" for n in range(count)]
-    for name in ids:
-        coarse = rng.integers(0, 256, (12, 16, 3)).astype(np.uint8)
-        image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-        noisy = np.clip(image + rng.normal(0, 8, image.shape), 0, 255).astype(np.uint8)
-        cv2.imwrite(str(root / "JPEGImages" / f"{name}.jpg"), noisy)
-    (root / "classes.txt").write_text("background\ncat\ndog\n")
-    tags = [f"{name},{('cat', 'dog')[n % 2]}\n" for n, name in enumerate(ids)]
-    (root / "tags.csv").write_text("".join(tags))
-    for split, members in (("train", ids), ("one", ids[:1])):
-        (root / f"ImageSets/Segmentation/{split}.txt").write_text("\n".join(members) + "\n")
 
 
 def save(root: Path, name: str) -> Path:
@@ -85,7 +66,9 @@ def main(flags: Flags) -> None:
     width, height = (int(side) for side in flags.size.split("x"))
     with tempfile.TemporaryDirectory() as name:
         root = Path(name) / "photos"
-        draw(root, flags.count, width, height)
+        size = (height, width)
+        first, *_ = draw_photographs(root, flags.count, size, ("cat", "dog"), noise=8.0)
+        (root / "ImageSets/Segmentation/one.txt").write_text(first + "\n")
         path = save(root, flags.stage)
         run(path, "one")  # to warm up
         processor, elapsed = run(path, "train")

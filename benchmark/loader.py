@@ -12,12 +12,12 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import tyro
 from PIL import Image
 from scipy.ndimage import zoom
 
+from benchmark.drawn import draw_photographs
 from benchmark.timing import median, report
 from datalist.cue import write_cues
 from datalist.dataset import Images, worker_init
@@ -36,21 +36,6 @@ class Flags:
     """File for the numbers."""
 
 
-def make(root: Path, count: int) -> None:
-    """Draw photographs of 500 x 375 pixels in VOC layout, with tags."""
-    rng = np.random.default_rng(0)
-    for folder in ("JPEGImages", "ImageSets/Segmentation"):
-        (root / folder).mkdir(parents=True)
-    ids = [f"photo{n}" for n in range(count)]
-    for name in ids:
-        coarse = rng.integers(0, 256, (10, 13, 3)).astype(np.uint8)
-        image = cv2.resize(coarse, (500, 375), interpolation=cv2.INTER_CUBIC)
-        cv2.imwrite(str(root / "JPEGImages" / f"{name}.jpg"), image)
-    (root / "classes.txt").write_text("background\nthing\n")
-    (root / "tags.csv").write_text("".join(f"{name},thing\n" for name in ids))
-    (root / "ImageSets/Segmentation/train.txt").write_text("\n".join(ids) + "\n")
-
-
 def released(path: Path, size: int, cells: np.ndarray, flipped: bool) -> tuple:
     """Decode, zoom by scipy at order 1, subtract the mean, paint the cues cell by cell."""
     image = np.asarray(Image.open(path)).astype(np.float32)
@@ -67,7 +52,7 @@ def main(flags: Flags) -> None:
     worker_init(0)  # one thread, as in a loader process
     with tempfile.TemporaryDirectory() as name:
         root = Path(name) / "photos"
-        make(root, flags.images)
+        draw_photographs(root, flags.images, (375, 500), ("thing",))
         spec = resolve(str(root))
         rng = np.random.default_rng(1)
         cues = {name: rng.random((2, 41, 41)) < 0.1 for name in spec.ids("train")}
