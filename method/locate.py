@@ -125,6 +125,21 @@ class ResegmentRecipe:
     prediction: Flat[Prediction] = Prediction(test_crf="deeplab")
 
 
+def resegmenting(segmenter: SegmenterRecipe, data: Data, solver: Solver) -> ResegmentRecipe:
+    """The recipe that uses the networks of a segmenter's recipe on the target data set."""
+    return ResegmentRecipe(
+        data=data,
+        solver=solver,
+        backbone=segmenter.backbone,
+        head=segmenter.head,
+        seam=segmenter.seam,
+        segmenter=segmenter.segmenter,
+        decoder=segmenter.decoder,
+        prompting=segmenter.prompting,
+        prediction=segmenter.prediction,
+    )
+
+
 SMALL_SEGMENTER = SegmenterRecipe(
     # 0.7 to 1.3 of the longer side at test
     data=replace(SMALL_LOCALISER_DATA, long=(67, 125)),
@@ -146,16 +161,8 @@ SMALL_SEGMENTER = SegmenterRecipe(
     training=SegmenterTraining(pairs=8),
     prediction=Prediction(test_crf="deeplab", test_crf_scale=4.0),
 )
-SMALL_RESEGMENT = ResegmentRecipe(
-    data=SMALL_LOCALISER_DATA,
-    solver=replace(SMALL_SOLVER, steps=0),
-    backbone=SMALL_SEAM.backbone,
-    head=SMALL_SEAM.head,
-    seam=SMALL_SEAM.seam,
-    segmenter=SMALL_SEGMENTER.segmenter,
-    decoder=SMALL_SEGMENTER.decoder,
-    prompting=SMALL_SEGMENTER.prompting,
-    prediction=SMALL_SEGMENTER.prediction,
+SMALL_RESEGMENT = resegmenting(
+    SMALL_SEGMENTER, SMALL_LOCALISER_DATA, replace(SMALL_SOLVER, steps=0)
 )
 PHOTO_SEGMENTER = SegmenterRecipe(
     data=PHOTO_SEAM.data,
@@ -168,16 +175,8 @@ PHOTO_SEGMENTER = SegmenterRecipe(
     training=SegmenterTraining(pairs=8),
     prediction=PHOTO_TEST,
 )
-PHOTO_RESEGMENT = ResegmentRecipe(
-    data=PHOTO_SEAM.data,
-    solver=replace(PHOTO_SOLVER, steps=0, epochs=None),
-    backbone=PHOTO_SEAM.backbone,
-    head=PHOTO_SEAM.head,
-    seam=PHOTO_SEAM.seam,
-    segmenter=PHOTO_SEGMENTER.segmenter,
-    decoder=PHOTO_SEGMENTER.decoder,
-    prompting=PHOTO_SEGMENTER.prompting,
-    prediction=PHOTO_SEGMENTER.prediction,
+PHOTO_RESEGMENT = resegmenting(
+    PHOTO_SEGMENTER, PHOTO_SEAM.data, replace(PHOTO_SOLVER, steps=0, epochs=None)
 )
 
 
