@@ -53,14 +53,19 @@ def test_each_way_of_mixing(scenes_root, mix):
     assert all(value.isfinite() for value in terms.values())
 
 
+def recursion_inputs(stage):
+    """What `recurse` takes, of a batch; the tags are the second."""
+    batch = batch_of(stage)
+    maps, _, *features = stage.network(batch["image"])
+    small = nn.functional.avg_pool2d(batch["image"].float(), 2)
+    return small, batch["tag"], inside_box(batch, (16, 16)), maps, features
+
+
 def test_targets_carry_no_gradient_and_know_only_tags(scenes_root):
     stage = make(scenes_root)
-    batch = batch_of(stage)
-    image, tag = batch["image"], batch["tag"]
-    inside = inside_box(batch, (16, 16))
-    small = nn.functional.avg_pool2d(image.float(), 2)
-    maps, _, *features = stage.network(image)
-    found = stage.recurse(small, tag, inside, maps, features)
+    inputs = recursion_inputs(stage)
+    tag = inputs[1]
+    found = stage.recurse(*inputs)
     assert found["refined"].shape == (4, stage.num_classes - 1, 16, 16)
     for value in found.values():
         assert not value.requires_grad and value.min() >= 0 and value.max() <= 1
@@ -69,18 +74,15 @@ def test_targets_carry_no_gradient_and_know_only_tags(scenes_root):
 
 def test_maps_have_the_cues_values_where_there_are_cues(scenes_root):
     stage = make(scenes_root)
-    batch = batch_of(stage)
-    image, tag = batch["image"], batch["tag"]
-    inside = inside_box(batch, (16, 16))
-    small = nn.functional.avg_pool2d(image.float(), 2)
-    maps, _, *features = stage.network(image)
-    plain = stage.recurse(small, tag, inside, maps, features)
+    inputs = recursion_inputs(stage)
+    _, tag, inside, *_ = inputs
+    plain = stage.recurse(*inputs)
     cue = torch.full((4, 16, 16), IGNORE)
-    none = stage.recurse(small, tag, inside, maps, features, cue)
+    none = stage.recurse(*inputs, cue)
     assert all(torch.equal(none[name], plain[name]) for name in plain)
     shown = tag.argmax(1)
     cue[:, :8], cue[:, 12:] = 0, shown[:, None, None] + 1
-    target = stage.recurse(small, tag, inside, maps, features, cue)["refined"]
+    target = stage.recurse(*inputs, cue)["refined"]
     assert plain["refined"][:, :, :8].max() > 0 and target[:, :, :8].max() == 0
     own = nn.functional.one_hot(shown, stage.num_classes - 1)[:, :, None, None].float()
     assert torch.equal(target[:, :, 12:], own.expand_as(target[:, :, 12:]))
