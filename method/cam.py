@@ -8,6 +8,7 @@ training images (`method/pseudo.py`), and a segmentation network learns from the
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -17,6 +18,7 @@ from base.contract import Context
 from base.recipe import Data, Flat, Prediction, Solver
 from base.tensor import over_peak
 from datalist.dataset import Images
+from loss import decay_for, rank_pool
 from method.backbone import SMALL_RESNET, Backbone, ResNet, Timm
 from method.head import refuse
 from method.preset import (
@@ -29,7 +31,7 @@ from method.preset import (
 )
 from method.smoke import with_smoke
 from method.stage import Stage, each_view, mean_score
-from network.trunk import ClassMaps
+from network.trunk import ClassMaps, average
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,13 @@ class Maps:
 
     dropout: float = 0.2
     """Probability of dropping whole channels of the features (ours)."""
+    join: bool = False
+    """Classify the features of all stages, normalised, instead of the last one's (ours)."""
+    frozen: bool = False
+    """The trunk keeps its weights, and only the classifier learns (ours)."""
+    decay: float = 1.0
+    """Decay of the rank pooling that makes one logit of a map, on SEC's grid of 41 x 41; 1: the
+    average, as published."""
     gamma: float = 2.0
     """The background scores (1 - the best class)^gamma (as in the released RecurSeed code)."""
 
@@ -59,13 +68,20 @@ class CAMRecipe:
 SMALL = CAMRecipe(
     SMALL_DATA, SMALL_SOLVER, SMALL_RESNET, Maps(0.1), Prediction((1.0, 1.5), True, "sec-test", 4.0)
 )
+# A trunk that learns the tags of a few hundred photographs remembers the photographs, and its maps
+# mark whatever comes along with a class: a linear classifier of ImageNet features does not.
 PHOTO = CAMRecipe(
-    replace(PHOTO_DATA, window=(0.7, 1.0)),
-    replace(PHOTO_SOLVER, epochs=10, lr=2e-4),
+    replace(PHOTO_DATA, area=4 * PHOTO_DATA.area, window=(0.7, 1.0)),
+    replace(PHOTO_SOLVER, epochs=5, lr=2e-2, head_factor=1.0),
     PHOTO_BACKBONE,
-    Maps(),
-    PHOTO_MAPS,
+    Maps(0.0, join=True, frozen=True, decay=0.998),
+    replace(PHOTO_MAPS, test_scales=(1.0, 1.5), test_mirror=False),
 )
+
+
+def rank_average(maps: Tensor, decay: float) -> Tensor:
+    """Pool maps (N, C, h, w) to (N, C) by rank; `decay` is that of a grid of 41 x 41."""
+    return rank_pool(maps, decay_for(decay, 41 * 41, maps[0, 0].numel()))
 
 
 class CAM(Stage):
@@ -76,8 +92,12 @@ class CAM(Stage):
     def __init__(self, recipe: CAMRecipe, spec):
         if not isinstance(recipe.backbone, ResNet | Timm):
             raise refuse(recipe.backbone, "cam")
-        trunk = recipe.backbone.trunk()
-        super().__init__(recipe, spec, ClassMaps(trunk, spec.num_classes - 1, recipe.maps.dropout))
+        maps, trunk = recipe.maps, recipe.backbone.trunk()
+        trunk.requires_grad_(not maps.frozen)
+        pool = average if maps.decay == 1 else partial(rank_average, decay=maps.decay)
+        super().__init__(
+            recipe, spec, ClassMaps(trunk, spec.num_classes - 1, maps.dropout, maps.join, pool)
+        )
 
     def dataset(self) -> Images:
         return self.images()

@@ -55,7 +55,7 @@ RECIPES: dict[str, dict[str, PseudoRecipe]] = {
     },
     "photo": {
         "masks": PseudoRecipe(crf="sec-test", crf_scale=None),
-        "sure": PseudoRecipe(gamma=(1.0, 4.0), crf="sec-test", crf_scale=None),
+        "sure": PseudoRecipe(gamma=(2.0, 12.0), crf="sec-test", crf_scale=None),
         "walked": replace(PAPER["walked"], crf_scale=None),
     },
 }

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
 
 from base import UserError
 from network.frozen import FrozenNorm
@@ -130,33 +131,59 @@ class TimmTrunk(FrozenNorm):
         return self.stages(image)[-1]
 
 
+def average(maps: Tensor) -> Tensor:
+    """Mean (N, C) of each of the maps (N, C, h, w)."""
+    return maps.mean(dim=(2, 3))
+
+
 class ClassMaps(nn.Module):
     """Classifier without hidden layers, whose class activation maps have the trunk's last stride.
 
     Args:
-        trunk: features, with `channels`.
+        trunk: features, with `channels` and `stages`.
         num_tags: foreground classes.
         dropout: probability of dropping whole channels of the features.
+        join: classify all stages of the trunk, each channel normalised over the batch, instead of
+            the last stage.
+        pool: makes logits (N, num_tags) of maps (N, num_tags, h, w).
 
     Source: Zhou et al., CVPR 2016 (CAM), in the form of IRN and RecurSeed: a 1 x 1 convolution,
-    then the average. Differs: a bias.
+    then the average. Differs: a bias; `join`, and any pooling but the average, are ours.
     """
 
     new = ("score",)
 
-    def __init__(self, trunk: nn.Module, num_tags: int, dropout: float = 0.2):
+    def __init__(
+        self,
+        trunk: nn.Module,
+        num_tags: int,
+        dropout: float = 0.2,
+        join: bool = False,
+        pool: Callable[[Tensor], Tensor] = average,
+    ):
         super().__init__()
-        self.trunk = trunk
+        self.trunk, self.join, self.pool = trunk, join, pool
+        channels = sum(trunk.channels) if join else trunk.channels[-1]
+        # Without momentum the running statistics are those of all batches since the start.
+        self.norm = nn.BatchNorm2d(channels, momentum=None, affine=False) if join else nn.Identity()
         self.dropout = nn.Dropout2d(dropout)
-        self.score = nn.Conv2d(trunk.channels[-1], num_tags, 1)
+        self.score = nn.Conv2d(channels, num_tags, 1)
 
     def forward(self, image: Tensor) -> Tensor:
         """Class logits (N, num_tags) of RGB images 0..255, (N, 3, H, W)."""
-        return self.cam(image).mean(dim=(2, 3))
+        return self.pool(self.cam(image))
 
     def cam(self, image: Tensor) -> Tensor:
         """Class activation maps before any cut, (N, num_tags, h, w); any real numbers."""
-        return self.score(self.dropout(self.trunk(image)))
+        return self.score(self.dropout(self.features(image)))
+
+    def features(self, image: Tensor) -> Tensor:
+        """What is classified, (N, channels, h, w)."""
+        if not self.join:
+            return self.trunk(image)
+        stages = self.trunk.stages(image)
+        size = stages[-1].shape[-2:]
+        return self.norm(torch.cat([adaptive_avg_pool2d(stage, size) for stage in stages], dim=1))
 
 
 def build(name: str, output_stride: int, channels: int) -> nn.Module:
