@@ -23,6 +23,7 @@ import tyro
 from datalist.tag import read_tags
 from method.restore import restore
 from utils import checkpoint, distributed
+from utils.allocator import keep_freed_memory
 from utils.distributed import World, choose_device
 from utils.infer import Predict, check, cores, needs_tags, predict_split
 from utils.output import output_path
@@ -65,6 +66,7 @@ def work(
         world: the processes there are.
         path, dataset, root, predict: as in `main`.
     """
+    keep_freed_memory()
     if rank:
         world = replace(world, rank=rank, local_rank=rank)
     device = choose_device(predict.device, world)

@@ -104,10 +104,12 @@ def run_stage(name: str, recipe: Any, run: Any, world: Any) -> int:
     import torch
 
     from datalist.spec import resolve
+    from utils.allocator import keep_freed_memory
     from utils.checkpoint import flatten
     from utils.distributed import main_first
     from utils.loop import Interrupted, train
 
+    keep_freed_memory()
     with main_first(world):  # the embedded data set is drawn, or weights fetched, only once
         spec = resolve(recipe.data.dataset, recipe.data.root or None)
         torch.manual_seed(recipe.solver.seed)

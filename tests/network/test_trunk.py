@@ -105,6 +105,27 @@ def test_class_maps_average_to_the_logits():
     assert torch.allclose(maps[:, 3], expected, atol=1e-5)
 
 
+def test_class_maps_of_all_stages_are_linear_in_normalised_channels():
+    trunk = TimmTrunk("resnet10t", 16)
+    network = ClassMaps(trunk, 5, 0.0, join=True, pool=lambda maps: maps.amax((2, 3)))
+    image = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
+    raw = []
+    for stage in trunk.stages(image):  # means over the cells of the last stage, 4 x 6
+        step = stage.shape[2] // 4
+        cells = stage.unflatten(3, (6, step)).unflatten(2, (4, step))
+        raw.append(cells.mean(dim=(3, 5)))
+    raw = torch.cat(raw, 1)
+    channel = (0, 2, 3)
+    mean = raw.mean(channel, keepdim=True)
+    variance = raw.var(channel, correction=0, keepdim=True)
+    features = network.features(image)
+    assert torch.allclose(features, (raw - mean) / (variance + 1e-5).sqrt(), atol=1e-3)
+    # At test the statistics are those of all batches seen, here of one; torch takes the unbiased.
+    expected = (raw - mean) / (variance * 48 / 47 + 1e-5).sqrt()
+    assert torch.allclose(network.eval().features(image), expected, atol=1e-3)
+    assert torch.equal(network(image), network.cam(image).amax((2, 3)))
+
+
 def test_further_channels_keep_their_random_start(tmp_path):
     whole = full_state("resnet10t", tmp_path / "state.pth")
     network = Holder("resnet10t", extra=2)
