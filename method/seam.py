@@ -26,8 +26,9 @@ from method.backbone import (
     ResNet,
     ResNet38d,
 )
+from method.cam import PHOTO as PHOTO_CAM
 from method.cue import with_constant
-from method.preset import PHOTO_BACKBONE, PHOTO_DATA, PHOTO_MAPS, PHOTO_SOLVER, SMALL_SOLVER
+from method.preset import PHOTO_BACKBONE, PHOTO_DATA, SMALL_SOLVER
 from method.smoke import with_smoke
 from method.stage import Stage, each_view, mean_score
 from network.seam import SEAMNet, with_background
@@ -47,6 +48,12 @@ class CorrelationHead:
     """Channels that the pixel correlation's two features are reduced to (released)."""
     dropout: float = 0.5
     """Probability of dropping whole channels before the classifier (released)."""
+    join: bool = False
+    """Classify the features of all stages, normalised, instead of the last one's (ours)."""
+    frozen: bool = False
+    """The trunk keeps its weights (ours)."""
+    enlarge: float = 1.0
+    """Factor to the sides of the image before the network sees it (ours)."""
 
 
 @dataclass(frozen=True)
@@ -106,12 +113,14 @@ SMALL_SEAM = SEAMRecipe(
     seam=SEAMLosses(ramp=200, ratio=0.5),
     cut=CueCut(threshold=0.5, cell=4),  # right in 79 cells of 100 on `scenes`, at 0.3 in 71
 )
+# As in `cam`, a frozen trunk does not learn what comes along with a class.
 PHOTO_SEAM = SEAMRecipe(
     data=PHOTO_DATA,
-    solver=replace(PHOTO_SOLVER, epochs=5, lr=2e-4),
+    solver=PHOTO_CAM.solver,
     backbone=PHOTO_BACKBONE,
-    seam=SEAMLosses(ratio=0.5),  # at 0.3 a view would be 48 pixels high
-    prediction=replace(PHOTO_MAPS, test_crf=""),
+    head=CorrelationHead(dropout=0.0, join=True, frozen=True, enlarge=2.0),
+    seam=SEAMLosses(ratio=0.5),
+    prediction=replace(PHOTO_CAM.prediction, test_crf=""),
 )
 SMALL_RESNET50 = replace(SMALL_RESNET, stride=(2, 1, 2, 1, 1), dilation=(1, 1, 2, 4))
 
@@ -172,7 +181,10 @@ def localiser(recipe, num_classes: int, background: bool = True) -> SEAMNet:
     `background` as of `SEAMNet`.
     """
     head, trunk = recipe.head, recipe.backbone.trunk()
-    return SEAMNet(trunk, num_classes - 1, head.reduced, head.dropout, background)
+    trunk.requires_grad_(not head.frozen)
+    return SEAMNet(
+        trunk, num_classes - 1, head.reduced, head.dropout, background, head.join, head.enlarge
+    )
 
 
 def two_views(

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from base.tensor import over_peak, resize
+from network.trunk import JoinedStages
 from network.vgg import fully_connected, new_layer_std
 
 
@@ -17,6 +18,9 @@ class SEAMNet(nn.Module):
         dropout: probability of dropping whole channels before the classifier.
         background: whether the refined maps begin with one of the background (SEAM); without,
             they are of the classes alone (wjlbnw/SegmentationFromLocalization).
+        join: classify all stages of the trunk, each channel normalised over the batch (ours),
+            instead of the last one.
+        enlarge: factor to the sides of the image before the trunk sees it (ours).
 
     Source: Wang et al., CVPR 2020 (SEAM), layer names of the released code. Differs: the published
     classifier has an output for the background that nothing trains; maps stay on the trunk's grid.
@@ -31,10 +35,16 @@ class SEAMNet(nn.Module):
         reduced: tuple[int, int] = (64, 128),
         dropout: float = 0.5,
         background: bool = True,
+        join: bool = False,
+        enlarge: float = 1.0,
     ):
         super().__init__()
-        self.trunk = trunk
+        self.trunk, self.enlarge = trunk, enlarge
         low, middle, high = trunk.channels[-3:]
+        self.all_stages = None
+        if join:
+            high = sum(trunk.channels)
+            self.all_stages = JoinedStages(high)
         std = new_layer_std(self.trunk.norm)
         self.fc8 = fully_connected(high, num_tags, 1, std=std)
         self.f8_3 = fully_connected(low, reduced[0], 1)
@@ -52,7 +62,13 @@ class SEAMNet(nn.Module):
             Plain maps before any cut, any real numbers, (N, K, h, w); refined ones in [0, 1],
             (N, K + 1, h, w) with the background first, or (N, K, h, w) without `background`.
         """
-        low, middle, high = self.trunk.stages(image)[-3:]
+        if self.enlarge != 1:
+            size = [round(side * self.enlarge) for side in image.shape[-2:]]
+            image = resize(image.float(), size, align_corners=True)
+        stages = self.trunk.stages(image)
+        low, middle, high = stages[-3:]
+        if self.all_stages is not None:
+            high = self.all_stages(stages)
         cam = self.fc8(self.dropout(high))
         grid = cam.shape[-2:]
         # The affinities do not train the trunk: their inputs are detached.

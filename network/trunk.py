@@ -162,10 +162,9 @@ class ClassMaps(nn.Module):
         pool: Callable[[Tensor], Tensor] = average,
     ):
         super().__init__()
-        self.trunk, self.join, self.pool = trunk, join, pool
+        self.trunk, self.pool = trunk, pool
         channels = sum(trunk.channels) if join else trunk.channels[-1]
-        # Without momentum the running statistics are those of all batches since the start.
-        self.norm = nn.BatchNorm2d(channels, momentum=None, affine=False) if join else nn.Identity()
+        self.all_stages = JoinedStages(channels) if join else None
         self.dropout = nn.Dropout2d(dropout)
         self.score = nn.Conv2d(channels, num_tags, 1)
 
@@ -179,9 +178,25 @@ class ClassMaps(nn.Module):
 
     def features(self, image: Tensor) -> Tensor:
         """What is classified, (N, channels, h, w)."""
-        if not self.join:
+        if self.all_stages is None:
             return self.trunk(image)
-        stages = self.trunk.stages(image)
+        return self.all_stages(self.trunk.stages(image))
+
+
+class JoinedStages(nn.Module):
+    """Features of all stages of a trunk on the grid of the last, each channel normalised.
+
+    Args:
+        channels: sum of the stages' channels.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        # Without momentum the running statistics are those of all batches since the start.
+        self.norm = nn.BatchNorm2d(channels, momentum=None, affine=False)
+
+    def forward(self, stages: Sequence[Tensor]) -> Tensor:
+        """Join features (N, C, H, W) of falling size to (N, channels, h, w)."""
         size = stages[-1].shape[-2:]
         return self.norm(torch.cat([adaptive_avg_pool2d(stage, size) for stage in stages], dim=1))
 
