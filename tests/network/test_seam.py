@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from base import UserError
-from base.tensor import over_peak
+from base.tensor import over_peak, resize
 from network.resnet import ResNetTrunk
 from network.seam import SEAMNet, correlate, strongest, with_background
+from network.trunk import TimmTrunk
 from network.wide import WideTrunk, load_wide
 
 NARROW = {"width": (4, 4, 6, 8, 8, 8, 12), "blocks": (2, 1, 3, 2)}
@@ -127,6 +128,19 @@ def test_maps_over_their_peak():
     torch.testing.assert_close(with_background(over)[:, 0], torch.tensor([[[0.0, 0.0, 1.0]]]))
     only = torch.tensor([[[[0, 0, 1]], [[1, 0, 0]], [[0, 1, 0]], [[0, 0, 0]]]])
     torch.testing.assert_close(strongest(cam), only.to(torch.float32))
+
+
+def test_all_stages_of_an_enlarged_image():
+    trunk = TimmTrunk("resnet10t", 16)
+    network = SEAMNet(trunk, 3, (4, 4), 0.0, join=True, enlarge=2.0)
+    plain = SEAMNet(trunk, 3, (4, 4), 0.0, join=True)
+    plain.load_state_dict(network.state_dict())
+    image = torch.randint(0, 256, (2, 3, 48, 32), dtype=torch.uint8)
+    large = resize(image.float(), (96, 64), align_corners=True)
+    for got, expected in zip(network(image), plain(large), strict=True):
+        assert got.shape[-2:] == (6, 4)
+        assert torch.equal(got, expected)
+    assert network.fc8.weight.shape[1] == sum(trunk.channels)
 
 
 @pytest.mark.parametrize("backbone", ["resnet38d", "resnet50"])
