@@ -43,7 +43,7 @@ class Maps:
     join: bool = False
     """Classify the features of all stages, normalised, instead of the last one's (ours)."""
     frozen: bool = False
-    """The trunk keeps its weights, and only the classifier learns (ours)."""
+    """The trunk keeps its pretrained weights, and only the classifier learns (ours)."""
     decay: float = 1.0
     """Decay of the rank pooling that makes one logit of a map, on SEC's grid of 41 x 41; 1: the
     average, as published."""

@@ -51,7 +51,7 @@ class CorrelationHead:
     join: bool = False
     """Classify the features of all stages, normalised, instead of the last one's (ours)."""
     frozen: bool = False
-    """The trunk keeps its weights (ours)."""
+    """The trunk keeps its pretrained weights (ours)."""
     enlarge: float = 1.0
     """Factor to the sides of the image before the network sees it (ours)."""
 

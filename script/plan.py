@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from itertools import pairwise
 from time import monotonic
 from typing import Any
 
@@ -17,7 +16,9 @@ from torch.utils.data import DataLoader
 from base import UserError, entry
 from base.contract import Context
 from datalist.spec import resolve
-from method import build_stage, choose_recipe
+from method import build_stage
+from train import command
+from utils.allocator import keep_freed_memory
 from utils.distributed import choose_device
 from utils.draws import Draws
 from utils.loop import to_device
@@ -49,20 +50,20 @@ def main(words: list[str]) -> None:
     if not words or words[0].startswith("-"):
         raise UserError("give the folder of a data set: python -m script.plan FOLDER")
     folder, flags = words[0], words[1:]
-    named = dict(pairwise(flags))
+    keep_freed_memory()
     spec = resolve(folder)
     device = choose_device("auto")
     seconds = 0.0
     for name in ("cam", "sec"):
-        recipe, backbone = named.get("--recipe", ""), named.get("--backbone", "")
-        _, value = choose_recipe(name, recipe, backbone, folder)
+        value, _ = command(name, ["--dataset", folder, "--out", "unused", *flags])
         value = replace(value, backbone=replace(value.backbone, weights="none"))
         stage = build_stage(name, value, spec)
         steps = value.solver.total_steps(len(spec.ids(value.data.split)))
         seconds += steps * seconds_per_step(stage, device)
     count = len(spec.ids("train"))
     minutes = (1 + EXTRA) * seconds / 60
-    print(f"{count} photographs, {len(spec.classes) - 1} classes: about {minutes:.0f} minutes")
+    time = f"about {minutes:.0f} minutes" if minutes >= 1.5 else "about a minute"
+    print(f"{count} photographs, {len(spec.classes) - 1} classes: {time}")
 
 
 if __name__ == "__main__":
