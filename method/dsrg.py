@@ -100,7 +100,8 @@ PHOTO = DSRGRecipe(
     solver=PHOTO_SOLVER,
     backbone=PHOTO_BACKBONE,
     head=PHOTO_HEAD,
-    train_crf=TrainCRF(crf_scale=None, crf_input="score"),
+    # Scores as energies smooth so much that objects grow over their borders.
+    train_crf=TrainCRF(crf_scale=None, crf_input="logit"),
     prediction=PHOTO_TEST,
 )
 
