@@ -20,8 +20,13 @@ def tag_loss(cam: Tensor, tag: Tensor, decay: float = 1.0) -> Tensor:
 
     Source: Wang et al., CVPR 2020 (SEAM), classification loss of one view.
     """
-    pooled = cam.mean(dim=(2, 3)) if decay == 1 else rank_average(cam, decay)
-    return nn.functional.multilabel_soft_margin_loss(pooled, tag.to(cam.dtype))
+    logit = pooled_maps(cam, decay)
+    return nn.functional.multilabel_soft_margin_loss(logit, tag.to(cam.dtype))
+
+
+def pooled_maps(cam: Tensor, decay: float = 1.0) -> Tensor:
+    """Logits (N, K) of maps (N, K, h, w); `decay` as of `tag_loss`."""
+    return cam.mean(dim=(2, 3)) if decay == 1 else rank_average(cam, decay)
 
 
 def rvmin_loss(refined: Tensor, share: float = 0.25) -> Tensor:

@@ -26,6 +26,7 @@ from base.recipe import Data, Flat, Prediction, Solver
 from base.tensor import max_norm, resize
 from datalist.dataset import Images
 from loss.dice import dice_loss
+from loss.seam import pooled_maps
 from method.backbone import Backbone, ResNet, ResNet38d, Timm
 from method.head import DecoderHead
 from method.preset import PHOTO_BACKBONE, PHOTO_HEAD, PHOTO_SOLVER, PHOTO_TEST, SMALL_SOLVER
@@ -44,7 +45,7 @@ from method.seam import (
     two_views,
 )
 from method.smoke import with_smoke
-from method.stage import Stage, each_view, mean_score, parameter_groups
+from method.stage import Stage, mean_score, parameter_groups
 from network.deeplabv3 import DeepLabV3Plus
 from network.prompt import LocateSegment
 from network.weight import load_all
@@ -60,6 +61,9 @@ class Prompting:
     """Score of the background beside the masks (infer_and_envalue.py)."""
     presence: float = 0.5
     """Without tags: classes that the localiser gives a higher probability are segmented (ours)."""
+    average: bool = False
+    """The maps of all scales and mirror images are averaged before the first pass (ours), instead
+    of the masks after the last one alone."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,8 @@ class SegmenterTraining:
     empty: its backbone's weights."""
     pairs: int = 4
     """Pairs of an image and a class that the segmenter learns from at each step, at most."""
+    fixed: bool = False
+    """The localiser stays as `start` left it, and only gives prompts (ours): half of the work."""
     adam_lr: float = 0.0
     """Learning rate of the segmenter's own Adam, constant and without weight decay, while the
     solver trains the localiser alone (as released); 0: the solver trains both."""
@@ -166,13 +172,14 @@ SMALL_RESEGMENT = resegmenting(
 )
 PHOTO_SEGMENTER = SegmenterRecipe(
     data=PHOTO_SEAM.data,
-    solver=replace(PHOTO_SOLVER, epochs=4),
+    solver=replace(PHOTO_SOLVER, steps=300, epochs=None, batch=4),
     backbone=PHOTO_SEAM.backbone,
     head=PHOTO_SEAM.head,
     seam=PHOTO_SEAM.seam,
     segmenter=PHOTO_BACKBONE,
     decoder=replace(PHOTO_HEAD, dropout=0.0),
-    training=SegmenterTraining(pairs=8),
+    prompting=Prompting(average=True),
+    training=SegmenterTraining(pairs=4, fixed=True),
     prediction=PHOTO_TEST,
 )
 PHOTO_RESEGMENT = resegmenting(
@@ -210,21 +217,26 @@ def segment(network, image: Tensor, prompt: Tensor) -> Tensor:
 
 
 def resegment_scores(
-    network: LocateSegment, image: Tensor, tags: Tensor | None, prompting: Prompting
+    network: LocateSegment,
+    image: Tensor,
+    maps: Tensor,
+    tags: Tensor,
+    prompting: Prompting,
 ) -> Tensor:
     """Scores after all passes, background first, that sum to 1, (N, C, H, W).
 
-    Without tags the localiser decides which classes there are. With no passes the localiser's maps
-    are the masks.
+    Args:
+        network: its segmenter is run.
+        image: RGB 0..255, (N, 3, H, W).
+        maps: the localiser's, any real numbers, (N, K, h, w). With no passes they are the masks.
+        tags: which classes there are, (N, K).
+        prompting: passes and background.
     """
-    cam, _ = network(channels_last(image))
-    if tags is None:
-        tags = cam.mean(dim=(2, 3)).sigmoid() > prompting.presence
     shown, label = tags.nonzero(as_tuple=True)
-    mask = max_norm(resize(cam, image.shape[-2:], align_corners=True))[shown, label]
+    mask = max_norm(resize(maps, image.shape[-2:], align_corners=True))[shown, label]
     for _ in range(prompting.passes if len(shown) else 0):
         mask = segment(network, image[shown], mask)
-    score = torch.zeros(len(image), cam.shape[1] + 1, *image.shape[-2:], device=image.device)
+    score = torch.zeros(len(image), maps.shape[1] + 1, *image.shape[-2:], device=image.device)
     score[:, 0] = prompting.background
     score[shown, label + 1] = mask
     return score / score.sum(dim=1, keepdim=True)
@@ -246,11 +258,18 @@ class Segmenter(Stage):
 
     def __init__(self, recipe: SegmenterRecipe, spec):
         super().__init__(recipe, spec, locate_segment(recipe, spec.num_classes, background=False))
+        if recipe.training.fixed:
+            self.network.fix_localiser()
 
     def load(self) -> str:
         """Start both networks; returns the reports of keys."""
         recipe, network = self.recipe, self.network
         start = recipe.training
+        if start.fixed and not start.start:
+            raise UserError(
+                "a localiser that does not learn must have been trained: give --start CHECKPOINT "
+                "of a seam run on the same data set (script/locate.sh makes one)"
+            )
         if start.start:
             first = load_all(network.localiser, start.start)
         else:
@@ -282,8 +301,14 @@ class Segmenter(Stage):
         image, mask = batch["image"], batch["mask"]
         tag = shown_classes(mask, self.num_classes)
         batch["tag"] = tag  # of the crop, not of the whole image; the pictures show it
-        views = two_views(image, self.recipe.seam, self.network, context)
-        terms = compare_views(views, tag, self.recipe.seam, context)
+        seam, fixed = self.recipe.seam, self.recipe.training.fixed
+        if fixed:
+            with torch.no_grad():
+                views = two_views(image, replace(seam, equivariance=False), self.network, context)
+            terms = {}
+        else:
+            views = two_views(image, seam, self.network, context)
+            terms = compare_views(views, tag, seam, context)
         cam, refined = views[0]
         shown, label = self.draw_pairs(tag)
         prompts = [max_norm(maps.detach())[shown, label] for maps in (cam, refined)]
@@ -372,10 +397,28 @@ class Resegment(Stage):
 def predict_masks(
     stage: Segmenter | Resegment, images: list[Tensor], tags: Tensor | None, mirror: bool
 ) -> Tensor:
-    """Mean of `resegment_scores` over scales and mirror images."""
-    prompting = stage.recipe.prompting
-    score = lambda image: resegment_scores(stage.network, image, tags, prompting)  # noqa: E731
-    return mean_score(each_view(score, images, mirror))
+    """Mean of `resegment_scores` over scales and mirror images.
+
+    Without tags the localiser decides which classes there are, by the first scale.
+    """
+    network, prompting = stage.network, stage.recipe.prompting
+    views = [(image, flip) for image in images for flip in ((False, True) if mirror else (False,))]
+    cams = [mirrored(network(channels_last(mirrored(*view)))[0], view[1]) for view in views]
+    if tags is None:
+        logit = pooled_maps(cams[0], stage.recipe.seam.decay)
+        tags = logit.sigmoid() > prompting.presence
+    if prompting.average:
+        cams = [mean_score([cam.relu() for cam in cams])] * len(views)
+    scores = []
+    for (image, flip), cam in zip(views, cams):
+        pair = mirrored(image, flip), mirrored(cam, flip)
+        scores.append(mirrored(resegment_scores(network, *pair, tags, prompting), flip))
+    return mean_score(scores)
+
+
+def mirrored(maps: Tensor, flip: bool) -> Tensor:
+    """Maps or images (N, C, H, W), left and right swapped where `flip` says so."""
+    return maps.flip(3) if flip else maps
 
 
 def shown_classes(mask: Tensor, num_classes: int) -> Tensor:

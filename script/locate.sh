@@ -15,6 +15,9 @@
 OUT=${OUT:-out/locate}
 # EXTERNAL is a folder, but its networks are those of the target's recipe.
 case $DATASET in voc | coco) recipe=paper ;; scenes) recipe=small ;; *) recipe=photo ;; esac
+# On photographs the external localiser takes as long whatever the number of external images.
+long=
+if [ "$recipe" = photo ]; then long="--steps 200"; fi
 case " ${TRAIN:-} " in *" --recipe "*) recipe= ;; esac
 recipe=${recipe:+--recipe $recipe}
 case $DATASET in voc | coco) SHARED=${SHARED:-keep} ;; esac
@@ -31,7 +34,7 @@ if [ -z "${SEGMENTER:-}" ]; then
     ${LEAVE_OUT:+--leave-out $LEAVE_OUT})
   data=(--dataset "$EXTERNAL")
   # A localiser that knows nothing gives no useful prompts: it learns alone first.
-  train seam "$OUT/external" $recipe ${SEAM:-}
+  train seam "$OUT/external" $recipe $long ${SEAM:-}
   train segmenter "$OUT/segmenter" $recipe --start "$OUT/external/last.pt" ${SEGMENT:-}
   data=("${target[@]}")
   SEGMENTER="$OUT/segmenter/last.pt"

@@ -165,6 +165,36 @@ def test_each_pass_segments_the_mask_before(make, monkeypatch):
         torch.testing.assert_close(prompt, start / 2**number)
 
 
+def test_maps_of_all_views_may_be_averaged_first(make, monkeypatch):
+    """With mirror images: each view gets the same maps, seen its way round."""
+    stage = make(Segmenter, passes=1, average=True)
+    cams = {}
+
+    def localise(image):
+        side = image.shape[-1]
+        cams.setdefault(side, torch.randn(1, 6, side // 4, side // 4))
+        return cams[side], None
+
+    prompts = []
+
+    def segment(network, image, prompt):
+        prompts.append(prompt)
+        return prompt
+
+    monkeypatch.setattr(stage.network, "forward", localise)
+    monkeypatch.setattr("method.locate.segment", segment)
+    images = [torch.zeros(1, 3, side, side) for side in (16, 32)]
+    score = stage.predict(images, torch.eye(6)[[2]], mirror=True)
+    views = [view for side in (16, 32) for view in (cams[side], cams[side].flip(3))]
+    mean = sum(resize(view.relu(), (8, 8)) for view in views) / 4
+    for number, prompt in enumerate(prompts):
+        side = (16, 32)[number // 2]
+        expected = max_norm(resize(mean, (side, side), align_corners=True))[:, 2]
+        expected = expected.flip(2) if number % 2 else expected
+        torch.testing.assert_close(prompt, expected)
+    torch.testing.assert_close(score, score.flip(3))
+
+
 def test_without_tags_the_localiser_names_the_classes(make, monkeypatch):
     stage = make(Segmenter)
     cam = torch.full((2, 6, 8, 10), -9.0)
@@ -200,6 +230,27 @@ def test_segmenter_learns_the_pairs_masks_from_both_maps(make, monkeypatch):
     torch.testing.assert_close(terms["segment"], dice_loss(first, truth))
     torch.testing.assert_close(terms["segment refined"], dice_loss(second, truth))
     torch.testing.assert_close(terms["agree"], dice_loss(first, second))
+
+
+def test_a_fixed_localiser_only_gives_prompts(make, tmp_path):
+    seam = make(SEAM)
+    torch.save(seam.network.state_dict(), tmp_path / "seam.pt")
+    stage = make(Segmenter, fixed=True, start=str(tmp_path / "seam.pt"))
+    stage.load()
+    stage.network.train()
+    localiser = stage.network.localiser
+    before = {key: value.clone() for key, value in localiser.state_dict().items()}
+    mask = torch.zeros(2, 32, 40, dtype=torch.long)
+    mask[:, :20] = 2
+    terms = stage.losses({"image": image_of(), "mask": mask, "id": ["a", "b"]}, Context())
+    assert set(terms) == {"segment", "segment refined", "agree"}
+    sum(terms.values()).backward()
+    learned = {id(p) for group in stage.groups() for p in group["params"]}
+    assert learned == {id(p) for p in stage.network.segmenter.parameters()}
+    after = localiser.state_dict()  # statistics of its normalisation too
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
+    with pytest.raises(UserError, match="must have been trained: give --start"):
+        make(Segmenter, fixed=True).load()
 
 
 def test_pixels_of_no_class_do_not_teach(make, monkeypatch):
@@ -323,8 +374,8 @@ def test_no_passes_leave_the_maps(make):
     image, tag = image_of(), torch.eye(6)[[2, 4]]
     prompting = change(stage.recipe, passes=0).prompting
     with torch.no_grad():
-        score = resegment_scores(stage.network, image, tag, prompting)
         cam, _ = stage.network(image)
+        score = resegment_scores(stage.network, image, cam, tag, prompting)
     mask = max_norm(resize(cam, (32, 40), align_corners=True))[0, 2]
     torch.testing.assert_close(score[0, 3], mask / (mask + prompting.background))
 
