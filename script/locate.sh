@@ -17,7 +17,7 @@ OUT=${OUT:-out/locate}
 case $DATASET in voc | coco) recipe=paper ;; scenes) recipe=small ;; *) recipe=photo ;; esac
 # On photographs the external localiser takes as long whatever the number of external images.
 long=
-if [ "$recipe" = photo ]; then long="--steps 200"; fi
+if on_photos; then long="--steps 200"; fi
 case " ${TRAIN:-} " in *" --recipe "*) recipe= ;; esac
 recipe=${recipe:+--recipe $recipe}
 case $DATASET in voc | coco) SHARED=${SHARED:-keep} ;; esac
