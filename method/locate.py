@@ -25,7 +25,7 @@ from base.contract import Context, channels_last
 from base.recipe import Data, Flat, Prediction, Solver
 from base.tensor import max_norm, resize
 from datalist.dataset import Images
-from loss.dice import dice_loss
+from loss.dice import dice_loss, entropy_loss
 from loss.seam import pooled_maps
 from method.backbone import Backbone, ResNet, ResNet38d, Timm
 from method.head import DecoderHead
@@ -80,6 +80,12 @@ class SegmenterTraining:
     """Pairs of an image and a class that the segmenter learns from at each step, at most."""
     fixed: bool = False
     """The localiser stays as `start` left it, and only gives prompts (ours): half of the work."""
+    entropy: float = 0.0
+    """Weight of the binary cross entropy beside Dice (ours). Where a class covers most of what
+    counts in an image, Dice alone stops at a mask of everything."""
+    contrast: float = 0.0
+    """Share of an image that other classes must cover for a pair to be learned from (ours): where
+    all pixels but those of one class are ignored, the only lesson is a mask of everything."""
     adam_lr: float = 0.0
     """Learning rate of the segmenter's own Adam, constant and without weight decay, while the
     solver trains the localiser alone (as released); 0: the solver trains both."""
@@ -179,7 +185,7 @@ PHOTO_SEGMENTER = SegmenterRecipe(
     segmenter=PHOTO_BACKBONE,
     decoder=replace(PHOTO_HEAD, dropout=0.0),
     prompting=Prompting(average=True),
-    training=SegmenterTraining(pairs=4, fixed=True),
+    training=SegmenterTraining(pairs=4, fixed=True, entropy=1.0, contrast=0.05),
     prediction=PHOTO_TEST,
 )
 PHOTO_RESEGMENT = resegmenting(
@@ -310,7 +316,8 @@ class Segmenter(Stage):
             views = two_views(image, seam, self.network, context)
             terms = compare_views(views, tag, seam, context)
         cam, refined = views[0]
-        shown, label = self.draw_pairs(tag)
+        useful = tag * (others_share(mask, self.num_classes) >= self.recipe.training.contrast)
+        shown, label = self.draw_pairs(useful)
         prompts = [max_norm(maps.detach())[shown, label] for maps in (cam, refined)]
         # An image without any class teaches that where nothing is located nothing is segmented.
         prompts = [prompt * tag[shown, label][:, None, None] for prompt in prompts]
@@ -321,12 +328,15 @@ class Segmenter(Stage):
         )
         first, second = both.chunk(2)
         truth, valid = (mask[shown] == label[:, None, None] + 1).float(), mask[shown] != IGNORE
-        dice = {
+        masks = {
             "segment": dice_loss(first, truth, valid),
             "segment refined": dice_loss(second, truth, valid),
             "agree": dice_loss(first, second, valid),
         }
-        return terms | {name: context.weight * loss for name, loss in dice.items()}
+        if weight := self.recipe.training.entropy:
+            each = [entropy_loss(made, truth, valid) for made in (first, second)]
+            masks["entropy"] = weight * sum(each)
+        return terms | {name: context.weight * loss for name, loss in masks.items()}
 
     def draw_pairs(self, tag: Tensor) -> tuple[Tensor, Tensor]:
         """Numbers of images and of their classes, (P,) each: some of those shown, at least one."""
@@ -426,3 +436,13 @@ def shown_classes(mask: Tensor, num_classes: int) -> Tensor:
     index = torch.where(mask == IGNORE, 0, mask).flatten(1)
     shown = torch.zeros(len(mask), num_classes, device=mask.device)
     return shown.scatter_(1, index, 1.0)[:, 1:]
+
+
+def others_share(mask: Tensor, num_classes: int) -> Tensor:
+    """For each foreground class, the share of masks (N, H, W) that is of another class or of the
+    background, and not ignored; (N, K) in [0, 1]."""
+    counts = (mask != IGNORE).flatten(1)
+    index = torch.where(mask == IGNORE, 0, mask).flatten(1)
+    covered = torch.zeros(len(mask), num_classes, device=mask.device)
+    covered.scatter_add_(1, index, counts.float())
+    return (counts.sum(1, keepdim=True) - covered[:, 1:]) / counts.shape[1]

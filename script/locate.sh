@@ -15,9 +15,10 @@
 OUT=${OUT:-out/locate}
 # EXTERNAL is a folder, but its networks are those of the target's recipe.
 case $DATASET in voc | coco) recipe=paper ;; scenes) recipe=small ;; *) recipe=photo ;; esac
-# On photographs the external localiser takes as long whatever the number of external images.
+# On photographs the external localiser learns as long whatever the number of external images.
 long=
 if on_photos; then long="--steps 200"; fi
+case " ${TRAIN:-} " in *" --steps "* | *" --epochs "*) long= ;; esac
 case " ${TRAIN:-} " in *" --recipe "*) recipe= ;; esac
 recipe=${recipe:+--recipe $recipe}
 case $DATASET in voc | coco) SHARED=${SHARED:-keep} ;; esac

@@ -15,7 +15,13 @@ from loss.seam import (
     rvmin_loss,
     tag_loss,
 )
-from method.locate import Resegment, Segmenter, resegment_scores, shown_classes
+from method.locate import (
+    Resegment,
+    Segmenter,
+    others_share,
+    resegment_scores,
+    shown_classes,
+)
 from method.seam import SEAM, compare_views, two_views
 from network.seam import with_background
 from utils.solver import build_optimizer, build_schedule
@@ -284,6 +290,35 @@ def test_at_most_so_many_pairs(make):
 def test_shown_classes():
     mask = torch.tensor([[[0, 3], [IGNORE, 3]], [[IGNORE, 0], [1, 2]]])
     assert shown_classes(mask, 4).tolist() == [[0, 0, 1], [1, 1, 0]]
+
+
+def test_share_of_other_classes():
+    mask = torch.tensor([[[0, 3], [IGNORE, 3]], [[IGNORE, IGNORE], [2, 2]]])
+    expected = [[0.75, 0.75, 0.25], [0.5, 0.0, 0.5]]
+    assert others_share(mask, 4).tolist() == expected
+
+
+def test_pairs_need_pixels_of_another_class(make, monkeypatch):
+    """The first image shows one class among ignored pixels; the second, two classes."""
+    stage = make(Segmenter, contrast=0.1)
+    mask = torch.full((2, 32, 40), IGNORE)
+    mask[0, :16], mask[1, :16], mask[1, 16:20] = 1, 2, 3
+    drawn = []
+    monkeypatch.setattr(stage, "draw_pairs", lambda tag: drawn.append(tag) or tag.nonzero().T)
+    stage.losses({"image": image_of(), "mask": mask}, Context())
+    assert drawn[0].nonzero().tolist() == [[1, 1], [1, 2]]
+
+
+def test_entropy_beside_dice(make, monkeypatch):
+    stage = make(Segmenter, entropy=2.0)
+    mask = torch.full((2, 32, 40), IGNORE)
+    mask[:, :8], mask[:, 8:16] = 3, 0
+    made = torch.rand(2, 32, 40)
+    monkeypatch.setattr("method.locate.segment", lambda *_: made.repeat(2, 1, 1))
+    monkeypatch.setattr(stage, "draw_pairs", lambda tag: tag.nonzero().unbind(1))
+    terms = stage.losses({"image": image_of(), "mask": mask}, Context())
+    right = torch.cat((made[:, :8], 1 - made[:, 8:16]), dim=1)
+    torch.testing.assert_close(terms["entropy"], -4 * right.log().mean())
 
 
 def test_resegment_takes_both_parts_from_checkpoints(make, tmp_path):
