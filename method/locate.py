@@ -23,7 +23,7 @@ from torch import Tensor
 from base import IGNORE, UserError
 from base.contract import Context, channels_last
 from base.recipe import Data, Flat, Prediction, Solver
-from base.tensor import max_norm, resize
+from base.tensor import max_norm, over_peak, resize
 from datalist.dataset import Images
 from loss.dice import dice_loss, entropy_loss
 from loss.seam import pooled_maps
@@ -62,8 +62,10 @@ class Prompting:
     presence: float = 0.5
     """Without tags: classes that the localiser gives a higher probability are segmented (ours)."""
     average: bool = False
-    """The maps of all scales and mirror images are averaged before the first pass (ours), instead
-    of the masks after the last one alone."""
+    """The prompt is the mean of plain and refined maps of all scales and mirror images, each over
+    its peak (ours), instead of the plain map of one scale."""
+    joint: bool = False
+    """A class scores the geometric mean of its mask and its map (ours), instead of the mask."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,8 @@ PHOTO_SEGMENTER = SegmenterRecipe(
     seam=PHOTO_SEAM.seam,
     segmenter=PHOTO_BACKBONE,
     decoder=replace(PHOTO_HEAD, dropout=0.0),
-    prompting=Prompting(average=True),
+    # Each further pass spreads the masks.
+    prompting=Prompting(passes=1, average=True, joint=True),
     training=SegmenterTraining(pairs=4, fixed=True, entropy=1.0, contrast=0.05),
     prediction=PHOTO_TEST,
 )
@@ -239,9 +242,11 @@ def resegment_scores(
         prompting: passes and background.
     """
     shown, label = tags.nonzero(as_tuple=True)
-    mask = max_norm(resize(maps, image.shape[-2:], align_corners=True))[shown, label]
+    mask = start = max_norm(resize(maps, image.shape[-2:], align_corners=True))[shown, label]
     for _ in range(prompting.passes if len(shown) else 0):
         mask = segment(network, image[shown], mask)
+    if prompting.joint:
+        mask = (mask * start).sqrt()
     score = torch.zeros(len(image), maps.shape[1] + 1, *image.shape[-2:], device=image.device)
     score[:, 0] = prompting.background
     score[shown, label + 1] = mask
@@ -413,15 +418,18 @@ def predict_masks(
     """
     network, prompting = stage.network, stage.recipe.prompting
     views = [(image, flip) for image in images for flip in ((False, True) if mirror else (False,))]
-    cams = [mirrored(network(channels_last(mirrored(*view)))[0], view[1]) for view in views]
+    both = [network(channels_last(mirrored(*view))) for view in views]
+    maps = [mirrored(cam, flip) for (cam, _), (_, flip) in zip(both, views)]
     if tags is None:
-        logit = pooled_maps(cams[0], stage.recipe.seam.decay)
+        logit = pooled_maps(maps[0], stage.recipe.seam.decay)
         tags = logit.sigmoid() > prompting.presence
     if prompting.average:
-        cams = [mean_score([cam.relu() for cam in cams])] * len(views)
+        classes = tags.shape[1]  # the refined maps may begin with one of the background
+        refined = [mirrored(cam[:, -classes:], flip) for (_, cam), (_, flip) in zip(both, views)]
+        maps = [mean_score([over_peak(one) for one in maps + refined])] * len(views)
     scores = []
-    for (image, flip), cam in zip(views, cams):
-        pair = mirrored(image, flip), mirrored(cam, flip)
+    for (image, flip), prompt in zip(views, maps):
+        pair = mirrored(image, flip), mirrored(prompt, flip)
         scores.append(mirrored(resegment_scores(network, *pair, tags, prompting), flip))
     return mean_score(scores)
 

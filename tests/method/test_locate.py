@@ -6,7 +6,7 @@ from recipes import change
 
 from base import IGNORE, UserError
 from base.contract import Context
-from base.tensor import max_norm, resize
+from base.tensor import max_norm, over_peak, resize
 from datalist.spec import resolve
 from loss.dice import dice_loss
 from loss.seam import (
@@ -174,12 +174,13 @@ def test_each_pass_segments_the_mask_before(make, monkeypatch):
 def test_maps_of_all_views_may_be_averaged_first(make, monkeypatch):
     """With mirror images: each view gets the same maps, seen its way round."""
     stage = make(Segmenter, passes=1, average=True)
-    cams = {}
+    cams, refined = {}, {}
 
     def localise(image):
         side = image.shape[-1]
         cams.setdefault(side, torch.randn(1, 6, side // 4, side // 4))
-        return cams[side], None
+        refined.setdefault(side, torch.rand(1, 7, side // 4, side // 4))
+        return cams[side], refined[side]
 
     prompts = []
 
@@ -191,8 +192,9 @@ def test_maps_of_all_views_may_be_averaged_first(make, monkeypatch):
     monkeypatch.setattr("method.locate.segment", segment)
     images = [torch.zeros(1, 3, side, side) for side in (16, 32)]
     score = stage.predict(images, torch.eye(6)[[2]], mirror=True)
-    views = [view for side in (16, 32) for view in (cams[side], cams[side].flip(3))]
-    mean = sum(resize(view.relu(), (8, 8)) for view in views) / 4
+    views = [maps for side in (16, 32) for maps in (cams[side], refined[side][:, 1:])]
+    mean = sum(resize(over_peak(maps), (8, 8)) for maps in views) / 4
+    mean = (mean + mean.flip(3)) / 2
     for number, prompt in enumerate(prompts):
         side = (16, 32)[number // 2]
         expected = max_norm(resize(mean, (side, side), align_corners=True))[:, 2]
@@ -413,6 +415,16 @@ def test_no_passes_leave_the_maps(make):
         score = resegment_scores(stage.network, image, cam, tag, prompting)
     mask = max_norm(resize(cam, (32, 40), align_corners=True))[0, 2]
     torch.testing.assert_close(score[0, 3], mask / (mask + prompting.background))
+
+
+def test_mask_and_map_may_score_together(make, monkeypatch):
+    stage = make(Segmenter, passes=1, joint=True)
+    image, tag, maps = image_of(1), torch.eye(6)[[2]], torch.rand(1, 6, 32, 40)
+    mask = torch.rand(1, 32, 40)
+    monkeypatch.setattr("method.locate.segment", lambda *_: mask)
+    score = resegment_scores(stage.network, image, maps, tag, stage.recipe.prompting)
+    joint = (mask * max_norm(maps)[:, 2]).sqrt()
+    torch.testing.assert_close(score[:, 3], joint / (joint + stage.recipe.prompting.background))
 
 
 def test_images_enter_at_a_longer_side_of_choice(make):
