@@ -11,6 +11,7 @@
 #   PASSES=N           number of segmenter passes, instead of the recipe's
 #   SEAM, SEGMENT, RETRAIN, TEST  flags of the trainings seam, segmenter and deeplab, and of the
 #                      last test.py
+#   PSEUDO             flags of script.pseudo, which on photographs leaves unsure pixels out of the masks
 . "$(dirname "$0")/chain.sh"
 OUT=${OUT:-out/locate}
 # EXTERNAL is a folder, but its networks are those of the target's recipe.
@@ -43,9 +44,15 @@ fi
 train seam "$OUT/seam" ${SEAM:-}
 train resegment "$OUT/resegment" --start "$OUT/seam/last.pt" --segmenter-checkpoint "$SEGMENTER" \
   ${PASSES:+--passes "$PASSES"}
-predict "$OUT/resegment/last.pt" "$OUT/pseudo" --split train --restrict-to-tags
+masks="$OUT/pseudo" save=label
+if on_photos; then masks="$OUT/sure" save="label score"; fi
+predict "$OUT/resegment/last.pt" "$OUT/pseudo" --split train --restrict-to-tags --save $save
 score_masks "$OUT/pseudo"
-train deeplab "$OUT/retrain" --mask "$OUT/pseudo/label" ${RETRAIN:-}
+if on_photos; then
+  step "masks $masks"
+  python -m script.pseudo "$OUT/pseudo" "${data[@]}" "${fresh[@]}" --out "$masks" --purpose scored ${PSEUDO:-}
+fi
+train deeplab "$OUT/retrain" --mask "$masks/label" ${RETRAIN:-}
 predict "$OUT/retrain/last.pt" "$OUT/val" --save label overlay --crf ${TEST:-}
 evaluate "$OUT/val" --out "$OUT" --run "$OUT/retrain"
 look "$OUT" "$OUT/retrain/last.pt"
