@@ -81,7 +81,8 @@ class SegmenterTraining:
     pairs: int = 4
     """Pairs of an image and a class that the segmenter learns from at each step, at most."""
     fixed: bool = False
-    """The localiser stays as `start` left it, and only gives prompts (ours): half of the work."""
+    """A localiser that starts from a checkpoint (`start`) learns no more, and only gives prompts
+    (ours): half of the work."""
     entropy: float = 0.0
     """Weight of the binary cross entropy beside Dice (ours). Where a class covers most of what
     counts in an image, Dice alone stops at a mask of everything."""
@@ -269,18 +270,13 @@ class Segmenter(Stage):
 
     def __init__(self, recipe: SegmenterRecipe, spec):
         super().__init__(recipe, spec, locate_segment(recipe, spec.num_classes, background=False))
-        if recipe.training.fixed:
+        if recipe.training.fixed and recipe.training.start:
             self.network.fix_localiser()
 
     def load(self) -> str:
         """Start both networks; returns the reports of keys."""
         recipe, network = self.recipe, self.network
         start = recipe.training
-        if start.fixed and not start.start:
-            raise UserError(
-                "a localiser that does not learn must have been trained: give --start CHECKPOINT "
-                "of a seam run on the same data set (script/locate.sh makes one)"
-            )
         if start.start:
             first = load_all(network.localiser, start.start)
         else:
@@ -312,8 +308,8 @@ class Segmenter(Stage):
         image, mask = batch["image"], batch["mask"]
         tag = shown_classes(mask, self.num_classes)
         batch["tag"] = tag  # of the crop, not of the whole image; the pictures show it
-        seam, fixed = self.recipe.seam, self.recipe.training.fixed
-        if fixed:
+        seam = self.recipe.seam
+        if self.network.fixed:
             with torch.no_grad():
                 views = two_views(image, replace(seam, equivariance=False), self.network, context)
             terms = {}
