@@ -63,8 +63,8 @@ RECIPES: dict[str, dict[str, PseudoRecipe]] = {
         "masks": PseudoRecipe(crf="sec-test", crf_scale=None),
         "sure": PseudoRecipe(gamma=(2.0, 12.0), crf="sec-test", crf_scale=None),
         "walked": replace(PAPER["walked"], crf_scale=None),
-        # Chosen on training masks of camvid-objects.
-        "scored": PseudoRecipe(background_factor=(0.7, 1.3), crf_scale=None),
+        # Chosen on training masks of msrc-objects and camvid-objects.
+        "scored": PseudoRecipe(background_factor=(0.4, 1.0), crf_scale=None),
     },
 }
 RECIPES["smoke"] = RECIPES["small"]
