@@ -24,7 +24,7 @@ from datalist.drawn import Drawing, paint, read_drawings
 from datalist.image import image_size, write_mask
 from datalist.mat import apart, read_apart
 from datalist.names import NAMES_FILE, NameIndex, read_names
-from datalist.originals import camvid, msrc
+from datalist.originals import Labels, camvid, msrc
 from datalist.spec import SUFFIXES, Spec, resolve
 from datalist.tag import image_id, indices
 
@@ -199,7 +199,7 @@ class Masks:
 
 @dataclass(frozen=True)
 class Msrc:
-    """Build the folder of MSRC v2 objects from the public originals; see docs/data.md."""
+    """Build a folder of MSRC v2 from the public originals; see docs/data.md."""
 
     images: Annotated[Path, tyro.conf.Positional]
     """Folder Images of MSRC v2: ID.bmp."""
@@ -209,27 +209,36 @@ class Msrc:
     """Folder of lists of ids, such as train.txt and val.txt."""
     out: Annotated[Path, tyro.conf.Positional]
     """Folder to make."""
+    labels: Labels = "objects"
+    """objects: 14 classes before a background. all: each of the 23 labels is a class (22; face and
+    body are person), as external masks need it."""
 
 
 @dataclass(frozen=True)
 class CamVid:
-    """Build the folder of CamVid windows from the SegNet tutorial's frames; see docs/data.md."""
+    """Build a folder of CamVid from the SegNet tutorial's frames; see docs/data.md."""
 
     images: Annotated[Path, tyro.conf.Positional]
     """Folder CamVid of the SegNet tutorial: train/FRAME.png, trainannot/FRAME.png, val, test."""
     lists: Annotated[Path, tyro.conf.Positional]
-    """Folder of lists of window ids FRAME_rc, such as train.txt and val.txt."""
+    """Folder of lists, such as train.txt and val.txt, of ids FRAME_rc (a window in row r, column
+    c) or FRAME (all of it)."""
     out: Annotated[Path, tyro.conf.Positional]
     """Folder to make."""
+    labels: Labels = "objects"
+    """objects: 4 classes before a background. all: each of the 11 labels is a class (10;
+    pedestrians and bicyclists are person), as external masks need it."""
 
 
 def main(arguments: Masks | Msrc | CamVid) -> None:
     """Paint masks, or build a folder; say what was made."""
     if isinstance(arguments, Msrc):
-        count = msrc(arguments.images, arguments.mats, arguments.lists, arguments.out)
+        count = msrc(
+            arguments.images, arguments.mats, arguments.lists, arguments.out, arguments.labels
+        )
         print(f"{arguments.out}: {count} images")
     elif isinstance(arguments, CamVid):
-        count = camvid(arguments.images, arguments.lists, arguments.out)
+        count = camvid(arguments.images, arguments.lists, arguments.out, arguments.labels)
         print(f"{arguments.out}: {count} images")
     else:
         spec = resolve(arguments.dataset)

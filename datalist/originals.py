@@ -1,13 +1,15 @@
-"""Folders of real photographs, built from public originals: objects of MSRC v2, CamVid windows.
+"""Folders of real photographs, built from public originals: MSRC v2 and CamVid.
 
-The tables below say which label of the original is which class. docs/data.md says where the
-originals are and under which terms.
+The classes are some objects, in front of a background, or all labels. The tables below say which
+label of the original is which class. docs/data.md says where the originals are and under which
+terms.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -33,16 +35,30 @@ MSRC_CLASSES = (
 MSRC_RENAMED = {"face": "person", "body": "person"}
 MSRC_IGNORED = {"horse"}
 """Labels that are neither a class nor background: too few pictures."""
+MSRC_ALL = ("background", *dict.fromkeys(MSRC_RENAMED.get(label, label) for label in MSRC_LABELS))
+"""Classes where each label is one; no pixel is background."""
 MSRC_TAG_PIXELS = 150
 """Pixels of a class that make a tag."""
 
 CAMVID_CLASSES = ("background", "sky", "tree", "car", "person")
 CAMVID_LABELS = {0: 1, 5: 2, 8: 3, 9: 4, 10: 4, 11: IGNORE}
 """Label of the SegNet tutorial (pedestrian 9, bicyclist 10, void 11) -> class; others: 0."""
+CAMVID_ALL = (
+    *("background", "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car"),
+    *("person",),
+)
+"""Classes where each label is one; no pixel is background."""
+CAMVID_ALL_LABELS = {**{label: label + 1 for label in range(10)}, 10: 10, 11: IGNORE}
+"""Label -> class of `CAMVID_ALL`. A bicyclist, whose label includes the bicycle, is a person."""
+CAMVID_FRAME = (360, 480)
+"""Height and width of a frame."""
 CAMVID_WINDOW = (180, 160)
 """Height and width: two rows and three columns of a frame of 360 x 480."""
 CAMVID_SHARE = 0.01
 """Share of a window below which a class becomes `IGNORE`."""
+
+Labels = Literal["objects", "all"]
+"""objects: some labels are classes, the others background. all: each label is a class."""
 
 QUALITY = 92
 """JPEG quality of the pictures."""
@@ -51,8 +67,8 @@ Sample = tuple[np.ndarray, np.ndarray, tuple[int, ...]]
 """Image RGB uint8 (H, W, 3), mask uint8 (H, W), tags."""
 
 
-def msrc(images: Path, mats: Path, lists: Path, out: Path) -> int:
-    """Build the folder of MSRC objects; return the number of images.
+def msrc(images: Path, mats: Path, lists: Path, out: Path, labels: Labels = "objects") -> int:
+    """Build a folder of MSRC v2; return the number of images.
 
     Args:
         images: folder of ID.bmp.
@@ -60,14 +76,17 @@ def msrc(images: Path, mats: Path, lists: Path, out: Path) -> int:
             each; a segment beyond that list is void.
         lists: folder of lists of ids.
         out: folder to make.
+        labels: which labels are classes.
 
     Errors: UserError for a missing or unreadable file.
     """
-    table = np.zeros(len(MSRC_LABELS) + 1, np.uint8)
+    classes = MSRC_CLASSES if labels == "objects" else MSRC_ALL
+    # Where all labels are classes, nothing is background: what has no label is void.
+    table = np.full(len(MSRC_LABELS) + 1, 0 if labels == "objects" else IGNORE, np.uint8)
     for number, label in enumerate(MSRC_LABELS, 1):
         name = MSRC_RENAMED.get(label, label)
-        if name in MSRC_CLASSES:
-            table[number] = MSRC_CLASSES.index(name)
+        if name in classes:
+            table[number] = classes.index(name)
         elif name in MSRC_IGNORED:
             table[number] = IGNORE
 
@@ -76,17 +95,17 @@ def msrc(images: Path, mats: Path, lists: Path, out: Path) -> int:
             for name in ids:
                 path = mats / f"{name}_GT.mat"
                 what = "a cleaned segmentation of MSRC v2"
-                segments, labels = read_apart(path, msrc_arrays, what, pool)
-                if segments.min() < 1 or labels.min() < 0 or labels.max() >= len(table):
+                segments, label = read_apart(path, msrc_arrays, what, pool)
+                if segments.min() < 1 or label.min() < 0 or label.max() >= len(table):
                     raise UserError(f"{path} is not {what} (its numbers are out of range).")
-                classes = np.full(max(int(segments.max()), labels.size) + 1, IGNORE, np.uint8)
-                classes[1 : labels.size + 1] = table[labels.ravel()]
-                mask = classes[segments]
-                count = np.bincount(mask.ravel(), minlength=256)[1 : len(MSRC_CLASSES)]
+                index = np.full(max(int(segments.max()), label.size) + 1, IGNORE, np.uint8)
+                index[1 : label.size + 1] = table[label.ravel()]
+                mask = index[segments]
+                count = np.bincount(mask.ravel(), minlength=256)[1 : len(classes)]
                 tags = tuple(int(k) + 1 for k in np.flatnonzero(count >= MSRC_TAG_PIXELS))
                 yield read_image(images / f"{name}.bmp"), mask, tags
 
-    return _build(out, lists, MSRC_CLASSES, samples)
+    return _build(out, lists, classes, samples)
 
 
 def msrc_arrays(content: dict) -> tuple[np.ndarray, ...]:
@@ -94,44 +113,62 @@ def msrc_arrays(content: dict) -> tuple[np.ndarray, ...]:
     return content["newseg"], content["newlabels"]
 
 
-def camvid(images: Path, lists: Path, out: Path) -> int:
-    """Build the folder of CamVid windows; return the number of images.
+def camvid(images: Path, lists: Path, out: Path, labels: Labels = "objects") -> int:
+    """Build a folder of CamVid; return the number of images.
 
     Args:
         images: folder with train, val and test (FRAME.png) and trainannot, valannot, testannot.
-        lists: folder of lists of ids FRAME_rc; r and c are row and column of the window.
+        lists: folder of lists of ids: FRAME_rc, where r and c are row and column of the window,
+            or FRAME, the whole of it.
         out: folder to make.
+        labels: which labels are classes.
 
     Errors: UserError for a missing or unreadable file, or an id of another form.
     """
+    classes, meaning = CAMVID_CLASSES, CAMVID_LABELS
+    if labels == "all":
+        classes, meaning = CAMVID_ALL, CAMVID_ALL_LABELS
     table = np.zeros(256, np.uint8)
-    table[list(CAMVID_LABELS)] = list(CAMVID_LABELS.values())
-    height, width = CAMVID_WINDOW
+    table[list(meaning)] = list(meaning.values())
+
+    def split_of(frame: str) -> str | None:
+        folders = ("train", "val", "test")
+        return next((s for s in folders if (images / s / f"{frame}.png").is_file()), None)
 
     def samples(ids: list[str]) -> Iterator[Sample]:
         for name in ids:
-            frame, _, window = name.rpartition("_")
-            if not frame or len(window) != 2 or window[0] not in "01" or window[1] not in "012":
-                raise UserError(f"'{name}' is no window of a CamVid frame: FRAME_rc is needed.")
-            folders = ("train", "val", "test")
-            split = next((s for s in folders if (images / s / f"{frame}.png").is_file()), None)
+            frame, inside = name, (slice(None), slice(None))
+            if (split := split_of(name)) is None:
+                frame, inside = camvid_window(name)
+                split = split_of(frame)
             if split is None:
                 raise UserError(f"{images} has no frame {frame}.png in train, val or test.")
-            top, left = int(window[0]) * height, int(window[1]) * width
-            inside = (slice(top, top + height), slice(left, left + width))
-            label = read_mask(images / f"{split}annot" / f"{frame}.png")[inside]
-            image = read_image(images / split / f"{frame}.png")[inside]
-            if label.shape != CAMVID_WINDOW or image.shape[:2] != CAMVID_WINDOW:
+            label = read_mask(images / f"{split}annot" / f"{frame}.png")
+            image = read_image(images / split / f"{frame}.png")
+            if label.shape != CAMVID_FRAME or image.shape[:2] != CAMVID_FRAME:
                 raise UserError(f"{images / split / frame}.png is not 360 x 480 pixels.")
-            mask = table[label]
+            image, mask = image[inside], table[label[inside]]
             count = np.bincount(mask.ravel(), minlength=256)
-            for index in range(1, len(CAMVID_CLASSES)):
+            for index in range(1, len(classes)):
                 if count[index] < CAMVID_SHARE * mask.size:
                     mask[mask == index] = IGNORE
             tags = tuple(int(k) for k in np.unique(mask) if 0 < k < IGNORE)
             yield image, mask, tags
 
-    return _build(out, lists, CAMVID_CLASSES, samples)
+    return _build(out, lists, classes, samples)
+
+
+def camvid_window(name: str) -> tuple[str, tuple[slice, slice]]:
+    """Frame of a window's id FRAME_rc, and its rows and columns there.
+
+    Errors: UserError for an id of another form.
+    """
+    frame, _, window = name.rpartition("_")
+    if not frame or len(window) != 2 or window[0] not in "01" or window[1] not in "012":
+        raise UserError(f"'{name}' is no window of a CamVid frame: FRAME_rc is needed.")
+    height, width = CAMVID_WINDOW
+    top, left = int(window[0]) * height, int(window[1]) * width
+    return frame, (slice(top, top + height), slice(left, left + width))
 
 
 def _build(out: Path, lists: Path, classes: tuple[str, ...], samples) -> int:

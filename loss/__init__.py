@@ -3,7 +3,7 @@
 from loss.affinity import affinity_terms
 from loss.balanced import balanced_seed_loss
 from loss.constrain import constrain_loss
-from loss.expand import decay_for, expand_loss, rank_pool
+from loss.expand import decay_for, expand_loss, rank_average, rank_pool
 from loss.score import floor_softmax
 from loss.seed import seed_loss
 
@@ -14,6 +14,7 @@ __all__ = [
     "decay_for",
     "expand_loss",
     "floor_softmax",
+    "rank_average",
     "rank_pool",
     "seed_loss",
 ]

@@ -41,6 +41,11 @@ def rank_pool(score: Tensor, decay: float) -> Tensor:
     return flat.sort(dim=-1, descending=True).values @ rank_weight(flat, decay)
 
 
+def rank_average(maps: Tensor, decay: float) -> Tensor:
+    """Pool maps (N, C, h, w) to (N, C) by rank; `decay` is that of a grid of 41 x 41."""
+    return rank_pool(maps, decay_for(decay, 41 * 41, maps[0, 0].numel()))
+
+
 def rank_weight(flat: Tensor, decay: float) -> Tensor:
     """Weights 1, decay, decay^2, ... that sum to 1, for maps (..., positions), (positions,)."""
     rank = torch.arange(flat.shape[-1], dtype=torch.float64, device=flat.device)

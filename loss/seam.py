@@ -3,20 +3,30 @@
 import torch
 from torch import Tensor, nn
 
+from loss.expand import rank_average
 
-def tag_loss(cam: Tensor, tag: Tensor) -> Tensor:
-    """Multi-label soft margin loss of the maps' averages, mean over classes and images.
+
+def tag_loss(cam: Tensor, tag: Tensor, decay: float = 1.0) -> Tensor:
+    """Multi-label soft margin loss of the pooled maps, mean over classes and images.
 
     Args:
         cam: class activation maps, any real numbers, (N, K, h, w).
         tag: 1 for each class the image shows, (N, K).
+        decay: 1 for the maps' averages, as published; below, the decay of a pooling by rank, in
+            (0, 1), of a grid of 41 x 41 (ours).
 
     Returns:
         Scalar > 0.
 
     Source: Wang et al., CVPR 2020 (SEAM), classification loss of one view.
     """
-    return nn.functional.multilabel_soft_margin_loss(cam.mean(dim=(2, 3)), tag.to(cam.dtype))
+    logit = pooled_maps(cam, decay)
+    return nn.functional.multilabel_soft_margin_loss(logit, tag.to(cam.dtype))
+
+
+def pooled_maps(cam: Tensor, decay: float = 1.0) -> Tensor:
+    """Logits (N, K) of maps (N, K, h, w); `decay` as of `tag_loss`."""
+    return cam.mean(dim=(2, 3)) if decay == 1 else rank_average(cam, decay)
 
 
 def rvmin_loss(refined: Tensor, share: float = 0.25) -> Tensor:

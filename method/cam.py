@@ -18,7 +18,7 @@ from base.contract import Context
 from base.recipe import Data, Flat, Prediction, Solver
 from base.tensor import over_peak
 from datalist.dataset import Images
-from loss import decay_for, rank_pool
+from loss import rank_average
 from method.backbone import SMALL_RESNET, Backbone, ResNet, Timm
 from method.head import refuse
 from method.preset import (
@@ -77,11 +77,6 @@ PHOTO = CAMRecipe(
     Maps(0.0, join=True, frozen=True, decay=0.998),
     replace(PHOTO_MAPS, test_scales=(1.0, 1.5), test_mirror=False),
 )
-
-
-def rank_average(maps: Tensor, decay: float) -> Tensor:
-    """Pool maps (N, C, h, w) to (N, C) by rank; `decay` is that of a grid of 41 x 41."""
-    return rank_pool(maps, decay_for(decay, 41 * 41, maps[0, 0].numel()))
 
 
 class CAM(Stage):

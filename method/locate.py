@@ -23,9 +23,10 @@ from torch import Tensor
 from base import IGNORE, UserError
 from base.contract import Context, channels_last
 from base.recipe import Data, Flat, Prediction, Solver
-from base.tensor import max_norm, resize
+from base.tensor import max_norm, over_peak, resize
 from datalist.dataset import Images
-from loss.dice import dice_loss
+from loss.dice import dice_loss, entropy_loss
+from loss.seam import pooled_maps
 from method.backbone import Backbone, ResNet, ResNet38d, Timm
 from method.head import DecoderHead
 from method.preset import PHOTO_BACKBONE, PHOTO_HEAD, PHOTO_SOLVER, PHOTO_TEST, SMALL_SOLVER
@@ -44,7 +45,7 @@ from method.seam import (
     two_views,
 )
 from method.smoke import with_smoke
-from method.stage import Stage, each_view, mean_score, parameter_groups
+from method.stage import Stage, mean_score, parameter_groups
 from network.deeplabv3 import DeepLabV3Plus
 from network.prompt import LocateSegment
 from network.weight import load_all
@@ -60,6 +61,11 @@ class Prompting:
     """Score of the background beside the masks (infer_and_envalue.py)."""
     presence: float = 0.5
     """Without tags: classes that the localiser gives a higher probability are segmented (ours)."""
+    average: bool = False
+    """The prompt is the mean of plain and refined maps of all scales and mirror images, each over
+    its peak (ours), instead of the plain map of one scale."""
+    joint: bool = False
+    """A class scores the geometric mean of its mask and its map (ours), instead of the mask."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,15 @@ class SegmenterTraining:
     empty: its backbone's weights."""
     pairs: int = 4
     """Pairs of an image and a class that the segmenter learns from at each step, at most."""
+    fixed: bool = False
+    """A localiser that starts from a checkpoint (`start`) learns no more, and only gives prompts
+    (ours): half of the work."""
+    entropy: float = 0.0
+    """Weight of the binary cross entropy beside Dice (ours). Where a class covers most of what
+    counts in an image, Dice alone stops at a mask of everything."""
+    contrast: float = 0.0
+    """Share of an image that other classes must cover for a pair to be learned from (ours): where
+    all pixels but those of one class are ignored, the only lesson is a mask of everything."""
     adam_lr: float = 0.0
     """Learning rate of the segmenter's own Adam, constant and without weight decay, while the
     solver trains the localiser alone (as released); 0: the solver trains both."""
@@ -166,13 +181,15 @@ SMALL_RESEGMENT = resegmenting(
 )
 PHOTO_SEGMENTER = SegmenterRecipe(
     data=PHOTO_SEAM.data,
-    solver=replace(PHOTO_SOLVER, epochs=4),
+    solver=replace(PHOTO_SOLVER, steps=300, epochs=None, batch=4),
     backbone=PHOTO_SEAM.backbone,
     head=PHOTO_SEAM.head,
     seam=PHOTO_SEAM.seam,
     segmenter=PHOTO_BACKBONE,
     decoder=replace(PHOTO_HEAD, dropout=0.0),
-    training=SegmenterTraining(pairs=8),
+    # Each further pass spreads the masks.
+    prompting=Prompting(passes=1, average=True, joint=True),
+    training=SegmenterTraining(pairs=4, fixed=True, entropy=1.0, contrast=0.05),
     prediction=PHOTO_TEST,
 )
 PHOTO_RESEGMENT = resegmenting(
@@ -210,21 +227,28 @@ def segment(network, image: Tensor, prompt: Tensor) -> Tensor:
 
 
 def resegment_scores(
-    network: LocateSegment, image: Tensor, tags: Tensor | None, prompting: Prompting
+    network: LocateSegment,
+    image: Tensor,
+    maps: Tensor,
+    tags: Tensor,
+    prompting: Prompting,
 ) -> Tensor:
     """Scores after all passes, background first, that sum to 1, (N, C, H, W).
 
-    Without tags the localiser decides which classes there are. With no passes the localiser's maps
-    are the masks.
+    Args:
+        network: its segmenter is run.
+        image: RGB 0..255, (N, 3, H, W).
+        maps: the localiser's, any real numbers, (N, K, h, w). With no passes they are the masks.
+        tags: which classes there are, (N, K).
+        prompting: passes and background.
     """
-    cam, _ = network(channels_last(image))
-    if tags is None:
-        tags = cam.mean(dim=(2, 3)).sigmoid() > prompting.presence
     shown, label = tags.nonzero(as_tuple=True)
-    mask = max_norm(resize(cam, image.shape[-2:], align_corners=True))[shown, label]
+    mask = start = max_norm(resize(maps, image.shape[-2:], align_corners=True))[shown, label]
     for _ in range(prompting.passes if len(shown) else 0):
         mask = segment(network, image[shown], mask)
-    score = torch.zeros(len(image), cam.shape[1] + 1, *image.shape[-2:], device=image.device)
+    if prompting.joint:
+        mask = (mask * start).sqrt()
+    score = torch.zeros(len(image), maps.shape[1] + 1, *image.shape[-2:], device=image.device)
     score[:, 0] = prompting.background
     score[shown, label + 1] = mask
     return score / score.sum(dim=1, keepdim=True)
@@ -246,6 +270,8 @@ class Segmenter(Stage):
 
     def __init__(self, recipe: SegmenterRecipe, spec):
         super().__init__(recipe, spec, locate_segment(recipe, spec.num_classes, background=False))
+        if recipe.training.fixed and recipe.training.start:
+            self.network.fix_localiser()
 
     def load(self) -> str:
         """Start both networks; returns the reports of keys."""
@@ -282,10 +308,17 @@ class Segmenter(Stage):
         image, mask = batch["image"], batch["mask"]
         tag = shown_classes(mask, self.num_classes)
         batch["tag"] = tag  # of the crop, not of the whole image; the pictures show it
-        views = two_views(image, self.recipe.seam, self.network, context)
-        terms = compare_views(views, tag, self.recipe.seam, context)
+        seam = self.recipe.seam
+        if self.network.fixed:
+            with torch.no_grad():
+                views = two_views(image, replace(seam, equivariance=False), self.network, context)
+            terms = {}
+        else:
+            views = two_views(image, seam, self.network, context)
+            terms = compare_views(views, tag, seam, context)
         cam, refined = views[0]
-        shown, label = self.draw_pairs(tag)
+        useful = tag * (others_share(mask, self.num_classes) >= self.recipe.training.contrast)
+        shown, label = self.draw_pairs(useful)
         prompts = [max_norm(maps.detach())[shown, label] for maps in (cam, refined)]
         # An image without any class teaches that where nothing is located nothing is segmented.
         prompts = [prompt * tag[shown, label][:, None, None] for prompt in prompts]
@@ -296,12 +329,15 @@ class Segmenter(Stage):
         )
         first, second = both.chunk(2)
         truth, valid = (mask[shown] == label[:, None, None] + 1).float(), mask[shown] != IGNORE
-        dice = {
+        masks = {
             "segment": dice_loss(first, truth, valid),
             "segment refined": dice_loss(second, truth, valid),
             "agree": dice_loss(first, second, valid),
         }
-        return terms | {name: context.weight * loss for name, loss in dice.items()}
+        if weight := self.recipe.training.entropy:
+            each = [entropy_loss(made, truth, valid) for made in (first, second)]
+            masks["entropy"] = weight * sum(each)
+        return terms | {name: context.weight * loss for name, loss in masks.items()}
 
     def draw_pairs(self, tag: Tensor) -> tuple[Tensor, Tensor]:
         """Numbers of images and of their classes, (P,) each: some of those shown, at least one."""
@@ -372,10 +408,31 @@ class Resegment(Stage):
 def predict_masks(
     stage: Segmenter | Resegment, images: list[Tensor], tags: Tensor | None, mirror: bool
 ) -> Tensor:
-    """Mean of `resegment_scores` over scales and mirror images."""
-    prompting = stage.recipe.prompting
-    score = lambda image: resegment_scores(stage.network, image, tags, prompting)  # noqa: E731
-    return mean_score(each_view(score, images, mirror))
+    """Mean of `resegment_scores` over scales and mirror images.
+
+    Without tags the localiser decides which classes there are, by the first scale.
+    """
+    network, prompting = stage.network, stage.recipe.prompting
+    views = [(image, flip) for image in images for flip in ((False, True) if mirror else (False,))]
+    both = [network(channels_last(mirrored(*view))) for view in views]
+    maps = [mirrored(cam, flip) for (cam, _), (_, flip) in zip(both, views)]
+    if tags is None:
+        logit = pooled_maps(maps[0], stage.recipe.seam.decay)
+        tags = logit.sigmoid() > prompting.presence
+    if prompting.average:
+        classes = tags.shape[1]  # the refined maps may begin with one of the background
+        refined = [mirrored(cam[:, -classes:], flip) for (_, cam), (_, flip) in zip(both, views)]
+        maps = [mean_score([over_peak(one) for one in maps + refined])] * len(views)
+    scores = []
+    for (image, flip), prompt in zip(views, maps):
+        pair = mirrored(image, flip), mirrored(prompt, flip)
+        scores.append(mirrored(resegment_scores(network, *pair, tags, prompting), flip))
+    return mean_score(scores)
+
+
+def mirrored(maps: Tensor, flip: bool) -> Tensor:
+    """Maps or images (N, C, H, W), left and right swapped where `flip` says so."""
+    return maps.flip(3) if flip else maps
 
 
 def shown_classes(mask: Tensor, num_classes: int) -> Tensor:
@@ -383,3 +440,13 @@ def shown_classes(mask: Tensor, num_classes: int) -> Tensor:
     index = torch.where(mask == IGNORE, 0, mask).flatten(1)
     shown = torch.zeros(len(mask), num_classes, device=mask.device)
     return shown.scatter_(1, index, 1.0)[:, 1:]
+
+
+def others_share(mask: Tensor, num_classes: int) -> Tensor:
+    """For each foreground class, the share of masks (N, H, W) that is of another class or of the
+    background, and not ignored; (N, K) in [0, 1]."""
+    counts = (mask != IGNORE).flatten(1)
+    index = torch.where(mask == IGNORE, 0, mask).flatten(1)
+    covered = torch.zeros(len(mask), num_classes, device=mask.device)
+    covered.scatter_add_(1, index, counts.float())
+    return (counts.sum(1, keepdim=True) - covered[:, 1:]) / counts.shape[1]

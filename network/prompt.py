@@ -1,5 +1,7 @@
 """A localiser and a segmenter in one module."""
 
+from __future__ import annotations
+
 from torch import Tensor, nn
 
 
@@ -23,6 +25,20 @@ class LocateSegment(nn.Module):
             *(f"localiser.{name}" for name in localiser.new),
             *(f"segmenter.{name}" for name in self.segmenter.new),
         )
+        self.fixed = False
+
+    def fix_localiser(self) -> None:
+        """From now on the localiser does not learn, and runs as at test."""
+        self.fixed = True
+        self.localiser.requires_grad_(False)
+        self.localiser.eval()
+
+    def train(self, mode: bool = True) -> LocateSegment:
+        """As of `nn.Module`; a fixed localiser stays as at test."""
+        super().train(mode)
+        if self.fixed:
+            self.localiser.eval()
+        return self
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor] | Tensor:
         """The localiser's maps of RGB images (N, 3, H, W), or logits of images with a prompt.

@@ -18,8 +18,8 @@ class SEAMNet(nn.Module):
         dropout: probability of dropping whole channels before the classifier.
         background: whether the refined maps begin with one of the background (SEAM); without,
             they are of the classes alone (wjlbnw/SegmentationFromLocalization).
-        join: classify all stages of the trunk, each channel normalised over the batch (ours),
-            instead of the last one.
+        join: classify all stages of the trunk, each channel normalised over the batch, with a bias
+            (ours), instead of the last one.
         enlarge: factor to the sides of the image before the trunk sees it (ours).
 
     Source: Wang et al., CVPR 2020 (SEAM), layer names of the released code. Differs: the published
@@ -50,7 +50,8 @@ class SEAMNet(nn.Module):
         self.f8_3 = fully_connected(low, reduced[0], 1)
         self.f8_4 = fully_connected(middle, reduced[1], 1)
         self.f9 = fully_connected(3 + sum(reduced), sum(reduced), 1)
-        for name in self.new:
+        # Normalised features have the mean 0: without a bias no map could be low everywhere.
+        for name in self.new[1:] if join else self.new:
             self.get_submodule(name).bias = None
         self.dropout = nn.Dropout2d(dropout)
         self.background = background

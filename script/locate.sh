@@ -11,10 +11,15 @@
 #   PASSES=N           number of segmenter passes, instead of the recipe's
 #   SEAM, SEGMENT, RETRAIN, TEST  flags of the trainings seam, segmenter and deeplab, and of the
 #                      last test.py
+#   PSEUDO             flags of script.pseudo, which on photographs leaves unsure pixels out of the masks
 . "$(dirname "$0")/chain.sh"
 OUT=${OUT:-out/locate}
 # EXTERNAL is a folder, but its networks are those of the target's recipe.
 case $DATASET in voc | coco) recipe=paper ;; scenes) recipe=small ;; *) recipe=photo ;; esac
+# On photographs the external localiser learns as long whatever the number of external images.
+long=
+if on_photos; then long="--steps 200"; fi
+case " ${TRAIN:-} " in *" --steps "* | *" --epochs "*) long= ;; esac
 case " ${TRAIN:-} " in *" --recipe "*) recipe= ;; esac
 recipe=${recipe:+--recipe $recipe}
 case $DATASET in voc | coco) SHARED=${SHARED:-keep} ;; esac
@@ -31,7 +36,7 @@ if [ -z "${SEGMENTER:-}" ]; then
     ${LEAVE_OUT:+--leave-out $LEAVE_OUT})
   data=(--dataset "$EXTERNAL")
   # A localiser that knows nothing gives no useful prompts: it learns alone first.
-  train seam "$OUT/external" $recipe ${SEAM:-}
+  train seam "$OUT/external" $recipe $long ${SEAM:-}
   train segmenter "$OUT/segmenter" $recipe --start "$OUT/external/last.pt" ${SEGMENT:-}
   data=("${target[@]}")
   SEGMENTER="$OUT/segmenter/last.pt"
@@ -39,9 +44,15 @@ fi
 train seam "$OUT/seam" ${SEAM:-}
 train resegment "$OUT/resegment" --start "$OUT/seam/last.pt" --segmenter-checkpoint "$SEGMENTER" \
   ${PASSES:+--passes "$PASSES"}
-predict "$OUT/resegment/last.pt" "$OUT/pseudo" --split train --restrict-to-tags
+masks="$OUT/pseudo" save=label
+if on_photos; then masks="$OUT/sure" save="label score"; fi
+predict "$OUT/resegment/last.pt" "$OUT/pseudo" --split train --restrict-to-tags --save $save
 score_masks "$OUT/pseudo"
-train deeplab "$OUT/retrain" --mask "$OUT/pseudo/label" ${RETRAIN:-}
+if on_photos; then
+  step "masks $masks"
+  python -m script.pseudo "$OUT/pseudo" "${data[@]}" "${fresh[@]}" --out "$masks" --purpose scored ${PSEUDO:-}
+fi
+train deeplab "$OUT/retrain" --mask "$masks/label" ${RETRAIN:-}
 predict "$OUT/retrain/last.pt" "$OUT/val" --save label overlay --crf ${TEST:-}
 evaluate "$OUT/val" --out "$OUT" --run "$OUT/retrain"
 look "$OUT" "$OUT/retrain/last.pt"

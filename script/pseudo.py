@@ -57,7 +57,8 @@ class Flags:
     recipe: str = ""
     """paper, small, photo or smoke; empty: the one that suits the data set."""
     purpose: Purpose = "masks"
-    """masks of every pixel; sure, with unsure pixels 255; walked, of seeds after a walk."""
+    """masks of every pixel; sure, with unsure pixels 255; walked, of seeds after a walk; scored, of
+    scores with their own background, as the segmenter of locate gives them."""
     affinity: Path | None = None
     """With --purpose walked: checkpoint of train.py affinity."""
     fresh: bool = False
@@ -92,9 +93,11 @@ def convert(
         pixels = image.to(choose_device(flags.device))
         seed = affinity.walk(pixels, torch.from_numpy(seed)).cpu().numpy()
     size = tuple(image.shape[-2:])
+    own = stored.score[~foreground].astype(np.float32) / 255
     with budget.take(memory_of(*size, len(seed) + 1)):
         pixels = image.permute(1, 2, 0).contiguous().numpy()
-        mask = mask_of(upsample(seed, size), pixels, recipe)
+        background = upsample(own, size)[0] if len(own) else None
+        mask = mask_of(upsample(seed, size), pixels, recipe, background)
     classes = np.full(256, IGNORE, np.uint8)
     classes[: foreground.sum() + 1] = [0, *stored.keys[foreground]]
     label = classes[mask]

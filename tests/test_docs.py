@@ -187,6 +187,7 @@ def test_flags_in_the_text(monkeypatch):
     programs = [f"train.py {stage}" for stage in stages]
     programs += ["test.py", "evaluate.py", "-m utils.annotate", "-m utils.export"]
     programs += ["-m datalist.arrange", "-m datalist.cue merge", "-m script.released"]
+    programs += ["-m datalist.convert msrc", "-m script.pseudo"]
     known = {flag for program in programs for flag in FLAG.findall(help_of(program))}
     for page in PAGES:
         prose = FENCE.sub("", text(page))

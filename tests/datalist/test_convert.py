@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -201,6 +202,14 @@ def test_msrc(tmp_path):
     assert np.array_equal(read_mask(spec.mask_path("1_1_s")), expected)
     assert read_tags(spec, ["1_1_s"])["1_1_s"] == tuple(sorted(index[:2]))  # of car: 100 pixels
     assert read_image(spec.image_path("1_1_s")).shape == (30, 40, 3)
+
+    main(replace(arguments, out=tmp_path / "all", labels="all"))
+    spec = resolve(str(tmp_path / "all"))
+    assert spec.num_classes == 23
+    index = [spec.classes.index(name) for name in ("cow", "person", "horse", "grass", "car")]
+    expected = np.choose(segments - 1, [*index, 255])  # the void is no background
+    assert np.array_equal(read_mask(spec.mask_path("1_1_s")), expected)
+    assert read_tags(spec, ["1_1_s"])["1_1_s"] == tuple(sorted(index[:3]))
     (tmp_path / "mats/1_1_s_GT.mat").write_bytes(b"nothing")
     shutil.rmtree(tmp_path / "out")
     with pytest.raises(UserError, match="is not a cleaned segmentation"):
@@ -237,3 +246,30 @@ def test_camvid(tmp_path):
     shutil.rmtree(tmp_path / "out")
     with pytest.raises(UserError, match="'f_2_30' is no window"):
         main(arguments)
+    (tmp_path / "lists/val.txt").write_text("f_3_00\n")
+    with pytest.raises(UserError, match=r"has no frame f_3\.png"):
+        main(arguments)
+
+
+def test_camvid_all_labels(tmp_path):
+    """Each label is a class, and a frame may come whole."""
+    for name in ("CamVid/train", "CamVid/trainannot", "lists"):
+        (tmp_path / name).mkdir(parents=True)
+    image = np.random.default_rng(0).integers(0, 255, (360, 480, 3), np.uint8)
+    Image.fromarray(image).save(tmp_path / "CamVid/train/f_1.png")
+    label = np.repeat(np.arange(12, dtype=np.uint8), 30)[:, None].repeat(480, 1)
+    Image.fromarray(label).save(tmp_path / "CamVid/trainannot/f_1.png")
+    (tmp_path / "lists/train.txt").write_text("f_1\nf_1_10\n")
+    command = ["camvid", *(str(tmp_path / name) for name in ("CamVid", "lists", "out"))]
+    subprocess.run(
+        [sys.executable, "-m", "datalist.convert", *command, "--labels", "all"], check=True
+    )
+    spec = resolve(str(tmp_path / "out"))
+    names = (
+        *("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car"),
+        *("person", "person"),  # pedestrian, bicyclist
+    )
+    index = np.array([*(spec.classes.index(name) for name in names), 255])
+    assert np.array_equal(read_mask(spec.mask_path("f_1")), index[label])
+    assert np.array_equal(read_mask(spec.mask_path("f_1_10")), index[label][180:, :160])
+    assert read_tags(spec, ["f_1"])["f_1"] == tuple(range(1, 11))

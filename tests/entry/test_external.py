@@ -119,4 +119,8 @@ def test_locate_on_photographs_leaves_shared_classes_out(scenes_root, external_r
         recipe = json.loads((out / stage / "recipe.json").read_text())
         assert recipe["dataset"] == str(out / "other") and recipe["fit"] == "window"
     assert resolve(str(out / "other")).classes == classes[:-1]
+    retrain = json.loads((out / "retrain/recipe.json").read_text())
+    assert retrain["mask"] == str(out / "sure/label")  # without unsure pixels
+    external = json.loads((out / "external/recipe.json").read_text())
+    assert external["steps"] == 2  # what TRAIN says, not the chain
     assert printed.splitlines()[-1].startswith("miou ")

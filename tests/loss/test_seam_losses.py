@@ -37,6 +37,21 @@ def test_tag_loss(tags):
     assert float(found) == pytest.approx(total)
 
 
+def test_tag_loss_of_maps_pooled_by_rank():
+    rng = torch.Generator().manual_seed(1)
+    cam = torch.randn(2, 3, 4, 5, generator=rng, dtype=torch.float64)
+    tag = torch.tensor([[0, 1, 0], [1, 1, 0]])
+    decay = 0.99 ** (41 * 41 / 20)  # of 4 x 5 positions instead of 41 x 41
+    total = 0.0
+    for image, tags in zip(cam.flatten(2).tolist(), tag.tolist()):
+        for values, own in zip(image, tags):
+            weights = [decay**rank for rank in range(20)]
+            pooled = sum(w * v for w, v in zip(weights, sorted(values, reverse=True)))
+            chance = 1 / (1 + exp(-pooled / sum(weights)))
+            total -= log(chance if own else 1 - chance) / 3 / 2
+    assert float(tag_loss(cam, tag, 0.99)) == pytest.approx(total)
+
+
 @pytest.mark.parametrize("share", [0.25, 1.0, 1e-9])
 def test_rvmin_loss(maps, share):
     maps[0][2] = 0  # no tag: no map

@@ -6,7 +6,7 @@ from recipes import change
 
 from base import IGNORE, UserError
 from base.contract import Context
-from base.tensor import max_norm, resize
+from base.tensor import max_norm, over_peak, resize
 from datalist.spec import resolve
 from loss.dice import dice_loss
 from loss.seam import (
@@ -15,7 +15,13 @@ from loss.seam import (
     rvmin_loss,
     tag_loss,
 )
-from method.locate import Resegment, Segmenter, resegment_scores, shown_classes
+from method.locate import (
+    Resegment,
+    Segmenter,
+    others_share,
+    resegment_scores,
+    shown_classes,
+)
 from method.seam import SEAM, compare_views, two_views
 from network.seam import with_background
 from utils.solver import build_optimizer, build_schedule
@@ -165,6 +171,38 @@ def test_each_pass_segments_the_mask_before(make, monkeypatch):
         torch.testing.assert_close(prompt, start / 2**number)
 
 
+def test_maps_of_all_views_may_be_averaged_first(make, monkeypatch):
+    """With mirror images: each view gets the same maps, seen its way round."""
+    stage = make(Segmenter, passes=1, average=True)
+    cams, refined = {}, {}
+
+    def localise(image):
+        side = image.shape[-1]
+        cams.setdefault(side, torch.randn(1, 6, side // 4, side // 4))
+        refined.setdefault(side, torch.rand(1, 7, side // 4, side // 4))
+        return cams[side], refined[side]
+
+    prompts = []
+
+    def segment(network, image, prompt):
+        prompts.append(prompt)
+        return prompt
+
+    monkeypatch.setattr(stage.network, "forward", localise)
+    monkeypatch.setattr("method.locate.segment", segment)
+    images = [torch.zeros(1, 3, side, side) for side in (16, 32)]
+    score = stage.predict(images, torch.eye(6)[[2]], mirror=True)
+    views = [maps for side in (16, 32) for maps in (cams[side], refined[side][:, 1:])]
+    mean = sum(resize(over_peak(maps), (8, 8)) for maps in views) / 4
+    mean = (mean + mean.flip(3)) / 2
+    for number, prompt in enumerate(prompts):
+        side = (16, 32)[number // 2]
+        expected = max_norm(resize(mean, (side, side), align_corners=True))[:, 2]
+        expected = expected.flip(2) if number % 2 else expected
+        torch.testing.assert_close(prompt, expected)
+    torch.testing.assert_close(score, score.flip(3))
+
+
 def test_without_tags_the_localiser_names_the_classes(make, monkeypatch):
     stage = make(Segmenter)
     cam = torch.full((2, 6, 8, 10), -9.0)
@@ -202,6 +240,26 @@ def test_segmenter_learns_the_pairs_masks_from_both_maps(make, monkeypatch):
     torch.testing.assert_close(terms["agree"], dice_loss(first, second))
 
 
+def test_a_fixed_localiser_only_gives_prompts(make, tmp_path):
+    seam = make(SEAM)
+    torch.save(seam.network.state_dict(), tmp_path / "seam.pt")
+    stage = make(Segmenter, fixed=True, start=str(tmp_path / "seam.pt"))
+    stage.load()
+    stage.network.train()
+    localiser = stage.network.localiser
+    before = {key: value.clone() for key, value in localiser.state_dict().items()}
+    mask = torch.zeros(2, 32, 40, dtype=torch.long)
+    mask[:, :20] = 2
+    terms = stage.losses({"image": image_of(), "mask": mask, "id": ["a", "b"]}, Context())
+    assert set(terms) == {"segment", "segment refined", "agree"}
+    sum(terms.values()).backward()
+    learned = {id(p) for group in stage.groups() for p in group["params"]}
+    assert learned == {id(p) for p in stage.network.segmenter.parameters()}
+    after = localiser.state_dict()  # statistics of its normalisation too
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
+    assert not make(Segmenter, fixed=True).network.fixed  # it knows nothing, and has to learn
+
+
 def test_pixels_of_no_class_do_not_teach(make, monkeypatch):
     stage = make(Segmenter)
     monkeypatch.setattr(
@@ -233,6 +291,35 @@ def test_at_most_so_many_pairs(make):
 def test_shown_classes():
     mask = torch.tensor([[[0, 3], [IGNORE, 3]], [[IGNORE, 0], [1, 2]]])
     assert shown_classes(mask, 4).tolist() == [[0, 0, 1], [1, 1, 0]]
+
+
+def test_share_of_other_classes():
+    mask = torch.tensor([[[0, 3], [IGNORE, 3]], [[IGNORE, IGNORE], [2, 2]]])
+    expected = [[0.75, 0.75, 0.25], [0.5, 0.0, 0.5]]
+    assert others_share(mask, 4).tolist() == expected
+
+
+def test_pairs_need_pixels_of_another_class(make, monkeypatch):
+    """The first image shows one class among ignored pixels; the second, two classes."""
+    stage = make(Segmenter, contrast=0.1)
+    mask = torch.full((2, 32, 40), IGNORE)
+    mask[0, :16], mask[1, :16], mask[1, 16:20] = 1, 2, 3
+    drawn = []
+    monkeypatch.setattr(stage, "draw_pairs", lambda tag: drawn.append(tag) or tag.nonzero().T)
+    stage.losses({"image": image_of(), "mask": mask}, Context())
+    assert drawn[0].nonzero().tolist() == [[1, 1], [1, 2]]
+
+
+def test_entropy_beside_dice(make, monkeypatch):
+    stage = make(Segmenter, entropy=2.0)
+    mask = torch.full((2, 32, 40), IGNORE)
+    mask[:, :8], mask[:, 8:16] = 3, 0
+    made = torch.rand(2, 32, 40)
+    monkeypatch.setattr("method.locate.segment", lambda *_: made.repeat(2, 1, 1))
+    monkeypatch.setattr(stage, "draw_pairs", lambda tag: tag.nonzero().unbind(1))
+    terms = stage.losses({"image": image_of(), "mask": mask}, Context())
+    right = torch.cat((made[:, :8], 1 - made[:, 8:16]), dim=1)
+    torch.testing.assert_close(terms["entropy"], -4 * right.log().mean())
 
 
 def test_resegment_takes_both_parts_from_checkpoints(make, tmp_path):
@@ -323,10 +410,20 @@ def test_no_passes_leave_the_maps(make):
     image, tag = image_of(), torch.eye(6)[[2, 4]]
     prompting = change(stage.recipe, passes=0).prompting
     with torch.no_grad():
-        score = resegment_scores(stage.network, image, tag, prompting)
         cam, _ = stage.network(image)
+        score = resegment_scores(stage.network, image, cam, tag, prompting)
     mask = max_norm(resize(cam, (32, 40), align_corners=True))[0, 2]
     torch.testing.assert_close(score[0, 3], mask / (mask + prompting.background))
+
+
+def test_mask_and_map_may_score_together(make, monkeypatch):
+    stage = make(Segmenter, passes=1, joint=True)
+    image, tag, maps = image_of(1), torch.eye(6)[[2]], torch.rand(1, 6, 32, 40)
+    mask = torch.rand(1, 32, 40)
+    monkeypatch.setattr("method.locate.segment", lambda *_: mask)
+    score = resegment_scores(stage.network, image, maps, tag, stage.recipe.prompting)
+    joint = (mask * max_norm(maps)[:, 2]).sqrt()
+    torch.testing.assert_close(score[:, 3], joint / (joint + stage.recipe.prompting.background))
 
 
 def test_images_enter_at_a_longer_side_of_choice(make):

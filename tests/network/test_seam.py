@@ -143,6 +143,14 @@ def test_all_stages_of_an_enlarged_image():
     assert network.fc8.weight.shape[1] == sum(trunk.channels)
 
 
+def test_maps_of_normalised_features_may_be_low_everywhere():
+    """Normalised features have the mean 0, and so would all maps of a batch without a bias."""
+    network = SEAMNet(TimmTrunk("resnet10t", 16), 3, (4, 4), 0.0, join=True)
+    image = torch.randint(0, 256, (2, 3, 48, 32), dtype=torch.uint8)
+    torch.testing.assert_close(network(image)[0].mean((0, 2, 3)), network.fc8.bias)
+    assert not SEAMNet(TimmTrunk("resnet10t", 16), 3, (4, 4)).fc8.bias
+
+
 @pytest.mark.parametrize("backbone", ["resnet38d", "resnet50"])
 def test_the_refined_maps_teach_the_affinities_alone(backbone):
     torch.manual_seed(0)
