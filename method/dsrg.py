@@ -100,8 +100,7 @@ PHOTO = DSRGRecipe(
     solver=PHOTO_SOLVER,
     backbone=PHOTO_BACKBONE,
     head=PHOTO_HEAD,
-    # Scores as energies smooth so much that objects grow over their borders.
-    train_crf=TrainCRF(crf_scale=None, crf_input="logit"),
+    train_crf=TrainCRF(crf_scale=None, crf_input="score"),
     prediction=PHOTO_TEST,
 )
 
