@@ -28,9 +28,11 @@ FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 FOLDERS = "script|benchmark|datalist|method|network|loss|refine|base|utils|tests|docs|CRF"
 OTHER_PROGRAMS = {
     ".",
+    "awk",
     "cd",
     "cp",
     "git",
+    "mkdir",
     "pip",
     "pytest",
     "ruff",
