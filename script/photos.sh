@@ -40,6 +40,7 @@ step "export"
 if [ ! "$OUT/home/predict.py" -nt "$OUT/train/last.pt" ]; then
   python -m utils.export "$OUT/train/last.pt" --out "$OUT/home"
 fi
+larger="--recipe photo --backbone timm:resnet50.a1_in1k --area 147456 --epochs 20"
 cat <<TEXT
 
 masks            $OUT/$([ "$split" = val ] && echo masks || echo val)/label
@@ -48,6 +49,7 @@ report           $OUT/report.html
 network          $OUT/home: python $OUT/home/predict.py photo.jpg
 Look at the report first: photographs whose tags and masks disagree are often tagged wrongly.
 Better masks     more photographs of the classes that look worst; on a GPU, a larger network:
-                 TRAIN="--recipe photo --backbone timm:resnet50.a1_in1k --area 147456 --epochs 20" \\
+                 TRAIN="$larger" \\
                  OUT=$OUT-large bash script/photos.sh $1
+how long         python -m script.plan $DATASET $larger
 TEXT
