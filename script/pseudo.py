@@ -93,10 +93,11 @@ def convert(
         pixels = image.to(choose_device(flags.device))
         seed = affinity.walk(pixels, torch.from_numpy(seed)).cpu().numpy()
     size = tuple(image.shape[-2:])
-    own = stored.score[~foreground].astype(np.float32) / 255
+    background = None
     with budget.take(memory_of(*size, len(seed) + 1)):
         pixels = image.permute(1, 2, 0).contiguous().numpy()
-        background = upsample(own, size)[0] if len(own) else None
+        if recipe.background_factor and not foreground.all():
+            background = upsample(stored.score[~foreground].astype(np.float32) / 255, size)[0]
         mask = mask_of(upsample(seed, size), pixels, recipe, background)
     classes = np.full(256, IGNORE, np.uint8)
     classes[: foreground.sum() + 1] = [0, *stored.keys[foreground]]
