@@ -20,9 +20,11 @@ import tyro
 
 from datalist.spec import Spec, resolve
 from datalist.tag import read_tags
-from utils import measure, metric, report, review
+from utils import measure, metric
 from utils.output import write_text
 from utils.record import command_line
+from utils.report import page as report
+from utils.report import review
 
 
 @dataclass(frozen=True)

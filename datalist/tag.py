@@ -12,7 +12,7 @@ The first of these that the folder of the data set has is read:
 
 An image without any tag in its line or annotation shows none of the classes. Objects marked
 "difficult" or "crowd" count: a tag says that a class is somewhere in the image, however small.
-Tables of other layouts become such a folder by `python -m datalist.arrange`.
+Tables of other layouts become such a folder by `python -m datalist.prepare.arrange`.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from defusedxml import DefusedXmlException, ElementTree
 from base import UserError, entry
 from datalist.archive import replacing
 from datalist.names import parts, stem
+from datalist.prepare.table import NAME_HEADERS, tags_of
 from datalist.spec import Spec, plain, read_text, resolve, safe_id
-from datalist.table import NAME_HEADERS, tags_of
 
 Tags = dict[str, tuple[int, ...]]
 XML_LIMIT = 1 << 20

@@ -34,7 +34,7 @@ use_data() {
     scenes) root=${SCENES:-data/scenes} ;;
   esac
   if [ -n "$name" ] && [ ! -d "$root" ]; then
-    echo "$0: no folder $root: set $name=FOLDER, or run 'python -m datalist.fetch $DATASET --root $root'" >&2
+    echo "$0: no folder $root: set $name=FOLDER, or run 'python -m datalist.prepare.fetch $DATASET --root $root'" >&2
     exit 1
   fi
   data=(--dataset "$DATASET" ${root:+--root "$root"})
@@ -126,7 +126,7 @@ make_sure() {
   predict "$1/cam/last.pt" "$1/seed" --split train --save score --restrict-to-tags
   score_masks "$1/seed" --kind score --sweep
   step "masks $1/sure"
-  python -m script.pseudo "$1/seed" "${data[@]}" "${fresh[@]}" --out "$1/sure" --purpose sure ${PSEUDO:-}
+  python pseudo.py "$1/seed" "${data[@]}" "${fresh[@]}" --out "$1/sure" --purpose sure ${PSEUDO:-}
 }
 
 # make_cue FOLDER: set CUE to the cues to learn from. Without CUE the cue networks are trained in

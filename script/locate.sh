@@ -3,15 +3,15 @@
 # external masks, localiser on the target's tags, masks of the training images, retraining, test.
 #   DATASET=scenes|voc|coco|FOLDER  EXTERNAL=FOLDER  OUT=out/locate  SEED=0  VOC=data/VOC2012
 #   EXTERNAL           images with masks of other classes, in VOC layout; of COCO 2017:
-#                      python -m datalist.instances. For scenes they are drawn into data/external
+#                      python -m datalist.prepare.instances. For scenes they are drawn into data/external
 #   SHARED=drop|keep   drop: classes that EXTERNAL and the target share teach nothing (in OUT/other;
-#                      script/external.py). The default beside voc and coco is keep, as published
+#                      datalist/prepare/external.py). The default beside voc and coco is keep, as published
 #   LEAVE_OUT          further classes of EXTERNAL to leave out, such as those with other names
 #   SEGMENTER=FILE     checkpoint of a segmenter trained before
 #   PASSES=N           number of segmenter passes, instead of the recipe's
 #   SEAM, SEGMENT, RETRAIN, TEST  flags of the trainings seam, segmenter and deeplab, and of the
 #                      last test.py
-#   PSEUDO             flags of script.pseudo, which on photographs leaves unsure pixels out of the masks
+#   PSEUDO             flags of pseudo, which on photographs leaves unsure pixels out of the masks
 . "$(dirname "$0")/chain.sh"
 OUT=${OUT:-out/locate}
 # EXTERNAL is a folder, but its networks are those of the target's recipe.
@@ -32,7 +32,7 @@ if [ -z "${SEGMENTER:-}" ]; then
   : "${EXTERNAL:?set it to a folder of images with masks of other classes, or set SEGMENTER}"
   target=("${data[@]}")
   step "classes of $EXTERNAL"
-  EXTERNAL=$(python -m script.external "$EXTERNAL" "${data[@]}" --out "$OUT/other" $shared \
+  EXTERNAL=$(python -m datalist.prepare.external "$EXTERNAL" "${data[@]}" --out "$OUT/other" $shared \
     ${LEAVE_OUT:+--leave-out $LEAVE_OUT})
   data=(--dataset "$EXTERNAL")
   # A localiser that knows nothing gives no useful prompts: it learns alone first.
@@ -50,7 +50,7 @@ predict "$OUT/resegment/last.pt" "$OUT/pseudo" --split train --restrict-to-tags 
 score_masks "$OUT/pseudo"
 if on_photos; then
   step "masks $masks"
-  python -m script.pseudo "$OUT/pseudo" "${data[@]}" "${fresh[@]}" --out "$masks" --purpose scored ${PSEUDO:-}
+  python pseudo.py "$OUT/pseudo" "${data[@]}" "${fresh[@]}" --out "$masks" --purpose scored ${PSEUDO:-}
 fi
 train deeplab "$OUT/retrain" --mask "$masks/label" ${RETRAIN:-}
 predict "$OUT/retrain/last.pt" "$OUT/val" --save label overlay --crf ${TEST:-}

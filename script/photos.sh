@@ -5,7 +5,7 @@
 #   FOLDER   class folders (FOLDER/cat/*.jpg), or a data set in VOC layout; docs/data.md
 #   TAGS=FILE          a table of tags or a json of a labelling tool instead of class folders
 #   OUT=out/NAME       folder of the results; NAME is that of FOLDER
-#   ARRANGE, TRAIN     flags of datalist.arrange, and of every train.py
+#   ARRANGE, TRAIN     flags of datalist.prepare.arrange, and of every train.py
 set -euo pipefail
 if [ $# -ne 1 ] || [ ! -d "$1" ]; then
   echo "photos.sh: give one folder of photographs: bash script/photos.sh FOLDER" >&2
@@ -22,13 +22,13 @@ if [ -d "$folder/JPEGImages" ] && [ -f "$folder/classes.txt" ]; then
 else
   DATASET=$OUT/data
   if [ ! -d "$DATASET" ]; then
-    python -m datalist.arrange "$folder" --out "$DATASET" ${tags:+--tags "$tags"} ${ARRANGE:-}
+    python -m datalist.prepare.arrange "$folder" --out "$DATASET" ${tags:+--tags "$tags"} ${ARRANGE:-}
   fi
 fi
 export DATASET OUT
 . script/chain.sh
 step "check"
-python -m datalist.check "$DATASET"
+python -m datalist.prepare.check "$DATASET"
 step "plan"
 python -m script.plan "$DATASET" ${TRAIN:-}
 bash script/sec.sh

@@ -8,10 +8,10 @@
 #   AFFINITY=1         the seeds walk within the boundaries of an affinity network before the CRF
 #                      makes masks of them; 0: the CRF alone
 #   RSEPM, WALK, PSEUDO, DEEPLAB, TEST  flags of the trainings rsepm, affinity and deeplab, of
-#                      script.pseudo (PSEUDO) and of the last test.py
+#                      pseudo (PSEUDO) and of the last test.py
 . "$(dirname "$0")/chain.sh"
 OUT=${OUT:-out/rsepm}
-masks() { step "masks $2"; python -m script.pseudo "$OUT/seed" "${data[@]}" "${fresh[@]}" "$@"; }
+masks() { step "masks $2"; python pseudo.py "$OUT/seed" "${data[@]}" "${fresh[@]}" "$@"; }
 if [ -z "${CUE:-}" ] && on_photos; then
   make_sure "$OUT/cue"
   CUE="$OUT/cue/sure/label"

@@ -29,11 +29,11 @@ from hostile import (
 )
 from safetensors.torch import save
 
-from datalist.check import inspect
-from datalist.convert import apart, draw_objects, read_sbd
 from datalist.cue import CueFile
 from datalist.image import image_size, read_image, read_mask
 from datalist.pickled import read_cues, read_index
+from datalist.prepare.check import inspect
+from datalist.prepare.convert import apart, draw_objects, read_sbd
 from datalist.saliency import read_saliency
 from datalist.spec import Spec, read_classes, read_ids, safe_id
 from datalist.tag import from_instances, from_text, from_xml, read_instances
@@ -44,7 +44,7 @@ from network.vgg import LargeFOV, VGGTrunk
 from network.weight import load_vgg
 from utils import checkpoint, export
 from utils.output import read_cue, read_label, read_score, upsample
-from utils.report import read_log
+from utils.report.page import read_log
 
 CLASSES = ("background", "cat", "dog")
 XML = b"<annotation><object><name>cat</name><part><name>head</name></part></object></annotation>"

@@ -49,7 +49,7 @@ FORWARDED = {
     "voc_server.sh": "test.py",
 }
 """Scripts that pass their flags on, and to which program."""
-WITH_FLAGS_OF = {"script.growth": "train.py dsrg", "script.recursion": "train.py rsepm"}
+WITH_FLAGS_OF = {"script.study.growth": "train.py dsrg", "script.study.recursion": "train.py rsepm"}
 OF_OTHERS = {"--install", "--nodes", "--ntasks-per-node", "--gpus-per-node", "--help"}
 """Flags in the text of programs that are not ours."""
 
@@ -145,7 +145,7 @@ def check_command(words: list[str]) -> None:
     # Programs with subcommands: the flags are those of the subcommand.
     if words[0] == "train.py" or words[length - 1] == "datalist.cue":
         length += 1
-    if words[:2] == ["-m", "datalist.convert"] and words[2] in ("msrc", "camvid"):
+    if words[:2] == ["-m", "datalist.prepare.convert"] and words[2] in ("msrc", "camvid"):
         length += 1
     check_flags(" ".join(words[:length]), words[length:])
 
@@ -187,9 +187,9 @@ def test_flags_in_the_text(monkeypatch):
     monkeypatch.chdir(ROOT)
     stages = ("cue-foreground", "sec", "dsrg", "rsepm", "seam", "resegment", "supervised")
     programs = [f"train.py {stage}" for stage in stages]
-    programs += ["test.py", "evaluate.py", "-m utils.annotate", "-m utils.export"]
-    programs += ["-m datalist.arrange", "-m datalist.cue merge", "-m script.released"]
-    programs += ["-m datalist.convert msrc", "-m script.pseudo"]
+    programs += ["test.py", "evaluate.py", "-m utils.report.annotate", "-m utils.export"]
+    programs += ["-m datalist.prepare.arrange", "-m datalist.cue merge", "-m script.released"]
+    programs += ["-m datalist.prepare.convert msrc", "-m pseudo"]
     known = {flag for program in programs for flag in FLAG.findall(help_of(program))}
     for page in PAGES:
         prose = FENCE.sub("", text(page))

@@ -13,10 +13,10 @@ from damage import damaged
 from hypothesis import given
 
 from base import UserError
-from datalist.arrange import Arguments, arrange
 from datalist.names import NameIndex, make_id, read_names
+from datalist.prepare.arrange import Arguments, arrange
+from datalist.prepare.table import read_table
 from datalist.spec import resolve, safe_id
-from datalist.table import read_table
 from datalist.tag import read_tags
 
 
@@ -266,7 +266,7 @@ def test_command_says_what_was_understood(tmp_path, photo):
         photo(f"{number}.jpg", number)
     table = tmp_path / "t.csv"
     table.write_text("0.jpg;cat\n1.jpg;dog\n2.jpg;cat\n3.jpg;dog\n")
-    command = [sys.executable, "-m", "datalist.arrange", str(tmp_path / "photos")]
+    command = [sys.executable, "-m", "datalist.prepare.arrange", str(tmp_path / "photos")]
     command += ["--tags", str(table), "--out", str(tmp_path / "mine")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.endswith("ready to train\n"), done.stderr

@@ -7,10 +7,10 @@ import pytest
 from own_folder import SIZES, TAGS
 
 from base import UserError
-from datalist import check
-from datalist.check import Arguments as CheckArguments
-from datalist.check import inspect, main
 from datalist.image import write_mask
+from datalist.prepare import check
+from datalist.prepare.check import Arguments as CheckArguments
+from datalist.prepare.check import inspect, main
 from datalist.spec import resolve
 
 
@@ -148,7 +148,7 @@ def test_exit_status(folder, capsys):
 def test_command(folder, broken):
     if broken:
         (folder / "JPEGImages/b.jpg").write_bytes(b"")
-    command = [sys.executable, "-m", "datalist.check", str(folder)]
+    command = [sys.executable, "-m", "datalist.prepare.check", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == broken and "Traceback" not in done.stderr
     assert done.stdout.startswith("own: 4 classes")

@@ -21,11 +21,11 @@ from PIL import Image
 from scipy.io import savemat
 
 from base import UserError
-from datalist.arrange import Arguments, arrange
-from datalist.check import inspect
-from datalist.convert import CamVid, Masks, Msrc, import_masks, main
-from datalist.drawn import read_drawings, shape_mask, unpack_brush
 from datalist.image import read_image, read_mask
+from datalist.prepare.arrange import Arguments, arrange
+from datalist.prepare.check import inspect
+from datalist.prepare.convert import CamVid, Masks, Msrc, import_masks, main
+from datalist.prepare.drawn import read_drawings, shape_mask, unpack_brush
 from datalist.spec import resolve
 from datalist.tag import read_tags
 
@@ -114,7 +114,7 @@ def test_no_match_is_an_error(unmasked, tmp_path):
     for name in "abc":
         text = text.replace(f'name="{name}.jpg"', f'name="other-{name}.jpg"')
     (tmp_path / "other.xml").write_text(text)
-    command = [sys.executable, "-m", "datalist.convert", str(tmp_path / "other.xml")]
+    command = [sys.executable, "-m", "datalist.prepare.convert", str(tmp_path / "other.xml")]
     done = subprocess.run([*command, str(unmasked)], capture_output=True, text=True)
     assert done.returncode == 1 and "names none of the pictures" in done.stderr
     assert "'other-a.jpg'" in done.stderr and not (unmasked / "SegmentationClass").exists()
@@ -262,7 +262,7 @@ def test_camvid_all_labels(tmp_path):
     (tmp_path / "lists/train.txt").write_text("f_1\nf_1_10\n")
     command = ["camvid", *(str(tmp_path / name) for name in ("CamVid", "lists", "out"))]
     subprocess.run(
-        [sys.executable, "-m", "datalist.convert", *command, "--labels", "all"], check=True
+        [sys.executable, "-m", "datalist.prepare.convert", *command, "--labels", "all"], check=True
     )
     spec = resolve(str(tmp_path / "out"))
     names = (

@@ -18,10 +18,10 @@ from PIL import Image
 from scipy.io import savemat
 
 from base import UserError
-from datalist import fetch
-from datalist.convert import apart, read_sbd, render_coco
-from datalist.fetch import Archive, Arguments, archives, checksum, download, main
 from datalist.image import read_mask, write_mask
+from datalist.prepare import fetch
+from datalist.prepare.convert import apart, read_sbd, render_coco
+from datalist.prepare.fetch import Archive, Arguments, archives, checksum, download, main
 from datalist.spec import resolve
 from datalist.tag import read_tags
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from base import UserError
 from datalist.dataset import Images
-from datalist.instances import Arguments, build
+from datalist.prepare.instances import Arguments, build
 from datalist.spec import resolve
 
 pytest.importorskip("pycocotools", reason="masks of COCO need pycocotools")

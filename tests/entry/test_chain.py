@@ -158,10 +158,10 @@ def test_figures_from_a_finished_chain(trained, scenes_root, tmp_path):
     (tmp_path / "cue/cue.npz").symlink_to(trained / "cue.npz")
     run("test.py", tmp_path / "train/last.pt", "--out", tmp_path / "val", "--quiet")
     size = ("--columns", 2, "--rows", 1)
-    run("-m script.figure", tmp_path, "--folder", tmp_path / "docs", *size)
+    run("-m script.study.figure", tmp_path, "--folder", tmp_path / "docs", *size)
     for name in ("result", "sec"):
         assert read_image(tmp_path / f"docs/{name}.jpg").std() > 10
-    assert "last.pt" in run("-m script.figure", tmp_path / "docs", code=1).stderr
+    assert "last.pt" in run("-m script.study.figure", tmp_path / "docs", code=1).stderr
 
 
 def test_dsrg_from_cues_to_retrained_labels(trained, scenes_root, tmp_path):
@@ -181,7 +181,7 @@ def test_dsrg_from_cues_to_retrained_labels(trained, scenes_root, tmp_path):
 
 def test_growth_is_measured_while_training(trained, scenes_root, tmp_path):
     where = ("--dataset", scenes_root, "--recipe", "smoke", "--quiet", "--images", 6)
-    run("-m script.growth", *where, "--cue", trained / "cue.npz", "--out", tmp_path)
+    run("-m script.study.growth", *where, "--cue", trained / "cue.npz", "--out", tmp_path)
     numbers = json.loads((tmp_path / "growth.json").read_text())
     assert list(numbers) == ["cue", "0", "1", "2", "3", "4"]
     assert all(row["coverage"] >= numbers["cue"]["coverage"] for row in numbers.values())

@@ -42,8 +42,8 @@ def work(scenes_root, tmp_path_factory):
 
 COMMANDS = {
     "evaluate": "evaluate.py {0}/out --dataset {0} --split train -j 1 --out {0}/x --report",
-    "annotate": "-m utils.annotate {0}/out --format coco --dataset {0} --out {0}/x/a.json",
-    "pseudo": "-m script.pseudo {0}/out --dataset {0} --out {0}/x/masks",
+    "annotate": "-m utils.report.annotate {0}/out --format coco --dataset {0} --out {0}/x/a.json",
+    "pseudo": "-m pseudo {0}/out --dataset {0} --out {0}/x/masks",
     "test": "test.py {0}/last.pt --dataset {0} --split train --out {0}/x/test --threads 1",
     "export": "-m utils.export {0}/last.pt --out {0}/x/home",
 }

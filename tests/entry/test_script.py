@@ -35,7 +35,7 @@ def test_missing_data_is_one_sentence_with_the_remedy(tmp_path):
     names = {"DATASET": "voc", "VOC": str(tmp_path / "nowhere"), "OUT": str(tmp_path / "out")}
     done = execute(["bash", "script/train.sh"], code=1, **names)
     assert len(done.stderr.splitlines()) == 1
-    assert "set VOC=" in done.stderr and "datalist.fetch voc" in done.stderr
+    assert "set VOC=" in done.stderr and "datalist.prepare.fetch voc" in done.stderr
     assert not (tmp_path / "out").exists()
 
 

@@ -40,7 +40,7 @@ def test_rsepm_from_tags_to_a_network_on_its_masks(scenes_root, tmp_path):
     recipe = json.loads((tmp_path / "deeplab/recipe.json").read_text())
     assert recipe["mask"] == str(tmp_path / "pseudo/label")
     out = ("--out", tmp_path / "crf", "--quiet")
-    run("-m script.pseudo", tmp_path / "seed", "--dataset", scenes_root, *out)
+    run("-m pseudo", tmp_path / "seed", "--dataset", scenes_root, *out)
     labels = sorted((tmp_path / "crf/label").iterdir())
     assert len(labels) == 12
     walked = [read_label(tmp_path / "pseudo/label" / path.name) for path in labels]
@@ -49,18 +49,18 @@ def test_rsepm_from_tags_to_a_network_on_its_masks(scenes_root, tmp_path):
 
 def test_pseudo_masks_say_what_they_need(scenes_root, tmp_path):
     out = ("--dataset", scenes_root, "--out", tmp_path / "x")
-    assert "--save score" in run("-m script.pseudo", tmp_path, *out, code=1).stderr
+    assert "--save score" in run("-m pseudo", tmp_path, *out, code=1).stderr
     (tmp_path / "score").mkdir()
-    assert "12 images" in run("-m script.pseudo", tmp_path, *out, code=1).stderr
+    assert "12 images" in run("-m pseudo", tmp_path, *out, code=1).stderr
     assert not (tmp_path / "x").exists()
 
 
 def test_recursion_is_measured_while_training(scenes_root, tmp_path):
     where = ("--dataset", scenes_root, "--recipe", "smoke", "--quiet", "--images", 6)
-    printed = run("-m script.recursion", *where, "--out", tmp_path / "run").stdout
+    printed = run("-m script.study.recursion", *where, "--out", tmp_path / "run").stdout
     assert printed.splitlines()[-2].split()[1:] == ["cam", "correlated", "refined", "decoder"]
     assert printed.splitlines()[-1].split()[0] == "1"
-    run("-m script.recursion_figure", tmp_path / "curve.png", tmp_path / "run")
+    run("-m script.study.recursion_figure", tmp_path / "curve.png", tmp_path / "run")
     assert (tmp_path / "curve.png").stat().st_size > 1000
 
 
@@ -82,7 +82,7 @@ def test_released_weights_and_the_figure_of_every_map(scenes_root, tmp_path):
     content = checkpoint.load(last)["network"]
     for name, value in network.state_dict().items():
         assert torch.equal(content[f"average.module.{name}"], value)
-    run("-m script.pipeline_figure", last, "--out", tmp_path / "maps.png")
+    run("-m script.study.pipeline_figure", last, "--out", tmp_path / "maps.png")
     assert read_image(tmp_path / "maps.png").shape[1] > 1000
     other = ("--out", tmp_path / "x.png", "--id", "nothing", "else")
-    assert "nothing" in run("-m script.pipeline_figure", last, *other, code=1).stderr
+    assert "nothing" in run("-m script.study.pipeline_figure", last, *other, code=1).stderr

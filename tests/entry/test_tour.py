@@ -71,7 +71,7 @@ def test_tour(tmp_path):
         names = [[i, ";".join(page["classes"][t] for t in row or (0,))] for i, row in tags.items()]
         csv.writer(file).writerows([["id", "tags"], *names])
     table = ("--tags", tmp_path / "retag.csv", "--layout", "columns")
-    run("-m datalist.arrange", data / "JPEGImages", *table, "--out", tmp_path / "arranged")
+    run("-m datalist.prepare.arrange", data / "JPEGImages", *table, "--out", tmp_path / "arranged")
     assert read_tags(resolve(str(tmp_path / "arranged")), list(tags)) == tags
     (data / "tags.csv").write_bytes((tmp_path / "retag.csv").read_bytes())
 
@@ -92,8 +92,8 @@ def test_tour(tmp_path):
 
     # Masks by people: predictions to correct in a labelling tool, and back as true masks.
     export = ("--format", "coco", "--smallest", 0, "--out", tmp_path / "coco.json")
-    run("-m utils.annotate", out / "val", "--dataset", data, *export)
-    assert "30 masks" in run("-m datalist.convert", tmp_path / "coco.json", data).stdout
+    run("-m utils.report.annotate", out / "val", "--dataset", data, *export)
+    assert "30 masks" in run("-m datalist.prepare.convert", tmp_path / "coco.json", data).stdout
     scored = ("--dataset", data, "--split", "train", "--out", tmp_path / "score", "--report")
     done = run("evaluate.py", out / "val", *scored, "--quiet")
     assert float(done.stdout.split()[-1]) > 90  # the predictions themselves, as polygons

@@ -20,12 +20,12 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 from base import UserError
-from datalist.convert import import_masks
 from datalist.image import write_mask
+from datalist.prepare.convert import import_masks
 from datalist.spec import resolve
-from utils.annotate import Arguments, main, row_runs
-from utils.outline import polygons, regions
 from utils.output import read_label
+from utils.report.annotate import Arguments, main, row_runs
+from utils.report.outline import polygons, regions
 
 FOUR = ("background", "rust", "paint", "crack", "moss")
 LABELS = hnp.arrays(
@@ -187,7 +187,7 @@ def test_masks_come_back_from_the_json(predicted, shape, four_root, tmp_path):
     main(replace(arguments, shape=shape, instances=True, tolerance=0))
     mine = tmp_path / "mine"
     shutil.copytree(four_root, mine, ignore=shutil.ignore_patterns("SegmentationClass"))
-    line = [sys.executable, "-m", "datalist.convert", str(arguments.out), str(mine)]
+    line = [sys.executable, "-m", "datalist.prepare.convert", str(arguments.out), str(mine)]
     done = subprocess.run(line, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.endswith(f"{len(labels)} masks\n"), done.stderr
     for name, label in labels.items():
@@ -254,7 +254,14 @@ def test_runs(mask):
 
 def test_command_and_refusals(predicted, tmp_path, four_root):
     arguments, labels = predicted
-    line = [sys.executable, "-m", "utils.annotate", str(arguments.folder), "--format", "cvat"]
+    line = [
+        sys.executable,
+        "-m",
+        "utils.report.annotate",
+        str(arguments.folder),
+        "--format",
+        "cvat",
+    ]
     line += ["--out", str(arguments.out)]
     done = subprocess.run([*line, "--dataset", str(four_root)], capture_output=True, text=True)
     assert done.returncode == 0 and f"in {len(labels)} images" in done.stdout, done.stderr

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from utils.figure import heat, marked, sheet
+from script.study.sheet import heat, marked, sheet
 
 
 def solid(colour, size=(30, 40)):

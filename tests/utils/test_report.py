@@ -13,8 +13,10 @@ from browsing import ask, check_page, find, keys
 from PIL import Image
 
 from datalist.spec import Spec
-from utils import chart, gallery, measure, report
+from utils import measure
 from utils.output import output_path, write_label, write_score
+from utils.report import chart, gallery
+from utils.report import page as report
 
 CLASSES = ("background", "cat", "dog", "</script><b>eel & co")
 HEIGHT, WIDTH = 48, 64

@@ -12,11 +12,12 @@ from browsing import ask, check_page, find
 from PIL import Image
 
 from base import UserError
-from datalist import arrange
+from datalist.prepare import arrange
 from datalist.spec import resolve
 from datalist.tag import read_tags
-from utils import measure, review
+from utils import measure
 from utils.output import output_path, write_label, write_score
+from utils.report import review
 
 CLASSES = ("background", "cat", "red dog", "</script><b>eel & co")
 TAGS = {"a": (1,), "b": (2,), "c": (), "d": (1, 3), "e,1": (3,), "f": (1,)}
@@ -170,7 +171,9 @@ def test_corrected_tags_come_back_through_arrange(own, browser, tmp_path):
     shutil.copy(retag, root / "tags.csv")
     assert read_tags(resolve(str(root)), list(TAGS)) == new
     command = ask(browser, "[...document.querySelectorAll('.code code')].map(n => n.textContent)")
-    assert any("datalist.arrange" in line and "--layout columns" in line for line in command)
+    assert any(
+        "datalist.prepare.arrange" in line and "--layout columns" in line for line in command
+    )
     options = arrange.Arguments(
         root / "JPEGImages", out=tmp_path / "again", tags=retag, layout="columns"
     )

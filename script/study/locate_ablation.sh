@@ -2,7 +2,7 @@
 # Pseudo masks of the training images from CAM, SEAM and one to three passes of the segmenter, over
 # seeds; the retrained network; and the classes near to and far from the external ones.
 #   SEEDS="0 1 2"  OUT=out/locate-ablation  DATASET=scenes  EXTERNAL=FOLDER (as in locate.sh)
-. "$(dirname "$0")/chain.sh"
+. "$(dirname "$0")/../chain.sh"
 OUT=${OUT:-out/locate-ablation}
 TRAIN="${TRAIN:-} --quiet"
 export TRAIN DATASET
@@ -21,8 +21,8 @@ for SEED in ${SEEDS:-0 1 2}; do
     predict "$run/pass$pass/last.pt" "$run/pass$pass" --split train --restrict-to-tags --quiet
     evaluate "$run/pass$pass" --split train --quiet
   done
-  python -m script.locate_figure "$run" "${data[@]}" --out "$run/locate.png"
+  python -m script.study.locate_figure "$run" "${data[@]}" --out "$run/locate.png"
 done
-python -m script.table "$OUT" --title "pseudo masks, mIoU on train" "CAM=cam" "SEAM=seam" \
+python -m script.study.table "$OUT" --title "pseudo masks, mIoU on train" "CAM=cam" "SEAM=seam" \
   "pass 1=pseudo" "pass 2=pass2" "pass 3=pass3" "retrained, val=score.json"
-if [ "$DATASET" = scenes ]; then python -m script.shape_table "$OUT"; fi
+if [ "$DATASET" = scenes ]; then python -m script.study.shape_table "$OUT"; fi

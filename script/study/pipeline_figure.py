@@ -1,7 +1,7 @@
 """Draw images through every map of RecurSeed and EdgePredictMix, with a checkpoint of train.py
 rsepm:
 
-    python -m script.pipeline_figure CHECKPOINT --out PICTURE [--id ID ID ...]
+    python -m script.study.pipeline_figure CHECKPOINT --out PICTURE [--id ID ID ...]
 
 Columns: image, activation map of the strongest class, the map after self-correlation, after PAMR,
 the labels that the certain filter keeps, the decoder's own labels by the edge rule, the image with
@@ -26,7 +26,7 @@ from base.tensor import resize
 from datalist.spec import palette
 from method.rsepm import RecurSeed, inside_box
 from refine import paste
-from script.shared import DataFlags, open_stage
+from script.study.shared import DataFlags, open_stage
 
 TITLES = (
     "image", "activation", "self-correlation", "PAMR", "certain filter", "edge labels", "mixed",
@@ -118,5 +118,5 @@ def main(flags: Flags) -> None:
 
 
 if __name__ == "__main__":
-    with entry("script.pipeline_figure"):
+    with entry("script.study.pipeline_figure"):
         main(tyro.cli(Flags, description=__doc__))

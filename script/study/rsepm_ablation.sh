@@ -3,7 +3,7 @@
 # recursion adds, masks by the CRF and by the random walk, single and last stage.
 #   SEEDS="0 1 2"  MIXES="edge certain classmix cutmix none"  OUT=out/rsepm_ablation  DATASET=scenes
 #   RSEPM=FLAGS (of train.py rsepm)  TRAIN=FLAGS (of the other stages)
-. "$(dirname "$0")/chain.sh"
+. "$(dirname "$0")/../chain.sh"
 OUT=${OUT:-out/rsepm_ablation}
 SEEDS=${SEEDS:-0 1 2}
 MIXES=${MIXES:-edge certain classmix cutmix none}
@@ -12,14 +12,14 @@ for SEED in $SEEDS; do
   for mix in $MIXES; do
     run="$OUT/seed$SEED/$mix"
     # Trains what `train.py rsepm` trains, and measures its maps once an epoch.
-    python -m script.recursion "${data[@]}" ${RSEPM:-} --seed "$SEED" --mix "$mix" \
+    python -m script.study.recursion "${data[@]}" ${RSEPM:-} --seed "$SEED" --mix "$mix" \
       --out "$run/train" --quiet
     predict "$run/train/last.pt" "$run/single" --crf --quiet
     evaluate "$run/single" --quiet
   done
   # No losses on the refined maps: what the classifier's maps reach by themselves.
   plain=(--recursion-weight 0 --mix none)
-  python -m script.recursion "${data[@]}" ${RSEPM:-} --seed "$SEED" "${plain[@]}" --quiet \
+  python -m script.study.recursion "${data[@]}" ${RSEPM:-} --seed "$SEED" "${plain[@]}" --quiet \
     --out "$OUT/seed$SEED/no-recursion/train"
   run="$OUT/seed$SEED"
   [ -f "$run/edge/train/last.pt" ] || continue
@@ -33,12 +33,12 @@ for SEED in $SEEDS; do
 done
 runs=()
 for SEED in $SEEDS; do runs+=("$OUT/seed$SEED/edge/train"); done
-python -m script.recursion_figure "$OUT/recursion.png" "${runs[@]}"
+python -m script.study.recursion_figure "$OUT/recursion.png" "${runs[@]}"
 rows=()
 for mix in none cutmix classmix certain edge; do
   rows+=("single stage, mix $mix (val)=$mix/single")
 done
-python -m script.table "$OUT" \
+python -m script.study.table "$OUT" \
   "CAM, no recursion (train, best threshold)=no-recursion/train/watch.json#cam" \
   "CAM (train, best threshold)=edge/train/watch.json#cam" \
   "refined maps (train, best threshold)=edge/train/watch.json#refined" \

@@ -18,10 +18,11 @@ import numpy as np
 from base import UserError
 from datalist.spec import Spec, palette
 from datalist.tag import read_tags
-from utils import gallery, report
 from utils.measure import Predictions, read_scores
 from utils.output import write_text
 from utils.progress import in_threads, progress
+from utils.report import gallery
+from utils.report import page as report
 
 LEAST = 0.01
 """Share of an image's pixels from which on a class counts as seen in it (ours)."""

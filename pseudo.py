@@ -1,4 +1,4 @@
-"""Make masks to learn from of seeds: python -m script.pseudo SEEDS --out DIR [flags].
+"""Make masks to learn from of seeds: python pseudo.py SEEDS --out DIR [flags].
 
 Seeds are the score files of test.py: each tagged class over its maximum. With --affinity they first
 walk up to the boundaries that a network sees. Background scores and CRF are those of a recipe in

@@ -1,8 +1,8 @@
 """Print the IoU of the classes of `scenes` by shape, beside the nearest shape of the other world.
 
-    python -m script.shape_table OUT
+    python -m script.study.shape_table OUT
 
-OUT is the folder of a finished script/locate_ablation.sh on `scenes`.
+OUT is the folder of a finished script/study/locate_ablation.sh on `scenes`.
 """
 
 import json
@@ -35,7 +35,7 @@ def likeness() -> dict[str, float]:
 def main(out: Path) -> None:
     runs = sorted(out.glob("seed*"))
     if not runs:
-        raise UserError(f"{out} has no folders seed*: run script/locate_ablation.sh first")
+        raise UserError(f"{out} has no folders seed*: run script/study/locate_ablation.sh first")
     nearest = likeness()
     head = " | ".join(f"{name} ({iou:.2f})" for name, iou in nearest.items())
     print(f"\n| IoU of classes by shape (IoU with the nearest external shape) | {head} |")
@@ -55,5 +55,5 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    with entry("script.shape_table"):
+    with entry("script.study.shape_table"):
         main(Path(sys.argv[1]))

@@ -1,7 +1,7 @@
 """Draw photographs that nobody tagged, and below them what a network predicts.
 
     pip install scikit-image
-    python -m script.showcase CHECKPOINT [--out docs/photos.jpg]
+    python -m script.study.showcase CHECKPOINT [--out docs/photos.jpg]
 
 The photographs are samples of scikit-image: chelsea (Stefan van der Walt, CC0), coffee (Rachel
 Michetti, CC0), rocket (SpaceX) and astronaut (NASA), both public domain.
@@ -18,9 +18,9 @@ import tyro
 from base import UserError, entry
 from datalist.dataset import Photos
 from method.restore import restore
+from script.study.sheet import sheet
 from utils import checkpoint
 from utils.distributed import choose_device
-from utils.figure import sheet
 from utils.infer import Predict, cores, predict_split
 from utils.output import blend, output_path, read_label
 
@@ -82,5 +82,5 @@ def main(flags: Flags) -> None:
 
 
 if __name__ == "__main__":
-    with entry("script.showcase"):
+    with entry("script.study.showcase"):
         main(tyro.cli(Flags, description=__doc__))

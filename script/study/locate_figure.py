@@ -1,6 +1,6 @@
-"""Draw image | CAM | pass 1 | pass 3 | truth from a finished run of script/locate_ablation.sh.
+"""Draw image | CAM | pass 1 | pass 3 | truth from a run of script/study/locate_ablation.sh.
 
-python -m script.locate_figure RUN [--out PICTURE]
+python -m script.study.locate_figure RUN [--out PICTURE]
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from base.recipe import Flat
 from datalist.image import read_image
 from datalist.spec import Spec, palette, resolve
 from script.origin import origin
-from script.shared import DataFlags
+from script.study.shared import DataFlags
 from utils.measure import read_truth
 from utils.output import blend, output_path, read_label, read_score, upsample
 
@@ -96,5 +96,5 @@ def draw(flags: Flags) -> None:
 
 
 if __name__ == "__main__":
-    with entry("script.locate_figure"):
+    with entry("script.study.locate_figure"):
         draw(tyro.cli(Flags, description=__doc__))

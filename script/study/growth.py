@@ -1,7 +1,7 @@
 """Train DSRG's first step and measure its seeds: how much of the grid they cover, how often they
 are right, and a figure of them at the start, the middle and the end.
 
-    python -m script.growth --cue CUES --out DIR [flags of train.py dsrg]
+    python -m script.study.growth --cue CUES --out DIR [flags of train.py dsrg]
 
 Trains what `train.py dsrg` trains, in the same layout, so test.py takes DIR/last.pt. The true
 masks of the training images are read for the report alone.
@@ -22,9 +22,9 @@ from datalist.augment import warp_mask
 from datalist.image import read_mask
 from loss import floor_softmax
 from method.dsrg import DSRG, class_map
-from script.shared import device_of, start_stage
+from script.study.shared import device_of, start_stage
+from script.study.sheet import marked, sheet
 from train import command
-from utils.figure import marked, sheet
 from utils.loop import train
 from utils.output import write_text
 
@@ -154,5 +154,5 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    with entry("script.growth"):
+    with entry("script.study.growth"):
         main(sys.argv[1:])

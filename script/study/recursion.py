@@ -1,11 +1,11 @@
 """Train RecurSeed and measure, once an epoch, its activation maps and their refinements on training
 images.
 
-    python -m script.recursion --out DIR [flags of train.py rsepm]
+    python -m script.study.recursion --out DIR [flags of train.py rsepm]
 
 Trains what `train.py rsepm` trains, in the same layout, so test.py takes DIR/last.pt. The true
-masks of the training images are read for the report alone. `python -m script.recursion_figure`
-draws the curves of several runs.
+masks of the training images are read for the report alone. `python -m
+script.study.recursion_figure` draws the curves of several runs.
 """
 
 import json
@@ -22,7 +22,7 @@ from base import UserError, entry
 from base.tensor import resize
 from method.rsepm import RecurSeed, inside_box
 from refine import best_labels
-from script.shared import device_of, start_stage
+from script.study.shared import device_of, start_stage
 from train import command
 from utils import metric
 from utils.loop import to_device, train
@@ -111,7 +111,7 @@ def read_curves(run: Path) -> dict[str, list[float]]:
     """
     files = sorted((run / "watch").glob("*.json"))
     if not files:
-        raise UserError(f"{run} is no run of script.recursion (it has no watch/*.json)")
+        raise UserError(f"{run} is no run of script.study.recursion (it has no watch/*.json)")
     rows = [json.loads(file.read_text()) for file in files]
     curves = {name: [row[name]["miou"] for row in rows] for name in TITLES}
     return {"epoch": [int(file.stem) for file in files], **curves}
@@ -130,5 +130,5 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    with entry("script.recursion"):
+    with entry("script.study.recursion"):
         main(sys.argv[1:])

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The README's table on `scenes`: CAM, SEC, SEC without each loss, and the ceiling, over seeds.
 #   SEEDS="0 1 2"  OUT=out/ablation  DATASET=scenes
-. "$(dirname "$0")/chain.sh"
+. "$(dirname "$0")/../chain.sh"
 OUT=${OUT:-out/ablation}
 TRAIN="${TRAIN:-} --quiet"
 for SEED in ${SEEDS:-0 1 2}; do
@@ -21,6 +21,6 @@ for SEED in ${SEEDS:-0 1 2}; do
   predict "$run/supervised/last.pt" "$run/supervised/crf" --crf --quiet
   evaluate "$run/supervised/crf" --quiet
 done
-python -m script.table "$OUT" "CAM, tags known, best threshold=cam" "SEC, no CRF at test=full/plain" \
+python -m script.study.table "$OUT" "CAM, tags known, best threshold=cam" "SEC, no CRF at test=full/plain" \
   "SEC=full/crf" "SEC without seeding=no-seed/crf" "SEC without expansion=no-expand/crf" \
   "SEC without constrain=no-constrain/crf" "supervised (ceiling)=supervised/crf"

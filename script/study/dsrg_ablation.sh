@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # DSRG's own ablation: SEC, fixed seeds, growing seeds, retraining, over seeds; and the seeds' growth.
 #   SEEDS="0 1 2"  OUT=out/dsrg-ablation  DATASET=scenes
-. "$(dirname "$0")/chain.sh"
+. "$(dirname "$0")/../chain.sh"
 OUT=${OUT:-out/dsrg-ablation}
 TRAIN="${TRAIN:-} --quiet"
 for SEED in ${SEEDS:-0 1 2}; do
   run="$OUT/seed$SEED"
   OUT="$run/cue" SEED=$SEED TRAIN="$TRAIN" bash script/cue.sh
-  python -m script.growth "${data[@]}" ${TRAIN:-} --seed "$SEED" --cue "$run/cue/cue.npz" \
+  python -m script.study.growth "${data[@]}" ${TRAIN:-} --seed "$SEED" --cue "$run/cue/cue.npz" \
     --out "$run/grow"
   train dsrg "$run/fixed" --cue "$run/cue/cue.npz" --no-grow
   train sec "$run/sec" --cue "$run/cue/cue.npz"
@@ -22,7 +22,7 @@ for SEED in ${SEEDS:-0 1 2}; do
     evaluate "$run/$step/val" --out "$run/$step" --quiet
   done
 done
-python -m script.table "$OUT" "SEC=sec" "DSRG, fixed seeds=fixed" "DSRG, growing seeds=grow" \
+python -m script.study.table "$OUT" "SEC=sec" "DSRG, fixed seeds=fixed" "DSRG, growing seeds=grow" \
   "fixed seeds, retrained=fixed-retrain" "growing seeds, retrained=grow-retrain"
 python - "$OUT" <<'PYTHON'
 import json, statistics, sys

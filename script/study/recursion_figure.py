@@ -1,6 +1,6 @@
-"""Draw the mean curves of several runs of script.recursion.
+"""Draw the mean curves of several runs of script.study.recursion.
 
-python -m script.recursion_figure PICTURE RUN [RUN ...]
+python -m script.study.recursion_figure PICTURE RUN [RUN ...]
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 
 from base import entry
-from script.recursion import TITLES, read_curves
+from script.study.recursion import TITLES, read_curves
 from utils.record import read_record
 
 
@@ -50,5 +50,5 @@ def main(flags: Flags) -> None:
 
 
 if __name__ == "__main__":
-    with entry("script.recursion_figure"):
+    with entry("script.study.recursion_figure"):
         main(tyro.cli(Flags, description=__doc__))

@@ -1,6 +1,6 @@
 """Redraw the README's pictures from a finished script/sec.sh (or quickstart.sh).
 
-    python -m script.figure out/quickstart [--folder docs]
+    python -m script.study.figure out/quickstart [--folder docs]
 
 result.jpg: test images, predictions, truth. sec.jpg: how one training image becomes a mask, from
 the tag's activation map over the cues to the network's scores and the CRF.
@@ -23,8 +23,8 @@ from datalist.image import read_image, read_mask
 from datalist.spec import Spec
 from datalist.tag import read_tags
 from refine import refine_scores
-from script.shared import DataFlags, open_stage
-from utils.figure import heat, marked, sheet
+from script.study.shared import DataFlags, open_stage
+from script.study.sheet import heat, marked, sheet
 from utils.output import blend, output_path, read_label, upsample
 
 
@@ -106,5 +106,5 @@ def main(flags: Flags) -> None:
 
 
 if __name__ == "__main__":
-    with entry("script.figure"):
+    with entry("script.study.figure"):
         main(tyro.cli(Flags, description=__doc__))

@@ -1,6 +1,6 @@
 """Print a Markdown table of one number over the seeds of an ablation.
 
-    python -m script.table OUT "TITLE=FILE[#KEY]" ["TITLE=FILE[#KEY]" ...]
+    python -m script.study.table OUT "TITLE=FILE[#KEY]" ["TITLE=FILE[#KEY]" ...]
 
 FILE is a JSON file in each folder OUT/seed*, or a folder with score.json; KEY (default miou) names
 its number. Rows without any file are left out.
@@ -48,5 +48,5 @@ def main(flags: Flags) -> None:
 
 
 if __name__ == "__main__":
-    with entry("script.table"):
+    with entry("script.study.table"):
         main(tyro.cli(Flags, description=__doc__))

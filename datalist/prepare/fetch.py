@@ -1,7 +1,7 @@
 """Download VOC2012, SBD, COCO 2014 or SEC's cues, unpack the files, and check what is there.
 
-`python -m datalist.fetch voc --root DIR`; the same command continues an interrupted download, uses
-archives or folders that were copied to DIR by hand, and says what is still missing. VOC's test
+`python -m datalist.prepare.fetch voc --root DIR`; the same command continues an interrupted
+download, uses archives or folders that were copied to DIR by hand, and says what is still missing. VOC's test
 images need an account at its server and are not fetched.
 
 The download is written here because pooch, which verifies digests too, cannot continue one: COCO's
@@ -28,9 +28,9 @@ import tyro
 from tqdm import tqdm
 
 from base import UserError
-from datalist.check import inspect
-from datalist.convert import augment_voc, render_coco
 from datalist.cue import CueFile
+from datalist.prepare.check import inspect
+from datalist.prepare.convert import augment_voc, render_coco
 from datalist.spec import VOC, resolve
 from datalist.tag import collect, write_tags
 

@@ -1,7 +1,7 @@
 """Brings pictures and tags, as people have them, into the layout that training reads.
 
-`python -m datalist.arrange PICTURES --out mydata` makes a folder in VOC layout from a folder per
-class, from pictures and a table of tags (`--tags`), or from the annotations of a VOC folder.
+`python -m datalist.prepare.arrange PICTURES --out mydata` makes a folder in VOC layout from a
+folder per class, from pictures and a table of tags (`--tags`), or from the annotations of a VOC folder.
 docs/data.md shows every layout.
 """
 
@@ -22,10 +22,10 @@ import tyro
 
 from base import UserError, entry
 from datalist.archive import new_folder
-from datalist.check import inspect
 from datalist.names import NAMES_FILE, NameIndex, make_id, write_names
+from datalist.prepare.check import inspect
+from datalist.prepare.table import Layout, Table, read_table
 from datalist.spec import SUFFIXES, plain, read_classes, read_ids, resolve
-from datalist.table import Layout, Table, read_table
 from datalist.tag import indices, read_instances, write_tags, xml_names
 
 SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
@@ -200,7 +200,7 @@ def by_annotations(
     if train and train.parent.name == "Segmentation" and (source / "classes.txt").is_file():
         raise UserError(
             f"{source} is in VOC layout already: train on it as it is, after "
-            f"`python -m datalist.check {source}`."
+            f"`python -m datalist.prepare.check {source}`."
         )
     if not (source / "Annotations").is_dir():
         raise UserError(

@@ -1,6 +1,6 @@
 """Checks a data set before training: statistics, warnings, and all errors.
 
-`python -m datalist.check DIR` exits with 1 where training or evaluation would fail.
+`python -m datalist.prepare.check DIR` exits with 1 where training or evaluation would fail.
 """
 
 from __future__ import annotations

@@ -10,11 +10,12 @@ import jinja2
 import numpy as np
 
 from datalist.spec import Spec, palette
-from utils import chart, gallery, metric
+from utils import metric
 from utils.measure import Measured, Predictions
 from utils.output import write_text
 from utils.progress import progress
 from utils.record import read_record
+from utils.report import chart, gallery
 
 
 @dataclass(frozen=True)

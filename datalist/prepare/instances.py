@@ -1,6 +1,6 @@
 """A folder in VOC layout from some categories of a COCO instances json: external masks.
 
-python -m datalist.instances annotations/instances_train2017.json train2017 data/external
+python -m datalist.prepare.instances annotations/instances_train2017.json train2017 data/external
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from base import UserError, entry
 from datalist.archive import new_folder
-from datalist.convert import draw_objects
 from datalist.image import write_mask
+from datalist.prepare.convert import draw_objects
 from datalist.spec import plain
 from datalist.tag import image_id, read_instances, write_tags
 

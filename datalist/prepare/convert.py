@@ -1,7 +1,8 @@
 """Masks in other formats turned into palette PNGs: SBD, COCO, annotation tools, MSRC, CamVid.
 
-`python -m datalist.convert corrected.json mydata` paints what people have corrected;
-`python -m datalist.convert msrc ...` and `... camvid ...` build data sets from public originals.
+`python -m datalist.prepare.convert corrected.json mydata` paints what people have corrected;
+`python -m datalist.prepare.convert msrc ...` and `... camvid ...` build data sets from
+public originals.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ import tyro
 from tqdm import tqdm
 
 from base import UserError, entry
-from datalist.drawn import Drawing, paint, read_drawings
 from datalist.image import image_size, write_mask
 from datalist.mat import apart, read_apart
 from datalist.names import NAMES_FILE, NameIndex, read_names
-from datalist.originals import Labels, camvid, msrc
+from datalist.prepare.drawn import Drawing, paint, read_drawings
+from datalist.prepare.originals import Labels, camvid, msrc
 from datalist.spec import SUFFIXES, Spec, resolve
 from datalist.tag import image_id, indices
 
@@ -188,7 +189,8 @@ def draw_objects(image: dict, objects: list[dict], index: dict[int, int], path: 
 class Masks:
     """Paint masks from an export of an annotation tool into a data set.
 
-    `python -m datalist.convert msrc --help` and `... camvid --help` build data sets instead.
+    `python -m datalist.prepare.convert msrc --help` and `... camvid --help` build data
+    sets instead.
     """
 
     file: Annotated[Path, tyro.conf.Positional]

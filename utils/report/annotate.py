@@ -1,6 +1,6 @@
 """Predictions as a start for annotation by people: COCO, CVAT and Label Studio files.
 
-`python -m utils.annotate DIR --format cvat --dataset mydata --out mydata.xml` turns a folder of
+`python -m utils.report.annotate DIR --format cvat --dataset mydata --out mydata.xml` turns a folder of
 label PNGs, as test.py writes them, into a file to import beside the images.
 """
 
@@ -24,8 +24,8 @@ from pycocotools import mask as rle
 
 from datalist.image import check_mask
 from datalist.spec import Spec, palette, read_classes, resolve
-from utils.outline import Region, polygons, regions
 from utils.output import read_label, write_text
+from utils.report.outline import Region, polygons, regions
 
 Format = Literal["coco", "cvat", "labelstudio"]
 Shape = Literal["mask", "polygon"]
@@ -256,4 +256,4 @@ def main(arguments: Arguments) -> None:
 
 if __name__ == "__main__":
     with entry("annotate"):
-        main(tyro.cli(Arguments, prog="python -m utils.annotate"))
+        main(tyro.cli(Arguments, prog="python -m utils.report.annotate"))
