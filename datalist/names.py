@@ -1,8 +1,8 @@
 """Names of picture files as tables, labelling tools and data sets spell them, matched to ids.
 
 A data set made by `datalist.prepare.arrange` has names.csv beside tags.csv: two columns, `id` and
-`file`, the name that each picture had. Labelling tools put folders, addresses or a hash before a name.
-"""
+`file`, the name that each picture had. Labelling tools put folders, addresses or a hash before a
+name."""
 
 from __future__ import annotations
 

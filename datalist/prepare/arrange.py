@@ -1,9 +1,8 @@
 """Brings pictures and tags, as people have them, into the layout that training reads.
 
 `python -m datalist.prepare.arrange PICTURES --out mydata` makes a folder in VOC layout from a
-folder per class, from pictures and a table of tags (`--tags`), or from the annotations of a VOC folder.
-docs/data.md shows every layout.
-"""
+folder per class, from pictures and a table of tags (`--tags`), or from the annotations of a VOC
+folder. docs/data.md shows every layout."""
 
 from __future__ import annotations
 

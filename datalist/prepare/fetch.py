@@ -1,10 +1,9 @@
 """Download VOC2012, SBD, COCO 2014 or SEC's cues, unpack the files, and check what is there.
 
 `python -m datalist.prepare.fetch voc --root DIR`; the same command continues an interrupted
-download, uses archives or folders that were copied to DIR by hand, and says what is still missing. VOC's test
-images need an account at its server and are not fetched.
-
-The download is written here because pooch, which verifies digests too, cannot continue one: COCO's
+download, uses archives or folders that were copied to DIR by hand, and says what is still missing.
+VOC's test images need an account at its server and are not fetched.  The download is written here
+because pooch, which verifies digests too, cannot continue one: COCO's
 largest archive has 13 GB.
 """
 

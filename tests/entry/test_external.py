@@ -81,14 +81,8 @@ def test_nothing_is_written_where_nothing_is_left_out(external, tmp_path):
     other = folder(tmp_path / "birds", ("background", "bird"), {"x": (1,)})
     done = run("-m datalist.prepare.external", external, "--dataset", other, *out)
     assert done.stdout == f"{external}\n" and not done.stderr
-    kept = run(
-        "-m datalist.prepare.external",
-        external,
-        "--dataset",
-        target(tmp_path, "dog"),
-        *out,
-        "--keep",
-    )
+    other = target(tmp_path, "dog")
+    kept = run("-m datalist.prepare.external", external, "--dataset", other, *out, "--keep")
     assert kept.stdout == f"{external}\n" and "kept: dog" in kept.stderr
     assert not (tmp_path / "other").exists()
     flags = ("--dataset", tmp_path / "target", *out, "--keep", "--leave-out", "cat", "--quiet")

@@ -1,8 +1,7 @@
 """Predictions as a start for annotation by people: COCO, CVAT and Label Studio files.
 
-`python -m utils.report.annotate DIR --format cvat --dataset mydata --out mydata.xml` turns a folder of
-label PNGs, as test.py writes them, into a file to import beside the images.
-"""
+`python -m utils.report.annotate DIR --format cvat --dataset mydata --out mydata.xml` turns a folder
+of label PNGs, as test.py writes them, into a file to import beside the images."""
 
 from __future__ import annotations
 
