@@ -2,9 +2,9 @@
 
 `python -m datalist.prepare.fetch voc --root DIR`; the same command continues an interrupted
 download, uses archives or folders that were copied to DIR by hand, and says what is still missing.
-VOC's test images need an account at its server and are not fetched.  The download is written here
-because pooch, which verifies digests too, cannot continue one: COCO's
-largest archive has 13 GB.
+VOC's test images need an account at its server and are not fetched. The download is written here
+because pooch, which verifies digests too, cannot continue one: COCO's largest
+archive has 13 GB.
 """
 
 from __future__ import annotations
