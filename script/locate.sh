@@ -5,7 +5,7 @@
 #   EXTERNAL           images with masks of other classes, in VOC layout; of COCO 2017:
 #                      python -m datalist.prepare.instances. For scenes they are drawn into data/external
 #   SHARED=drop|keep   drop: classes that EXTERNAL and the target share teach nothing (in OUT/other;
-#                      datalist/prepare/external.py). The default beside voc and coco is keep, as published
+#                      script/external.py). The default beside voc and coco is keep, as published
 #   LEAVE_OUT          further classes of EXTERNAL to leave out, such as those with other names
 #   SEGMENTER=FILE     checkpoint of a segmenter trained before
 #   PASSES=N           number of segmenter passes, instead of the recipe's
@@ -32,7 +32,7 @@ if [ -z "${SEGMENTER:-}" ]; then
   : "${EXTERNAL:?set it to a folder of images with masks of other classes, or set SEGMENTER}"
   target=("${data[@]}")
   step "classes of $EXTERNAL"
-  EXTERNAL=$(python -m datalist.prepare.external "$EXTERNAL" "${data[@]}" --out "$OUT/other" $shared \
+  EXTERNAL=$(python -m script.external "$EXTERNAL" "${data[@]}" --out "$OUT/other" $shared \
     ${LEAVE_OUT:+--leave-out $LEAVE_OUT})
   data=(--dataset "$EXTERNAL")
   # A localiser that knows nothing gives no useful prompts: it learns alone first.

@@ -46,7 +46,7 @@ def target(tmp_path, *names):
 def test_shared_classes_teach_nothing(external, tmp_path):
     """Case, spaces and underscores of a name make no difference."""
     flags = ("--dataset", target(tmp_path, "bird", "stop_sign"), "--out", tmp_path / "other")
-    done = run("-m datalist.prepare.external", external, *flags, "--quiet")
+    done = run("-m script.external", external, *flags, "--quiet")
     assert done.stdout == f"{tmp_path / 'other'}\n"
     assert "left out: Stop Sign\n" in done.stderr
     spec = resolve(str(tmp_path / "other"))
@@ -63,44 +63,42 @@ def test_shared_classes_teach_nothing(external, tmp_path):
 
 def test_the_folder_is_made_again_where_something_changed(external, tmp_path):
     flags = ("--dataset", target(tmp_path, "stop sign"), "--out", tmp_path / "other", "--quiet")
-    run("-m datalist.prepare.external", external, *flags)
+    run("-m script.external", external, *flags)
     written = (tmp_path / "other/tags.csv").stat().st_mtime_ns
-    run("-m datalist.prepare.external", external, *flags)
+    run("-m script.external", external, *flags)
     assert (tmp_path / "other/tags.csv").stat().st_mtime_ns == written
-    run("-m datalist.prepare.external", external, *flags, "--leave-out", "CAT")
+    run("-m script.external", external, *flags, "--leave-out", "CAT")
     assert resolve(str(tmp_path / "other")).classes == ("background", "dog")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").write_text("not to be replaced")
     flags = (*flags[:2], "--out", tmp_path / "mine")
-    assert "exists already" in run("-m datalist.prepare.external", external, *flags, code=1).stderr
+    assert "exists already" in run("-m script.external", external, *flags, code=1).stderr
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
 
 
 def test_nothing_is_written_where_nothing_is_left_out(external, tmp_path):
     out = ("--out", tmp_path / "other")
     other = folder(tmp_path / "birds", ("background", "bird"), {"x": (1,)})
-    done = run("-m datalist.prepare.external", external, "--dataset", other, *out)
+    done = run("-m script.external", external, "--dataset", other, *out)
     assert done.stdout == f"{external}\n" and not done.stderr
     other = target(tmp_path, "dog")
-    kept = run("-m datalist.prepare.external", external, "--dataset", other, *out, "--keep")
+    kept = run("-m script.external", external, "--dataset", other, *out, "--keep")
     assert kept.stdout == f"{external}\n" and "kept: dog" in kept.stderr
     assert not (tmp_path / "other").exists()
     flags = ("--dataset", tmp_path / "target", *out, "--keep", "--leave-out", "cat", "--quiet")
-    assert run("-m datalist.prepare.external", external, *flags).stdout == f"{tmp_path / 'other'}\n"
+    assert run("-m script.external", external, *flags).stdout == f"{tmp_path / 'other'}\n"
     assert resolve(str(tmp_path / "other")).classes == ("background", "Stop Sign", "dog")
 
 
 def test_refusals(external, four_root, tmp_path):
     out = ("--out", tmp_path / "other")
     flags = ("--dataset", target(tmp_path, *CLASSES[1:]), *out)
-    assert "all classes of" in run("-m datalist.prepare.external", external, *flags, code=1).stderr
+    assert "all classes of" in run("-m script.external", external, *flags, code=1).stderr
     flags = ("--dataset", four_root, *out, "--leave-out", "horse")
-    assert (
-        "no class 'horse'" in run("-m datalist.prepare.external", external, *flags, code=1).stderr
-    )
+    assert "no class 'horse'" in run("-m script.external", external, *flags, code=1).stderr
     (external / "SegmentationClass/c.png").unlink()
     flags = ("--dataset", four_root, *out, "--leave-out", "cat", "--quiet")
-    assert "c.png" in run("-m datalist.prepare.external", external, *flags, code=1).stderr
+    assert "c.png" in run("-m script.external", external, *flags, code=1).stderr
     assert not (tmp_path / "other").exists()
 
 

@@ -1,6 +1,6 @@
 """Leave the classes of a target data set out of external masks.
 
-python -m datalist.prepare.external EXTERNAL --dataset TARGET --out FOLDER [flags]
+python -m script.external EXTERNAL --dataset TARGET --out FOLDER [flags]
 
 Classes of one name are the same, whatever their case. Where the two data sets share some, FOLDER
 gets the training images of the other classes: pixels of shared classes are 255 in its masks, so
@@ -141,5 +141,5 @@ def make(external: Spec, names: list[str], flags: Flags) -> None:
 
 
 if __name__ == "__main__":
-    with entry("datalist.prepare.external"):
+    with entry("script.external"):
         main(tyro.cli(Flags, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)))
