@@ -26,6 +26,7 @@ PAGES = sorted(
 FENCE = re.compile(r"^[ ]*```(\w*)\n(.*?)^[ ]*```", re.M | re.S)
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 FOLDERS = "script|benchmark|datalist|method|network|loss|refine|base|utils|tests|docs|CRF"
+PROGRAMS = ("base", "datalist", "loss", "method", "network", "refine", "script", "utils", "CRF/src")
 OTHER_PROGRAMS = {
     ".",
     "awk",
@@ -208,8 +209,44 @@ def test_python_blocks(page):
         ast.parse(textwrap.dedent(block))
 
 
-def test_readme_is_short():
-    assert len(text(Path("README.md")).splitlines()) <= 160
+@pytest.mark.parametrize(("page", "lines"), [("README.md", 160), ("CRF/README.md", 90)])
+def test_readme_is_short(page, lines):
+    assert len(text(Path(page)).splitlines()) <= lines
+
+
+@cache
+def messages() -> tuple[str, ...]:
+    """String literals of the programs; of an f-string the literal parts, "..." between them."""
+    found = []
+    files = [
+        *ROOT.glob("*.py"),
+        *(p for folder in PROGRAMS for p in ROOT.glob(f"{folder}/**/*.py")),
+    ]
+    for file in files:
+        nodes = list(ast.walk(ast.parse(file.read_text("utf-8"))))
+        docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+        for node in nodes:
+            if id(node) in docstrings:
+                continue
+            if isinstance(node, ast.JoinedStr):
+                parts = (
+                    part.value if isinstance(part, ast.Constant) else "..." for part in node.values
+                )
+                found.append("".join(parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    return (*found, *(file.read_text("utf-8") for file in ROOT.glob("script/*.sh")))
+
+
+def test_quoted_messages_are_those_of_the_code():
+    """The page's first column; numbers and "..." of a quote stand for what the program fills in."""
+    rows = re.findall(r"^\| (`[^|]*`) \|", text(Path("docs/troubleshooting.md")), re.M)
+    quotes = [quote for row in rows for quote in re.findall(r"`([^`]+)`", row)]
+    assert len(quotes) > 10
+    for quote in quotes:
+        parts = (re.escape(part) for part in re.split(r"\.\.\.|\d+", quote))
+        pattern = re.compile(".*?".join(parts), re.S)
+        assert any(map(pattern.search, messages())), f"no program prints '{quote}'"
 
 
 def test_nothing_is_left_to_do():
