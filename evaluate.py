@@ -25,6 +25,7 @@ from utils.output import write_text
 from utils.record import command_line
 from utils.report import page as report
 from utils.report import review
+from utils.report.frame import find_training, run_name
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def main(flags: Flags) -> None:
         raise UserError("Give one folder to evaluate, or two to compare.")
     if flags.run and len(flags.folder) == 2:
         raise UserError("--run goes with one folder, not with a comparison of two.")
-    if flags.run and report.find_training(flags.run) is None:
+    if flags.run and find_training(flags.run) is None:
         raise UserError(f"--run {flags.run} holds neither log.jsonl nor recipe.json.")
     tried = measure.thresholds(*flags.threshold)
     spec = resolve(flags.dataset, flags.root)
@@ -102,8 +103,8 @@ def main(flags: Flags) -> None:
     runs = []
     for prediction in predictions:
         measured = measure.measure(spec, ids, prediction, tried, flags.workers, flags.quiet)
-        name = report.run_name(prediction.folder, flags.split)
-        training = report.find_training(flags.run or prediction.folder)
+        name = run_name(prediction.folder, flags.split)
+        training = find_training(flags.run or prediction.folder)
         runs.append(report.Run(name, prediction, measured, training))
     numbers = [single, compare][len(runs) - 1](flags, spec, runs)
     stem = ["score", "comparison"][len(runs) - 1]
@@ -125,7 +126,7 @@ def show_unscored(flags: Flags, spec: Spec, predictions: measure.Predictions) ->
     if flags.restrict_to_tags:
         predictions = replace(predictions, tags=read_tags(spec, ids))
     page = (flags.out or predictions.folder) / "report.html"
-    training = report.find_training(flags.run or predictions.folder)
+    training = find_training(flags.run or predictions.folder)
     command, settings = command_line(), (training, flags.workers, flags.quiet)
     size = review.write(page, spec, flags.split, predictions, ids, command, *settings)
     print(f"{page} ({size / 1e6:.1f} MB): predictions against the tags")

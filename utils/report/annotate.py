@@ -82,8 +82,9 @@ def read_pictures(
 ) -> Iterator[Picture]:
     """Read a folder of label PNGs, one after the other in order of their names.
 
-    Errors: UserError for a folder without PNGs, a damaged one, an index that is no class, or an
-    image that the data set does not have.
+    Raises:
+        UserError: a folder without PNGs, a damaged one, an index that is no class, or an image that
+            the data set does not have.
     """
     inner = arguments.folder / "label"
     paths = sorted((inner if inner.is_dir() else arguments.folder).glob("*.png"))

@@ -3,19 +3,16 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
-import jinja2
 import numpy as np
 
-from datalist.spec import Spec, palette
+from datalist.spec import Spec
 from utils import metric
 from utils.measure import Measured, Predictions
-from utils.output import write_text
 from utils.progress import progress
-from utils.record import read_record
 from utils.report import chart, gallery
+from utils.report.frame import class_colours, records, write_page
 
 
 @dataclass(frozen=True)
@@ -26,23 +23,6 @@ class Run:
     predictions: Predictions
     measured: Measured
     training: Path | None = None
-
-
-def run_name(folder: Path, split: str) -> str:
-    """Name a run after its folder; one that is only called after the split says whose it is."""
-    folder = folder.resolve()
-    if folder.name.startswith(split) and folder.parent.name:
-        return f"{folder.parent.name}/{folder.name}"
-    return folder.name
-
-
-def find_training(folder: Path) -> Path | None:
-    """Look for the log or recipe of a training run: in a folder, above it, in `train` beside."""
-    above = folder.absolute().parent
-    for parent in (folder, folder / "train", above, above / "train"):
-        if (parent / "log.jsonl").is_file() or (parent / "recipe.json").is_file():
-            return parent
-    return None
 
 
 def write(
@@ -68,45 +48,28 @@ def write(
     Raises:
         UserError: an image or prediction cannot be read.
     """
-    classes = spec.classes
-    colours = ["#{:02x}{:02x}{:02x}".format(*rgb) for rgb in palette(len(classes)).tolist()]
+    classes, colours = spec.classes, class_colours(spec.num_classes)
     items, count = _gallery(spec, runs, workers, quiet)
-    page = (
-        environment()
-        .get_template("report.html")
-        .render(
-            title=" against ".join(run.name for run in runs),
-            dataset=spec.name,
-            split=split,
-            runs=_mark_changed([_summary(run, spec) for run in runs]),
-            rows=_rows(spec, runs, colours),
-            heats=[chart.heat(run.measured.matrix, classes) for run in runs],
-            mistakes=[_mistakes(run.measured.matrix, spec, colours) for run in runs],
-            figures=[_figures(run) for run in runs],
-            command=command,
-            date=datetime.now().strftime("%Y-%m-%d %H:%M"),
-            shown=len(items),
-            total=count,
-            data={
-                "classes": list(classes),
-                "colours": colours,
-                "runs": [run.name for run in runs],
-                "items": items,
-            },
-        )
-    )
-    write_text(path, page)
-    return len(page.encode())
-
-
-def environment() -> jinja2.Environment:
-    """Templates of the pages; text is escaped."""
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "template"),
-        autoescape=True,  # names of classes and images are other people's text
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
+    return write_page(
+        path,
+        "report",
+        {
+            "classes": list(classes),
+            "colours": colours,
+            "runs": [run.name for run in runs],
+            "items": items,
+        },
+        title=" against ".join(run.name for run in runs),
+        dataset=spec.name,
+        split=split,
+        runs=_mark_changed([_summary(run, spec) for run in runs]),
+        rows=_rows(spec, runs, colours),
+        heats=[chart.heat(run.measured.matrix, classes) for run in runs],
+        mistakes=[_mistakes(run.measured.matrix, spec, colours) for run in runs],
+        figures=[_figures(run) for run in runs],
+        command=command,
+        shown=len(items),
+        total=count,
     )
 
 
@@ -262,29 +225,9 @@ def read_log(path: Path) -> dict[str, np.ndarray]:
     }
 
 
-def records(predictions: Predictions, training: Path | None) -> dict:
-    """Commands of a run's training and test, and its recipe."""
-    train = read_record(training / "recipe.json") if training else {}
-    predict = read_record(predictions.folder / "predict.json")
-    commands = [train.pop("command", None), predict.get("command")]
-    settings = predict.get("settings")
-    recipe = {str(k): _plain(v) for k, v in train.items()}
-    if isinstance(settings, dict):
-        recipe |= {
-            f"test: {k}": _plain(v) for k, v in settings.items() if k not in ("network", "tags")
-        }
-    return {"commands": [c for c in commands if isinstance(c, str)], "recipe": recipe}
-
-
 def _mark_changed(runs: list[dict]) -> list[dict]:
     """Note for each of two runs the fields of its recipe that the other has not, or otherwise."""
     first, last = runs[0]["recipe"], runs[-1]["recipe"]
     both = first and last
     changed = [k for k in first.keys() | last.keys() if both and first.get(k) != last.get(k)]
     return [run | {"changed": changed} for run in runs]
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, list) and all(isinstance(v, int | float | str) for v in value):
-        return ", ".join(map(str, value))
-    return value if isinstance(value, str) else json.dumps(value)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from shlex import quote
@@ -16,13 +15,12 @@ from shlex import quote
 import numpy as np
 
 from base import UserError
-from datalist.spec import Spec, palette
+from datalist.spec import Spec
 from datalist.tag import read_tags
 from utils.measure import Predictions, read_scores
-from utils.output import write_text
 from utils.progress import in_threads, progress
 from utils.report import gallery
-from utils.report import page as report
+from utils.report.frame import class_colours, records, run_name, write_page
 
 LEAST = 0.01
 """Share of an image's pixels from which on a class counts as seen in it (ours)."""
@@ -55,7 +53,8 @@ class Seen:
 def see(predictions: Predictions, image_id: str, num_classes: int) -> Seen:
     """Read the prediction of one image.
 
-    Errors: UserError for an unreadable file, or a class that the data set does not have.
+    Raises:
+        UserError: an unreadable file, or a class that the data set does not have.
     """
     label = predictions.label(image_id)
     count = np.bincount(label.ravel(), minlength=256)
@@ -99,7 +98,7 @@ def tags_of(spec: Spec) -> dict[str, tuple[int, ...]]:
 
 def class_rows(spec: Spec, seen: Mapping[str, Seen], tags: Tags | None) -> list[dict]:
     """One row of the table for each foreground class, those with most images first."""
-    colours = palette(spec.num_classes)
+    colours = class_colours(spec.num_classes)
     rows = []
     for index in range(1, spec.num_classes):
         images = {name for name, item in seen.items() if index in item.classes}
@@ -111,7 +110,7 @@ def class_rows(spec: Spec, seen: Mapping[str, Seen], tags: Tags | None) -> list[
             {
                 "index": index,
                 "name": spec.classes[index],
-                "colour": "#{:02x}{:02x}{:02x}".format(*colours[index].tolist()),
+                "colour": colours[index],
                 "seen": len(images),
                 "tagged": len(tagged),
                 "both": len(images & tagged),
@@ -150,7 +149,8 @@ def write(
     Returns:
         Size of the file in bytes.
 
-    Errors: UserError for an image or prediction that cannot be read.
+    Raises:
+        UserError: an image or prediction that cannot be read.
     """
     known = tags_of(spec)
     tags = {name: known[name] for name in ids} if all(name in known for name in ids) else None
@@ -167,43 +167,49 @@ def write(
                 break
             items.append(pictures | item_of(name, seen[name], differ[name]))
             bar.update()
-    name, records = (
-        report.run_name(predictions.folder, split),
-        report.records(predictions, training),
-    )
-    page = report.environment().get_template("review.html")
-    text = page.render(
+    name, record = run_name(predictions.folder, split), records(predictions, training)
+    rows = class_rows(spec, seen, tags)
+    scored = any(not np.isnan(item.confidence).all() for item in seen.values())
+    views = {"all": "all images"}
+    orders = {"unsure": "least confident first"} if scored else {}
+    if tags:
+        views |= {
+            "differ": "tags and mask differ",
+            "unmarked": "not marked yet",
+            "marked": "marked",
+        }
+        orders = {"differ": "most different first"} | orders
+    return write_page(
+        path,
+        "review",
+        {
+            "name": f"{spec.name} {split} {name}",
+            "classes": list(spec.classes),
+            "colours": class_colours(spec.num_classes),
+            "tags": {name: list(row) for name, row in known.items()} if tags else None,
+            "items": items,
+        },
         title=name,
         dataset=spec.name,
         split=split,
         total=len(ids),
         shown=len(items),
         tagged=tags is not None,
-        restricted=records["recipe"].get("test: restrict_to_tags") == "true",
+        restricted=record["recipe"].get("test: restrict_to_tags") == "true",
         disagreeing=sum(value > 0 for value in differ.values()),
-        rows=(rows := class_rows(spec, seen, tags)),
+        rows=rows,
         widest=max([row["seen"] + row["lost"] for row in rows] + [1]),
-        scored=any(not np.isnan(item.confidence).all() for item in seen.values()),
+        scored=scored,
+        views=views if tags else {},
+        orders=orders | {"id": "by name"},
         least=100 * LEAST,
         command=command,
-        records=records,
+        records=record,
         folder=str(predictions.folder),
         tags_file=quote(str(spec.root / "tags.csv")),
         images=quote(str(spec.root / spec.image[0])),
         retagged=quote(f"{spec.root}-retagged"),
-        date=datetime.now().strftime("%Y-%m-%d %H:%M"),
-        data={
-            "name": f"{spec.name} {split} {name}",
-            "classes": list(spec.classes),
-            "colours": [
-                "#{:02x}{:02x}{:02x}".format(*c) for c in palette(spec.num_classes).tolist()
-            ],
-            "tags": {name: list(row) for name, row in known.items()} if tags else None,
-            "items": items,
-        },
     )
-    write_text(path, text)
-    return len(text.encode())
 
 
 def item_of(name: str, seen: Seen, differ: float) -> dict:

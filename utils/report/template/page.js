@@ -40,3 +40,77 @@ for (const button of document.querySelectorAll(".copy")) {
     }
   };
 }
+
+// A gallery: data.items, filtered by class, ordered, and shown page by page. A page sets `gallery`:
+// page: number of images at a time; has(item, index): whether an image belongs to a class;
+// orders: name -> key of an item, least first; views: name -> which items; tile(item, position).
+const state = { chosen: null, count: 0, list: [] };
+const rank = (a, b) => (a[0] < b[0] ? -1 : a[0] > b[0] ? 1 : 0);
+
+function draw() {
+  const key = gallery.orders[byId("order").value];
+  const seen = gallery.views?.[byId("view").value] ?? (() => true);
+  state.list = data.items
+    .filter((item) => (state.chosen === null || gallery.has(item, state.chosen)) && seen(item))
+    .map((item) => [key(item), item]).sort(rank).map((pair) => pair[1]);
+  byId("items").replaceChildren(...state.list.slice(0, state.count).map(gallery.tile));
+  byId("empty").hidden = state.list.length > 0;
+  byId("more").hidden = state.list.length <= state.count;
+  byId("more").textContent = "Show more (" + (state.list.length - state.count) + ")";
+  for (const node of document.querySelectorAll("[data-class]")) {
+    node.setAttribute("aria-pressed", String(node.dataset.class === String(state.chosen ?? "")));
+  }
+}
+function restart() {
+  state.count = gallery.page;
+  draw();
+}
+function choose(index) {
+  state.chosen = index === "" || index === String(state.chosen) ? null : Number(index);
+  restart();
+}
+function startGallery(first) {
+  const chip = (index, ...content) => {
+    const button = make("button", { type: "button" }, ...content);
+    button.dataset.class = index;
+    return button;
+  };
+  byId("filter").append(chip("", "all"));
+  data.classes.forEach((name, index) => {
+    if (index >= first) byId("filter").append(chip(index, swatch(index), name));
+  });
+  byId("filter").onclick = (event) => {
+    const button = event.target.closest("[data-class]");
+    if (button) choose(button.dataset.class);
+  };
+  for (const node of document.querySelectorAll(".pick")) {
+    node.onclick = () => {
+      choose(node.dataset.class);
+      if (state.chosen !== null) byId("gallery").scrollIntoView();
+    };
+  }
+  byId("order").onchange = restart;
+  if (byId("view")) byId("view").onchange = restart;
+  byId("more").onclick = () => { state.count += gallery.page; draw(); };
+  byId("opacity").oninput = (event) =>
+    byId("items").style.setProperty("--opacity", event.target.value / 100);
+  restart();
+}
+
+// Numbers behind bars and cells, under the pointer.
+function tell(text, event) {
+  const tip = byId("tip");
+  tip.hidden = !text;
+  if (!text) return;
+  tip.textContent = text;
+  const left = Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8);
+  const above = event.clientY + 16 + tip.offsetHeight > innerHeight;
+  tip.style.left = Math.max(8, left) + "px";
+  tip.style.top = (above ? event.clientY - tip.offsetHeight - 10 : event.clientY + 16) + "px";
+}
+document.addEventListener("pointermove", (event) => {
+  for (const hair of document.querySelectorAll(".hair")) hair.remove();
+  const chart = event.target.closest?.("svg.lines");
+  if (chart) return readOut(chart, event);
+  tell(event.target.closest?.("[data-tip]")?.dataset.tip, event);
+});

@@ -1,6 +1,5 @@
 // Shared parts are in page.js.
 const two = data.runs.length === 2;
-const PAGE = 6;
 
 // Gallery.
 const layers = [
@@ -11,17 +10,10 @@ const layers = [
   })),
   { name: two ? "difference" : "error", of: (item) => item.error, error: true },
 ];
-const state = { chosen: null, count: PAGE, list: [], at: 0, layer: two ? 3 : 1 };
+Object.assign(state, { at: 0, layer: two ? 3 : 1 });
 const iouOf = (item, n) =>
   state.chosen === null ? item.miou[n] : (item.iou[state.chosen] || [])[n] ?? null;
 const gain = (item) => iouOf(item, 1) - iouOf(item, 0);
-const orders = {
-  worst: (item) => iouOf(item, two ? 1 : 0) ?? Infinity,
-  best: (item) => -(iouOf(item, 0) ?? -Infinity),
-  differ: (item) => -item.differ,
-  gain: (item) => -gain(item),
-  loss: (item) => gain(item),
-};
 
 function panel(item, name, source, error) {
   const frame = make("span", { className: "frame" }, photo(item));
@@ -56,47 +48,18 @@ function tile(item, position) {
   return node;
 }
 
-function draw() {
-  const key = orders[byId("order").value];
-  state.list = data.items.filter((item) => state.chosen === null || state.chosen in item.iou);
-  state.list = state.list.map((item) => [key(item), item]).sort((a, b) => a[0] - b[0]);
-  state.list = state.list.map((pair) => pair[1]);
-  byId("items").replaceChildren(...state.list.slice(0, state.count).map(tile));
-  byId("empty").hidden = state.list.length > 0;
-  byId("more").hidden = state.list.length <= state.count;
-  byId("more").textContent = "Show more (" + (state.list.length - state.count) + ")";
-  for (const node of document.querySelectorAll("[data-class]")) {
-    node.setAttribute("aria-pressed", String(node.dataset.class === String(state.chosen ?? "")));
-  }
-}
-
-function choose(index) {
-  state.chosen = index === "" || index === String(state.chosen) ? null : Number(index);
-  state.count = PAGE;
-  draw();
-}
-const all = make("button", { type: "button", textContent: "all" });
-all.dataset.class = "";
-byId("filter").append(all);
-data.classes.forEach((name, index) => {
-  const chip = make("button", { type: "button" }, swatch(index), name);
-  chip.dataset.class = index;
-  byId("filter").append(chip);
-});
-byId("filter").onclick = (event) => {
-  const chip = event.target.closest("[data-class]");
-  if (chip) choose(chip.dataset.class);
+const gallery = {
+  page: 6,
+  has: (item, index) => index in item.iou,
+  tile,
+  orders: {
+    worst: (item) => iouOf(item, two ? 1 : 0) ?? Infinity,
+    best: (item) => -(iouOf(item, 0) ?? -Infinity),
+    differ: (item) => -item.differ,
+    gain: (item) => -gain(item),
+    loss: (item) => gain(item),
+  },
 };
-for (const node of document.querySelectorAll(".pick")) {
-  node.onclick = () => {
-    choose(node.dataset.class);
-    if (state.chosen !== null) byId("gallery").scrollIntoView();
-  };
-}
-byId("order").onchange = () => { state.count = PAGE; draw(); };
-byId("more").onclick = () => { state.count += PAGE; draw(); };
-byId("opacity").oninput = (event) =>
-  byId("items").style.setProperty("--opacity", event.target.value / 100);
 byId("items").style.setProperty("--panels", layers.length + 1);
 
 // Viewer: one image, a slider between it and a layer over it.
@@ -172,23 +135,6 @@ addEventListener("keydown", (event) => {
   }
 });
 
-// Read-outs under the pointer.
-const tip = byId("tip");
-function tell(text, event) {
-  tip.hidden = !text;
-  if (!text) return;
-  tip.textContent = text;
-  const left = Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8);
-  const above = event.clientY + 16 + tip.offsetHeight > innerHeight;
-  tip.style.left = Math.max(8, left) + "px";
-  tip.style.top = (above ? event.clientY - tip.offsetHeight - 10 : event.clientY + 16) + "px";
-}
-document.addEventListener("pointermove", (event) => {
-  const chart = event.target.closest?.("svg.lines");
-  if (chart) return readOut(chart, event);
-  for (const hair of document.querySelectorAll(".hair")) hair.remove();
-  tell(event.target.closest?.("[data-tip]")?.dataset.tip, event);
-});
 function readOut(chart, event) {
   const read = (chart.readout ??= JSON.parse(chart.dataset.readout));
   const [left, right, top, bottom, width] = read.frame;
@@ -199,12 +145,12 @@ function readOut(chart, event) {
   let near = 0;
   read.x.forEach((x, n) => { if (Math.abs(x - wanted) < Math.abs(read.x[near] - wanted)) near = n; });
   const at = left + ((read.x[near] - from) / (to - from || 1)) * (right - left);
-  let hair = chart.querySelector(".hair");
-  if (!hair) chart.append((hair = document.createElementNS("http://www.w3.org/2000/svg", "path")));
+  const hair = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  chart.append(hair);
   hair.setAttribute("class", "hair");
   hair.setAttribute("d", `M${at} ${top}V${bottom}`);
   const rows = Object.entries(read.y).map(([name, values]) => `${name}: ${values[near] ?? "–"}`);
   tell([`${read.name} ${read.x[near]}`, ...rows].join("\n"), event);
 }
 
-draw();
+startGallery(0);

@@ -1,7 +1,5 @@
 // Shared parts are in page.js.
-const PAGE = 24;
 const tagged = data.tags !== null;
-const state = { chosen: null, count: PAGE };
 
 // Marks of images: {good: true}, or {tags: [...]} where the tags were corrected. They are kept
 // where the browser lets a file do so, until they are cleared.
@@ -159,60 +157,19 @@ function actions(item) {
   return make("div", { className: "actions" }, good, wrong);
 }
 
-const views = {
-  all: () => true,
-  differ: (item) => item.differ > 0,
-  marked: (item) => item.id in marks,
-  unmarked: (item) => !(item.id in marks),
-};
 const least = (item) => Math.min(101, ...item.seen.map((entry) => entry[2] ?? 101));
-const orders = {
-  differ: (a, b) => b.differ - a.differ,
-  unsure: (a, b) => least(a) - least(b),
-  id: (a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0),
+const gallery = {
+  page: 24,
+  has: (item, index) => seenOf(item).includes(index) || tagsOf(item).includes(index),
+  tile: card,
+  views: {
+    all: () => true,
+    differ: (item) => item.differ > 0,
+    marked: (item) => item.id in marks,
+    unmarked: (item) => !(item.id in marks),
+  },
+  orders: { differ: (item) => -item.differ, unsure: least, id: (item) => item.id },
 };
-
-function draw() {
-  const list = data.items
-    .filter((item) => state.chosen === null ||
-      seenOf(item).includes(state.chosen) || tagsOf(item).includes(state.chosen))
-    .filter(views[byId("view").value])
-    .sort(orders[byId("order").value]);
-  byId("cards").replaceChildren(...list.slice(0, state.count).map(card));
-  byId("empty").hidden = list.length > 0;
-  byId("more").hidden = list.length <= state.count;
-  byId("more").textContent = "Show more (" + (list.length - state.count) + ")";
-  for (const node of document.querySelectorAll("[data-class]")) {
-    node.setAttribute("aria-pressed", String(node.dataset.class === String(state.chosen ?? "")));
-  }
-}
-function choose(index) {
-  state.chosen = index === "" || index === String(state.chosen) ? null : Number(index);
-  state.count = PAGE;
-  draw();
-}
-const all = make("button", { type: "button", textContent: "all" });
-all.dataset.class = "";
-byId("filter").append(all);
-data.classes.slice(1).forEach((name, index) => {
-  const chip = make("button", { type: "button" }, swatch(index + 1), name);
-  chip.dataset.class = index + 1;
-  byId("filter").append(chip);
-});
-byId("filter").onclick = (event) => {
-  const chip = event.target.closest("[data-class]");
-  if (chip) choose(chip.dataset.class);
-};
-for (const node of document.querySelectorAll(".pick")) {
-  node.onclick = () => {
-    choose(node.dataset.class);
-    if (state.chosen !== null) byId("gallery").scrollIntoView();
-  };
-}
-byId("view").onchange = byId("order").onchange = () => { state.count = PAGE; draw(); };
-byId("more").onclick = () => { state.count += PAGE; draw(); };
-byId("opacity").oninput = (event) =>
-  byId("cards").style.setProperty("--opacity", event.target.value / 100);
 
 // retag.csv: every image with its tags, as tags.csv has them.
 const quoted = (field) => (/[",\r\n]/.test(field) ? '"' + field.replaceAll('"', '""') + '"' : field);
@@ -240,14 +197,4 @@ if (tagged) {
   count();
 }
 
-// Numbers behind the bars.
-document.addEventListener("pointermove", (event) => {
-  const tip = byId("tip");
-  const words = event.target.closest?.("[data-tip]")?.dataset.tip;
-  tip.hidden = !words;
-  if (!words) return;
-  tip.textContent = words;
-  tip.style.left = Math.max(8, Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8)) + "px";
-  tip.style.top = event.clientY + 16 + "px";
-});
-draw();
+startGallery(1);

@@ -15,7 +15,7 @@ from PIL import Image
 from datalist.spec import Spec
 from utils import measure
 from utils.output import output_path, write_label, write_score
-from utils.report import chart, gallery
+from utils.report import chart, frame, gallery
 from utils.report import page as report
 
 CLASSES = ("background", "cat", "dog", "</script><b>eel & co")
@@ -65,17 +65,17 @@ def test_log_is_read_past_kills_and_resumes(tmp_path):
 
 
 def test_runs_are_told_apart_by_name(tmp_path):
-    assert report.run_name(tmp_path / "sec" / "val-crf", "val") == "sec/val-crf"
-    assert report.run_name(tmp_path / "sec", "val") == "sec"
+    assert frame.run_name(tmp_path / "sec" / "val-crf", "val") == "sec/val-crf"
+    assert frame.run_name(tmp_path / "sec", "val") == "sec"
 
 
 def test_training_is_found_beside_the_predictions(tmp_path):
     (tmp_path / "train").mkdir()
     (tmp_path / "val").mkdir()
-    assert report.find_training(tmp_path / "val") is None
+    assert frame.find_training(tmp_path / "val") is None
     (tmp_path / "train" / "log.jsonl").write_text("")
-    assert report.find_training(tmp_path / "val") == tmp_path / "train"
-    assert report.find_training(tmp_path) == tmp_path / "train"
+    assert frame.find_training(tmp_path / "val") == tmp_path / "train"
+    assert frame.find_training(tmp_path) == tmp_path / "train"
 
 
 def test_thin_keeps_the_mean():
@@ -139,7 +139,7 @@ def page(world, *names, path="report.html"):
     for name in names:
         predictions = measure.find(root / name)
         found = measure.measure(spec, ids, predictions, [0.2, 0.4, 0.7], 1, quiet=True)
-        runs.append(report.Run(name, predictions, found, report.find_training(root / name)))
+        runs.append(report.Run(name, predictions, found, frame.find_training(root / name)))
     command = "python evaluate.py 'my out' --dataset <own>"
     size = report.write(root / path, spec, "val", runs, command, 1, quiet=True)
     assert size == (root / path).stat().st_size < 5_000_000

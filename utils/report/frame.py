@@ -1,0 +1,81 @@
+"""What the pages share: the frame around them, colours, and the record of a run."""
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from datalist.spec import palette
+from utils.measure import Predictions
+from utils.output import write_text
+from utils.record import read_record
+
+
+def write_page(path: Path, page: str, data: dict[str, Any], **values: Any) -> int:
+    """Write one HTML file that needs no other file and no network.
+
+    Args:
+        path: the file.
+        page: name of its template, script and style.
+        data: plain values for the script.
+        values: for the template; those of the frame are title, dataset and split.
+
+    Returns:
+        Size of the file in bytes.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "template"),
+        autoescape=True,  # names of classes and images are other people's text
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    date = datetime.now().strftime("%Y-%m-%d %H:%M")
+    template = environment.get_template(f"{page}.html")
+    text = template.render(values, page=page, data=data, date=date)
+    write_text(path, text)
+    return len(text.encode())
+
+
+def class_colours(count: int) -> list[str]:
+    """Colours of the first classes, such as "#800000"."""
+    return ["#" + bytes(colour).hex() for colour in palette(count).tolist()]
+
+
+def run_name(folder: Path, split: str) -> str:
+    """Name a run after its folder; one that is only called after the split says whose it is."""
+    folder = folder.resolve()
+    if folder.name.startswith(split) and folder.parent.name:
+        return f"{folder.parent.name}/{folder.name}"
+    return folder.name
+
+
+def find_training(folder: Path) -> Path | None:
+    """Look for the log or recipe of a training run: in a folder, above it, in `train` beside."""
+    above = folder.absolute().parent
+    for parent in (folder, folder / "train", above, above / "train"):
+        if (parent / "log.jsonl").is_file() or (parent / "recipe.json").is_file():
+            return parent
+    return None
+
+
+def records(predictions: Predictions, training: Path | None) -> dict:
+    """Commands of a run's training and test, and its recipe."""
+    train = read_record(training / "recipe.json") if training else {}
+    predict = read_record(predictions.folder / "predict.json")
+    commands = [train.pop("command", None), predict.get("command")]
+    settings = predict.get("settings")
+    recipe = {str(k): _plain(v) for k, v in train.items()}
+    if isinstance(settings, dict):
+        recipe |= {
+            f"test: {k}": _plain(v) for k, v in settings.items() if k not in ("network", "tags")
+        }
+    return {"commands": [c for c in commands if isinstance(c, str)], "recipe": recipe}
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list) and all(isinstance(v, int | float | str) for v in value):
+        return ", ".join(map(str, value))
+    return value if isinstance(value, str) else json.dumps(value)
