@@ -23,7 +23,7 @@ from scipy.ndimage import zoom
 import densecrf
 from benchmark.crf import SIZE, photographs
 from benchmark.timing import median, report
-from datalist.spec import palette
+from datalist.palette import palette
 from refine import refine_scores
 from utils.infer import most_probable
 from utils.output import upsample, write_label

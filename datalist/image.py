@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from base import IGNORE, UserError
-from datalist.archive import replacing
-from datalist.spec import palette
+from base.file import replacing
+from datalist.palette import palette
 
 PIXEL_LIMIT = 1 << 26
 """Pixels of one decoded image (200 MB); larger pictures are decoded at half their size."""

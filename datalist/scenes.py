@@ -11,21 +11,23 @@ Two worlds are drawn from the same ground and light: `target`, and `external` wi
 other textures and other badges.
 """
 
-import argparse
 import colorsys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
+import tyro
 from numpy import ndarray
 from PIL import Image
 
-from datalist.archive import new_folder
-from datalist.spec import palette
+from base import UserError, entry
+from datalist.folder import new_data_folder
+from datalist.palette import palette
 
 Field = Callable[[ndarray, ndarray], ndarray]
 ROOM = 2  # drawn at twice the size, then averaged down: smooth contours
@@ -305,34 +307,42 @@ def draw(
     if root.exists():
         return root
     classes = WORLD[world]
-    with new_folder(root) as part:
-        for folder in ("JPEGImages", "Annotations", "SegmentationClass", "ImageSets/Segmentation"):
-            (part / folder).mkdir(parents=True)
-        names = ["background", *(item.name for item in classes)]
-        (part / "classes.txt").write_text("\n".join(names) + "\n")
+    names = ["background", *(item.name for item in classes)]
+    with new_data_folder(root, names) as data:
+        for folder in ("Annotations", "SegmentationClass"):
+            (data.root / folder).mkdir()
         for split, (name, count) in enumerate((("train", train), ("val", val))):
             ids = [f"{name}_{number:05d}" for number in range(count)]
             stream = [seed, list(WORLD).index(world), split]
-            jobs = [(part, key, world, [*stream, number]) for number, key in enumerate(ids)]
+            jobs = [(data.root, key, world, [*stream, number]) for number, key in enumerate(ids)]
             with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
                 list(pool.map(save_scene, jobs, chunksize=32))
-            lists = part / "ImageSets/Segmentation" / f"{name}.txt"
-            lists.write_text("\n".join(ids) + "\n")
+            data.lists[name] = ids
     return root
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Draw the embedded data set in VOC layout.")
-    parser.add_argument("root", type=Path, help="folder to make")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the world")
-    parser.add_argument("--train", type=int, default=1200, help="training images")
-    parser.add_argument("--val", type=int, default=240, help="validation images")
-    parser.add_argument("--world", choices=list(WORLD), default="target")
-    args = parser.parse_args()
-    if args.root.exists():
-        parser.error(f"{args.root} exists already; name a new folder or remove it")
-    draw(args.root, args.seed, args.train, args.val, args.world)
+@dataclass(frozen=True)
+class Arguments:
+    """Draw the embedded data set in VOC layout."""
+
+    root: tyro.conf.Positional[Path]
+    """Folder to make."""
+    seed: int = 0
+    """Seed of the world."""
+    train: int = 1200
+    """Training images."""
+    val: int = 240
+    """Validation images."""
+    world: Literal["target", "external"] = "target"
+    """Which of the two worlds."""
+
+
+def main(arguments: Arguments) -> None:
+    if arguments.root.exists():
+        raise UserError(f"{arguments.root} exists already: name a new folder or remove it.")
+    draw(arguments.root, arguments.seed, arguments.train, arguments.val, arguments.world)
 
 
 if __name__ == "__main__":
-    main()
+    with entry("datalist.scenes"):
+        main(tyro.cli(Arguments, description=Arguments.__doc__))

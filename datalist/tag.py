@@ -19,25 +19,30 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-from xml.etree.ElementTree import Element, ParseError
+from typing import Annotated
 
 import numpy as np
 import tyro
-from defusedxml import DefusedXmlException, ElementTree
 
 from base import UserError, entry
-from datalist.archive import replacing
-from datalist.names import parts, stem
-from datalist.prepare.table import NAME_HEADERS, tags_of
+from datalist.annotation import image_id, read_instances, stem, xml_names
+from datalist.folder import write_tags
 from datalist.spec import Spec, plain, read_text, resolve, safe_id
 
 Tags = dict[str, tuple[int, ...]]
-XML_LIMIT = 1 << 20
-"""Bytes of one annotation; VOC's longest is 15 kB."""
+NAME_HEADERS = {
+    *("id", "image", "images", "filename", "file", "file_name", "file name", "name", "path"),
+    *("image_id", "imageid", "image_name", "image id", "image name", "img", "picture", "photo"),
+}
+TAG_HEADERS = {
+    *("tag", "tags", "label", "labels", "class", "classes", "class_name", "category"),
+    *("categories", "choice", "choices", "keyword", "keywords"),
+}
+NO_TAG = {"", "-", "--", "–", "none", "n/a", "na", "nan", "null"}
 
 
 def read_tags(spec: Spec, ids: Sequence[str]) -> Tags:
@@ -116,37 +121,6 @@ def from_xml(path: Path, classes: Sequence[str]) -> tuple[int, ...]:
     return indices(xml_names(path), classes, str(path))
 
 
-def xml_names(path: Path) -> list[str]:
-    """Names of the objects in a VOC annotation; parts of objects (head, hand) do not count.
-
-    Errors: UserError as of `read_xml`.
-    """
-    root = read_xml(path, XML_LIMIT)
-    objects = root.findall("object") if root.tag == "annotation" else []
-    return [(name.text or "").strip() for item in objects for name in item.findall("name")]
-
-
-def read_xml(path: Path, limit: int) -> Element:
-    """Read an XML file of at most `limit` bytes.
-
-    Errors: UserError where the file is missing, too long, not XML, or declares a document type or
-    entities (which can expand without bound or name other files).
-    """
-    try:
-        with open(path, "rb") as file:
-            data = file.read(limit + 1)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}.") from None
-    if len(data) > limit:
-        raise UserError(f"{path} is longer than {limit} bytes: not an annotation of this kind.")
-    try:
-        return ElementTree.fromstring(data, forbid_dtd=True)
-    except DefusedXmlException:
-        raise UserError(f"{path} declares a document type or entities: remove them.") from None
-    except (ParseError, ValueError, LookupError) as error:
-        raise UserError(f"{path} is not readable XML: {error}.") from None
-
-
 def from_text(path: Path, classes: Sequence[str], faults: list[str] | None = None) -> Tags:
     """Read `tags.csv` (`ID,TAG;TAG`) or `tags.txt` (`ID TAG TAG`).
 
@@ -187,6 +161,30 @@ def from_text(path: Path, classes: Sequence[str], faults: list[str] | None = Non
     return tags
 
 
+def tags_of(cell: str, words: bool, known: set[str] | frozenset[str] = frozenset()) -> list[str]:
+    """Tags that one field holds.
+
+    Args:
+        cell: the field.
+        words: blanks separate tags.
+        known: class names as `plain` spells them; a field that is one is not split at blanks.
+    """
+    if cell.startswith("{"):  # Label Studio writes several choices as {"choices": [...]}
+        try:
+            cell = ";".join(map(str, json.loads(cell)["choices"]))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return [cell]
+    if plain(cell) in known:
+        return [cell]
+    tags = []
+    for part in re.split(r"[;|,]", cell.strip("[]")):
+        part = part.strip().strip("\"'").strip()
+        if plain(part) in NO_TAG:
+            continue
+        tags += part.split() if words and plain(part) not in known else [part]
+    return [re.sub(r"[\s_]+", " ", tag).strip() for tag in tags if plain(tag) not in NO_TAG]
+
+
 def from_folders(path: Path, classes: Sequence[str]) -> Tags:
     """Read `tags/CLASS/ID.*`: the names of the files in one folder per class.
 
@@ -223,45 +221,6 @@ def from_instances(path: Path, classes: Sequence[str]) -> Tags:
     return {name: tuple(sorted(row)) for name, row in tags.items()}
 
 
-def read_instances(path: Path) -> dict:
-    """Read a COCO instances json and check the fields that are used here.
-
-    Errors: UserError where it is no such json.
-    """
-    return check_instances(read_json(path), path)
-
-
-def read_json(path: Path) -> Any:
-    """Read a json file; UserError where that is not possible."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}.") from None
-    except (ValueError, RecursionError):
-        raise UserError(f"{path} is not a readable json file: download it again.") from None
-
-
-def check_instances(content: Any, path: Path) -> dict:
-    """Return the content of a json file, if it has the fields of COCO instances used here."""
-    fields = {
-        "images": {"id": int, "file_name": str},
-        "annotations": {"image_id": int, "category_id": int},
-        "categories": {"id": int, "name": str},
-    }
-    for part, needed in fields.items():
-        rows = content.get(part) if isinstance(content, dict) else None
-        if not isinstance(rows, list):
-            raise UserError(f"{path} has no list '{part}': it is not a COCO instances file.")
-        for row in rows:
-            for key, dtype in needed.items():
-                if not isinstance(row, dict) or not isinstance(row.get(key), dtype):
-                    raise UserError(
-                        f"{path}: an entry of '{part}' has no {dtype.__name__} '{key}'."
-                    )
-    return content
-
-
 READERS = {"text": from_text, "folders": from_folders, "instances": from_instances}
 
 
@@ -271,24 +230,6 @@ def collect(spec: Spec) -> Tags:
     if find(spec)[0] == "xml":
         names = [name for name in names if spec.annotation_path(name).is_file()]
     return read_tags(spec, names)
-
-
-def write_tags(path: Path, tags: Mapping[str, Iterable[int]], classes: Sequence[str]) -> None:
-    """Write `tags.csv`, whole or not at all: a header `id,tags`, then `ID,TAG;TAG`."""
-    with replacing(path) as part, open(part, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["id", "tags"])
-        rows = ([name, ";".join(classes[k] for k in row)] for name, row in tags.items())
-        writer.writerows(rows)
-
-
-def image_id(file_name: str) -> str:
-    """Id of an image that a json names, maybe with folders before it, as labelling tools do.
-
-    Errors: UserError where it is no plain file name, or one of the folders is "..".
-    """
-    split = parts(file_name)
-    return safe_id(file_name if ".." in split or not split else stem(split[-1]))
 
 
 def indices(names: Iterable[str], classes: Sequence[str], where: str = "") -> tuple[int, ...]:

@@ -24,10 +24,10 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from datalist.archive import new_folder
+from datalist.folder import new_data_folder
 from datalist.image import read_mask, write_mask
 from datalist.spec import Spec, plain, resolve
-from datalist.tag import read_tags, write_tags
+from datalist.tag import read_tags
 from utils.infer import cores
 from utils.inputs import folder_checksums, tag_checksums, total
 from utils.output import write_text
@@ -80,22 +80,17 @@ def build(external: Spec, names: list[str], flags: Flags, settings: dict) -> Non
     if not any(tags.values()):
         raise UserError(f"no image of {external.root} shows {', '.join(classes[1:])}")
 
-    with new_folder(flags.out) as part:
-        (part / "ImageSets/Segmentation").mkdir(parents=True)
-        (part / "SegmentationClass").mkdir()
-        images = (external.root / external.image[0]).resolve()
-        (part / "JPEGImages").symlink_to(images, target_is_directory=True)
+    images = external.root / external.image[0]
+    with new_data_folder(flags.out, classes, images) as data:
 
         def convert(image_id: str) -> None:
             mask = read_mask(external.mask_path(image_id), external.num_classes)
-            write_mask(part / "SegmentationClass" / f"{image_id}.png", index[mask])
+            write_mask(data.mask(image_id), index[mask])
 
         deque(in_threads(convert, list(tags), cores(), "masks", flags.quiet), 0)
-        write_text(part / "classes.txt", "\n".join(classes) + "\n")
-        write_tags(part / "tags.csv", tags, classes)
-        write_text(part / "ImageSets/Segmentation/train.txt", "\n".join(tags) + "\n")
+        data.tags = tags
         record = {"command": command_line(), "settings": settings}
-        write_text(part / RECORD, json.dumps(record, indent=1) + "\n")
+        write_text(data.root / RECORD, json.dumps(record, indent=1) + "\n")
 
 
 def main(flags: Flags) -> None:

@@ -29,6 +29,7 @@ from hostile import (
 )
 from safetensors.torch import save
 
+from datalist.annotation import read_instances
 from datalist.cue import CueFile
 from datalist.image import image_size, read_image, read_mask
 from datalist.pickled import read_cues, read_index
@@ -36,7 +37,7 @@ from datalist.prepare.check import inspect
 from datalist.prepare.convert import apart, draw_objects, read_sbd
 from datalist.saliency import read_saliency
 from datalist.spec import Spec, read_classes, read_ids, safe_id
-from datalist.tag import from_instances, from_text, from_xml, read_instances
+from datalist.tag import from_instances, from_text, from_xml
 from method import stage_class
 from method.restore import restore
 from network.source import read_state

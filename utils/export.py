@@ -22,7 +22,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from base.contract import Stage
-from datalist.archive import replacing
+from base.file import replacing
 from network.trunk import recordable
 from utils import checkpoint
 

@@ -9,7 +9,7 @@ import numpy as np
 from tensorboardX import SummaryWriter
 
 from base import IGNORE
-from datalist.spec import palette
+from datalist.palette import palette
 from utils.output import write_text
 
 

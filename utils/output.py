@@ -16,9 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from base import IGNORE, UserError
-from datalist.archive import read_npz, replacing, write_npz
+from base.file import replacing
+from datalist.archive import read_npz, write_npz
 from datalist.image import PIXEL_LIMIT, read_image, read_mask, write_mask
-from datalist.spec import palette, safe_id
+from datalist.palette import palette
+from datalist.spec import safe_id
 
 SUFFIX = {"label": ".png", "score": ".npz", "cue": ".npz", "overlay": ".jpg"}
 

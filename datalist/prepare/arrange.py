@@ -20,12 +20,13 @@ from typing import Annotated, Literal
 import tyro
 
 from base import UserError, entry
-from datalist.archive import new_folder
-from datalist.names import NAMES_FILE, NameIndex, make_id, write_names
+from datalist.annotation import read_instances, xml_names
+from datalist.folder import new_data_folder, write_csv
 from datalist.prepare.check import inspect
+from datalist.prepare.names import NAMES_FILE, NameIndex, make_id
 from datalist.prepare.table import Layout, Table, read_table
 from datalist.spec import SUFFIXES, plain, read_classes, read_ids, resolve
-from datalist.tag import indices, read_instances, write_tags, xml_names
+from datalist.tag import indices
 
 SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 OTHER_SUFFIXES = (".webp", ".bmp", ".tif", ".tiff", ".heic", ".gif")
@@ -128,18 +129,13 @@ def write_folder(
     classes: tuple[str, ...],
 ) -> None:
     """Write pictures, classes.txt, tags.csv, names.csv and the list train.txt."""
-    with new_folder(out) as part:
-        for folder in ("JPEGImages", "ImageSets/Segmentation"):
-            (part / folder).mkdir(parents=True)
+    with new_data_folder(out, classes) as data:
+        read_classes(data.root / "classes.txt")
         for name, picture in pictures.items():
-            link(picture.file, part / "JPEGImages" / (name + picture.file.suffix.lower()))
-        (part / "classes.txt").write_text("\n".join(classes) + "\n", encoding="utf-8")
-        ids = "\n".join(tags) + "\n"
-        (part / "ImageSets/Segmentation/train.txt").write_text(ids, encoding="utf-8")
-        write_tags(part / "tags.csv", tags, classes)
-        files = {name: pictures[name].file.relative_to(source).as_posix() for name in tags}
-        write_names(part / NAMES_FILE, files)
-        read_classes(part / "classes.txt")
+            link(picture.file, data.image(name, picture.file.suffix.lower()))
+        data.tags = tags
+        files = ((name, pictures[name].file.relative_to(source).as_posix()) for name in tags)
+        write_csv(data.root / NAMES_FILE, ["id", "file"], files)
 
 
 def find_pictures(source: Path) -> tuple[list[Path], list[str]]:

@@ -21,13 +21,14 @@ import tyro
 from tqdm import tqdm
 
 from base import UserError, entry
+from datalist.annotation import image_id
 from datalist.image import image_size, write_mask
 from datalist.mat import apart, read_apart
-from datalist.names import NAMES_FILE, NameIndex, read_names
 from datalist.prepare.drawn import Drawing, paint, read_drawings
+from datalist.prepare.names import NAMES_FILE, NameIndex, read_names
 from datalist.prepare.originals import Labels, camvid, msrc
 from datalist.spec import SUFFIXES, Spec, resolve
-from datalist.tag import image_id, indices
+from datalist.tag import indices
 
 
 def augment_voc(spec: Spec, sbd: Path) -> Path:

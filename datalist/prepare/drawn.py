@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from base import UserError
+from datalist.annotation import check_instances, read_json, read_xml
 from datalist.image import PIXEL_LIMIT
-from datalist.tag import check_instances, read_json, read_xml
 
 XML_LIMIT = 1 << 28
 """Bytes of a CVAT export."""

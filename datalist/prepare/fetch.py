@@ -28,10 +28,11 @@ from tqdm import tqdm
 
 from base import UserError
 from datalist.cue import CueFile
+from datalist.folder import write_tags
 from datalist.prepare.check import inspect
 from datalist.prepare.convert import augment_voc, render_coco
 from datalist.spec import VOC, resolve
-from datalist.tag import collect, write_tags
+from datalist.tag import collect
 
 BLOCK = 1 << 20
 PAUSE = 5.0

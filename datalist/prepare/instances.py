@@ -14,11 +14,11 @@ import tyro
 from tqdm import tqdm
 
 from base import UserError, entry
-from datalist.archive import new_folder
+from datalist.annotation import image_id, read_instances
+from datalist.folder import new_data_folder
 from datalist.image import write_mask
 from datalist.prepare.convert import draw_objects
 from datalist.spec import plain
-from datalist.tag import image_id, read_instances, write_tags
 
 CATEGORY = (
     "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "bird", "cat",
@@ -69,20 +69,12 @@ def build(arguments: Arguments) -> int:
     ]
     if not images:
         raise UserError(f"{source} has no image of {', '.join(arguments.category)}.")
-    with new_folder(out) as part:
-        (part / "ImageSets/Segmentation").mkdir(parents=True)
-        (part / "SegmentationClass").mkdir()
-        (part / "JPEGImages").symlink_to(arguments.image.resolve(), target_is_directory=True)
-        (part / "classes.txt").write_text("\n".join(classes) + "\n", encoding="utf-8")
-        tags = {}
+    with new_data_folder(out, classes, arguments.image) as data:
         for image in tqdm(images, desc="masks", leave=False, disable=None):
             name = image_id(image["file_name"])
             mask = draw_objects(image, objects[image["id"]], index, source)
-            write_mask(part / "SegmentationClass" / f"{name}.png", mask)
-            tags[name] = sorted({index[item["category_id"]] for item in objects[image["id"]]})
-        write_tags(part / "tags.csv", tags, classes)
-        names = "\n".join(tags) + "\n"
-        (part / "ImageSets/Segmentation/train.txt").write_text(names, encoding="utf-8")
+            write_mask(data.mask(name), mask)
+            data.tags[name] = sorted({index[item["category_id"]] for item in objects[image["id"]]})
     return len(images)
 
 

@@ -16,11 +16,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from base import IGNORE, UserError
-from datalist.archive import new_folder
+from datalist.folder import new_data_folder
 from datalist.image import read_image, read_mask, write_mask
 from datalist.mat import apart, read_apart
 from datalist.spec import read_ids
-from datalist.tag import write_tags
 
 MSRC_LABELS = (
     *("building", "grass", "tree", "cow", "horse", "sheep", "sky", "mountain", "aeroplane"),
@@ -165,7 +164,7 @@ def camvid_window(name: str) -> tuple[str, tuple[slice, slice]]:
     """
     frame, _, window = name.rpartition("_")
     if not frame or len(window) != 2 or window[0] not in "01" or window[1] not in "012":
-        raise UserError(f"'{name}' is no window of a CamVid frame: FRAME_rc is needed.")
+        raise UserError(f"'{name}' is not a window of a CamVid frame: FRAME_rc is needed.")
     height, width = CAMVID_WINDOW
     top, left = int(window[0]) * height, int(window[1]) * width
     return frame, (slice(top, top + height), slice(left, left + width))
@@ -176,19 +175,12 @@ def _build(out: Path, lists: Path, classes: tuple[str, ...], samples) -> int:
     if not splits:
         raise UserError(f"{lists} holds no list of ids: train.txt and val.txt are needed.")
     ids = list(dict.fromkeys(name for split in splits.values() for name in split))
-    with new_folder(out) as part:
-        for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
-            (part / folder).mkdir(parents=True)
-        tags = {}
+    with new_data_folder(out, classes) as data:
         bar = tqdm(samples(ids), desc=out.name, total=len(ids), leave=False, disable=None)
         for name, (image, mask, row) in zip(ids, bar):
-            file = part / "JPEGImages" / f"{name}.jpg"
-            Image.fromarray(np.ascontiguousarray(image)).save(file, quality=QUALITY)
-            write_mask(part / "SegmentationClass" / f"{name}.png", mask)
-            tags[name] = row
-        write_tags(part / "tags.csv", dict(sorted(tags.items())), classes)
-        (part / "classes.txt").write_text("\n".join(classes) + "\n", encoding="utf-8")
-        for split, names in splits.items():
-            path = part / "ImageSets/Segmentation" / f"{split}.txt"
-            path.write_text("\n".join(names) + "\n", encoding="utf-8")
+            Image.fromarray(np.ascontiguousarray(image)).save(data.image(name), quality=QUALITY)
+            write_mask(data.mask(name), mask)
+            data.tags[name] = row
+        data.tags = dict(sorted(data.tags.items()))
+        data.lists = splits
     return len(ids)

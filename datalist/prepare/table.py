@@ -22,7 +22,6 @@ Where two layouts are possible the reader asks for `--layout`.
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -31,20 +30,12 @@ from pathlib import Path
 from typing import Literal
 
 from base import UserError
-from datalist.names import NameIndex, has_picture_suffix
+from datalist.prepare.names import NameIndex, has_picture_suffix
 from datalist.spec import plain, read_text
+from datalist.tag import NAME_HEADERS, NO_TAG, TAG_HEADERS, tags_of
 
 Layout = Literal["columns", "words", "lines", "onehot"]
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "blank"}
-NAME_HEADERS = {
-    *("id", "image", "images", "filename", "file", "file_name", "file name", "name", "path"),
-    *("image_id", "imageid", "image_name", "image id", "image name", "img", "picture", "photo"),
-}
-TAG_HEADERS = {
-    *("tag", "tags", "label", "labels", "class", "classes", "class_name", "category"),
-    *("categories", "choice", "choices", "keyword", "keywords"),
-}
-NO_TAG = {"", "-", "--", "–", "none", "n/a", "na", "nan", "null"}
 YES = {"1", "1.0", "true", "yes", "x"}
 NO = {"0", "0.0", "-1", "false", "no", *NO_TAG}
 
@@ -130,30 +121,6 @@ def read_table(
                 (name, [t for cell in row for t in tags_of(cell, layout == "words", known)])
             )
     return Table(rows, SEPARATORS[separator], layout)
-
-
-def tags_of(cell: str, words: bool, known: set[str] | frozenset[str] = frozenset()) -> list[str]:
-    """Tags that one field holds.
-
-    Args:
-        cell: the field.
-        words: blanks separate tags.
-        known: class names as `plain` spells them; a field that is one is not split at blanks.
-    """
-    if cell.startswith("{"):  # Label Studio writes several choices as {"choices": [...]}
-        try:
-            cell = ";".join(map(str, json.loads(cell)["choices"]))
-        except (ValueError, KeyError, TypeError, RecursionError):
-            return [cell]
-    if plain(cell) in known:
-        return [cell]
-    tags = []
-    for part in re.split(r"[;|,]", cell.strip("[]")):
-        part = part.strip().strip("\"'").strip()
-        if plain(part) in NO_TAG:
-            continue
-        tags += part.split() if words and plain(part) not in known else [part]
-    return [re.sub(r"[\s_]+", " ", tag).strip() for tag in tags if plain(tag) not in NO_TAG]
 
 
 def _split(path: Path, lines: list[str], index: NameIndex) -> tuple[str, int, list[list[str]]]:

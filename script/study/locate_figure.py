@@ -18,7 +18,8 @@ from matplotlib import pyplot as plt
 from base import entry
 from base.recipe import Flat
 from datalist.image import read_image
-from datalist.spec import Spec, palette, resolve
+from datalist.palette import palette
+from datalist.spec import Spec, resolve
 from script.origin import origin
 from script.study.shared import DataFlags
 from utils.measure import read_truth

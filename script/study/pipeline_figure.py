@@ -23,7 +23,7 @@ from matplotlib import pyplot
 from base import IGNORE, UserError, entry
 from base.recipe import Flat
 from base.tensor import resize
-from datalist.spec import palette
+from datalist.palette import palette
 from method.rsepm import RecurSeed, inside_box
 from refine import paste
 from script.study.shared import DataFlags, open_stage

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from base import IGNORE
-from datalist.archive import replacing
+from base.file import replacing
 from utils.output import blend
 
 

@@ -13,8 +13,8 @@ from damage import damaged
 from hypothesis import given
 
 from base import UserError
-from datalist.names import NameIndex, make_id, read_names
 from datalist.prepare.arrange import Arguments, arrange
+from datalist.prepare.names import NameIndex, make_id, read_names
 from datalist.prepare.table import read_table
 from datalist.spec import resolve, safe_id
 from datalist.tag import read_tags

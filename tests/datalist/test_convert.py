@@ -244,7 +244,7 @@ def test_camvid(tmp_path):
     assert not inspect(spec).errors
     (tmp_path / "lists/val.txt").write_text("f_2_30\n")
     shutil.rmtree(tmp_path / "out")
-    with pytest.raises(UserError, match="'f_2_30' is no window"):
+    with pytest.raises(UserError, match="'f_2_30' is not a window"):
         main(arguments)
     (tmp_path / "lists/val.txt").write_text("f_3_00\n")
     with pytest.raises(UserError, match=r"has no frame f_3\.png"):

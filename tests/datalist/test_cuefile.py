@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from base import UserError
-from datalist.archive import read_npz, replacing
+from base.file import replacing
+from datalist.archive import read_npz
 from datalist.cell import merge, resize, resolve_conflicts
 from datalist.cue import CueFile, from_cells, main, pack, write_cues
 from datalist.image import write_mask

@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 
 from base import UserError
 from datalist.image import check_mask, image_size, read_image, read_mask, read_sized, write_mask
-from datalist.spec import palette
+from datalist.palette import palette
 
 WIDE = np.random.default_rng(2).integers(0, 9, (60, 70), dtype=np.uint8)
 

@@ -16,7 +16,8 @@ from datalist.cell import resize
 from datalist.cue import CueFile
 from datalist.dataset import Images, Photos, photo_ids, worker_init
 from datalist.image import read_image, read_mask, write_mask
-from datalist.spec import palette, resolve, safe_id
+from datalist.palette import palette
+from datalist.spec import resolve, safe_id
 
 
 @pytest.fixture

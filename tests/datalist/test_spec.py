@@ -6,15 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from base import UserError
-from datalist.spec import (
-    COCO,
-    VOC,
-    palette,
-    read_classes,
-    read_ids,
-    resolve,
-    safe_id,
-)
+from datalist.palette import palette
+from datalist.spec import COCO, VOC, read_classes, read_ids, resolve, safe_id
 
 
 def test_classes_of_the_benchmarks():

@@ -9,7 +9,7 @@ import program
 import pytest
 from PIL import Image
 
-from datalist.spec import palette
+from datalist.palette import palette
 from utils.output import output_path, write_label, write_score
 
 CLASSES = ["background", "cat", "dog", "an-uncommonly-long-class-name-that-fits-no-column", "eel"]

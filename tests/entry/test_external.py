@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from program import chain, run
 
+from datalist.folder import write_tags
 from datalist.image import read_mask, write_mask
 from datalist.spec import resolve
-from datalist.tag import read_tags, write_tags
+from datalist.tag import read_tags
 
 CLASSES = ("background", "Stop Sign", "cat", "dog")
 TAGS = {"a": (1, 2), "b": (1,), "c": (3,), "d": ()}

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from base import UserError
-from datalist.spec import palette
+from datalist.palette import palette
 from utils import output
 
 COLOURS = palette(256)

@@ -22,7 +22,8 @@ import tyro
 from pycocotools import mask as rle
 
 from datalist.image import check_mask
-from datalist.spec import Spec, palette, read_classes, resolve
+from datalist.palette import palette
+from datalist.spec import Spec, read_classes, resolve
 from utils.output import read_label, write_text
 from utils.report.outline import Region, polygons, regions
 

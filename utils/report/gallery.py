@@ -11,7 +11,8 @@ from PIL import Image
 
 from base import IGNORE, UserError
 from datalist.image import read_image
-from datalist.spec import Spec, palette
+from datalist.palette import palette
+from datalist.spec import Spec
 from utils.measure import Measured, Predictions, read_truth
 from utils.progress import in_threads
 

@@ -10,34 +10,17 @@ import csv
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from urllib.parse import unquote
 
 from base import UserError
-from datalist.archive import replacing
+from datalist.annotation import PICTURE_SUFFIXES, parts, stem
 from datalist.spec import read_text, safe_id
 
-PICTURE_SUFFIXES = {"jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff"}
-LABEL_SUFFIXES = {"xml", "txt", "json"}
 NAMES_FILE = "names.csv"
-
-
-def stem(name: str) -> str:
-    """Name of a file without the suffix of a picture or a text; other dots stay."""
-    front, dot, suffix = name.rpartition(".")
-    return front if dot and suffix.casefold() in PICTURE_SUFFIXES | LABEL_SUFFIXES else name
 
 
 def has_picture_suffix(name: str) -> bool:
     """Whether a name ends as picture files do."""
     return name.rpartition(".")[2].strip().casefold() in PICTURE_SUFFIXES and "." in name
-
-
-def parts(text: str) -> list[str]:
-    """Folders and file name of a path or an address, Windows' separators included."""
-    text = text.strip().strip("\"'").partition("?d=")[2] or text.strip().strip("\"'")
-    if re.match(r"/data/|https?://", text):
-        text = unquote(text)
-    return [part for part in re.split(r"[\\/]+", text) if part not in ("", ".")]
 
 
 def make_id(name: str) -> str:
@@ -108,14 +91,6 @@ class NameIndex:
             for split in map(parts, names)
             if split
         )
-
-
-def write_names(path: Path, names: Mapping[str, str]) -> None:
-    """Write names.csv: the file name that the picture of each id had."""
-    with replacing(path) as part, open(part, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["id", "file"])
-        writer.writerows(names.items())
 
 
 def read_names(path: Path) -> dict[str, str]:

@@ -1,0 +1,113 @@
+"""Annotation files of other programs, VOC's XML and COCO's json, and the file names in them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import DefusedXmlException, ElementTree
+
+from base import UserError
+from datalist.spec import safe_id
+
+XML_LIMIT = 1 << 20
+"""Bytes of one annotation; VOC's longest is 15 kB."""
+PICTURE_SUFFIXES = {"jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff"}
+LABEL_SUFFIXES = {"xml", "txt", "json"}
+
+
+def xml_names(path: Path) -> list[str]:
+    """Names of the objects in a VOC annotation; parts of objects (head, hand) do not count.
+
+    Errors: UserError as of `read_xml`.
+    """
+    root = read_xml(path, XML_LIMIT)
+    objects = root.findall("object") if root.tag == "annotation" else []
+    return [(name.text or "").strip() for item in objects for name in item.findall("name")]
+
+
+def read_xml(path: Path, limit: int) -> Element:
+    """Read an XML file of at most `limit` bytes.
+
+    Errors: UserError where the file is missing, too long, not XML, or declares a document type or
+    entities (which can expand without bound or name other files).
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}.") from None
+    if len(data) > limit:
+        raise UserError(f"{path} is longer than {limit} bytes: not an annotation of this kind.")
+    try:
+        return ElementTree.fromstring(data, forbid_dtd=True)
+    except DefusedXmlException:
+        raise UserError(f"{path} declares a document type or entities: remove them.") from None
+    except (ParseError, ValueError, LookupError) as error:
+        raise UserError(f"{path} is not readable XML: {error}.") from None
+
+
+def read_instances(path: Path) -> dict:
+    """Read a COCO instances json and check the fields that are used here.
+
+    Errors: UserError where it is no such json.
+    """
+    return check_instances(read_json(path), path)
+
+
+def read_json(path: Path) -> Any:
+    """Read a json file; UserError where that is not possible."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}.") from None
+    except (ValueError, RecursionError):
+        raise UserError(f"{path} is not a readable json file: download it again.") from None
+
+
+def check_instances(content: Any, path: Path) -> dict:
+    """Return the content of a json file, if it has the fields of COCO instances used here."""
+    fields = {
+        "images": {"id": int, "file_name": str},
+        "annotations": {"image_id": int, "category_id": int},
+        "categories": {"id": int, "name": str},
+    }
+    for part, needed in fields.items():
+        rows = content.get(part) if isinstance(content, dict) else None
+        if not isinstance(rows, list):
+            raise UserError(f"{path} has no list '{part}': it is not a COCO instances file.")
+        for row in rows:
+            for key, dtype in needed.items():
+                if not isinstance(row, dict) or not isinstance(row.get(key), dtype):
+                    raise UserError(
+                        f"{path}: an entry of '{part}' has no {dtype.__name__} '{key}'."
+                    )
+    return content
+
+
+def stem(name: str) -> str:
+    """Name of a file without the suffix of a picture or a text; other dots stay."""
+    front, dot, suffix = name.rpartition(".")
+    return front if dot and suffix.casefold() in PICTURE_SUFFIXES | LABEL_SUFFIXES else name
+
+
+def parts(text: str) -> list[str]:
+    """Folders and file name of a path or an address, Windows' separators included."""
+    text = text.strip().strip("\"'").partition("?d=")[2] or text.strip().strip("\"'")
+    if re.match(r"/data/|https?://", text):
+        text = unquote(text)
+    return [part for part in re.split(r"[\\/]+", text) if part not in ("", ".")]
+
+
+def image_id(file_name: str) -> str:
+    """Id of an image that a json names, maybe with folders before it, as labelling tools do.
+
+    Errors: UserError where it is no plain file name, or one of the folders is "..".
+    """
+    split = parts(file_name)
+    return safe_id(file_name if ".." in split or not split else stem(split[-1]))

@@ -1,0 +1,84 @@
+"""Writes a data set as a folder in VOC layout, which appears whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from base.file import new_folder, replacing
+
+LISTS = "ImageSets/Segmentation"
+
+
+@dataclass
+class DataFolder:
+    """A data set that is being written.
+
+    Args:
+        root: its temporary folder.
+        tags: class indices of each image id; written as tags.csv, if there are any.
+        lists: image ids of each split; default: `train`, the ids of `tags`.
+    """
+
+    root: Path
+    tags: dict[str, Iterable[int]] = field(default_factory=dict)
+    lists: dict[str, list[str]] = field(default_factory=dict)
+
+    def image(self, image_id: str, suffix: str = ".jpg") -> Path:
+        """File of an image."""
+        return self.root / "JPEGImages" / (image_id + suffix)
+
+    def mask(self, image_id: str) -> Path:
+        """File of a mask."""
+        return self.root / "SegmentationClass" / f"{image_id}.png"
+
+
+@contextmanager
+def new_data_folder(
+    out: Path, classes: Sequence[str], images: Path | None = None
+) -> Iterator[DataFolder]:
+    """Give the folder of a data set, to be filled; it becomes `out` at the end.
+
+    Args:
+        out: folder to make.
+        classes: class names, background first.
+        images: folder of images to link to instead of writing images.
+
+    Raises:
+        UserError: `out` exists and is not an empty folder.
+    """
+    with new_folder(out) as part:
+        data = DataFolder(part)
+        (part / LISTS).mkdir(parents=True)
+        if images is None:
+            (part / "JPEGImages").mkdir()
+        else:
+            (part / "JPEGImages").symlink_to(images.resolve(), target_is_directory=True)
+        write_lines(part / "classes.txt", classes)
+        yield data
+        if data.tags:
+            write_tags(part / "tags.csv", data.tags, classes)
+        for split, ids in (data.lists or {"train": list(data.tags)}).items():
+            write_lines(part / LISTS / f"{split}.txt", ids)
+
+
+def write_tags(path: Path, tags: Mapping[str, Iterable[int]], classes: Sequence[str]) -> None:
+    """Write `tags.csv`, whole or not at all: a header `id,tags`, then `ID,TAG;TAG`."""
+    rows = ([name, ";".join(classes[k] for k in row)] for name, row in tags.items())
+    write_csv(path, ["id", "tags"], rows)
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write a table of text with a header, whole or not at all."""
+    with replacing(path) as part, open(part, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write lines of text."""
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
