@@ -7,7 +7,7 @@ from typing import Any
 
 import jinja2
 
-from datalist.spec import palette
+from datalist.palette import palette
 from utils.measure import Predictions
 from utils.output import write_text
 from utils.record import read_record
