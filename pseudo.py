@@ -21,7 +21,8 @@ import tyro
 
 from datalist.image import read_sized
 from datalist.spec import Spec, resolve
-from method.pseudo import PseudoRecipe, Purpose, choose_pseudo, mask_of
+from method.choose import choose_pseudo
+from method.pseudo import PseudoRecipe, Purpose, mask_of
 from method.restore import restore
 from utils import checkpoint, inputs
 from utils.distributed import choose_device

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import tyro
 
 from base import entry
-from method import STAGES, build_stage, choose_recipe, stage_class, summary
+from method import STAGES, build_stage, stage_class, summary
+from method.choose import choose_recipe
 
 USAGE = """usage: train.py STAGE [--recipe NAME] [--backbone NAME] [flags]
 

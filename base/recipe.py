@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import torch
 import tyro
@@ -161,3 +161,31 @@ def scale_of_widths(scale: float | None, size: Sequence[int]) -> float:
         size: height and width of the image or grid.
     """
     return 500 / max(size) if scale is None else scale
+
+
+def change(recipe: T, **values: Any) -> T:
+    """A recipe with other values of single fields, or other groups.
+
+    Args:
+        recipe: a dataclass of groups.
+        values: new values by the names of the flags, such as lr=0.1; where two groups have a field
+            of one name, "group.field" is the second one's. A whole group goes by its own name.
+
+    Raises:
+        TypeError: for a name that the recipe does not have.
+    """
+    groups: dict[str, Any] = {}
+    taken: set[str] = set()
+    for group in fields(recipe):  # type: ignore[arg-type]
+        whole = is_dataclass(values.get(group.name))
+        content = values.pop(group.name) if whole else getattr(recipe, group.name)
+        given = {}
+        for field in fields(content):
+            flag = f"{group.name}.{field.name}" if field.name in taken else field.name
+            taken.add(flag)
+            if flag in values:
+                given[field.name] = values.pop(flag)
+        groups[group.name] = replace(content, **given)
+    if values:
+        raise TypeError(f"{type(recipe).__name__} has no {', '.join(values)}")
+    return replace(recipe, **groups)  # type: ignore[type-var]

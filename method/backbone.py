@@ -155,28 +155,3 @@ class Timm:
 
 Backbone = VGG16 | ResNet | ResNet38d | Timm
 """Any trunk."""
-
-# -- networks of the small and smoke recipes (ours): narrow, from scratch ----------------------
-
-SMALL_VGG16 = VGG16(
-    weights="none",
-    width=(24, 48, 64, 96, 96),
-    depth=(1, 1, 1, 1, 1),
-    pool=(2, 2, 1, 1, 1),
-    norm=True,
-)
-SMALL_RESNET = ResNet(
-    weights="none",
-    width=(24, 12, 16, 24, 32),
-    blocks=(1, 1, 1, 1),
-    stride=(2, 2, 1, 1, 1),
-    dilation=(1, 1, 1, 2),
-)
-SMALL_RESNET38D = ResNet38d(
-    weights="none",
-    width=(16, 24, 48, 64, 96, 96, 128),
-    blocks=(1, 1, 1, 1),
-    stride=(2, 2, 1),
-    drop=0.1,
-    norm=True,
-)

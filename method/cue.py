@@ -19,17 +19,16 @@ from torch import Tensor, nn
 from base.contract import Context
 from base.recipe import Data, Flat, Prediction, Solver
 from datalist.dataset import Images
-from method.backbone import SMALL_RESNET, SMALL_VGG16, VGG16, Backbone, ResNet
+from method.backbone import VGG16, Backbone, ResNet
 from method.head import refuse
-from method.preset import SMALL_DATA, SMALL_SOLVER
+from method.preset import MXNET_DATA, SMALL_DATA, SMALL_RESNET, SMALL_SOLVER, SMALL_VGG16
 from method.smoke import with_smoke
-from method.stage import Stage, each_view, mean_score
+from method.stage import Stage, each_view, mean_score, with_constant
 from network.resnet import BackgroundCueResNet
 from network.vgg import BackgroundCueVGG, ForegroundCueNet
 
 SOLVER = Solver(decay_every=4000)
 """SEC's solver with a longer first plateau (the author, kolesman/SEC issue 8)."""
-MXNET_DATA = Data(size=(320, 320), mirror=True)
 
 
 class Classifier(Stage):
@@ -129,11 +128,6 @@ class ForegroundCue(Classifier):
     def cues(self, images: Tensor, tags: Tensor) -> Tensor:
         cue = self.maps(images, tags) > self.recipe.head.threshold
         return torch.cat((torch.zeros_like(cue[:, :1]), cue), dim=1)
-
-
-def with_constant(maps: Tensor, background: float) -> Tensor:
-    """Put a constant background score before maps (N, K, h, w): (N, K + 1, h, w)."""
-    return torch.cat((torch.full_like(maps[:, :1], background), maps), dim=1)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,8 @@
 """DSRG: deep seeded region growing (Huang et al., CVPR 2018).
 
-Step 1 (`DSRG`): the localization cues are seeds. At every step they grow, from where they began,
-to the connected positions that the network's CRF-refined scores are sure of; the balanced seeding
-loss learns the grown seeds, the boundary loss follows the CRF. Step 2 (`Retrain`): the network of
-step 1 labels its training images, restricted to their tags, and learns from these masks as if
-they were true.
+Step 1: the localization cues are seeds. At every step they grow, from where they began, to the
+connected positions that the network's CRF-refined scores are sure of; the balanced seeding loss
+learns the grown seeds, the boundary loss follows the CRF. Step 2 is `method.segment.Retrain`.
 
 The published background cues come from the saliency method DRFI, which is not available. Here they
 come from our own background cue network, or from any folder of saliency maps
@@ -14,38 +12,33 @@ come from our own background cue network, or from any folder of saliency maps
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from base import IGNORE
 from base.contract import Context
 from base.recipe import Data, Flat, Prediction, Solver
-from base.tensor import shrink
 from datalist.dataset import Images
 from loss import balanced_seed_loss, constrain_loss, floor_softmax
-from method.backbone import SMALL_VGG16, VGG16, Backbone
+from method.backbone import VGG16, Backbone
 from method.head import Head, PyramidHead, segmentation_network
 from method.preset import (
-    PHOTO_BACKBONE,
-    PHOTO_DATA,
-    PHOTO_HEAD,
-    PHOTO_SOLVER,
-    PHOTO_TEST,
-    SEC_TEST,
+    DSRG_TEST,
+    RESNET101_AT_8,
     SMALL_DATA,
+    SMALL_DSRG_TEST,
+    SMALL_PYRAMID,
+    SMALL_RESNET_DILATED,
     SMALL_SOLVER,
+    SMALL_VGG16,
+    photo,
 )
 from method.refinement import Refinement, TrainCRF
-from method.sec import RESNET50_AT_8, SMALL_RESNET50, cue_images, cues_of, softmax_score
 from method.smoke import with_smoke
-from method.stage import Stage, each_view, softmax_of_sum
-from method.supervised import PseudoMasks, load_start, mask_panels, pseudo_images, segment_loss
+from method.stage import Stage, each_view, softmax_of_sum, softmax_score
+from method.target import TagSource, class_map, cue_images, cues_of
 from refine import grow_seeds
-
-DSRG_TEST = replace(SEC_TEST, test_scales=(0.75, 1.0, 1.25))
-"""test-ms.py (241, 321 and 401 pixels) and test-ms-f.py."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +48,7 @@ class DSRGLosses:
     cue: str = ""
     """Cue file of the seeds (.npz, or a released pickle), or a folder of them as masks, ID.png with
     255 where there is no seed."""
-    tags_from: Literal["auto", "cue", "dataset"] = "auto"
+    tags_from: TagSource = "auto"
     """Image-level tags: of the cues (the classes that have some) or of the data set; auto: of the
     cues where they are a released pickle, as in the released code."""
     floor: float = 1e-4
@@ -83,26 +76,7 @@ class DSRGRecipe:
     prediction: Flat[Prediction] = DSRG_TEST
 
 
-PAPER = DSRGRecipe()
-RESNET101 = replace(RESNET50_AT_8, blocks=(3, 4, 23, 3))
-"""DeepLab-v2 on ResNet-101 at stride 8. The paper reports it; its files were not released."""
-SMALL = DSRGRecipe(
-    data=SMALL_DATA,
-    solver=SMALL_SOLVER,
-    backbone=SMALL_VGG16,
-    head=PyramidHead(hidden=64, rates=(3, 6, 9, 12), dropout=0.1),
-    prediction=replace(DSRG_TEST, test_crf_scale=4.0),
-)
-
-
-PHOTO = DSRGRecipe(
-    data=PHOTO_DATA,
-    solver=PHOTO_SOLVER,
-    backbone=PHOTO_BACKBONE,
-    head=PHOTO_HEAD,
-    train_crf=TrainCRF(crf_scale=None, crf_input="score"),
-    prediction=PHOTO_TEST,
-)
+SMALL = DSRGRecipe(SMALL_DATA, SMALL_SOLVER, SMALL_VGG16, SMALL_PYRAMID, prediction=SMALL_DSRG_TEST)
 
 
 class DSRG(Stage):
@@ -110,11 +84,14 @@ class DSRG(Stage):
 
     recipes: ClassVar = with_smoke(
         {
-            "paper": PAPER,
-            "paper-resnet101": replace(PAPER, backbone=RESNET101),
+            # not measured
+            "paper": DSRGRecipe(),
+            "paper-resnet101": DSRGRecipe(backbone=RESNET101_AT_8),
+            # script/dsrg.sh, before step 2: 75.7 on scenes (3 seeds), 4 minutes on 2 cores
             "small": SMALL,
-            "small-resnet101": replace(SMALL, backbone=SMALL_RESNET50),
-            "photo": PHOTO,
+            "small-resnet101": replace(SMALL, backbone=SMALL_RESNET_DILATED),
+            # script/dsrg.sh, before step 2: 70.0 on msrc-objects (3 seeds), 11 minutes on 1 core
+            "photo": photo(DSRGRecipe(), crf_scale=None),
         }
     )
 
@@ -171,70 +148,3 @@ class DSRG(Stage):
 
     def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
         return softmax_of_sum(each_view(softmax_score(self.network), images, mirror))
-
-
-@dataclass(frozen=True)
-class RetrainRecipe:
-    """Step 2 as released: solver-f.prototxt and train-f.prototxt."""
-
-    data: Flat[Data] = Data(fit="crop", mirror=True)
-    solver: Flat[Solver] = Solver(steps=20000, batch=10, policy="poly")
-    backbone: Flat[Backbone] = VGG16()
-    head: Flat[Head] = PyramidHead()
-    masks: Flat[PseudoMasks] = PseudoMasks()
-    prediction: Flat[Prediction] = DSRG_TEST
-
-
-# Objects of `scenes` on three test scales: a network from scratch must have seen them so.
-SMALL_RETRAIN = RetrainRecipe(
-    data=replace(SMALL_DATA, fit="crop", scale=(0.75, 1.25)),
-    solver=replace(SMALL_SOLVER, steps=800),
-    backbone=SMALL.backbone,
-    head=SMALL.head,
-    prediction=SMALL.prediction,
-)
-
-
-class Retrain(Stage):
-    """Step 2: cross entropy on the masks that step 1 predicts, in crops of the image's own size."""
-
-    recipes: ClassVar = with_smoke(
-        {
-            "paper": RetrainRecipe(),
-            "paper-resnet101": RetrainRecipe(backbone=RESNET101),
-            "small": SMALL_RETRAIN,
-            "small-resnet101": replace(SMALL_RETRAIN, backbone=SMALL_RESNET50),
-            "photo": RetrainRecipe(
-                PHOTO_DATA, PHOTO_SOLVER, PHOTO_BACKBONE, PHOTO_HEAD, prediction=PHOTO_TEST
-            ),
-        }
-    )
-
-    def __init__(self, recipe: RetrainRecipe, spec):
-        super().__init__(
-            recipe, spec, segmentation_network(recipe.backbone, recipe.head, spec.num_classes)
-        )
-
-    def load(self):
-        return load_start(self, self.recipe.masks.start)
-
-    def dataset(self) -> Images:
-        return pseudo_images(self, self.recipe.masks)
-
-    def losses(self, batch: dict, context: Context) -> dict[str, Tensor]:
-        logit = context.run(self.network, batch["image"])
-        return {"segment": segment_loss(logit, shrink(batch["mask"], logit.shape[-2:]), context)}
-
-    @torch.no_grad()
-    def panels(self, batch: dict) -> dict[str, Tensor]:
-        return mask_panels(self, batch)
-
-    def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
-        return softmax_of_sum(each_view(softmax_score(self.network), images, mirror))
-
-
-def class_map(seed: Tensor) -> Tensor:
-    """Class of each seed of (N, C, h, w), of several the highest; `IGNORE` elsewhere; (N, h, w)."""
-    index = torch.arange(seed.shape[1], device=seed.device).view(1, -1, 1, 1)
-    highest = torch.where(seed, index, -1).amax(dim=1)
-    return torch.where(highest < 0, IGNORE, highest)

@@ -70,17 +70,6 @@ RECIPES: dict[str, dict[str, PseudoRecipe]] = {
 RECIPES["smoke"] = RECIPES["small"]
 
 
-def choose_pseudo(recipe: str, purpose: Purpose, dataset: str) -> PseudoRecipe:
-    """A recipe by name; empty: paper for voc and coco, small for scenes, photo for a folder.
-
-    Errors: UserError for an unknown name.
-    """
-    recipe = recipe or {"voc": "paper", "coco": "paper", "scenes": "small"}.get(dataset, "photo")
-    if recipe not in RECIPES:
-        raise UserError(f"--recipe {recipe}: masks have the recipes {', '.join(RECIPES)}")
-    return RECIPES[recipe][purpose]
-
-
 def mask_of(
     seed: NDArray[np.float32],
     image: NDArray[np.uint8],

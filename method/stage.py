@@ -138,6 +138,16 @@ def each_view(
     return scores
 
 
+def softmax_score(network: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Scores (N, C, h, w) of images, from a network that gives logits."""
+    return lambda image: torch.softmax(network(image), dim=1)
+
+
+def with_constant(maps: Tensor, background: float) -> Tensor:
+    """Put a constant background score before maps (N, K, h, w): (N, K + 1, h, w)."""
+    return torch.cat((torch.full_like(maps[:, :1], background), maps), dim=1)
+
+
 def mean_score(scores: list[Tensor]) -> Tensor:
     """Mean of scores (N, C, h, w) of several sizes, at the size of the largest."""
     size = max(tuple(score.shape[-2:]) for score in scores)

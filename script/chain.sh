@@ -111,13 +111,7 @@ score_masks() {
 }
 
 # on_photos: whether the recipes are those for photographs, whose cues are sure masks.
-on_photos() {
-  case " ${TRAIN:-} " in
-    *" --recipe photo "*) return 0 ;;
-    *" --recipe "*) return 1 ;;
-  esac
-  [ -d "$DATASET" ]
-}
+on_photos() { [ "$(python -m method.choose "$DATASET" ${TRAIN:-})" = photo ]; }
 
 # make_sure FOLDER: class activation maps of the training images and sure masks of them,
 # FOLDER/sure/label, in which unsure pixels are 255.

@@ -15,13 +15,8 @@
 . "$(dirname "$0")/chain.sh"
 OUT=${OUT:-out/locate}
 # EXTERNAL is a folder, but its networks are those of the target's recipe.
-case $DATASET in voc | coco) recipe=paper ;; scenes) recipe=small ;; *) recipe=photo ;; esac
-# On photographs the external localiser learns as long whatever the number of external images.
-long=
-if on_photos; then long="--steps 200"; fi
-case " ${TRAIN:-} " in *" --steps "* | *" --epochs "*) long= ;; esac
-case " ${TRAIN:-} " in *" --recipe "*) recipe= ;; esac
-recipe=${recipe:+--recipe $recipe}
+recipe=$(python -m method.choose "$DATASET" ${TRAIN:-})
+external=$(python -m method.choose "$DATASET" --external ${TRAIN:-})
 case $DATASET in voc | coco) SHARED=${SHARED:-keep} ;; esac
 case ${SHARED:-drop} in keep) shared=--keep ;; *) shared= ;; esac
 if [ -z "${SEGMENTER:-}" ]; then
@@ -36,8 +31,8 @@ if [ -z "${SEGMENTER:-}" ]; then
     ${LEAVE_OUT:+--leave-out $LEAVE_OUT})
   data=(--dataset "$EXTERNAL")
   # A localiser that knows nothing gives no useful prompts: it learns alone first.
-  train seam "$OUT/external" $recipe $long ${SEAM:-}
-  train segmenter "$OUT/segmenter" $recipe --start "$OUT/external/last.pt" ${SEGMENT:-}
+  train seam "$OUT/external" --recipe "$external" ${SEAM:-}
+  train segmenter "$OUT/segmenter" --recipe "$recipe" --start "$OUT/external/last.pt" ${SEGMENT:-}
   data=("${target[@]}")
   SEGMENTER="$OUT/segmenter/last.pt"
 fi
@@ -45,10 +40,10 @@ train seam "$OUT/seam" ${SEAM:-}
 train resegment "$OUT/resegment" --start "$OUT/seam/last.pt" --segmenter-checkpoint "$SEGMENTER" \
   ${PASSES:+--passes "$PASSES"}
 masks="$OUT/pseudo" save=label
-if on_photos; then masks="$OUT/sure" save="label score"; fi
+if [ "$recipe" = photo ]; then masks="$OUT/sure" save="label score"; fi
 predict "$OUT/resegment/last.pt" "$OUT/pseudo" --split train --restrict-to-tags --save $save
 score_masks "$OUT/pseudo"
-if on_photos; then
+if [ "$recipe" = photo ]; then
   step "masks $masks"
   python pseudo.py "$OUT/pseudo" "${data[@]}" "${fresh[@]}" --out "$masks" --purpose scored ${PSEUDO:-}
 fi

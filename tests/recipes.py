@@ -3,6 +3,7 @@
 from dataclasses import fields, replace
 from typing import Any
 
+from base.recipe import change
 from method import stage_class
 from method.backbone import Timm
 from method.smoke import smoke
@@ -10,23 +11,6 @@ from utils.checkpoint import flatten
 
 TIMM = "tf_mobilenetv3_small_minimal_100"
 """A small network of timm whose padding is TensorFlow's, as that of the photo recipes' network."""
-
-
-def change(recipe: Any, **values: Any) -> Any:
-    """Replace fields of a recipe's groups: change(recipe, lr=0.1, **{"decoder.dropout": 0.0})."""
-    unknown = values.keys() - flatten(recipe).keys()
-    assert not unknown, f"no fields {unknown}"
-    groups, taken = {}, set()
-    for group in fields(recipe):
-        content = getattr(recipe, group.name)
-        new = {}
-        for field in fields(content):
-            name = f"{group.name}.{field.name}" if field.name in taken else field.name
-            taken.add(name)
-            if name in values:
-                new[field.name] = values[name]
-        groups[group.name] = replace(content, **new)
-    return replace(recipe, **groups)
 
 
 def change_known(recipe: Any, **values: Any) -> Any:

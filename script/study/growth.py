@@ -21,7 +21,8 @@ from base.contract import Context
 from datalist.augment import warp_mask
 from datalist.image import read_mask
 from loss import floor_softmax
-from method.dsrg import DSRG, class_map
+from method.dsrg import DSRG
+from method.target import class_map
 from script.study.shared import device_of, start_stage
 from script.study.sheet import marked, sheet
 from train import command

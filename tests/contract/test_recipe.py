@@ -16,7 +16,8 @@ import train
 from base import UserError
 from base.contract import Ability, Stage
 from base.recipe import Data, Prediction, Solver
-from method import STAGES, choose_recipe, stage_class, summary
+from method import STAGES, stage_class, summary
+from method.choose import choose_recipe
 from method.restore import restore_recipe
 from utils import checkpoint
 from utils.export import tuples
@@ -125,7 +126,7 @@ def test_the_recipe_follows_data_set_and_backbone():
     )
     assert choose_recipe("sec", "", "", "mine")[1].data.dataset == "mine"
     for arguments in (("sec", "huge", ""), ("sec", "", "resnet38d"), ("nothing", "", "")):
-        with pytest.raises(UserError, match=r"has no recipe|is no stage"):
+        with pytest.raises(UserError, match=r"has no recipe|is not a stage"):
             choose_recipe(*arguments, "scenes")
 
 

@@ -10,8 +10,10 @@ from base import IGNORE, UserError
 from base.contract import Context
 from datalist.spec import resolve
 from loss import floor_softmax
-from method.dsrg import DSRG, Retrain, class_map
+from method.dsrg import DSRG
+from method.segment import Retrain
 from method.stage import softmax_of_sum
+from method.target import class_map
 from network.deeplabv2 import ResNetPyramid, VGGPyramid
 from network.vgg import VGGTrunk
 from network.weight import load_vgg

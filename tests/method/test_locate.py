@@ -15,6 +15,7 @@ from loss.seam import (
     rvmin_loss,
     tag_loss,
 )
+from method.localiser import compare_views, two_views
 from method.locate import (
     Resegment,
     Segmenter,
@@ -22,7 +23,7 @@ from method.locate import (
     resegment_scores,
     shown_classes,
 )
-from method.seam import SEAM, compare_views, two_views
+from method.seam import SEAM
 from network.seam import with_background
 from utils.solver import build_optimizer, build_schedule
 

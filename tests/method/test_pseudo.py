@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from base import IGNORE, UserError
-from method.pseudo import PseudoRecipe, choose_pseudo, mask_of
+from method.choose import choose_pseudo
+from method.pseudo import PseudoRecipe, mask_of
 
 IMAGE = np.zeros((2, 3, 3), np.uint8)
 SEED = np.array(

@@ -8,7 +8,7 @@ import torch
 from base.contract import Context
 from datalist.spec import resolve
 from method import stage_class
-from method.seam import SEAMLosses, compare_views
+from method.localiser import SEAMLosses, compare_views
 from refine import random_walk
 
 

@@ -13,7 +13,7 @@ from datalist.cue import CueFile
 from datalist.dataset import Images
 from datalist.image import write_mask
 from datalist.spec import resolve
-from method.deeplab import DeepLab
+from method.segment import DeepLab
 from utils import checkpoint, inputs
 from utils.infer import Predict
 from utils.loop import Run, train

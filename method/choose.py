@@ -1,0 +1,116 @@
+"""Which recipe goes with a data set, for stages, for masks, and for the chains in script/.
+
+python -m method.choose DATASET [flags of train.py] prints the name of the recipe.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from base import UserError, entry
+
+if TYPE_CHECKING:
+    from method.pseudo import PseudoRecipe, Purpose
+
+SUITED = {"voc": "paper", "coco": "paper", "scenes": "small"}
+"""Data set -> name of the recipe; for a folder of pictures it is `photo`."""
+
+
+def recipe_name(dataset: str, recipe: str = "") -> str:
+    """Name of the recipe: the given one, or else the one that suits the data set."""
+    return recipe or SUITED.get(dataset, "photo")
+
+
+def choose_recipe(name: str, recipe: str, backbone: str, dataset: str) -> tuple[str, Any]:
+    """The recipe that a stage starts from, before any flag changes it.
+
+    Args:
+        name: stage.
+        recipe: name of a recipe; empty: the one that suits the data set, or small where the stage
+            has no such recipe.
+        backbone: empty for the recipe's own; the ending of a recipe's name, such as resnet50; or
+            timm:NAME.
+        dataset: as of `--dataset`.
+
+    Returns:
+        Name and recipe.
+
+    Raises:
+        UserError: for a recipe or backbone that the stage does not have.
+    """
+    from method import stage_class
+
+    recipes = stage_class(name).recipes
+    if not recipe:
+        recipe = recipe_name(dataset) if recipe_name(dataset) in recipes else "small"
+    chosen = recipe
+    if backbone and not backbone.startswith("timm:") and not recipe.endswith(f"-{backbone}"):
+        own = recipe in recipes and type(recipes[recipe].backbone).__name__.lower() == backbone
+        chosen = recipe if own else f"{recipe}-{backbone}"
+    if chosen not in recipes:
+        raise UserError(f"{name} has no recipe {chosen}; its recipes are {', '.join(recipes)}")
+    value = recipes[chosen]
+    if backbone.startswith("timm:"):
+        value = replace(value, backbone=timm_backbone(backbone.removeprefix("timm:")))
+    if dataset == "coco" and recipe in ("paper", "mxnet"):
+        # Lengths in steps are those of VOC's 10,582 images; COCO 2014 has 82,081.
+        value = replace(value, solver=value.solver.scaled(82081 / 10582))
+    return chosen, replace(value, data=replace(value.data, dataset=dataset))
+
+
+def timm_backbone(model: str) -> Any:
+    """A network of timm, from a pip package's weights where one contains them, else from timm's."""
+    from method.backbone import Timm
+    from network.package import PACKAGES
+
+    return Timm(model, weights="package" if model in PACKAGES else "timm")
+
+
+def choose_pseudo(recipe: str, purpose: Purpose, dataset: str) -> PseudoRecipe:
+    """The recipe of masks that learn from seeds.
+
+    Args:
+        recipe: name; empty: the one that suits the data set.
+        purpose: what the masks are for.
+        dataset: as of `--dataset`.
+
+    Raises:
+        UserError: for an unknown name.
+    """
+    from method.pseudo import RECIPES
+
+    name = recipe_name(dataset, recipe)
+    if name not in RECIPES:
+        raise UserError(f"--recipe {name}: masks have the recipes {', '.join(RECIPES)}")
+    return RECIPES[name][purpose]
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Those flags of train.py that decide; all others are passed over."""
+
+    recipe: str = ""
+    """Name of a recipe; empty: the one that suits the data set."""
+    steps: str = ""
+    epochs: str = ""
+    external: bool = False
+    """The recipe of a localiser of other classes than the data set's, as script/locate.sh has."""
+
+
+def main() -> None:
+    import sys
+
+    import tyro
+
+    if not sys.argv[1:] or sys.argv[1].startswith("-"):
+        raise UserError("give the data set first: python -m method.choose DATASET [flags]")
+    flags, _ = tyro.cli(Flags, args=sys.argv[2:], return_unknown_args=True, add_help=False)
+    name = recipe_name(sys.argv[1], flags.recipe)
+    own_length = flags.steps or flags.epochs
+    print("photo-external" if flags.external and name == "photo" and not own_length else name)
+
+
+if __name__ == "__main__":
+    with entry("method.choose"):
+        main()

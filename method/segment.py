@@ -1,0 +1,224 @@
+"""Learning to segment from masks: the true ones, which is the ceiling, or another network's.
+
+`Supervised` is SEC's network on true masks. `Retrain` is step 2 of DSRG: the network of step 1
+labels its training images, restricted to their tags, and learns from these masks as if they were
+true. `DeepLab` is the last stage of RecurSeed, DHR, Locate and others: a DeepLab-v3+ (Chen et al.,
+ECCV 2018) on ResNet-101.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from base.contract import Context
+from base.recipe import Data, Flat, Prediction, Solver, change
+from base.tensor import resize, shrink
+from datalist.dataset import Images
+from method.backbone import VGG16, Backbone, ResNet
+from method.head import DecoderHead, Head, LargeFOVHead, PyramidHead, segmentation_network
+from method.preset import (
+    DHR_SOLVER,
+    DSRG_TEST,
+    MXNET_DATA,
+    MXNET_TEST,
+    RECURSEED_TEST,
+    RESNET50_AT_8,
+    RESNET101_AT_8,
+    SEC_TEST,
+    SMALL_DATA,
+    SMALL_DECODER,
+    SMALL_DECODER_TEST,
+    SMALL_DSRG_TEST,
+    SMALL_FOV,
+    SMALL_PYRAMID,
+    SMALL_RESNET,
+    SMALL_RESNET_DILATED,
+    SMALL_SEC_TEST,
+    SMALL_SOLVER,
+    SMALL_VGG16,
+    photo,
+)
+from method.smoke import with_smoke
+from method.stage import Stage, each_view, mean_score, softmax_of_sum, softmax_score
+from method.target import FromMasks, PseudoMasks, segment_loss
+
+
+class Segment(Stage):
+    """Cross entropy on masks at the network's own resolution."""
+
+    def __init__(self, recipe, spec):
+        network = segmentation_network(recipe.backbone, recipe.head, spec.num_classes)
+        super().__init__(recipe, spec, network)
+
+    def losses(self, batch: dict, context: Context) -> dict[str, Tensor]:
+        logit = context.run(self.network, batch["image"])
+        return {"segment": segment_loss(logit, shrink(batch["mask"], logit.shape[-2:]), context)}
+
+    @torch.no_grad()
+    def panels(self, batch: dict) -> dict[str, Tensor]:
+        """The masks learned from, and the prediction."""
+        return {"mask": batch["mask"], "prediction": self.network(batch["image"]).argmax(1)}
+
+    def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
+        return mean_score(each_view(softmax_score(self.network), images, mirror))
+
+
+# -- supervised: SEC's network on true masks ------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Masks to learn from."""
+
+    mask_folder: str = ""
+    """Folder of masks, ID.png; empty: the data set's true masks."""
+
+
+@dataclass(frozen=True)
+class SupervisedRecipe:
+    """SEC's network and solver on masks."""
+
+    data: Flat[Data] = Data()
+    solver: Flat[Solver] = Solver()
+    backbone: Flat[Backbone] = VGG16()
+    head: Flat[Head] = LargeFOVHead()
+    masks: Flat[Masks] = Masks()
+    prediction: Flat[Prediction] = SEC_TEST
+
+
+MXNET = SupervisedRecipe(MXNET_DATA, head=LargeFOVHead(dropout=0.0), prediction=MXNET_TEST)
+SMALL = SupervisedRecipe(
+    SMALL_DATA, SMALL_SOLVER, SMALL_VGG16, SMALL_FOV, prediction=SMALL_SEC_TEST
+)
+
+
+class Supervised(Segment):
+    """Cross entropy on true masks at the network's own resolution."""
+
+    recipes: ClassVar = with_smoke(
+        {
+            # not measured
+            "paper": SupervisedRecipe(),
+            "mxnet": MXNET,
+            "paper-resnet50": change(MXNET, backbone=RESNET50_AT_8, head=LargeFOVHead(hidden=512)),
+            # train.py supervised --dataset scenes: 85.0 before the last corrections; 2 cores
+            "small": SMALL,
+            "small-resnet50": replace(SMALL, backbone=SMALL_RESNET_DILATED),
+            # train.py supervised --dataset data/msrc-objects: 79.0 (3 seeds), 5 minutes on 1 core
+            "photo": photo(SupervisedRecipe(), epochs=10),
+        }
+    )
+
+    def dataset(self) -> Images:
+        return self.images(mask=self.recipe.masks.mask_folder or self.spec.mask_folder)
+
+
+# -- dsrg-retrain: step 2 of DSRG -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RetrainRecipe:
+    """Step 2 as released: solver-f.prototxt and train-f.prototxt."""
+
+    data: Flat[Data] = Data(fit="crop", mirror=True)
+    solver: Flat[Solver] = Solver(steps=20000, batch=10, policy="poly")
+    backbone: Flat[Backbone] = VGG16()
+    head: Flat[Head] = PyramidHead()
+    masks: Flat[PseudoMasks] = PseudoMasks()
+    prediction: Flat[Prediction] = DSRG_TEST
+
+
+SMALL_RETRAIN = RetrainRecipe(
+    # Objects of `scenes` on three test scales: a network from scratch must have seen them so.
+    data=replace(SMALL_DATA, fit="crop", scale=(0.75, 1.25)),
+    solver=replace(SMALL_SOLVER, steps=800),
+    backbone=SMALL_VGG16,
+    head=SMALL_PYRAMID,
+    prediction=SMALL_DSRG_TEST,
+)
+
+
+class Retrain(FromMasks, Segment):
+    """Step 2: cross entropy on the masks that step 1 predicts, in crops of the image's own size."""
+
+    recipes: ClassVar = with_smoke(
+        {
+            # not measured; published: 59.0 on VOC 2012 val
+            "paper": RetrainRecipe(),
+            "paper-resnet101": RetrainRecipe(backbone=RESNET101_AT_8),
+            # script/dsrg.sh: 77.5 on scenes (3 seeds), 6 minutes on 2 cores
+            "small": SMALL_RETRAIN,
+            "small-resnet101": replace(SMALL_RETRAIN, backbone=SMALL_RESNET_DILATED),
+            # script/dsrg.sh: 68.1 on msrc-objects (3 seeds), 14 minutes on 1 core
+            "photo": photo(RetrainRecipe()),
+        }
+    )
+
+    def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
+        return softmax_of_sum(each_view(softmax_score(self.network), images, mirror))
+
+
+# -- deeplab: the last stage of other methods -----------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Faint:
+    """Classes left out at test."""
+
+    least: float = 0.05
+    """A class that nowhere reaches this probability is left out (released infer_seg.py)."""
+
+
+@dataclass(frozen=True)
+class DeepLabRecipe:
+    """ResNet-101 at stride 16; crop and solver as in shjo-april/DHR [inferred]; the scales are
+    DeepLab's."""
+
+    data: Flat[Data] = Data(size=(512, 512), fit="crop", scale=(0.5, 2.0), mirror=True)
+    solver: Flat[Solver] = replace(DHR_SOLVER, epochs=50)  # 50 epochs: ours
+    backbone: Flat[Backbone] = ResNet(blocks=(3, 4, 23, 3))
+    head: Flat[Head] = DecoderHead(low=48)
+    masks: Flat[PseudoMasks] = PseudoMasks()
+    faint: Flat[Faint] = Faint()
+    prediction: Flat[Prediction] = RECURSEED_TEST
+
+
+SMALL_DEEPLAB = DeepLabRecipe(
+    data=SMALL_DATA,
+    solver=replace(SMALL_SOLVER, steps=500),
+    backbone=SMALL_RESNET,
+    head=SMALL_DECODER,
+    prediction=SMALL_DECODER_TEST,
+)
+
+
+class DeepLab(FromMasks, Segment):
+    """Cross entropy on masks at their full size.
+
+    Source: core/networks.py of the released RecurSeed code (last convolution 3 x 3 without bias).
+    Differs: stride 16 at test too.
+    """
+
+    recipes: ClassVar = with_smoke(
+        {
+            # not measured; published for RecurSeed: 74.4 on VOC 2012 val
+            "paper": DeepLabRecipe(),
+            # script/rsepm.sh: 82.3 on scenes (3 seeds), 6 minutes on 2 cores
+            "small": SMALL_DEEPLAB,
+            # script/cam.sh: 65.4 on msrc-objects (3 seeds), 10 minutes on 1 core
+            "photo": photo(DeepLabRecipe()),
+        }
+    )
+
+    def losses(self, batch: dict, context: Context) -> dict[str, Tensor]:
+        logit, mask = context.run(self.network, batch["image"]), batch["mask"]
+        return {"segment": segment_loss(resize(logit, mask.shape[-2:]), mask, context)}
+
+    def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
+        """Mean over scales and mirror images; a class that stays faint everywhere becomes 0."""
+        score = super().predict(images, tags, mirror)
+        return score * (score.amax(dim=(2, 3), keepdim=True) >= self.recipe.faint.least)

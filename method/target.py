@@ -1,0 +1,119 @@
+"""What segmentation networks learn from: localization cues, or masks of another network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from base import IGNORE, UserError
+from base.contract import Context
+from base.tensor import shrink
+from datalist.cue import CueFile
+from datalist.dataset import Images
+from method.stage import Stage
+from network.weight import Report, load_all
+
+TagSource = Literal["auto", "cue", "dataset"]
+
+# -- cues --------------------------------------------------------------------------------------
+
+
+def cue_images(stage: Stage, cue: str, tags_from: TagSource) -> Images:
+    """Training images with their cues.
+
+    Args:
+        stage: its recipe says how images become inputs.
+        cue: cue file, or folder of cues as masks.
+        tags_from: "cue" takes the classes that have cues as the image's tags, "dataset" those of
+            the data set; "auto" is "cue" for a released pickle. VOC's XML has 987 tags of difficult
+            objects that the released cues lack, and no cue supports them.
+
+    Raises:
+        UserError: for no cues, or a cue file under a recipe that cuts images.
+    """
+    if not cue:
+        raise UserError("this stage learns from cues: give --cue FILE (script/cue.sh makes one)")
+    fit = stage.recipe.data.fit
+    if fit != "warp" and Path(cue).is_dir():
+        return stage.images(mask=cue)
+    if fit != "warp":
+        raise UserError(
+            f"{cue} holds cues of whole images, and --fit {fit} cuts them: give --fit warp, or a "
+            "folder of cues as masks"
+        )
+    with torch.no_grad():
+        image = torch.zeros(1, 3, *stage.recipe.data.size)
+        grid = tuple(stage.network.eval()(image).shape[-2:])
+        stage.network.train()
+    cues = CueFile.open(cue)
+    images = stage.images(cue=cues, grid=grid)
+    released = Path(cue).is_file() and Path(cue).suffix != ".npz"
+    if images.tags and (tags_from == "cue" or (tags_from == "auto" and released)):
+        own = {name: tuple(k for k in cues.classes(name) if k) for name in images.ids}
+        other = sum(set(own[name]) != set(images.tags[name]) for name in images.ids)
+        print(f"tags are the classes with cues; on {other} images the data set has others")
+        images.tags = own
+    return images
+
+
+def cues_of(batch: dict, logit: Tensor) -> Tensor:
+    """Cues of a batch on the grid of its logits, bool (N, C, h, w)."""
+    if "cue" in batch:
+        return batch["cue"]
+    mask = shrink(batch["mask"], logit.shape[-2:])
+    return mask[:, None] == torch.arange(logit.shape[1], device=mask.device).view(1, -1, 1, 1)
+
+
+def class_map(seed: Tensor) -> Tensor:
+    """Class of each seed of (N, C, h, w), of several the highest; `IGNORE` elsewhere; (N, h, w)."""
+    index = torch.arange(seed.shape[1], device=seed.device).view(1, -1, 1, 1)
+    highest = torch.where(seed, index, -1).amax(dim=1)
+    return torch.where(highest < 0, IGNORE, highest)
+
+
+# -- masks -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PseudoMasks:
+    """Masks of another network, and where to start."""
+
+    mask: str = ""
+    """Folder of masks to learn from, ID.png."""
+    start: str = ""
+    """Checkpoint of the same network to start from; empty: the backbone's weights alone."""
+
+
+class FromMasks(Stage):
+    """A stage that learns from the masks of another network; `recipe.masks` is `PseudoMasks`."""
+
+    def load(self) -> Report | str:
+        """Start from a checkpoint of the same network, or else from the backbone's weights."""
+        start = self.recipe.masks.start
+        return load_all(self.network, start) if start else super().load()
+
+    def dataset(self) -> Images:
+        """Training images with the masks of a folder.
+
+        Raises:
+            UserError: where no folder is given.
+        """
+        if not self.recipe.masks.mask:
+            raise UserError(
+                "this stage learns from masks: give --mask FOLDER of ID.png, such as test.py and "
+                "the chains in script/ make"
+            )
+        return self.images(tag=False, mask=self.recipe.masks.mask)
+
+
+def segment_loss(logit: Tensor, mask: Tensor, context: Context) -> Tensor:
+    """Cross entropy of logits (N, C, h, w) and masks (N, h, w), mean over the valid pixels.
+
+    The pixels of all processes count alike.
+    """
+    loss = nn.functional.cross_entropy(logit, mask, ignore_index=IGNORE, reduction="sum")
+    return loss / context.mean((mask != IGNORE).sum().float()).clamp_min(1)
