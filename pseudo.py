@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import tyro
 
-from datalist.image import read_sized
+from datalist.image import read_image
 from datalist.spec import Spec, resolve
 from method.choose import choose_pseudo
 from method.pseudo import PseudoRecipe, Purpose, mask_of
@@ -86,7 +86,7 @@ def convert(
 ) -> None:
     """Write the mask of one image; `affinity` is the stage that lets seeds walk, or None."""
     stored = read_score(flags.seeds / "score" / f"{image_id}.npz")
-    image = torch.from_numpy(read_sized(spec.image_path(image_id))[0]).permute(2, 0, 1)
+    image = torch.from_numpy(read_image(spec.image_path(image_id), spec.bands)).permute(2, 0, 1)
     image = shrink({"image": image}, flags.work_pixels)["image"]
     foreground = stored.keys > 0
     seed = stored.score[foreground].astype(np.float32) / 255
@@ -96,7 +96,7 @@ def convert(
     size = tuple(image.shape[-2:])
     background = None
     with budget.take(memory_of(*size, len(seed) + 1)):
-        pixels = image.permute(1, 2, 0).contiguous().numpy()
+        pixels = image[:3].permute(1, 2, 0).contiguous().numpy()
         if recipe.background_factor and not foreground.all():
             background = upsample(stored.score[~foreground].astype(np.float32) / 255, size)[0]
         mask = mask_of(upsample(seed, size), pixels, recipe, background)

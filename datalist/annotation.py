@@ -12,11 +12,12 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException, ElementTree
 
 from base import UserError
+from datalist.formats import SUFFIXES
 from datalist.spec import safe_id
 
 XML_LIMIT = 1 << 20
 """Bytes of one annotation; VOC's longest is 15 kB."""
-PICTURE_SUFFIXES = {"jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff"}
+PICTURE_SUFFIXES = {suffix[1:] for suffix in SUFFIXES}
 LABEL_SUFFIXES = {"xml", "txt", "json"}
 
 

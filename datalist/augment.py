@@ -14,11 +14,11 @@ def warp(image: np.ndarray, size: Size) -> np.ndarray:
     """Resize an image to a size, its aspect not kept, bilinear.
 
     Args:
-        image: uint8 (H, W, 3).
+        image: uint8 (H, W, channels).
         size: (height, width).
 
     Returns:
-        uint8 (height, width, 3).
+        uint8 (height, width, channels).
 
     Source: kolesman/SEC, data layer. Differs: pixels are areas, not points (its `zoom` puts the
     corner pixels' centres onto each other).
@@ -26,6 +26,15 @@ def warp(image: np.ndarray, size: Size) -> np.ndarray:
     if image.shape[:2] == tuple(size):
         return image
     return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+
+
+def shrink(image: np.ndarray, size: Size) -> np.ndarray:
+    """Shrink an image, uint8 (H, W, channels), to a size by the mean of areas."""
+    # OpenCV does this with four channels at most.
+    parts = (
+        np.ascontiguousarray(image[..., first : first + 4]) for first in range(0, image.shape[2], 4)
+    )
+    return np.dstack([cv2.resize(part, size[::-1], interpolation=cv2.INTER_AREA) for part in parts])
 
 
 def warp_mask(mask: np.ndarray, size: Size) -> np.ndarray:
@@ -94,13 +103,13 @@ def crop(
     """Cut a window out of an image or mask; pixels outside are filled.
 
     Args:
-        array: (H, W) or (H, W, 3).
+        array: (H, W) or (H, W, channels).
         window: (height, width).
         box: as `draw_crop` gives it.
         fill: value of what lies outside, one number or one per channel.
 
     Returns:
-        (height, width) or (height, width, 3).
+        (height, width) or (height, width, channels).
     """
     top, left, bottom, right = box
     out = np.empty((*window, *array.shape[2:]), array.dtype)
@@ -128,7 +137,7 @@ def draw_window(rng: np.random.Generator, least: float, most: float) -> tuple[fl
 def cut_window(
     array: np.ndarray, window: tuple[float, float, float], size: Size, interpolation: int
 ) -> np.ndarray:
-    """Resize a part of an image or mask, (H, W) or (H, W, 3), to a size.
+    """Resize a part of an image or mask, (H, W) or (H, W, channels), to a size.
 
     Args:
         window: as `draw_window` gives it.
@@ -173,12 +182,14 @@ def jitter(image: np.ndarray, change: tuple[float, float, float, float]) -> np.n
     grey of each pixel; the hue is rotated last.
 
     Args:
-        image: RGB uint8 (H, W, 3).
+        image: uint8 (H, W, channels); those after R, G, B stay as they are.
         change: factors of brightness, contrast and saturation, turn of the hue circle.
 
     Returns:
-        RGB uint8 (H, W, 3).
+        uint8 (H, W, channels).
     """
+    if image.shape[2] > 3:
+        return np.dstack([jitter(np.ascontiguousarray(image[..., :3]), change), image[..., 3:]])
     brightness, contrast, saturation, hue = change
     image = cv2.convertScaleAbs(image, alpha=brightness)
     mean = float(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).mean())

@@ -16,9 +16,11 @@ from torch.utils.data import Dataset
 
 from base import IGNORE, UserError
 from datalist import augment
+from datalist.bands import Bands
 from datalist.cell import resize
 from datalist.cue import CueFile
-from datalist.image import check_mask, read_mask, read_sized
+from datalist.formats import SUFFIXES, foreign, is_picture
+from datalist.image import RGB, check_mask, read_mask, read_sized
 from datalist.spec import Spec, safe_id
 from datalist.tag import multi_hot, read_tags
 
@@ -53,13 +55,14 @@ class Images(Dataset):
         scale: with "crop", range of the factor to the image's own size.
         long: with "crop", range of the longer side in pixels, instead of `scale`.
         window: with "window", range of the part's sides as shares of the image's.
-        fill: with "crop", RGB of what lies outside the image.
+        fill: with "crop", channels of what lies outside the image.
         jitter: spread of brightness, contrast, saturation and hue.
         seed: seed of all draws.
         cache: keep decoded images in memory, up to `CACHE_LIMIT` bytes in each process.
 
-    A sample is a dictionary: `id`; `image` uint8 RGB (3, H, W), 0 to 255; `size` int64 (2,),
-    height and width of the file's image; `num_classes`; and as asked for `tag` float32 (K,),
+    A sample is a dictionary: `id`; `image` uint8 (channels, H, W), R, G, B or the bands of the
+    data set; `size` int64 (2,), height and width of the file's image; `num_classes`; and as asked
+    for `tag` float32 (K,),
     `cue` bool (C, h, w), `mask` int64 (H, W), 255 = ignore; with "crop" also `box` int64 (4,):
     top, left, bottom and right of what is image in the window.
 
@@ -81,7 +84,7 @@ class Images(Dataset):
         scale: tuple[float, float] | None = None,
         long: tuple[int, int] | None = None,
         window: tuple[float, float] | None = None,
-        fill: tuple[int, int, int] = (0, 0, 0),
+        fill: tuple[int, ...] = (0, 0, 0),
         jitter: tuple[float, float, float, float] | None = None,
         seed: int = 0,
         cache: bool = False,
@@ -170,7 +173,7 @@ class Images(Dataset):
             return self._cache[index]
         name = self.ids[index]
         path = self.spec.image_path(name)
-        image, size = read_sized(path)
+        image, size = read_sized(path, self.spec.bands)
         mask = self._read_mask(name, path, size) if self.mask is not None else None
         if mask is not None and image.shape[:2] != size:  # a picture too large to be decoded whole
             mask = augment.warp_mask(mask, image.shape[:2])
@@ -182,7 +185,7 @@ class Images(Dataset):
             limit = math.prod(self.size) / self.window[0] ** 2
             if (factor := math.sqrt(limit / math.prod(image.shape[:2]))) < 1:
                 shrunk = tuple(max(1, round(side * factor)) for side in image.shape[:2])
-                image = cv2.resize(image, shrunk[::-1], interpolation=cv2.INTER_AREA)
+                image = augment.shrink(image, shrunk)
                 mask = augment.warp_mask(mask, shrunk) if mask is not None else None
         decoded = (image, mask, size)
         if self._cache is not None:
@@ -213,22 +216,29 @@ class Photos(Dataset):
     Args:
         paths: image files, and folders of them.
         longest: pixels; pictures with a longer side are shrunk to it. 0 keeps them as they are.
+        bands: which bands are read, and how.
 
-    A sample holds `id`, `image` uint8 RGB (3, H, W) and `size` int64 (2,), the height and width of
-    the picture in its file. Of a file that cannot be read or named it holds `id` and `error`, a
-    sentence, so that one file does not stop the others.
+    A sample holds `id`, `image` uint8 (channels, H, W), R, G, B without `bands`, and `size` int64
+    (2,), the height and width of the picture in its file. Of a file that cannot be read or named it
+    holds `id` and `error`, a sentence, so that one file does not stop the others.
 
     Errors: UserError where there are no pictures, or a path that was given does not exist.
     """
 
-    def __init__(self, paths: Sequence[Path | str] | Path | str, longest: int = 0) -> None:
-        self.longest = longest
+    def __init__(
+        self,
+        paths: Sequence[Path | str] | Path | str,
+        longest: int = 0,
+        bands: Bands = RGB,
+    ) -> None:
+        self.longest, self.bands = longest, bands
         files: list[Path] = []
         for path in map(Path, [paths] if isinstance(paths, str | Path) else paths):
             if path.is_dir():
-                inside = [file for file in sorted(path.iterdir()) if _is_picture(file)]
+                # Those that must be converted first are taken too, so that they are named.
+                inside = [x for x in sorted(path.iterdir()) if is_picture(x) or foreign(x)]
                 if not inside:
-                    raise UserError(f"{path} holds no pictures (.jpg, .png, .bmp or .webp).")
+                    raise UserError(f"{path} holds no pictures ({', '.join(SUFFIXES)}).")
                 files += inside
             elif path.is_file():
                 files.append(path)
@@ -247,7 +257,7 @@ class Photos(Dataset):
         try:
             _check_file(path)
             safe_id(name)
-            image, size = read_sized(path)
+            image, size = read_sized(path, self.bands)
         except UserError as error:
             sentence = str(error)
             return {
@@ -257,8 +267,8 @@ class Photos(Dataset):
         height, width = image.shape[:2]
         if 0 < self.longest < max(height, width):
             shrink = self.longest / max(height, width)
-            shrunk = max(1, round(width * shrink)), max(1, round(height * shrink))
-            image = cv2.resize(image, shrunk, interpolation=cv2.INTER_AREA)
+            shrunk = max(1, round(height * shrink)), max(1, round(width * shrink))
+            image = augment.shrink(image, shrunk)
         pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
         return {"id": name, "image": pixels, "size": torch.tensor(size)}
 
@@ -287,8 +297,3 @@ def _check_file(path: Path) -> None:
         raise UserError(f"{path} is {link} ({error.strerror}): it is left out.") from None
     if not stat.S_ISREG(mode):
         raise UserError(f"{path} is no file: it is left out.")
-
-
-def _is_picture(path: Path) -> bool:
-    known = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
-    return path.suffix.lower() in known and not path.name.startswith(".")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,15 +12,22 @@ from PIL import Image
 
 from base import IGNORE, UserError
 from base.file import replacing
+from datalist.augment import shrink
+from datalist.bands import Bands, default_range, is_transparency
+from datalist.decode import (
+    check_whole,
+    damaged,
+    decode_jpeg,
+    is_deep_png,
+    is_tiff,
+    opened,
+    orientation_of,
+)
 from datalist.palette import palette
+from datalist.tiff import Tiff
 
 PIXEL_LIMIT = 1 << 26
-"""Pixels of one decoded image (200 MB); larger pictures are decoded at half their size."""
-LARGEST = 1 << 28
-"""Pixels that a file may claim to have; more is an attack or a mistake."""
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
-ORIENTATION = 0x0112
-"""EXIF tag of how the camera was held."""
+"""Pixels of one decoded image (200 MB); larger pictures are decoded at a part of their size."""
 TURNS = {
     2: lambda image: image[:, ::-1],
     3: lambda image: image[::-1, ::-1],
@@ -31,56 +38,244 @@ TURNS = {
     8: lambda image: image.swapaxes(0, 1)[::-1],
 }
 """EXIF orientation -> what shows the stored pixels upright."""
-Image.MAX_IMAGE_PIXELS = (
-    None  # `_opened` has a limit of its own, and Pillow's would print a warning
-)
+SAMPLE = 256
+"""Side of the parts of a TIFF that say what its values mean."""
+RGB = Bands()
+"""Grey or R, G, B of 8 bits."""
 
 
 def image_size(path: Path) -> tuple[int, int]:
     """(height, width) of an image as it is seen, from the header of its file.
 
-    Errors: UserError where it is no image.
+    Raises:
+        UserError: it is no image.
     """
-    with _opened(path) as image:
-        width, height = image.size
-        turned = _orientation(image) >= 5
-    return (width, height) if turned else (height, width)
+    with PictureFile(path) as picture:
+        return picture.size
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: Path, bands: Bands = RGB) -> np.ndarray:
     """Decode an image; `read_sized` without the size."""
-    return read_sized(path)[0]
+    return read_sized(path, bands)[0]
 
 
-def read_sized(path: Path) -> tuple[np.ndarray, tuple[int, int]]:
-    """Decode an image; this is the only reader of pictures.
+def read_shown(path: Path, bands: Bands = RGB) -> np.ndarray:
+    """Decode an image; its first three channels, uint8 (H, W, 3), which people and CRF see."""
+    return np.ascontiguousarray(read_image(path, bands)[..., :3])
 
-    Grey images get three equal channels, transparency is dropped, of 16 bits the upper 8 are kept.
-    The EXIF orientation is obeyed, so that height and width are those that a person sees. An image
-    of more than `PIXEL_LIMIT` pixels is decoded at half its height and width.
+
+def read_sized(path: Path, bands: Bands = RGB) -> tuple[np.ndarray, tuple[int, int]]:
+    """Decode an image.
+
+    Grey images get three equal channels, transparency is dropped, and values of more than 8 bits
+    are scaled as `bands` says. The EXIF orientation is obeyed, so that height and width are those
+    that a person sees. An image of more than `PIXEL_LIMIT` pixels is decoded at half its height and
+    width, a TIFF at the part that is small enough.
 
     Returns:
-        RGB uint8 (H, W, 3), and the (height, width) of the picture in its file.
+        uint8 (H, W, channels), R, G, B without `bands`, and the (height, width) of the picture in
+        its file.
 
-    Errors: UserError where the file is missing, no image, cut off, or too large.
+    Raises:
+        UserError: the file is missing, no image, cut off, too large, or has other bands.
     """
-    with _opened(path) as image:
-        file_format, orientation, (width, height) = image.format, _orientation(image), image.size
-    data = np.fromfile(path, np.uint8)
-    # The decoders fill up what is missing with grey and only print a line.
-    _check_whole(data.tobytes(), file_format, path)
-    half = width * height > PIXEL_LIMIT
-    flags = cv2.IMREAD_REDUCED_COLOR_2 if half else cv2.IMREAD_COLOR
-    try:
-        image = cv2.imdecode(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error:
-        image = None
-    if image is None or image.ndim != 3 or image.dtype != np.uint8:
-        raise UserError(f"{path} is not a readable image.")
-    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
-    size = (width, height) if orientation >= 5 else (height, width)
-    turn = TURNS.get(orientation)
-    return np.ascontiguousarray(turn(image)) if turn else image, size
+    with PictureFile(path, bands) as picture:
+        return picture.reduced(), picture.size
+
+
+class PictureFile:
+    """An open picture, read whole or in windows; the only reader of pictures.
+
+    Args:
+        path: the file.
+        bands: which bands become channels, and how their values become 0..255.
+
+    Attributes:
+        size: (height, width) as it is seen, in pixels of the file.
+        bands_in_file: number of bands, transparency counted; 3 where the decoder makes R, G, B.
+
+    Raises:
+        UserError: the file is missing, no image, too large, or has other bands.
+    """
+
+    def __init__(self, path: Path, bands: Bands = RGB):
+        self.path, self.bands = Path(path), bands
+        self.tiff = Tiff(self.path) if is_tiff(self.path) else None
+        self._whole: np.ndarray | None = None
+        if self.tiff is not None:
+            stored, orientation = self.tiff.size, self.tiff.orientation
+            self.bands_in_file = self.tiff.bands
+        else:
+            with opened(self.path) as image:
+                self.format, self.mode, orientation = (
+                    image.format,
+                    image.mode,
+                    orientation_of(image),
+                )
+                stored = (image.height, image.width)
+            self.bands_in_file = {"RGBA": 4, "LA": 2}.get(self.mode, 3)
+        self.turn = TURNS.get(orientation)
+        self.size = stored[::-1] if orientation >= 5 else stored
+
+    def __enter__(self) -> PictureFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.tiff is not None:
+            self.tiff.close()
+
+    def read(
+        self, top: int = 0, left: int = 0, height: int | None = None, width: int | None = None
+    ) -> np.ndarray:
+        """Read a window in pixels of the file; without arguments, the whole picture.
+
+        A TIFF is read in parts. Another file is decoded once, and kept as long as this is open.
+
+        Returns:
+            uint8 (height, width, channels), less where the window leaves the picture.
+
+        Raises:
+            UserError: the file is cut off or damaged, or has other bands.
+        """
+        bottom = self.size[0] if height is None else min(top + height, self.size[0])
+        right = self.size[1] if width is None else min(left + width, self.size[1])
+        if self.tiff is not None and self.turn is None:
+            self._understand()
+            pixels = self.tiff.read(top, left, bottom - top, right - left)
+            return self._channels(pixels, bool(self.tiff.alpha), self.tiff.nodata)
+        if self._whole is None:
+            self._whole = self._decoded(1)
+        return self._whole[top:bottom, left:right]
+
+    def reduced(self) -> np.ndarray:
+        """The whole picture, of at most `PIXEL_LIMIT` pixels: uint8 (H, W, channels)."""
+        pixels, part = self.size[0] * self.size[1], 1
+        while pixels // part**2 > PIXEL_LIMIT:
+            part += 1
+        if self.tiff is None or self.turn is not None or part == 1:
+            return self._decoded(min(part, 2) if self.tiff is None else part)
+        self._understand()
+        height, width = (-(-side // part) for side in self.size)
+        rows = max(1, PIXEL_LIMIT // 8 // (self.size[1] * part))
+        out = np.empty((height, width, self.bands.channels), np.uint8)
+        for top in range(0, height, rows):
+            strip = self.read(top * part, 0, rows * part)
+            out[top : top + rows] = shrink(strip, (min(rows, height - top), width))
+        return out
+
+    def is_deep(self) -> bool:
+        """Whether values have more than 8 bits."""
+        if self.tiff is not None:
+            return self.tiff.key.dtype.itemsize > 1
+        return is_deep_png(self.path)
+
+    def has_alpha(self) -> bool:
+        """Whether the last band is transparency, by what the file says or by its values."""
+        if self.tiff is not None:
+            self._find_alpha()
+            return bool(self.tiff.alpha)
+        return self._stored(1)[1]
+
+    def values(self, scaled: bool) -> np.ndarray:
+        """Channels of measured pixels all over the picture, (pixels, channels).
+
+        Args:
+            scaled: as uint8 0..255, else as the file has them.
+        """
+        if self.tiff is not None:
+            self._find_alpha()
+            pixels, alpha, nodata = self._sample(), bool(self.tiff.alpha), self.tiff.nodata
+        else:
+            (pixels, alpha), nodata = self._stored(1), None
+        chosen = self.bands.select(pixels, alpha, self.path)
+        chosen = chosen.reshape(-1, chosen.shape[2])
+        whole = np.isfinite(chosen).all(1)
+        if nodata is not None:
+            whole &= (chosen != nodata).all(1)
+        chosen = chosen[whole]
+        if not scaled:
+            return chosen
+        return self.bands.scale(chosen[None], self.path)[0]
+
+    def _decoded(self, part: int) -> np.ndarray:
+        if self.tiff is not None:
+            self._understand()
+            pixels, alpha, nodata = self.tiff.read(), bool(self.tiff.alpha), self.tiff.nodata
+        else:
+            (pixels, alpha), nodata = self._stored(part), None
+        image = self._channels(pixels, alpha, nodata)
+        least = tuple(-(-side // part) for side in self.size)
+        image = self.turn(image) if self.turn is not None else image
+        if part > 1 and image.shape[0] > least[0]:  # a decoder that cannot shrink
+            image = shrink(image, least)
+        return np.ascontiguousarray(image)
+
+    def _channels(self, pixels: np.ndarray, alpha: bool, nodata: float | None) -> np.ndarray:
+        chosen = self.bands.select(pixels, alpha, self.path)
+        return np.ascontiguousarray(self.bands.scale(chosen, self.path, nodata))
+
+    def _stored(self, part: int) -> tuple[np.ndarray, bool]:
+        """Decode a file that is no TIFF: its bands, and whether the last is transparency."""
+        if self.format in ("AVIF", "HEIF"):
+            with opened(self.path) as image:
+                try:
+                    pixels = np.array(image if image.mode == "RGBA" else image.convert("RGB"))
+                except Exception:
+                    raise damaged(self.path) from None
+        else:
+            data = np.fromfile(self.path, np.uint8)
+            # The decoders fill up what is missing with grey and only print a line.
+            check_whole(data.tobytes(), self.format, self.path)
+            if self.format in ("JPEG", "MPO") and self.mode in ("L", "RGB"):
+                return decode_jpeg(data.tobytes(), part, self.path), False
+            pixels = self._with_opencv(data, part)
+        if pixels.shape[2] == 3:
+            return pixels, False
+        alpha = is_transparency(pixels[..., 3])
+        return pixels if self.mode != "LA" else pixels[..., [0, 3]], alpha
+
+    def _with_opencv(self, data: np.ndarray, part: int) -> np.ndarray:
+        """R, G, B and maybe transparency, (H, W, 3 or 4), of 8 or 16 bits."""
+        deep = self.format == "PNG" and data[24] == 16
+        if deep or self.mode in ("RGBA", "LA"):
+            flags = cv2.IMREAD_UNCHANGED
+        else:
+            flags = cv2.IMREAD_REDUCED_COLOR_2 if part > 1 else cv2.IMREAD_COLOR
+        try:
+            image = cv2.imdecode(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
+        except cv2.error:
+            image = None
+        if image is None or image.dtype not in (np.uint8, np.uint16):
+            raise UserError(f"{self.path} is not a readable image.")
+        if image.ndim == 2:
+            return np.repeat(image[..., None], 3, 2)
+        return cv2.cvtColor(
+            image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB
+        )
+
+    def _find_alpha(self) -> None:
+        """Look at a fourth band of which the TIFF does not say whether it is transparency."""
+        if self.tiff.alpha is None:
+            self.tiff.alpha = is_transparency(self._sample()[..., 3])
+
+    def _understand(self) -> None:
+        """Settle what the values of a TIFF mean, once for all windows."""
+        self._find_alpha()
+        kind = self.tiff.key.dtype
+        if not self.bands.low and kind.itemsize > 1:
+            chosen = self.bands.select(self._sample(), bool(self.tiff.alpha), self.path)
+            low, high = default_range(chosen, self.path)
+            self.bands = replace(self.bands, low=(low,), high=(high,))
+
+    def _sample(self) -> np.ndarray:
+        """Parts all over a TIFF, (n, w, bands)."""
+        height, width = self.tiff.size
+        parts = [
+            self.tiff.read(top, left, min(SAMPLE, height), min(SAMPLE, width))
+            for top in sorted({0, max(0, (height - SAMPLE) // 2), max(0, height - SAMPLE)})
+            for left in sorted({0, max(0, (width - SAMPLE) // 2), max(0, width - SAMPLE)})
+        ]
+        return np.concatenate([part.reshape(1, -1, part.shape[2]) for part in parts], 1)
 
 
 def read_mask(path: Path, num_classes: int | None = None) -> np.ndarray:
@@ -93,15 +288,16 @@ def read_mask(path: Path, num_classes: int | None = None) -> np.ndarray:
     Returns:
         uint8 (H, W), 255 = ignore.
 
-    Errors: UserError where the file is missing, cut off, a colour picture, or out of range.
+    Raises:
+        UserError: the file is missing, cut off, a colour picture, or out of range.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         if image.mode not in ("P", "L", "1"):
             raise UserError(
                 f"{path} is a picture of mode {image.mode}: a mask is a palette or grey PNG "
                 "whose values are class indices."
             )
-        _check_whole(Path(path).read_bytes(), image.format, path)
+        check_whole(Path(path).read_bytes(), image.format, path)
         try:
             # Mode 1 has only the values 0 and 1, which Pillow would stretch to 255.
             mask = np.array(image).astype(np.uint8)
@@ -134,45 +330,3 @@ def write_mask(path: Path, mask: np.ndarray) -> None:
     with replacing(path) as part:
         # Masks consist of runs of one value: this takes half the time of zlib's default.
         picture.save(part, "PNG", compress_type=zlib.Z_RLE)
-
-
-def _opened(path: Path) -> Image.Image:
-    try:
-        image = Image.open(path, formats=FORMATS)
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist.") from None
-    except Exception as error:
-        # Damaged headers raise a dozen types in Pillow's plugins, struct.error among them.
-        if isinstance(error, OSError) and error.errno:
-            raise UserError(f"cannot read {path}: {os.strerror(error.errno)}.") from None
-        raise UserError(f"{path} is not a readable image (JPEG, PNG, BMP or WebP).") from None
-    if image.width * image.height > LARGEST:
-        image.close()
-        raise UserError(f"{path} has more than {LARGEST >> 20} million pixels: scale it down.")
-    return image
-
-
-def _check_whole(content: bytes, file_format: str | None, path: Path) -> None:
-    if file_format in ("JPEG", "MPO"):
-        # The end marker must follow the last scan: a thumbnail in the header has both markers too.
-        if content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):
-            raise UserError(f"{path} is cut off: copy or download it again.")
-    elif file_format == "PNG":
-        start, name = len(b"\x89PNG\r\n\x1a\n"), b""
-        while name != b"IEND":
-            length = int.from_bytes(content[start : start + 4], "big")
-            name, end = content[start + 4 : start + 8], start + 8 + length
-            if end + 4 > len(content):
-                raise UserError(f"{path} is cut off: copy or download it again.")
-            checksum = int.from_bytes(content[end : end + 4], "big")
-            if zlib.crc32(content[start + 4 : end]) != checksum:
-                raise UserError(f"{path} is damaged: copy or download it again.")
-            start = end + 4
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        value = image.getexif().get(ORIENTATION, 1)
-    except Exception:
-        return 1  # the pixels can be read despite a damaged EXIF block
-    return value if value in TURNS else 1

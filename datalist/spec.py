@@ -7,10 +7,13 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from base import IGNORE, UserError
 from datalist.archive import read_packed
+from datalist.bands import BANDS_FILE, Bands, read_bands
+from datalist.formats import SUFFIXES, is_picture
 
 VOC_NAMES = """
     background, aeroplane, bicycle, bird, boat, bottle, bus, car, cat, chair, cow, diningtable, dog,
@@ -28,9 +31,6 @@ COCO_NAMES = """
 """
 VOC = tuple(name.strip() for name in VOC_NAMES.split(","))
 COCO = tuple(name.strip() for name in COCO_NAMES.split(","))
-SUFFIXES = (".jpg", ".jpeg", ".png")
-"""Suffixes of images, in upper case too; the first that exists is taken."""
-
 HERE = Path(__file__).resolve().parent
 LIST_LIMIT = 64 << 20
 """Bytes of text that an id list may hold; COCO's longest is 2.4 MB."""
@@ -49,6 +49,7 @@ class Spec:
         mask: folder of palette PNGs, `IGNORE` = no class.
         annotation: folder of VOC XML files, one per image.
         instances: COCO json files that tags and masks can be made from.
+        bands: which bands of the images are read, and how.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Spec:
     mask: str = "SegmentationClass"
     annotation: str = "Annotations"
     instances: tuple[str, ...] = ()
+    bands: Bands = Bands()
 
     @property
     def num_classes(self) -> int:
@@ -88,13 +90,13 @@ class Spec:
         """
         safe_id(name)
         for folder in self.image:
-            for suffix in SUFFIXES:
-                for spelled in (suffix, suffix.upper()):
-                    path = self.root / folder / (name + spelled)
-                    if path.is_file():
-                        return path
+            path = self.root / folder
+            if path.is_dir() and (file := _pictures(path, path.stat().st_mtime_ns).get(name)):
+                if not (path / file).is_file():
+                    raise UserError(f"{path / file} is a link to no file.")
+                return path / file
         folders = " or ".join(str(self.root / folder) for folder in self.image)
-        raise UserError(f"image '{name}' is in a list but no .jpg or .png of it is in {folders}.")
+        raise UserError(f"image '{name}' is in a list but no picture of it is in {folders}.")
 
     def mask_path(self, name: str) -> Path:
         """File of a true mask, whether it exists or not."""
@@ -103,6 +105,15 @@ class Spec:
     def annotation_path(self, name: str) -> Path:
         """File of a VOC annotation, whether it exists or not."""
         return self.root / self.annotation / (safe_id(name) + ".xml")
+
+
+@lru_cache(maxsize=16)
+def _pictures(folder: Path, _changed: int) -> dict[str, str]:
+    """File name of the picture of each id in a folder, as it was when it last changed."""
+    names = [name for name in os.listdir(folder) if is_picture(Path(name))]
+    rank = {suffix: number for number, suffix in enumerate(reversed(SUFFIXES))}
+    names.sort(key=lambda name: (rank[os.path.splitext(name)[1].lower()], name))
+    return {os.path.splitext(name)[0]: name for name in names}
 
 
 def safe_id(name: str) -> str:
@@ -299,6 +310,7 @@ def _folder(root: Path) -> Spec:
         root=root,
         classes=read_classes(root / "classes.txt"),
         lists=lists,
+        bands=read_bands(root / BANDS_FILE),
     )
 
 

@@ -26,6 +26,7 @@ import densecrf
 from base import UserError
 from base.contract import Stage, channels_last
 from base.tensor import resize
+from datalist import augment
 from datalist.dataset import Images, Photos, worker_init
 from datalist.image import read_mask
 from refine import refine_scores
@@ -232,9 +233,8 @@ def shrink(sample: dict, pixels: int) -> dict:
         return sample
     factor = (pixels / (height * width)) ** 0.5
     # A short side is one pixel at least, and the long one then ends at the limit.
-    size = tuple(min(pixels, max(1, int(side * factor))) for side in (width, height))
-    image = sample["image"].permute(1, 2, 0).contiguous().numpy()
-    image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    rows, columns = (min(pixels, max(1, int(side * factor))) for side in (height, width))
+    image = augment.shrink(sample["image"].permute(1, 2, 0).numpy(), (rows, columns))
     pixels_first = np.ascontiguousarray(image.transpose(2, 0, 1))
     return sample | {"image": torch.from_numpy(pixels_first)}
 

@@ -21,15 +21,17 @@ import tyro
 
 from base import UserError, entry
 from datalist.annotation import read_instances, xml_names
+from datalist.bands import BANDS_FILE, Bands, write_bands
 from datalist.folder import new_data_folder, write_csv
+from datalist.formats import CONVERT, SUFFIXES, foreign, is_picture
+from datalist.prepare.bands import measure
 from datalist.prepare.check import inspect
 from datalist.prepare.names import NAMES_FILE, NameIndex, make_id
 from datalist.prepare.table import Layout, Table, read_table
-from datalist.spec import SUFFIXES, plain, read_classes, read_ids, resolve
+from datalist.spec import plain, read_classes, read_ids, resolve
 from datalist.tag import indices
 
 SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
-OTHER_SUFFIXES = (".webp", ".bmp", ".tif", ".tiff", ".heic", ".gif")
 EXAMPLES = 5
 """Names printed of what was left out."""
 
@@ -55,7 +57,7 @@ class Arguments:
     """Make a folder in VOC layout from pictures and tags as people have them."""
 
     source: Annotated[Path, tyro.conf.Positional]
-    """Folder of pictures (.jpg, .png), at any depth. Without --tags it holds a folder per class
+    """Folder of pictures, at any depth. Without --tags it holds a folder per class
     (pictures beside these folders are untagged), or is a VOC folder with Annotations."""
     out: Path
     """Folder to make; the pictures are linked into it, or copied."""
@@ -71,6 +73,9 @@ class Arguments:
     classes. A tag or folder named 'background' says so of single pictures."""
     classes: Path | None = None
     """classes.txt, background first; default: the tags, in alphabetical order."""
+    bands: tuple[str, ...] = ()
+    """Bands of the pictures that become channels, from 1: three, one, or more, of which the first
+    three are shown; all: every band. Default: grey, or red, green and blue."""
 
 
 def arrange(arguments: Arguments) -> Result:
@@ -117,7 +122,9 @@ def arrange(arguments: Arguments) -> Result:
         name: indices(picture.tags, known, str(picture.file))
         for name, picture in sorted(pictures.items())
     }
-    write_folder(out, source, pictures, tags, known)
+    bands, notes = measure([picture.file for picture in pictures.values()], arguments.bands)
+    left_out += notes
+    write_folder(out, source, pictures, tags, known, bands)
     return Result(understood, left_out)
 
 
@@ -127,12 +134,15 @@ def write_folder(
     pictures: dict[str, Picture],
     tags: dict[str, tuple[int, ...]],
     classes: tuple[str, ...],
+    bands: Bands,
 ) -> None:
-    """Write pictures, classes.txt, tags.csv, names.csv and the list train.txt."""
+    """Write pictures, classes.txt, tags.csv, names.csv, the list train.txt, maybe bands.json."""
     with new_data_folder(out, classes) as data:
         read_classes(data.root / "classes.txt")
         for name, picture in pictures.items():
             link(picture.file, data.image(name, picture.file.suffix.lower()))
+        if bands != Bands():
+            write_bands(data.root / BANDS_FILE, bands)
         data.tags = tags
         files = ((name, pictures[name].file.relative_to(source).as_posix()) for name in tags)
         write_csv(data.root / NAMES_FILE, ["id", "file"], files)
@@ -146,17 +156,25 @@ def find_pictures(source: Path) -> tuple[list[Path], list[str]]:
         if not path.is_dir()
         and not any(part.startswith(".") for part in path.relative_to(source).parts)
     ]
-    pictures = [path for path in files if path.suffix.lower() in SUFFIXES and path.is_file()]
+    pictures = [path for path in files if is_picture(path) and path.is_file()]
+    other = [path for path in files if foreign(path)]
+    if not pictures and other:
+        raise UserError(f"{source} holds no picture that is read: {to_convert(other)}.")
     if not pictures:
         raise UserError(f"{source} holds no picture that ends in {', '.join(SUFFIXES)}.")
-    other = [path.name for path in files if path.suffix.lower() in OTHER_SUFFIXES]
-    broken = [p.name for p in files if p.suffix.lower() in SUFFIXES and not p.is_file()]
+    broken = [path.name for path in files if is_picture(path) and not path.is_file()]
     left_out = []
     if other:
-        left_out.append(f"{len(other)} pictures are neither .jpg nor .png: {some(other)}.")
+        left_out.append(f"{len(other)} files are not read: {to_convert(other)}.")
     if broken:
         left_out.append(f"{len(broken)} names are links to no file: {some(broken)}.")
     return pictures, left_out
+
+
+def to_convert(files: list[Path]) -> str:
+    """What files of other formats are, one of each format, and what to do with them."""
+    kinds = {foreign(file): file.name for file in reversed(files)}
+    return "; ".join(f"'{name[:80]}' {CONVERT[kind]}" for kind, name in kinds.items())
 
 
 def by_folder(files: Iterable[Path], source: Path) -> tuple[dict[str, Picture], str]:

@@ -21,8 +21,9 @@ import tyro
 from tqdm import tqdm
 
 from base import UserError, entry
+from datalist.formats import is_picture
 from datalist.image import PIXEL_LIMIT, read_mask, read_sized
-from datalist.spec import SUFFIXES, Spec, resolve
+from datalist.spec import Spec, resolve
 from datalist.tag import Tags, find, from_text, from_xml, read_tags
 
 NEARLY = 0.95
@@ -102,7 +103,7 @@ def _check_images(spec: Spec, split: str, ids: list[str], report: Report, thread
     def check(name: str) -> tuple[tuple[int, int] | None, str, str, bool]:
         size, image_error, mask_error = None, "", ""
         try:
-            size = read_sized(spec.image_path(name))[1]
+            size = read_sized(spec.image_path(name), spec.bands)[1]
         except UserError as error:
             image_error = str(error)
         path = spec.mask_path(name)
@@ -163,7 +164,7 @@ def _check_unlisted(spec: Spec, report: Report) -> None:
         with suppress(UserError):  # said above, where the list is one of those asked for
             listed |= set(spec.ids(split))
     files = [path for folder in spec.image for path in sorted((spec.root / folder).iterdir())]
-    lost = [path for path in files if path.suffix.lower() in SUFFIXES and path.stem not in listed]
+    lost = [path for path in files if is_picture(path) and path.stem not in listed]
     if lost:
         report.warnings.append(f"{len(lost)} images are in no list, such as {lost[0]}.")
 

@@ -22,12 +22,13 @@ from tqdm import tqdm
 
 from base import UserError, entry
 from datalist.annotation import image_id
+from datalist.formats import is_picture
 from datalist.image import image_size, write_mask
 from datalist.mat import apart, read_apart
 from datalist.prepare.drawn import Drawing, paint, read_drawings
 from datalist.prepare.names import NAMES_FILE, NameIndex, read_names
 from datalist.prepare.originals import Labels, camvid, msrc
-from datalist.spec import SUFFIXES, Spec, resolve
+from datalist.spec import Spec, resolve
 from datalist.tag import indices
 
 
@@ -129,7 +130,7 @@ def import_masks(spec: Spec, path: Path) -> tuple[int, list[str]]:
     drawings, notes = read_drawings(path)
     had = read_names(spec.root / NAMES_FILE)
     files = [file for folder in spec.image for file in sorted((spec.root / folder).iterdir())]
-    ids = [file.stem for file in files if file.suffix.lower() in SUFFIXES]
+    ids = [file.stem for file in files if is_picture(file)]
     index = NameIndex({name: [name, *([had[name]] if name in had else [])] for name in ids})
     matched: dict[str, Drawing] = {}
     lost = []

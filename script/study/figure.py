@@ -19,7 +19,7 @@ from base import IGNORE, entry
 from base.recipe import Flat
 from base.tensor import resize
 from datalist.cue import CueFile
-from datalist.image import read_image, read_mask
+from datalist.image import read_mask, read_shown
 from datalist.spec import Spec
 from datalist.tag import read_tags
 from refine import refine_scores
@@ -47,7 +47,7 @@ def result(flags: Flags, spec: Spec) -> None:
     several = [name for name, mask in masks.items() if len(set(np.unique(mask)) - {0, IGNORE}) > 1]
     columns = []
     for name in several[: flags.columns]:
-        image = read_image(spec.image_path(name))
+        image = read_shown(spec.image_path(name), spec.bands)
         label = read_label(output_path(flags.out / "val", "label", name))
         columns.append([image, blend(image, label), blend(image, masks[name])])
     beside = ("test image", "prediction", "truth")
@@ -57,7 +57,7 @@ def result(flags: Flags, spec: Spec) -> None:
 def steps(flags: Flags, stages: dict[str, Any], name: str, tags: tuple[int, ...]) -> list:
     """Pictures of one training image: itself, CAM, saliency, cues, score, CRF, truth."""
     sec = stages["train"]
-    spec, image = sec.spec, read_image(sec.spec.image_path(name))
+    spec, image = sec.spec, read_shown(sec.spec.image_path(name), sec.spec.bands)
     tag = torch.zeros(1, spec.num_classes - 1)
     tag[0, [index - 1 for index in tags]] = 1
     pixels = torch.from_numpy(image.transpose(2, 0, 1).copy())[None].float()

@@ -17,7 +17,7 @@ from matplotlib import pyplot as plt
 
 from base import entry
 from base.recipe import Flat
-from datalist.image import read_image
+from datalist.image import read_shown
 from datalist.palette import palette
 from datalist.spec import Spec, resolve
 from script.origin import origin
@@ -61,7 +61,7 @@ def heat(image: np.ndarray, path: Path) -> np.ndarray:
 
 def panels(run: Path, spec: Spec, name: str) -> list[np.ndarray]:
     """The five pictures of one image."""
-    image = read_image(spec.image_path(name))
+    image = read_shown(spec.image_path(name), spec.bands)
     first, last = (
         blend(image, read_label(output_path(run / folder, "label", name)))
         for folder in ("pseudo", "pass3")

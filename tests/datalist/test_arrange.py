@@ -53,7 +53,7 @@ def test_folder_per_class(tmp_path, photo):
     photo("wall.jpg", 5)
     photo(".cache/b.jpg", 6)
     (tmp_path / "photos/cat/notes.txt").touch()
-    (tmp_path / "photos/cat/b.webp").touch()
+    (tmp_path / "photos/cat/b.gif").touch()
     tags, left_out = arranged(tmp_path, untagged="background")
     expected = {
         "a": ["cat", "traffic light"],
@@ -62,7 +62,7 @@ def test_folder_per_class(tmp_path, photo):
         "my_cat": ["cat"],
     }
     assert tags == {**expected, "wall": []}
-    assert len(left_out) == 2 and "b.webp" in left_out[0]
+    assert len(left_out) == 2 and "'b.gif' is a GIF: save it as PNG" in left_out[0]
     assert left_out[1].startswith("1 pictures without a tag are taken as showing none")
     assert (tmp_path / "mine/classes.txt").read_text() == "background\ncat\ntraffic light\n"
     assert read_names(tmp_path / "mine/names.csv")["my_cat"] == "cat/indoors/my cat.JPG"

@@ -8,8 +8,11 @@ from hypothesis import given
 from PIL import Image, ImageOps
 
 from base import UserError
+from datalist.dataset import Images, Photos
 from datalist.image import check_mask, image_size, read_image, read_mask, read_sized, write_mask
 from datalist.palette import palette
+from datalist.prepare.check import inspect
+from datalist.spec import resolve
 
 WIDE = np.random.default_rng(2).integers(0, 9, (60, 70), dtype=np.uint8)
 
@@ -72,6 +75,82 @@ def test_orientation_is_obeyed(tmp_path, orientation):
     upright = np.array(ImageOps.exif_transpose(Image.open(path)))
     assert np.array_equal(read_image(path), upright)
     assert image_size(path) == upright.shape[:2]
+
+
+@pytest.mark.parametrize("suffix", [".avif", ".heic", ".jpg"])
+def test_heic_and_avif_under_any_name(tmp_path, suffix):
+    if suffix != ".avif":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    path = tmp_path / f"a{suffix}"
+    image = Image.fromarray(photograph((60, 80)))
+    image.save(path, "AVIF" if suffix == ".avif" else "HEIF", quality=95)
+    assert image_size(path) == (60, 80)
+    assert np.abs(read_image(path).astype(int) - np.array(image)).mean() < 3
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(UserError, match=rf"a\{suffix} is (damaged|not a readable image)"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("name", ["a.dcm", "a.jp2", "a.nii", "a.nii.gz", "a.gif", "a.NEF", "a.mp4"])
+def test_other_formats_are_named_with_what_to_do(tmp_path, name):
+    (tmp_path / name).write_bytes(bytes(200))
+    with pytest.raises(UserError, match=r"is not a readable image: it is .*: (save|convert|dev)"):
+        read_image(tmp_path / name)
+    (sample,) = Photos(tmp_path)
+    assert name in sample["error"] and "it is" in sample["error"]
+
+
+def test_other_formats_are_known_by_their_content(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(bytes(128) + b"DICM" + bytes(100))
+    with pytest.raises(UserError, match="it is DICOM"):
+        read_image(path)
+
+
+def detailed():
+    rng = np.random.default_rng(3)
+    image = cv2.resize(rng.integers(0, 255, (30, 40, 3), dtype=np.uint8), (400, 300))
+    return (image * 0.9 + rng.integers(0, 25, image.shape)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("progressive", [0, 1])
+@pytest.mark.parametrize("kind", ["zeros", "ones", "noise", "missing"])
+def test_jpeg_damaged_in_the_middle(tmp_path, folder, kind, progressive):
+    options = [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive]
+    data = cv2.imencode(".jpg", detailed(), options)[1].tobytes()
+    start, count = len(data) // 2, 2000
+    noise = np.random.default_rng(1).bytes(count)
+    filling = {"zeros": bytes(count), "ones": b"\xff" * count, "noise": noise, "missing": b""}
+    path = folder / "JPEGImages/a.jpg"
+    path.write_bytes(data[:start] + filling[kind] + data[start + count :])
+    with pytest.raises(UserError, match=r"a\.jpg is damaged"):
+        read_image(path)
+    spec = resolve(str(folder))
+    assert any("a.jpg is damaged" in error for error in inspect(spec).errors)
+    with pytest.raises(UserError, match=r"a\.jpg is damaged"):
+        list(Images(spec, "train"))
+
+
+def test_filling_of_cameras_is_no_damage(tmp_path):
+    path = tmp_path / "a.jpg"
+    for filling in (bytes(2), bytes(500), b"\xff" * 300):
+        path.write_bytes(encoded(".jpg")[:-2] + filling + b"\xff\xd9")
+        assert np.array_equal(read_image(path), reference_jpeg())
+
+
+def reference_jpeg():
+    return cv2.imdecode(np.frombuffer(encoded(".jpg"), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+
+
+@pytest.mark.parametrize("suffix", [".Jpg", ".jPEG", ".TIF", ".PnG", ".Webp", ".jfif"])
+def test_suffixes_in_any_case(folder, suffix):
+    old = folder / "JPEGImages/a.jpg"
+    Image.open(old).save(old.with_suffix(suffix), "TIFF" if suffix == ".TIF" else None)
+    old.unlink()
+    spec = resolve(str(folder))
+    assert spec.image_path("a").suffix == suffix
+    report = inspect(spec)
+    assert not report.errors and not any("no list" in text for text in report.warnings)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from base import IGNORE, UserError
-from datalist.image import read_image
+from datalist.image import read_shown
 from datalist.palette import palette
 from datalist.spec import Spec
 from utils.measure import Measured, Predictions, read_truth
@@ -134,7 +134,7 @@ def shrunk_size(height: int, width: int, side: int = SIDE) -> tuple[int, int]:
 def small_photo(spec: Spec, image_id: str, size: tuple[int, int]) -> NDArray[np.uint8]:
     """Photo of an image at (width, height); grey where there is none that can be read."""
     try:
-        image = read_image(spec.image_path(image_id))
+        image = read_shown(spec.image_path(image_id), spec.bands)
         return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     except UserError:  # masks can be scored without the photographs
         return np.full((size[1], size[0], 3), 128, np.uint8)

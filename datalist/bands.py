@@ -1,0 +1,237 @@
+"""Which bands of a picture are the channels of the network, and how their values become 0..255."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from base import UserError
+from base.file import replacing
+
+BANDS_FILE = "bands.json"
+"""Name of the file of a data set that `Bands` are stored in."""
+MOST = 256
+"""Bands that a picture may have."""
+TRANSPARENT = 0.8
+"""Share of the pixels that are clear or opaque, from which on a channel is transparency."""
+
+
+@dataclass(frozen=True)
+class Bands:
+    """How the bands of pictures become channels 0..255; the first three channels are shown.
+
+    Args:
+        index: numbers of the bands, from 1; three, or more, or one that is tripled. Empty: grey or
+            R, G, B as the file says, and transparency is dropped.
+        low, high: values that become 0 and 255 in pictures of more than 8 bits, one for all
+            channels or one for each. Empty: not measured.
+        mean, deviation: of each channel 0..255 over the pictures of the data set; needed where
+            there are more than three.
+    """
+
+    index: tuple[int, ...] = ()
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    mean: tuple[float, ...] = ()
+    deviation: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself.
+
+        Raises:
+            UserError: with the reason.
+        """
+        if self.index and (
+            len(self.index) == 2 or not all(1 <= band <= MOST for band in self.index)
+        ):
+            raise UserError(
+                f"bands {' '.join(map(str, self.index))} are not possible: give one, three or "
+                f"more numbers from 1 to {MOST}."
+            )
+        if len(self.low) != len(self.high) or len(self.low) not in (0, 1, self.channels):
+            raise UserError("the ranges of values are not those of the bands.")
+        if not all(math.isfinite(a) and math.isfinite(b) and a < b for a, b in self.ranges):
+            raise UserError("a range of values is empty.")
+        if len(self.mean) != len(self.deviation) or len(self.mean) not in (0, len(self.index)):
+            raise UserError("mean and deviation are not those of the bands.")
+        if not all(map(math.isfinite, self.mean)) or not all(
+            math.isfinite(d) and d > 0 for d in self.deviation
+        ):
+            raise UserError("mean or deviation of a band is no number.")
+
+    @property
+    def channels(self) -> int:
+        """Channels of the network's input."""
+        return max(3, len(self.index))
+
+    @property
+    def ranges(self) -> list[tuple[float, float]]:
+        """Values that become 0 and 255, as they are stored."""
+        return list(zip(self.low, self.high))
+
+    def select(self, pixels: np.ndarray, alpha: bool, path: Path) -> np.ndarray:
+        """Take the wanted bands, in their order.
+
+        Args:
+            pixels: (H, W, bands), any type.
+            alpha: whether the last band is transparency.
+            path: file, for errors.
+
+        Returns:
+            (H, W, channels), of the same type.
+
+        Raises:
+            UserError: a band that the file has not, and for bands that nobody chose.
+        """
+        count = pixels.shape[2]
+        if self.index:
+            if max(self.index) > count:
+                raise UserError(
+                    f"{path} has {count} band{'s' * (count > 1)}, but band {max(self.index)} was "
+                    "chosen: choose others, or take this picture out."
+                )
+            chosen = [band - 1 for band in self.index]
+        else:
+            visible = count - alpha
+            if visible not in (1, 3):
+                raise UserError(which_bands(path, count))
+            chosen = list(range(visible))
+        return pixels[..., chosen * 3 if len(chosen) == 1 else chosen]
+
+    def scale(self, pixels: np.ndarray, path: Path, nodata: float | None = None) -> np.ndarray:
+        """Bring values to 0..255; 8 bits stay as they are.
+
+        Args:
+            pixels: what `select` gave.
+            path: file, for errors.
+            nodata: value of pixels that were not measured; they and NaN become 0.
+
+        Returns:
+            uint8, of the same shape.
+
+        Raises:
+            UserError: no range of values is known.
+        """
+        if pixels.dtype == np.uint8:
+            return pixels
+        if pixels.dtype == bool:
+            return pixels.astype(np.uint8) * np.uint8(255)
+        ranges = self.ranges or [default_range(pixels, path)]
+        ranges *= pixels.shape[2] // len(ranges)
+        out = np.empty(pixels.shape, np.uint8)
+        for channel, (low, high) in enumerate(ranges):
+            values = pixels[..., channel]
+            if pixels.dtype == np.uint16:
+                out[..., channel] = _table(low, high)[values]
+            else:
+                out[..., channel] = _stretched(values, low, high)
+            if nodata is not None:
+                out[..., channel][values == nodata] = 0
+        return out
+
+
+def default_range(pixels: np.ndarray, path: Path) -> tuple[float, float]:
+    """Range of a picture of 16 bits that uses all of them.
+
+    Raises:
+        UserError: another picture of more than 8 bits: what is bright is not known.
+    """
+    if pixels.dtype == np.uint16:
+        most = int(pixels.max(initial=0))
+        if most >> 15:
+            return 0.0, 65535.0
+        what = f"{most.bit_length()} of its 16 bits a channel"
+    else:
+        what = f"numbers of type {pixels.dtype}"
+    raise UserError(
+        f"{path} uses {what}, and no range of values is stored. In a data set, run `python -m "
+        "datalist.prepare.bands FOLDER`, which measures it; for a network that was trained on "
+        "pictures of 8 bits, convert the picture to 8 bits."
+    )
+
+
+def which_bands(path: Path, count: int) -> str:
+    """The question that a picture of some other number of bands leads to."""
+    what = f"has {count} bands" if count != 4 else "has a fourth channel that is not transparency"
+    return (
+        f"{path} {what}: choose those to read with --bands, such as --bands 1 2 3 or --bands all "
+        "(of `python -m datalist.prepare.arrange`, or `python -m datalist.prepare.bands FOLDER` "
+        "for a data set that exists)."
+    )
+
+
+def is_transparency(channel: np.ndarray) -> bool:
+    """Whether a fourth channel (H, W) is transparency: one value, or clear and opaque pixels."""
+    if channel.size == 0 or channel.min() == channel.max():
+        return True
+    most = np.iinfo(channel.dtype).max if channel.dtype.kind in "iu" else 1
+    return bool(((channel == 0) | (channel == most)).mean() >= TRANSPARENT)
+
+
+def read_bands(path: Path) -> Bands:
+    """Read bands.json; `Bands()` where it does not exist.
+
+    Raises:
+        UserError: a file of another kind.
+    """
+    if not path.is_file():
+        return Bands()
+    try:
+        content = json.loads(path.read_bytes()[: 1 << 20])
+    except (ValueError, RecursionError):
+        again = "make it again with `python -m datalist.prepare.bands`"
+        raise UserError(f"{path} is damaged: {again}.") from None
+    return from_stored(content, path)
+
+
+def from_stored(content: Any, path: Path) -> Bands:
+    """Bands from the plain values of a json or a checkpoint; `path` is named in errors.
+
+    Raises:
+        UserError: they are none.
+    """
+    if content is None:
+        return Bands()
+    names = {field.name for field in fields(Bands)}
+    if not isinstance(content, Mapping) or set(content) != names:
+        raise UserError(f"{path}: its bands are damaged.")
+    values: dict[str, tuple] = {}
+    for name, row in content.items():
+        kinds = (int,) if name == "index" else (int, float)
+        plain = isinstance(row, list | tuple) and len(row) <= MOST
+        if not plain or not all(type(number) in kinds for number in row):
+            raise UserError(f"{path}: its bands are damaged ({name}).")
+        values[name] = tuple(row)
+    try:
+        return Bands(**values)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def stored(bands: Bands) -> dict[str, tuple] | None:
+    """Plain values of bands for a json or a checkpoint; None where there is nothing to say."""
+    return None if bands == Bands() else asdict(bands)
+
+
+def write_bands(path: Path, bands: Bands) -> None:
+    """Write bands.json."""
+    with replacing(path) as part:
+        part.write_text(json.dumps(asdict(bands), indent=1) + "\n", encoding="utf-8")
+
+
+@lru_cache(maxsize=64)
+def _table(low: float, high: float) -> np.ndarray:
+    """0..255 for each value of 16 bits."""
+    return _stretched(np.arange(1 << 16), low, high)
+
+
+def _stretched(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    scaled = (values.astype(np.float64) - low) * (255 / (high - low))
+    return np.rint(np.nan_to_num(scaled, nan=0.0).clip(0, 255)).astype(np.uint8)

@@ -1,0 +1,237 @@
+"""TIFF of any depth and number of bands, read in windows."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from base import UserError
+
+LARGEST = 1 << 34
+"""Pixels that a file may claim to have."""
+LARGEST_BLOCK = 1 << 28
+"""Pixels of one strip or tile, which is decoded as a whole."""
+KEPT = 1 << 27
+"""Bytes of decoded strips and tiles that are kept, as windows share them."""
+KINDS = ("MINISBLACK", "MINISWHITE", "RGB", "PALETTE", "SEPARATED", "YCBCR", "MASK")
+"""Meanings of values that are read."""
+
+
+class Tiff:
+    """An open TIFF: the bands of its first image, pages of one size counted as bands.
+
+    Args:
+        path: the file.
+
+    Attributes:
+        size: (height, width) as stored.
+        bands: number of bands.
+        alpha: whether the last band is called transparency; None where the file does not say.
+        orientation: 1 to 8, as EXIF has it.
+        nodata: value of pixels that were not measured; None where there is none.
+
+    Raises:
+        UserError: a file that is cut off, damaged, or of a kind that is not read.
+    """
+
+    def __init__(self, path: Path):
+        import tifffile
+
+        logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # damage ends in a UserError
+        self.path = path
+        try:
+            self.file = tifffile.TiffFile(path)
+        except FileNotFoundError:
+            raise UserError(f"{path} does not exist.") from None
+        except Exception as error:
+            raise self._damaged(error) from None
+        try:
+            self._describe()
+        except UserError:
+            self.close()
+            raise
+        except Exception as error:
+            self.close()
+            raise self._damaged(error) from None
+
+    def _describe(self) -> None:
+        series = self.file.series[0]
+        self.pages = list(series.pages)
+        key = self.key = self.pages[0].keyframe
+        if any(page is None for page in self.pages):
+            raise UserError(f"{self.path} is a stack of pages in one block: save each as a file.")
+        self.size = (int(key.imagelength), int(key.imagewidth))
+        self.kind = getattr(key.photometric, "name", str(key.photometric))
+        samples = int(key.samplesperpixel)
+        if self.kind not in KINDS or key.dtype is None or key.dtype.kind not in "biuf":
+            raise UserError(f"{self.path} holds {self.kind} values of {key.bitspersample} bits, "
+                            "which are not read: save it as grey or RGB.")  # fmt: skip
+        if self.kind == "YCBCR" and getattr(key.compression, "name", "") not in ("JPEG", "OJPEG"):
+            raise UserError(f"{self.path} holds YCbCr without JPEG: save it as RGB.")
+        if key.imagedepth > 1 or min(self.size) < 1:
+            raise UserError(f"{self.path} is no picture of rows and columns.")
+        if math.prod(self.size) > LARGEST:
+            raise UserError(f"{self.path} has more than {LARGEST >> 20} million pixels.")
+        planes = samples if key.planarconfig == 2 else 1
+        self.block = (
+            (int(key.tilelength), int(key.tilewidth))
+            if key.is_tiled
+            else (min(int(key.rowsperstrip), self.size[0]), self.size[1])
+        )
+        if min(self.block) < 1 or math.prod(self.block) > LARGEST_BLOCK:
+            raise UserError(
+                f"{self.path} is stored in one block of {math.prod(self.block) >> 20} million "
+                "pixels: save it in tiles, such as with gdal_translate -co TILED=YES."
+            )
+        self.grid = tuple(-(-side // step) for side, step in zip(self.size, self.block))
+        self.samples, self.planes = samples, planes
+        whole = self.file.filehandle.size
+        for page in self.pages:
+            offsets, counts = page.dataoffsets, page.databytecounts
+            if len(offsets) < planes * math.prod(self.grid) or len(offsets) != len(counts):
+                raise UserError(f"{self.path} is cut off: copy or download it again.")
+            if any(offset + count > whole for offset, count in zip(offsets, counts)):
+                raise UserError(f"{self.path} is cut off: copy or download it again.")
+        extra = [int(value) for value in key.extrasamples]
+        self.alpha: bool | None = bool(extra) and extra[-1] in (1, 2)
+        if extra and extra[-1] == 0 and samples == 4 and len(self.pages) == 1:
+            self.alpha = None
+        self.bands = len(self.pages) * samples
+        if self.kind == "PALETTE" or (self.kind == "SEPARATED" and samples == 4):
+            self.bands, self.alpha = 3, False
+            if key.dtype != np.uint8:
+                raise UserError(f"{self.path}: save it as grey or RGB.")
+        tag = key.tags.get(274)
+        self.orientation = int(tag.value) if tag is not None and 1 <= int(tag.value) <= 8 else 1
+        self.nodata = _number(key.tags.get(42113))
+        self.kept: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
+        self.mapped = key.is_memmappable and all(page.is_contiguous for page in self.pages)
+
+    def read(
+        self, top: int = 0, left: int = 0, height: int | None = None, width: int | None = None
+    ) -> np.ndarray:
+        """Read a window of all bands; without arguments, the whole image.
+
+        Returns:
+            (height, width, bands), of the file's type; bool of 1 bit.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        height = self.size[0] - top if height is None else height
+        width = self.size[1] - left if width is None else width
+        box = (top, left, min(top + height, self.size[0]), min(left + width, self.size[1]))
+        try:
+            parts = [self._page(number, page, box) for number, page in enumerate(self.pages)]
+            return self._shown(np.concatenate(parts, 2) if len(parts) > 1 else parts[0])
+        except UserError:
+            raise
+        except MemoryError:
+            raise UserError(f"{self.path} takes more memory than there is.") from None
+        except Exception as error:
+            raise self._damaged(error) from None
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+    def __enter__(self) -> Tiff:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _page(self, number: int, page: Any, box: tuple[int, int, int, int]) -> np.ndarray:
+        top, left, bottom, right = box
+        if self.mapped:
+            shape = (self.planes, *self.size, self.samples // self.planes)
+            kind = self.key.dtype.newbyteorder(self.file.byteorder)
+            mapped = np.memmap(self.path, kind, "r", page.dataoffsets[0], shape)
+            window = mapped[:, top:bottom, left:right]
+            window = window[..., 0].transpose(1, 2, 0) if self.planes > 1 else window[0]
+            return window.astype(self.key.dtype)
+        out = np.zeros((bottom - top, right - left, self.samples), self.key.dtype)
+        if self.nodata is not None and self.key.dtype.kind == "f":
+            out[...] = self.nodata
+        for row in range(top // self.block[0], -(-bottom // self.block[0])):
+            for column in range(left // self.block[1], -(-right // self.block[1])):
+                y, x = row * self.block[0], column * self.block[1]
+                for plane in range(self.planes):
+                    index = (plane * self.grid[0] + row) * self.grid[1] + column
+                    block = self._block(number, page, index)
+                    if block is None:  # left out of the file: nothing was measured
+                        continue
+                    block = block[max(top - y, 0) : bottom - y, max(left - x, 0) : right - x]
+                    y0, x0 = max(y - top, 0), max(x - left, 0)
+                    inside = out[y0 : y0 + block.shape[0], x0 : x0 + block.shape[1]]
+                    inside[..., plane if self.planes > 1 else slice(None)] = (
+                        block[..., 0] if self.planes > 1 else block
+                    )
+        return out
+
+    def _block(self, number: int, page: Any, index: int) -> np.ndarray | None:
+        """One strip or tile, (h, w, samples); decoded ones are kept for the next window."""
+        if (block := self.kept.get((number, index))) is not None:
+            self.kept.move_to_end((number, index))
+            return block
+        if not page.databytecounts[index]:
+            return None
+        handle = self.file.filehandle
+        handle.seek(page.dataoffsets[index])
+        data = handle.read(page.databytecounts[index])
+        options = {"jpegtables": page.jpegtables} if page.jpegtables is not None else {}
+        if page.jpegheader is not None:
+            options["jpegheader"] = page.jpegheader
+        decoded, _, shape = self.key.decode(data, index, **options)
+        if decoded is None:
+            return None
+        block = np.asarray(decoded)[0][: shape[1], : shape[2]]
+        self.kept[number, index] = block
+        while sum(part.nbytes for part in self.kept.values()) > KEPT and len(self.kept) > 1:
+            self.kept.popitem(last=False)
+        return block
+
+    def _shown(self, pixels: np.ndarray) -> np.ndarray:
+        """Values whose meaning is brightness: palettes, CMYK and inverted greys undone."""
+        if self.kind == "PALETTE":
+            colours = np.asarray(self.key.colormap)
+            return (
+                (colours >> 8 if colours.max() > 255 else colours)
+                .astype(np.uint8)[:, pixels[..., 0]]
+                .transpose(1, 2, 0)
+            )
+        if self.kind == "SEPARATED" and self.samples == 4:
+            ink = 255 - pixels.astype(np.uint16)
+            return (ink[..., :3] * ink[..., 3:] // 255).astype(np.uint8)
+        if self.key.bitspersample == 1:
+            pixels = pixels.astype(bool)
+        if self.kind == "MINISWHITE":
+            if pixels.dtype == bool:
+                return ~pixels
+            if pixels.dtype.kind == "u":
+                return ((1 << self.key.bitspersample) - 1 - pixels).astype(pixels.dtype)
+            return -pixels
+        if pixels.dtype == np.uint8 and 1 < self.key.bitspersample < 8:
+            return (pixels.astype(np.uint16) * 255 // ((1 << self.key.bitspersample) - 1)).astype(
+                np.uint8
+            )
+        return pixels
+
+    def _damaged(self, error: Exception) -> UserError:
+        if isinstance(error, ImportError):
+            return UserError(f"{self.path} needs a package: pip install {error.name}.")
+        reason = str(error).partition("\n")[0][:80] or type(error).__name__
+        return UserError(f"{self.path} is not a readable TIFF, cut off or damaged ({reason}).")
+
+
+def _number(tag: Any) -> float | None:
+    """Number in the text of a tag; None where there is none."""
+    try:
+        return float(str(tag.value).strip("\x00 ")) if tag is not None else None
+    except ValueError:
+        return None
