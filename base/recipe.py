@@ -119,7 +119,8 @@ class Solver:
     def total_steps(self, num_images: int) -> int:
         """Optimiser steps on a data set of that many images.
 
-        Errors: UserError where neither steps nor epochs are given.
+        Raises:
+            UserError: where neither steps nor epochs are given.
         """
         if self.steps is not None:
             return self.steps

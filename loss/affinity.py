@@ -22,7 +22,8 @@ def affinity_terms(boundary: Tensor, mask: Tensor, radius: int) -> dict[str, tup
         For "foreground" (both of one class), "background" and "different": sum of the losses
         and number of pairs. The loss of IRN is (background / 2 + foreground / 2 + different) / 2
         of the means.
-    Errors: UserError for maps that are smaller than the neighbourhood of one pixel.
+    Raises:
+        UserError: for maps that are smaller than the neighbourhood of one pixel.
 
     Source: Ahn et al., CVPR 2019 (IRN), step/train_irn.py: -log(a + 1e-5) for equal labels,
     -log(1 + 1e-5 - a) for different ones.

@@ -14,7 +14,8 @@ def dice_loss(first: Tensor, second: Tensor, valid: Tensor | None = None) -> Ten
     Returns:
         Scalar in [0, 1). It is 0 for two empty masks.
 
-    Errors: ValueError for different shapes.
+    Raises:
+        ValueError: for different shapes.
 
     Source: wjlbnw/SegmentationFromLocalization, (2 sum ab + 1) / (sum a + sum b + 1). Differs:
     pixels without a class do not count.

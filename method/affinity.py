@@ -23,26 +23,8 @@ from method.head import refuse
 from method.preset import IRN_RESNET50, SMALL_DATA, SMALL_RESNET, SMALL_SOLVER, photo
 from method.smoke import with_smoke
 from method.target import FromMasks, PseudoMasks
-from network.boundary import Boundary
+from network.boundary import Boundary, BoundaryHead
 from refine.affinity import random_walk
-
-
-@dataclass(frozen=True)
-class BoundaryHead:
-    """The boundary branch and the walk; sources are jiwoon-ahn/irn."""
-
-    hidden: int = 32
-    """Channels taken from each stage."""
-    frozen: bool = True
-    """Leave the trunk's weights as they are; from scratch they must learn."""
-    radius: int = 10
-    """Pairs nearer than this are learned, cells."""
-    walk_radius: int = 5
-    """The steps of the walk are shorter than this, cells."""
-    walk_power: float = 10.0
-    """Exponent of the affinities in the walk."""
-    walk_doublings: int = 8
-    """The walk takes 2 to the power of this many steps."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +85,7 @@ class Affinity(FromMasks):
     def __init__(self, recipe: AffinityRecipe, spec):
         if not isinstance(recipe.backbone, ResNet | Timm):
             raise refuse(recipe.backbone, "affinity")
-        head = recipe.head
-        super().__init__(recipe, spec, Boundary(recipe.backbone.trunk(), head.hidden, head.frozen))
+        super().__init__(recipe, spec, Boundary(recipe.backbone.trunk(), recipe.head))
 
     def losses(self, batch: dict, context: Context) -> dict[str, Tensor]:
         boundary = torch.sigmoid(context.run(self.network, batch["image"]))[:, 0]

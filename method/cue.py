@@ -9,7 +9,7 @@ matters least is background.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -24,8 +24,13 @@ from method.head import refuse
 from method.preset import MXNET_DATA, SMALL_DATA, SMALL_RESNET, SMALL_SOLVER, SMALL_VGG16
 from method.smoke import with_smoke
 from method.stage import Stage, each_view, mean_score, with_constant
-from network.resnet import BackgroundCueResNet
-from network.vgg import BackgroundCueVGG, ForegroundCueNet
+from network.cue import (
+    BackgroundCueHead,
+    BackgroundCueResNet,
+    BackgroundCueVGG,
+    ForegroundCueHead,
+    ForegroundCueNet,
+)
 
 SOLVER = Solver(decay_every=4000)
 """SEC's solver with a longer first plateau (the author, kolesman/SEC issue 8)."""
@@ -44,21 +49,6 @@ class Classifier(Stage):
         # The Caffe layer sums over classes; a mean would only scale the learning rate.
         loss = nn.functional.binary_cross_entropy_with_logits(logit, batch["tag"], reduction="sum")
         return {"classify": context.weight * loss / len(logit)}
-
-
-@dataclass(frozen=True)
-class ForegroundCueHead:
-    """Layers after the trunk and the cut of the maps (SEC's weak-localization/foreground)."""
-
-    hidden: int = 1024
-    """Channels of fc6 and fc7."""
-    dropout: float = 0.5
-    """Probability of dropping single elements after fc6 and fc7."""
-    style: Literal["sec", "mxnet"] = "sec"
-    """SEC's head (no ReLU after fc7, no bias, N(0, 0.005), only the scores learn faster) or that of
-    SEC-MXNet (ReLU, bias, N(0, 0.01), the whole head learns faster)."""
-    threshold: float = 0.2
-    """Cells above this share of their map's maximum are cues."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +99,7 @@ class ForegroundCue(Classifier):
         if not isinstance(recipe.backbone, VGG16 | ResNet):
             raise refuse(recipe.backbone, "cue-foreground")
         trunk = recipe.backbone.trunk()
-        network = ForegroundCueNet(trunk, tags, head.hidden, head.dropout, head.style)
+        network = ForegroundCueNet(trunk, tags, head)
         super().__init__(recipe, spec, network)
 
     def maps(self, images: Tensor, tags: Tensor | None) -> Tensor:
@@ -128,28 +118,6 @@ class ForegroundCue(Classifier):
     def cues(self, images: Tensor, tags: Tensor) -> Tensor:
         cue = self.maps(images, tags) > self.recipe.head.threshold
         return torch.cat((torch.zeros_like(cue[:, :1]), cue), dim=1)
-
-
-@dataclass(frozen=True)
-class BackgroundCueHead:
-    """Layers after the trunk and the saliency (SEC's weak-localization/background)."""
-
-    hidden: int = 1024
-    """Channels of fc6 and fc7."""
-    dropout: float = 0.5
-    """Probability of dropping single elements after fc6 and fc7."""
-    head: Literal["dense", "average"] = "dense"
-    """Fully connected layers (as released), or 3 x 3 convolutions and the global average (ours)."""
-    style: Literal["sec", "mxnet"] = "sec"
-    """SEC's head (N(0, 0.005), only the scores learn faster) or that of SEC-MXNet (N(0, 0.01), the
-    whole head learns faster)."""
-    layer: str = "conv4_1"
-    """Layer whose gradient is the saliency, conv4_1 of VGG16 or layer2.1 of ResNet-50 (res3b of
-    SEC-MXNet); its grid is the cues' grid."""
-    threshold: float = 0.1
-    """Share of the grid, least salient first, that is background."""
-    median: int = 3
-    """Side of the median filter on the saliency, cells."""
 
 
 @dataclass(frozen=True)
@@ -205,9 +173,7 @@ class BackgroundCue(Classifier):
             raise refuse(recipe.backbone, "cue-background")
         trunk, size = recipe.backbone.trunk(), recipe.data.size
         assert size is not None, "build_stage sets it"
-        network = build(
-            trunk, tags, size, head.hidden, head.dropout, head.head, head.layer, head.style
-        )
+        network = build(trunk, tags, size, head)
         super().__init__(recipe, spec, network)
 
     def saliency(self, images: Tensor) -> Tensor:

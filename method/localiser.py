@@ -11,27 +11,11 @@ from base.recipe import Data
 from base.tensor import max_norm, resize
 from loss.seam import cross_equivariance_loss, equivariance_loss, rvmin_loss, tag_loss
 from method.preset import PHOTO_CLASSIFIER, SMALL_RESNET, SMALL_VGG16
-from network.seam import SEAMNet, with_background
+from network.seam import CorrelationHead, SEAMNet, with_background
 
 LOCALISER_DATA = Data(
     size=(448, 448), fit="crop", long=(448, 768), jitter=(0.3, 0.3, 0.3, 0.1), mirror=True
 )
-
-
-@dataclass(frozen=True)
-class CorrelationHead:
-    """Classifier and pixel correlation module."""
-
-    reduced: tuple[int, int] = (64, 128)
-    """Channels that the pixel correlation's two features are reduced to (released)."""
-    dropout: float = 0.5
-    """Probability of dropping whole channels before the classifier (released)."""
-    join: bool = False
-    """Classify the features of all stages, normalised, instead of the last one's (ours)."""
-    frozen: bool = False
-    """The trunk keeps its pretrained weights (ours)."""
-    enlarge: float = 1.0
-    """Factor to the sides of the image before the network sees it (ours)."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +56,9 @@ def localiser(recipe, num_classes: int, background: bool = True) -> SEAMNet:
 
     `background` as of `SEAMNet`.
     """
-    head, trunk = recipe.head, recipe.backbone.trunk()
-    trunk.requires_grad_(not head.frozen)
-    return SEAMNet(
-        trunk, num_classes - 1, head.reduced, head.dropout, background, head.join, head.enlarge
-    )
+    trunk = recipe.backbone.trunk()
+    trunk.requires_grad_(not recipe.head.frozen)
+    return SEAMNet(trunk, num_classes - 1, recipe.head, background)
 
 
 def two_views(

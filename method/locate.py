@@ -202,11 +202,8 @@ def locate_segment(
     recipe: SegmenterRecipe | ResegmentRecipe, num_classes: int, background: bool
 ) -> LocateSegment:
     """Localiser and segmenter of a recipe; `background` as of `SEAMNet`."""
-    decoder = recipe.decoder
-    segmenter = DeepLabV3Plus(
-        recipe.segmenter.trunk(extra=1), 1, decoder.low, decoder.hidden, decoder.rates,
-        decoder.dropout, align_corners=True, extra=1, join=decoder.join,
-    )  # fmt: skip
+    trunk = recipe.segmenter.trunk(extra=1)
+    segmenter = DeepLabV3Plus(trunk, 1, recipe.decoder, align_corners=True, extra=1)
     return LocateSegment(localiser(recipe, num_classes, background), segmenter)
 
 

@@ -87,7 +87,8 @@ def mask_of(
     Returns:
         0 for background, 1 + index of the map, 255 where unsure; int64 (H, W).
 
-    Errors: UserError for more than two background scores, and for none of the seeds' own.
+    Raises:
+        UserError: for more than two background scores, and for none of the seeds' own.
     """
     factors = recipe.background_factor
     if max(map(len, (recipe.threshold, recipe.gamma, factors))) > 2:

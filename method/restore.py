@@ -25,8 +25,9 @@ def restore(
         dataset, root: data set to run on; empty: the one it was trained on.
         photos: no data set is needed; the checkpoint names the classes.
 
-    Errors: UserError for a stage, recipe or tensors that this version cannot use, or a data set
-    of other classes.
+    Raises:
+        UserError: for a stage, recipe or tensors that this version cannot use, or a data set of
+            other classes.
     """
     if content["stage"] not in STAGES:
         raise UserError(f"{path}: stage '{content['stage'][:40]}' is not known to this version")
@@ -72,7 +73,8 @@ def restore_recipe(path: Path, stored: Any, hint: Any, name: str = "recipe") -> 
         hint: dataclass or other type annotation that it must match.
         name: field, for messages.
 
-    Errors: UserError where fields or types of values are not those of `hint`.
+    Raises:
+        UserError: where fields or types of values are not those of `hint`.
     """
     if get_origin(hint) is Annotated:
         hint = get_args(hint)[0]

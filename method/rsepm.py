@@ -186,11 +186,7 @@ class RecurSeed(Stage):
     def __init__(self, recipe: RSEPMRecipe, spec):
         if not isinstance(recipe.backbone, ResNet | Timm):
             raise refuse(recipe.backbone, "rsepm")
-        head = recipe.head
-        network = RSEPM(
-            recipe.backbone.trunk(), spec.num_classes, head.low, head.hidden, head.rates,
-            head.dropout, head.join,
-        )  # fmt: skip
+        network = RSEPM(recipe.backbone.trunk(), spec.num_classes, recipe.head)
         average = recipe.average
         super().__init__(recipe, spec, Averaged(network, average.average, average.average_ramp))
         self.phases = {"--recursion-epoch": recipe.recursion.recursion_epoch}

@@ -13,6 +13,7 @@ from base.recipe import Solver
 from base.tensor import resize
 from datalist.dataset import Images
 from datalist.spec import Spec
+from network.normalise import Normalise
 from network.weight import Report
 
 
@@ -51,8 +52,8 @@ class Stage:
         data = self.recipe.data
         data.check()
         if data.fit == "crop":
-            fill = self.recipe.backbone.fill()
-            options |= {"scale": data.scale, "long": data.long, "fill": fill}
+            colour = next(m for m in self.network.modules() if isinstance(m, Normalise))
+            options |= {"scale": data.scale, "long": data.long, "fill": colour.mean_colour()}
         elif data.fit == "window":
             options |= {"window": data.window}
         return Images(

@@ -1,9 +1,29 @@
 """Boundary network (IRN): boundary strength from the features of all stages."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from base.tensor import resize
+
+
+@dataclass(frozen=True)
+class BoundaryHead:
+    """The boundary branch and the walk; sources are jiwoon-ahn/irn."""
+
+    hidden: int = 32
+    """Channels taken from each stage."""
+    frozen: bool = True
+    """Leave the trunk's weights as they are; from scratch they must learn."""
+    radius: int = 10
+    """Pairs nearer than this are learned, cells."""
+    walk_radius: int = 5
+    """The steps of the walk are shorter than this, cells."""
+    walk_power: float = 10.0
+    """Exponent of the affinities in the walk."""
+    walk_doublings: int = 8
+    """The walk takes 2 to the power of this many steps."""
 
 
 class Boundary(nn.Module):
@@ -11,18 +31,16 @@ class Boundary(nn.Module):
 
     Args:
         trunk: features of any number of stages.
-        hidden: output channels of the convolution on each stage, a multiple of 4.
-        frozen: do not train the trunk.
+        head: `hidden`, a multiple of 4, and `frozen`.
 
     Source: Ahn et al., CVPR 2019 (IRN), boundary branch; group normalisation in four groups.
     Differs: the features of all stages are resized to the first, whatever the strides.
     """
 
-    def __init__(self, trunk: nn.Module, hidden: int = 32, frozen: bool = True):
+    def __init__(self, trunk: nn.Module, head: BoundaryHead = BoundaryHead()):
         super().__init__()
-        self.trunk = trunk
-        self.frozen = frozen
-        if frozen:
+        self.trunk, self.frozen, hidden = trunk, head.frozen, head.hidden
+        if self.frozen:
             self.trunk.requires_grad_(False)
         count = len(self.trunk.channels)
         self.new = (*(f"take{k}" for k in range(1, count + 1)), "score")

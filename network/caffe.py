@@ -30,7 +30,8 @@ def read_caffemodel(path: Path) -> dict[str, Tensor]:
         float32 tensors by name: "conv1_1.weight", "conv1_1.bias", ...; layers with more blobs
         (Caffe's batch normalisation) are left out.
 
-    Errors: ValueError where the file is not such a message.
+    Raises:
+        ValueError: where the file is not such a message.
     """
     data = memoryview(path.read_bytes())
     state = {}

@@ -123,8 +123,9 @@ def load_released(
     Returns:
         Report of keys, and the table of released names -> ours of all that were copied.
 
-    Errors: UserError for an unusable file, for one that lacks a tensor of the network, and for
-    shapes that do not fit.
+    Raises:
+        UserError: for an unusable file, for one that lacks a tensor of the network, and for shapes
+            that do not fit.
     """
     layout = LAYOUTS[system]
     state = {key.removeprefix("module."): value for key, value in read_state(path).items()}

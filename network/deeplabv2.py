@@ -1,6 +1,6 @@
 """Segmentation networks with atrous spatial pyramid pooling: parallel branches, logits summed."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,17 @@ from torch import Tensor, nn
 from network.resnet import ResNetTrunk
 from network.vgg import VGGTrunk, fully_connected, new_layer_std
 
-RATES = (6, 12, 18, 24)
+
+@dataclass(frozen=True)
+class PyramidHead:
+    """DeepLab-v2's parallel branches, on VGG16 or ResNet; defaults: DSRG's train-s.prototxt."""
+
+    hidden: int = 1024
+    """Channels of fc6 and fc7 in each branch, on VGG16."""
+    rates: tuple[int, ...] = (6, 12, 18, 24)
+    """Dilation of each branch's fc6."""
+    dropout: float = 0.5
+    """Probability of dropping single elements after fc6 and fc7, on VGG16."""
 
 
 class VGGPyramid(nn.Module):
@@ -17,32 +27,23 @@ class VGGPyramid(nn.Module):
     Args:
         trunk: features, at stride 8 as published.
         num_classes: classes with background.
-        hidden: channels of fc6 and fc7 in each branch.
-        rates: dilation of fc6 in each branch; 6, 12, 18, 24 at stride 8.
-        dropout: probability of dropping single elements after each fc6 and fc7.
+        head: channels, dilations and dropout.
 
     Source: DeepLab-v2's ASPP-L on VGG16, as in train-s.prototxt of the released DSRG code.
     """
 
-    def __init__(
-        self,
-        trunk: VGGTrunk,
-        num_classes: int,
-        hidden: int = 1024,
-        rates: Sequence[int] = RATES,
-        dropout: float = 0.5,
-    ):
+    def __init__(self, trunk: VGGTrunk, num_classes: int, head: PyramidHead = PyramidHead()):
         super().__init__()
         self.trunk = trunk
-        std = new_layer_std(self.trunk.norm)
-        self.branches = range(1, len(rates) + 1)
+        std = new_layer_std(trunk.norm)
+        self.branches = range(1, len(head.rates) + 1)
         self.new = tuple(f"fc8_{branch}" for branch in self.branches)
-        inputs = trunk.channels[-1]
-        for branch, rate in zip(self.branches, rates):
+        inputs, hidden = trunk.channels[-1], head.hidden
+        for branch, rate in zip(self.branches, head.rates):
             self.add_module(f"fc6_{branch}", fully_connected(inputs, hidden, 3, rate))
             self.add_module(f"fc7_{branch}", fully_connected(hidden, hidden, 1))
             self.add_module(f"fc8_{branch}", fully_connected(hidden, num_classes, 1, std=std))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(head.dropout)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (N, num_classes, h, w) of RGB images 0..255, (N, 3, H, W)."""
@@ -61,18 +62,18 @@ class ResNetPyramid(nn.Module):
     Args:
         trunk: features, at stride 8 as published.
         num_classes: classes with background.
-        rates: dilation of each classifier; 6, 12, 18, 24 at stride 8.
+        head: dilations.
 
     Source: Chen et al., DeepLab-v2. Differs: one input scale, stages 3 and 4 as torchvision has
     them.
     """
 
-    def __init__(self, trunk: ResNetTrunk, num_classes: int, rates: Sequence[int] = RATES):
+    def __init__(self, trunk: ResNetTrunk, num_classes: int, head: PyramidHead = PyramidHead()):
         super().__init__()
         self.trunk = trunk
         std = new_layer_std(self.trunk.norm)
-        self.new = tuple(f"score_{branch}" for branch in range(1, len(rates) + 1))
-        for name, rate in zip(self.new, rates):
+        self.new = tuple(f"score_{branch}" for branch in range(1, len(head.rates) + 1))
+        for name, rate in zip(self.new, head.rates):
             layer = fully_connected(self.trunk.channels[-1], num_classes, 3, rate, std)
             self.add_module(name, layer)
 

@@ -1,11 +1,29 @@
 """DeepLab-v3+: atrous spatial pyramid pooling on the last stage, and fine features."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from base.tensor import resize
+
+
+@dataclass(frozen=True)
+class DecoderHead:
+    """DeepLab-v3+'s pyramid and decoder, on ResNet or a network of timm; defaults are those of the
+    released RecurSeed network."""
+
+    low: int = 256
+    """Channels that the features of the second stage are reduced to."""
+    hidden: int = 256
+    """Channels of the pyramid and the decoder."""
+    rates: tuple[int, ...] = (6, 12, 18)
+    """Dilations of the pyramid."""
+    dropout: float = 0.5
+    """Probability of dropping elements after the pyramid and the decoder's first convolution; a
+    fifth of it after the second."""
+    join: bool = False
+    """The pyramid sees the last two stages, which must have one stride, and not the last alone."""
 
 
 class Decoder(nn.Module):
@@ -15,11 +33,7 @@ class Decoder(nn.Module):
         coarse: channels of the last stage's features (with whatever is joined to them).
         fine: channels of the first stage's features.
         num_outputs: channels of the logits.
-        low: channels that the fine features are reduced to.
-        hidden: channels of the pyramid's branches and of the two 3 x 3 convolutions.
-        rates: dilation of the pyramid's 3 x 3 branches; 6, 12, 18 at stride 16.
-        dropout: probability of dropping elements after the pyramid and the first convolution, a
-            fifth of it after the second (published: 0.5 and 0.1).
+        head: channels, dilations and dropout.
         kernel: side of the last convolution.
         bias: whether the last convolution has a bias.
         align_corners: how the pyramid's result is resized to the fine features.
@@ -32,10 +46,7 @@ class Decoder(nn.Module):
         coarse: int,
         fine: int,
         num_outputs: int,
-        low: int = 48,
-        hidden: int = 256,
-        rates: Sequence[int] = (6, 12, 18),
-        dropout: float = 0.5,
+        head: DecoderHead = DecoderHead(),
         kernel: int = 1,
         bias: bool = True,
         align_corners: bool = False,
@@ -44,7 +55,8 @@ class Decoder(nn.Module):
         from torchvision.models.segmentation.deeplabv3 import ASPP  # takes seconds to import
 
         self.align_corners = align_corners
-        self.aspp = ASPP(coarse, rates, hidden)
+        hidden, low, dropout = head.hidden, head.low, head.dropout
+        self.aspp = ASPP(coarse, head.rates, hidden)
         self.aspp.project[-1].p = dropout
         self.reduce = convolution(fine, low, 1)
         self.join = nn.Sequential(
@@ -67,11 +79,9 @@ class DeepLabV3Plus(nn.Module):
     Args:
         trunk: features; its first convolution sees 3 + `extra` channels.
         num_outputs: channels of the logits; classes with background, or 1 for a single mask.
-        low, hidden, rates, dropout, kernel, bias, align_corners: as of `Decoder`.
+        head, kernel, bias, align_corners: as of `Decoder`.
         extra: channels of the image after R, G, B, in [0, 1]: a map of what to segment
             (prompt). The pyramid gets it too, resized bilinearly with aligned corners.
-        join: whether the pyramid sees the last two stages, which must have one stride, and not the
-            last alone.
 
     Source: Chen et al., ECCV 2018; the extra channels: wjlbnw/SegmentationFromLocalization.
     """
@@ -82,24 +92,19 @@ class DeepLabV3Plus(nn.Module):
         self,
         trunk: nn.Module,
         num_outputs: int,
-        low: int = 48,
-        hidden: int = 256,
-        rates: Sequence[int] = (6, 12, 18),
-        dropout: float = 0.5,
+        head: DecoderHead = DecoderHead(),
         kernel: int = 1,
         bias: bool = True,
         align_corners: bool = False,
         extra: int = 0,
-        join: bool = False,
     ):
         super().__init__()
         self.trunk = trunk
-        self.coarse = slice(-2, None) if join else slice(-1, None)
+        self.coarse = slice(-2, None) if head.join else slice(-1, None)
         coarse = sum(trunk.channels[self.coarse]) + extra
         self.decoder = Decoder(
-            coarse, trunk.channels[1], num_outputs, low, hidden, rates, dropout, kernel, bias,
-            align_corners,
-        )  # fmt: skip
+            coarse, trunk.channels[1], num_outputs, head, kernel, bias, align_corners
+        )
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (N, num_outputs, h, w) of RGB images 0..255 (and extra channels), (N, 3, H, W)."""

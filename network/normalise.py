@@ -1,5 +1,7 @@
 """Colour conventions of weights, as a layer of the network."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -11,24 +13,17 @@ CONVENTION = {
 }
 
 
-def mean_colour(convention: str) -> tuple[int, int, int]:
-    """R, G, B, 0..255, that `Normalise` maps to about 0: the colour to pad images with."""
-    mean, _, order = CONVENTION[convention]
-    red, green, blue = (round(value) for value in (mean if order == "RGB" else mean[::-1]))
-    return red, green, blue
-
-
 class Normalise(nn.Module):
     """Normalise RGB images 0..255 as the weights of the first convolution expect.
 
     Args:
-        convention: "torchvision" or "caffe", a key of `CONVENTION`.
+        colour: a key of `CONVENTION`, or mean, deviation and channel order as there.
     """
 
-    def __init__(self, convention: str = "torchvision"):
+    def __init__(self, colour: str | tuple[Sequence[float], Sequence[float], str] = "torchvision"):
         super().__init__()
-        self.convention = convention
-        mean, std, self.order = CONVENTION[convention]
+        self.convention = colour if isinstance(colour, str) else "of its weights"
+        mean, std, self.order = CONVENTION[colour] if isinstance(colour, str) else colour
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
@@ -38,3 +33,8 @@ class Normalise(nn.Module):
         if self.order == "BGR":
             image = image.flip(1)
         return (image - self.mean) / self.std
+
+    def mean_colour(self) -> tuple[int, int, int]:
+        """R, G, B, 0..255, that become about 0: the colour to pad images with."""
+        red, green, blue = self.mean.flatten().round().int().tolist()
+        return (blue, green, red) if self.order == "BGR" else (red, green, blue)

@@ -25,8 +25,9 @@ def from_package(name: str) -> Source:
     Args:
         name: timm's name of the network, a key of `PACKAGES`; a tag after a dot is ignored.
 
-    Errors: UserError for a network without a package, a package that is not installed, and a file
-    whose SHA-256 does not begin with the digest in its name.
+    Raises:
+        UserError: for a network without a package, a package that is not installed, and a file
+            whose SHA-256 does not begin with the digest in its name.
     """
     name = name.partition(".")[0]
     package = PACKAGES.get(name)
@@ -60,7 +61,8 @@ def in_order(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
         state: tensors by any names.
         name: timm's name of the network.
 
-    Errors: UserError where number, last part of the names, or shapes of the tensors differ.
+    Raises:
+        UserError: where number, last part of the names, or shapes of the tensors differ.
     """
     import timm
 

@@ -1,62 +1,76 @@
-"""ResNet-50 trunk, the segmentation network of SEC-MXNet and the two cue networks.
+"""ResNet trunk and the segmentation network of SEC-MXNet.
 
 Layers carry torchvision's names (conv1, bn1, layer1 ... layer4), so its weights load as they are.
-The heads are those of the VGG16 networks, on other channels.
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from network.frozen import FrozenNorm
 from network.normalise import Normalise
-from network.vgg import HEAD_STD, BackgroundCueVGG, between, fully_connected
+from network.vgg import LargeFOVHead, between, fully_connected, new_layer_std
+from network.weight import Report, load_resnet
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 
 
+@dataclass(frozen=True)
+class ResNet:
+    """Stem and four stages of bottleneck blocks; the defaults are ResNet-50 at stride 16."""
+
+    weights: str = "torchvision"
+    """Start from: none, torchvision, timm:NAME, or the path of a state dict."""
+    convention: Literal["torchvision", "caffe"] = "torchvision"
+    """Mean, scale and channel order that the weights expect."""
+    width: tuple[int, ...] = (64, 64, 128, 256, 512)
+    """Channels of the stem and inside the blocks of the four stages."""
+    blocks: tuple[int, ...] = (3, 4, 6, 3)
+    """Blocks of the four stages; (3, 4, 23, 3) is ResNet-101."""
+    stride: tuple[int, ...] = (2, 2, 2, 2, 1)
+    """Strides of the stem's convolution, of its pool, and of stages 2 to 4."""
+    dilation: tuple[int, ...] = (1, 1, 1, 1)
+    """Dilation of the four stages' 3 x 3 convolutions."""
+    multigrid: tuple[int, ...] = (1,)
+    """Factors of the dilation in the blocks of the last stage (DeepLab-v3: 1 2 4)."""
+    norm: bool = True
+    """Batch normalisation learns; without, it keeps the statistics of the weights."""
+
+    def trunk(self, extra: int = 0) -> "ResNetTrunk":
+        """Build the trunk, without weights; `extra` channels of the image follow R, G, B."""
+        return ResNetTrunk(self, extra)
+
+    def load(self, network: nn.Module) -> Report:
+        """Copy `weights` into a network that holds the trunk; returns the report of keys."""
+        return load_resnet(network, self.weights)
+
+
 class ResNetTrunk(FrozenNorm):
-    """Stem and four stages of bottleneck blocks.
+    """Stem and four stages of bottleneck blocks; a stage has four times its blocks' channels.
 
     Args:
-        width: channels of the stem, then of each stage's inner convolutions; a stage's output
-            has four times as many.
-        blocks: blocks of each stage.
-        stride: of the stem's convolution, of its max pool, and of stages 2, 3 and 4.
-        dilation: of each stage's 3 x 3 convolutions.
-        norm: whether batch normalisation learns its statistics; if not, it keeps those of the
-            weights.
-        convention: colour convention of the weights, see `Normalise`.
-        multigrid: factors of the dilation in the blocks of the last stage, the last one for all
-            that follow; DeepLab-v3 has (1, 2, 4).
+        config: widths, strides and the rest.
         extra: channels of the image after R, G, B; they reach the first convolution as they are.
 
     Source: He et al., CVPR 2016, in torchvision's form (a block's stride in its 3 x 3 convolution).
     """
 
-    def __init__(
-        self,
-        width: Sequence[int] = (64, 64, 128, 256, 512),
-        blocks: Sequence[int] = (3, 4, 6, 3),
-        stride: Sequence[int] = (2, 2, 2, 1, 1),
-        dilation: Sequence[int] = (1, 1, 2, 4),
-        norm: bool = False,
-        convention: str = "torchvision",
-        multigrid: Sequence[int] = (1,),
-        extra: int = 0,
-    ):
+    def __init__(self, config: ResNet = ResNet(), extra: int = 0):
         from torchvision.models.resnet import Bottleneck  # takes seconds to import
 
         super().__init__()
-        self.normalise = Normalise(convention)
-        self.norm = norm
+        width, stride, multigrid = config.width, config.stride, config.multigrid
+        self.normalise = Normalise(config.convention)
+        self.norm, self.extra = config.norm, extra
         self.conv1 = nn.Conv2d(3 + extra, width[0], 7, stride[0], 3, bias=False)
         self.bn1 = nn.BatchNorm2d(width[0])
         self.maxpool = nn.MaxPool2d(3, stride[1], 1)
         channels = width[0]
         strides = (1, *stride[2:])
-        for name, inner, count, first, rate in zip(STAGES, width[1:], blocks, strides, dilation):
+        sizes = zip(STAGES, width[1:], config.blocks, strides, config.dilation)
+        for name, inner, count, first, rate in sizes:
             stage = []
             for block in range(count):
                 step = first if block == 0 else 1
@@ -115,65 +129,23 @@ class ResNetFOV(nn.Module):
     Args:
         trunk: features, at stride 8 as published.
         num_classes: classes with background.
-        hidden: channels of fc6 and fc7.
-        rate: dilation of fc6; 12 at stride 8.
-        dropout: probability of dropping single elements after fc6.
+        head: channels, dilation and dropout (after fc6 alone).
 
     Source: SEC network on ResNet-50 of ascust/SEC-MXNet.
     """
 
     new = ("fc6", "fc7", "fc8")
 
-    def __init__(
-        self,
-        trunk: ResNetTrunk,
-        num_classes: int,
-        hidden: int = 512,
-        rate: int = 12,
-        dropout: float = 0.5,
-    ):
+    def __init__(self, trunk: ResNetTrunk, num_classes: int, head: LargeFOVHead = LargeFOVHead()):
         super().__init__()
         self.trunk = trunk
-        std = None if self.trunk.norm else 0.01
-        self.fc6 = fully_connected(self.trunk.channels[-1], hidden, 3, rate, std)
-        self.fc7 = fully_connected(hidden, hidden, 1, std=std)
-        self.fc8 = fully_connected(hidden, num_classes, 1, std=std)
-        self.dropout = nn.Dropout(dropout)
+        std = new_layer_std(trunk.norm)
+        self.fc6 = fully_connected(trunk.channels[-1], head.hidden, 3, head.rate, std)
+        self.fc7 = fully_connected(head.hidden, head.hidden, 1, std=std)
+        self.fc8 = fully_connected(head.hidden, num_classes, 1, std=std)
+        self.dropout = nn.Dropout(head.dropout)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (N, num_classes, h, w) of RGB images 0..255, (N, 3, H, W)."""
         x = self.dropout(torch.relu(self.fc6(self.trunk(image))))
         return self.fc8(torch.relu(self.fc7(x)))
-
-
-class BackgroundCueResNet(BackgroundCueVGG):
-    """Classifier whose gradient after one of its blocks is a saliency map.
-
-    A 1 x 1 convolution stands before the dense head, which would else have four times the weights.
-
-    Args: as of `BackgroundCueVGG`.
-
-    Source: background cue network on ResNet-50 of ascust/SEC-MXNet.
-    """
-
-    def __init__(
-        self,
-        trunk: ResNetTrunk,
-        num_tags: int,
-        size: tuple[int, int],
-        hidden: int = 1024,
-        dropout: float = 0.0,
-        head: str = "dense",
-        layer: str = "layer2.1",
-        style: str = "mxnet",
-    ):
-        super().__init__(trunk, num_tags, size, hidden, dropout, head, layer, style)
-        std = None if trunk.norm else HEAD_STD[style]
-        self.adapt = fully_connected(trunk.channels[-1], self.inputs, 1, std=std)
-        self.new = ("adapt", *self.new)
-
-    def channels(self) -> int:
-        return self.trunk.channels[-1] // 4  # 512 in the published network
-
-    def reduce(self, feature: Tensor) -> Tensor:
-        return torch.relu(self.adapt(feature))

@@ -1,13 +1,12 @@
 """Network of RecurSeed and EdgePredictMix: one trunk, a classifier's maps, a decoder's scores."""
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from network.deeplabv3 import Decoder
+from network.deeplabv3 import Decoder, DecoderHead
 
 
 class RSEPM(nn.Module):
@@ -16,8 +15,7 @@ class RSEPM(nn.Module):
     Args:
         trunk: features of five stages.
         num_classes: classes with background; the classifier leaves the background out.
-        low, hidden, rates, dropout: as of `network.deeplabv3.Decoder`.
-        join: whether the decoder sees the last two stages, which must have one stride.
+        head: of the decoder.
 
     Source: core/networks.py of the released RecurSeed code: the fine features are not reduced to
     fewer channels than the pyramid has, the last convolution is 3 x 3, and neither it nor the
@@ -26,24 +24,13 @@ class RSEPM(nn.Module):
 
     new = ("classifier", "decoder")
 
-    def __init__(
-        self,
-        trunk: nn.Module,
-        num_classes: int,
-        low: int = 256,
-        hidden: int = 256,
-        rates: Sequence[int] = (6, 12, 18),
-        dropout: float = 0.5,
-        join: bool = False,
-    ):
+    def __init__(self, trunk: nn.Module, num_classes: int, head: DecoderHead = DecoderHead()):
         super().__init__()
         self.trunk = trunk
-        self.coarse = slice(-2, None) if join else slice(-1, None)
+        self.coarse = slice(-2, None) if head.join else slice(-1, None)
         coarse, fine = sum(trunk.channels[self.coarse]), trunk.channels[1]
         self.classifier = nn.Conv2d(trunk.channels[-1], num_classes - 1, 1, bias=False)
-        self.decoder = Decoder(
-            coarse, fine, num_classes, low, hidden, rates, dropout, kernel=3, bias=False
-        )
+        self.decoder = Decoder(coarse, fine, num_classes, head, kernel=3, bias=False)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Everything the losses need of RGB images 0..255, (N, 3, H, W).

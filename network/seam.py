@@ -1,5 +1,7 @@
 """SEAM's network: class activation maps, and the same maps refined by pixel correlation."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -8,19 +10,31 @@ from network.trunk import JoinedStages
 from network.vgg import fully_connected, new_layer_std
 
 
+@dataclass(frozen=True)
+class CorrelationHead:
+    """Classifier and pixel correlation module."""
+
+    reduced: tuple[int, int] = (64, 128)
+    """Channels that the pixel correlation's two features are reduced to (released)."""
+    dropout: float = 0.5
+    """Probability of dropping whole channels before the classifier (released)."""
+    join: bool = False
+    """Classify the features of all stages, normalised, instead of the last one's (ours)."""
+    frozen: bool = False
+    """The trunk keeps its pretrained weights (ours)."""
+    enlarge: float = 1.0
+    """Factor to the sides of the image before the network sees it (ours)."""
+
+
 class SEAMNet(nn.Module):
     """Classifier without fully connected layers, with a pixel correlation module (PCM) beside it.
 
     Args:
         trunk: features; the last three stages are used.
         num_tags: foreground classes.
-        reduced: channels that the two middle features are reduced to (published: 64 and 128).
-        dropout: probability of dropping whole channels before the classifier.
+        head: channels, dropout, and what is classified.
         background: whether the refined maps begin with one of the background (SEAM); without,
             they are of the classes alone (wjlbnw/SegmentationFromLocalization).
-        join: classify all stages of the trunk, each channel normalised over the batch, with a bias
-            (ours), instead of the last one.
-        enlarge: factor to the sides of the image before the trunk sees it (ours).
 
     Source: Wang et al., CVPR 2020 (SEAM), layer names of the released code. Differs: the published
     classifier has an output for the background that nothing trains; maps stay on the trunk's grid.
@@ -32,28 +46,25 @@ class SEAMNet(nn.Module):
         self,
         trunk: nn.Module,
         num_tags: int,
-        reduced: tuple[int, int] = (64, 128),
-        dropout: float = 0.5,
+        head: CorrelationHead = CorrelationHead(),
         background: bool = True,
-        join: bool = False,
-        enlarge: float = 1.0,
     ):
         super().__init__()
-        self.trunk, self.enlarge = trunk, enlarge
+        self.trunk, self.enlarge = trunk, head.enlarge
         low, middle, high = trunk.channels[-3:]
         self.all_stages = None
-        if join:
+        if head.join:
             high = sum(trunk.channels)
             self.all_stages = JoinedStages(high)
-        std = new_layer_std(self.trunk.norm)
-        self.fc8 = fully_connected(high, num_tags, 1, std=std)
+        reduced = head.reduced
+        self.fc8 = fully_connected(high, num_tags, 1, std=new_layer_std(trunk.norm))
         self.f8_3 = fully_connected(low, reduced[0], 1)
         self.f8_4 = fully_connected(middle, reduced[1], 1)
         self.f9 = fully_connected(3 + sum(reduced), sum(reduced), 1)
         # Normalised features have the mean 0: without a bias no map could be low everywhere.
-        for name in self.new[1:] if join else self.new:
+        for name in self.new[1:] if head.join else self.new:
             self.get_submodule(name).bias = None
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropout = nn.Dropout2d(head.dropout)
         self.background = background
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:

@@ -62,7 +62,8 @@ def open_source(name: str, architecture: str) -> Source:
         name: torchvision, timm:NAME, or the path of a .pt, .pth, .safetensors or .caffemodel.
         architecture: torchvision's name of the network, such as "resnet50".
 
-    Errors: UserError where they cannot be loaded.
+    Raises:
+        UserError: where they cannot be loaded.
     """
     if name == "torchvision":
         return from_torchvision(architecture)
@@ -134,7 +135,8 @@ def digest(path: Path) -> str:
 def read_state(path: str | Path) -> dict[str, Tensor]:
     """Read a state dict: .pt or .pth (tensors only, nothing is executed), safetensors, caffemodel.
 
-    Errors: UserError where the file is missing, damaged or holds anything but tensors.
+    Raises:
+        UserError: where the file is missing, damaged or holds anything but tensors.
     """
     path = Path(path)
     if not path.is_file():

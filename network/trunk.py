@@ -6,6 +6,7 @@ import difflib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
@@ -15,38 +16,44 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from base import UserError
 from network.frozen import FrozenNorm
+from network.normalise import Normalise
 from network.package import from_package, in_order
 from network.source import Source, digest, from_timm, from_torchvision, read_state
-from network.weight import Report
-
-
-class Normalise(nn.Module):
-    """Subtract a mean and divide by a standard deviation; both are buffers on the range 0..255."""
-
-    def __init__(self, mean: Sequence[float], std: Sequence[float]):
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Normalise RGB images 0..255, uint8 or float, (N, 3, H, W); float32 out."""
-        return (image.float() - self.mean) / self.std
-
+from network.weight import Report, copy_weights
 
 FIRST_STRIDE = 4
 """Stages of smaller strides are left out: they are large, and only some networks have them."""
+
+
+@dataclass(frozen=True)
+class Timm:
+    """Any network of timm that gives features of its stages."""
+
+    model: str = "tf_efficientnet_lite0"
+    """timm's name of the network."""
+    weights: str = "package"
+    """Start from: package (what an installed pip package contains), timm or torchvision (which
+    download), none, or the path of a state dict."""
+    output_stride: int = 16
+    """Stride of the last stage: 8, 16 or 32; the last stages are dilated for it."""
+    norm: bool = False
+    """Batch normalisation learns its statistics; without, it keeps those of the weights."""
+
+    def trunk(self, extra: int = 0) -> TimmTrunk:
+        """Build the trunk, without weights; `extra` channels of the image follow R, G, B."""
+        return TimmTrunk(self, extra)
+
+    def load(self, network: nn.Module) -> Report:
+        """Copy `weights` into a network that holds the trunk; returns the report of keys."""
+        return load_timm(network, self.weights)
 
 
 class TimmTrunk(FrozenNorm):
     """The stages of a timm network at strides 4, 8, 16 and, dilated or not, the last.
 
     Args:
-        name: timm's name of the network, with or without a tag of weights, such as
-            "tf_efficientnet_lite0" or "resnet50.a1_in1k".
-        output_stride: stride of the last stage, 8, 16 or 32; below the network's own, its last
-            stages are dilated.
-        norm: whether batch normalisation learns its statistics; without, those of the weights
-            stay, because those of small batches are noisy. Scale and shift always learn.
+        config: which network, at which stride. Without `norm`, the statistics of the weights stay,
+            because those of small batches are noisy; scale and shift always learn.
         extra: channels of the image after R, G, B; they reach the first convolution as they are.
 
     Attributes:
@@ -55,27 +62,27 @@ class TimmTrunk(FrozenNorm):
         normalise: mean and deviation of the network's pretrained configuration, or of the weights
             loaded into it.
 
-    Errors: UserError for a name that timm does not know (with near ones), a network without
-    stages or one that takes images of one size only, and a stride it cannot have.
+    Raises:
+        UserError: for a name that timm does not know (with near ones), a network without stages or
+            one that takes images of one size only, and a stride it cannot have.
     """
 
-    def __init__(
-        self, name: str, output_stride: int = 16, norm: bool = False, extra: int = 0
-    ) -> None:
+    def __init__(self, config: Timm = Timm(), extra: int = 0) -> None:
         super().__init__()
-        self.name, self.norm, self.extra = name, norm, extra
-        self.network = build(name, output_stride, 3 + extra)
+        self.name, self.norm, self.extra = config.model, config.norm, extra
+        self.network = build(self.name, config.output_stride, 3 + extra)
         info = self.network.feature_info
         self.channels, self.stride = tuple(info.channels()), tuple(info.reduction())
         facts = self.network.pretrained_cfg or self.network.default_cfg
         mean, std = (tuple(255 * value for value in facts[key]) for key in ("mean", "std"))
-        self.normalise = Normalise(mean, std)
-        self.check_stages(output_stride)
+        self.normalise = Normalise((mean, std, "RGB"))
+        self.check_stages(config.output_stride)
 
     def check_stages(self, output_stride: int) -> None:
         """Check the strides and channels of the stages with a small image that is not square.
 
-        Errors: UserError where strides or channels are not those that timm states.
+        Raises:
+            UserError: where strides or channels are not those that timm states.
         """
         side = max(output_stride, 32)
         shape = (2 * side + side // 4, 3 * side)
@@ -102,18 +109,14 @@ class TimmTrunk(FrozenNorm):
                     f"description says {width} channels at stride {stride}: choose another network"
                 )
 
-    def mean_colour(self) -> tuple[int, int, int]:
-        """R, G, B, 0..255, that are normalised to 0: the colour to pad images with."""
-        red, green, blue = self.normalise.mean.flatten().round().int().tolist()
-        return red, green, blue
-
     def stages(self, image: Tensor) -> list[Tensor]:
         """Features of every stage, (N, channels[k], h, w).
 
         Args:
             image: RGB 0..255 and the extra channels, (N, 3 + extra, H, W).
 
-        Errors: UserError for images smaller than the largest stride.
+        Raises:
+            UserError: for images smaller than the largest stride.
         """
         if min(image.shape[-2:]) < self.stride[-1]:
             height, width = image.shape[-2:]
@@ -204,7 +207,8 @@ class JoinedStages(nn.Module):
 def build(name: str, output_stride: int, channels: int) -> nn.Module:
     """Stages of a timm network, without weights.
 
-    Errors: UserError for an unknown name, a network without stages, and a stride it cannot have.
+    Raises:
+        UserError: for an unknown name, a network without stages, and a stride it cannot have.
     """
     try:
         import timm
@@ -273,7 +277,8 @@ def load_timm(network: nn.Module, source: str) -> Report:
     Returns:
         Which keys were used, reshaped (the first convolution), and unused (the classifier).
 
-    Errors: UserError for weights that cannot be loaded, or are of another network.
+    Raises:
+        UserError: for weights that cannot be loaded, or are of another network.
     """
     if source == "none":
         return Report(source)
@@ -287,31 +292,13 @@ def load_timm(network: nn.Module, source: str) -> Report:
             buffer.copy_(torch.tensor(value).view_as(buffer))
     report = Report(opened.name, sha256=opened.sha256)
     state = {key.removeprefix("module."): value for key, value in opened.state.items()}
-    given = {**{flat(key): key for key in state}, **{key: key for key in state}}
-    with torch.no_grad():
-        for key, target in trunk.network.state_dict(keep_vars=True).items():
-            if key not in given:
-                report.missing.append(key)
-                continue
-            value = state[given[key]]
-            if trunk.extra and value.ndim == 4 and value.shape[1] == 3 != target.shape[1]:
-                target = target[:, :3]
-                report.reshaped.append(key)
-            if value.shape != target.shape:
-                raise UserError(
-                    f"{source} holds no weights of timm's {plain}: {key} is {tuple(value.shape)}, "
-                    f"and {tuple(target.shape)} there"
-                )
-            target.copy_(value)
-            report.used.append(given[key])
-    # Older files lack these counters, which nothing here reads.
-    if lost := [key for key in report.missing if not key.endswith("num_batches_tracked")]:
-        raise UserError(f"{source} holds no weights of timm's {plain}: it lacks {lost[0]}")
-    report.unused = sorted(state.keys() - set(report.used))
+    names = {flat(key): key for key in state} | {key: key for key in state}
+    targets, what = trunk.network.state_dict(keep_vars=True), f"timm's {plain}"
+    copy_weights(targets, state, report, what, find=lambda key: names.get(key, key))
     with torch.device("meta"):
         whole = timm.create_model(plain).state_dict()
     if more := [key for key in report.unused if key not in whole]:
-        raise UserError(f"{source} holds no weights of timm's {plain}: it has {more[0]}")
+        raise UserError(f"{source} is not {what}: it has {more[0]}")
     return report
 
 

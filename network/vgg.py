@@ -1,61 +1,75 @@
-"""VGG16 trunk, DeepLab-LargeFOV and the two cue networks of SEC.
+"""VGG16 trunk and DeepLab-LargeFOV.
 
 Layers carry their Caffe names (conv1_1 ... conv5_3, fc6, fc7), so a converted Caffe state dict
 loads as it is. Sizes are arguments: the same classes give the published networks and narrow
 ones that train from scratch on a laptop.
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from network.normalise import Normalise
+from network.weight import Report, load_vgg
 
-FULL = (64, 128, 256, 512, 512)
+
+@dataclass(frozen=True)
+class VGG16:
+    """VGG16's five blocks; the defaults are those of SEC's train.prototxt."""
+
+    weights: str = "torchvision"
+    """Start from: none, torchvision, timm:NAME, or the path of a state dict."""
+    convention: Literal["torchvision", "caffe"] = "torchvision"
+    """Mean, scale and channel order that the weights expect."""
+    width: tuple[int, ...] = (64, 128, 256, 512, 512)
+    """Channels of the five blocks (SEC's train.prototxt)."""
+    depth: tuple[int, ...] = (2, 2, 3, 3, 3)
+    """Convolutions of the five blocks (VGG16)."""
+    pool: tuple[int, ...] = (2, 2, 2, 1, 1)
+    """Stride of the max pool after each block; 0: no pool (SEC's train.prototxt)."""
+    pool_size: int = 3
+    """Side of the pools, 3 (padded) or 2 pixels."""
+    dilation: tuple[int, ...] = (1, 1, 1, 1, 2)
+    """Dilation of each block's convolutions (SEC's train.prototxt)."""
+    norm: bool = False
+    """Batch normalisation after each convolution, for training from scratch (ours)."""
+
+    def trunk(self) -> "VGGTrunk":
+        """Build the trunk, without weights."""
+        return VGGTrunk(self)
+
+    def load(self, network: nn.Module) -> Report:
+        """Copy `weights` into a network that holds the trunk; returns the report of keys."""
+        return load_vgg(network, self.weights)
 
 
 class VGGTrunk(nn.Module):
     """The five convolution blocks, each followed by a max pool of stride 2, 1, or none (0).
 
     Args:
-        width: output channels of each block.
-        pool: stride of the pool after each block; 0 leaves the pool out.
-        window: side of the pools: 3 (padded by 1, DeepLab) or 2 (unpadded, plain VGG16).
-        dilation: dilation of the convolutions of each block.
-        depth: number of convolutions of each block.
-        norm: batch normalisation after each convolution; for training from scratch.
-        convention: colour convention of the weights, see `Normalise`.
+        config: widths, strides and the rest.
     """
 
-    def __init__(
-        self,
-        width: Sequence[int] = FULL,
-        pool: Sequence[int] = (2, 2, 2, 1, 1),
-        window: int = 3,
-        dilation: Sequence[int] = (1, 1, 1, 1, 2),
-        depth: Sequence[int] = (2, 2, 3, 3, 3),
-        norm: bool = False,
-        convention: str = "torchvision",
-    ):
+    def __init__(self, config: VGG16 = VGG16()):
         super().__init__()
-        self.normalise = Normalise(convention)
-        self.channels = tuple(width)
-        self.pool = tuple(pool)
-        self.window = window
+        self.normalise = Normalise(config.convention)
+        self.channels, self.pool, self.window = config.width, config.pool, config.pool_size
         self.layers: list[list[str]] = []
         channels = 3
-        for block, (out, count, rate) in enumerate(zip(width, depth, dilation), start=1):
+        blocks = zip(config.width, config.depth, config.dilation)
+        for block, (out, count, rate) in enumerate(blocks, start=1):
             names = []
             for layer in range(1, count + 1):
                 name = f"conv{block}_{layer}"
                 self.add_module(name, nn.Conv2d(channels, out, 3, padding=rate, dilation=rate))
-                if norm:
+                if config.norm:
                     self.add_module(f"norm{block}_{layer}", nn.BatchNorm2d(out))
                 names.append(name)
                 channels = out
             self.layers.append(names)
-        self.norm = norm
+        self.norm = config.norm
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -139,15 +153,26 @@ def new_layer_std(norm: bool) -> float | None:
     return None if norm else 0.01
 
 
+@dataclass(frozen=True)
+class LargeFOVHead:
+    """DeepLab-LargeFOV, on VGG16 or ResNet; defaults are those of SEC's train.prototxt."""
+
+    hidden: int = 1024
+    """Channels of fc6 and fc7."""
+    rate: int = 12
+    """Dilation of fc6."""
+    dropout: float = 0.5
+    """Probability of dropping single elements after fc6 and, on VGG16, fc7. SEC-MXNet does not
+    drop on VGG16."""
+
+
 class LargeFOV(nn.Module):
     """DeepLab-LargeFOV: trunk, pool5a, fc6 (3x3, dilated), fc7, fc8.
 
     Args:
         trunk: features, at stride 8 as published.
         num_classes: classes with background.
-        hidden: channels of fc6 and fc7.
-        rate: dilation of fc6; 12 at stride 8.
-        dropout: probability of dropping single elements after fc6 and fc7.
+        head: channels, dilation and dropout.
 
     Source: train.prototxt of the released SEC code.
     """
@@ -155,20 +180,13 @@ class LargeFOV(nn.Module):
     new = ("fc8",)
     """Layers that no published weights exist for; they start at random and learn faster."""
 
-    def __init__(
-        self,
-        trunk: VGGTrunk,
-        num_classes: int,
-        hidden: int = 1024,
-        rate: int = 12,
-        dropout: float = 0.5,
-    ):
+    def __init__(self, trunk: VGGTrunk, num_classes: int, head: LargeFOVHead = LargeFOVHead()):
         super().__init__()
         self.trunk = trunk
-        self.fc6 = fully_connected(self.trunk.channels[-1], hidden, 3, rate)
-        self.fc7 = fully_connected(hidden, hidden, 1)
-        self.fc8 = fully_connected(hidden, num_classes, 1, std=new_layer_std(self.trunk.norm))
-        self.dropout = nn.Dropout(dropout)
+        self.fc6 = fully_connected(trunk.channels[-1], head.hidden, 3, head.rate)
+        self.fc7 = fully_connected(head.hidden, head.hidden, 1)
+        self.fc8 = fully_connected(head.hidden, num_classes, 1, std=new_layer_std(trunk.norm))
+        self.dropout = nn.Dropout(head.dropout)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (N, num_classes, h, w) of RGB images 0..255, (N, 3, H, W)."""
@@ -178,138 +196,3 @@ class LargeFOV(nn.Module):
         x = self.dropout(torch.relu(self.fc6(x)))
         x = self.dropout(torch.relu(self.fc7(x)))
         return self.fc8(x)
-
-
-HEAD_STD = {"sec": 0.005, "mxnet": 0.01}
-"""Start N(0, std) of the cue networks' heads on a pretrained trunk, by style."""
-
-HEAD_NEW = {"sec": ("score",), "mxnet": ("fc6", "fc7", "score")}
-"""Layers of the heads that learn faster; SEC's solver gives fc6 and fc7 the trunk's rate."""
-
-
-class ForegroundCueNet(nn.Module):
-    """Classifier whose class activation maps are the foreground cues.
-
-    fc6 and fc7 are 3 x 3 convolutions, then the global average and a linear layer. Its weights
-    applied before the average give one map per class.
-
-    Args:
-        trunk: features, at stride 8 as published: VGG16 without pools 4 and 5 (SEC), ResNet-50
-            whose stages 3 and 4 have neither stride nor dilation (SEC-MXNet).
-        num_tags: foreground classes.
-        hidden, dropout: as in `LargeFOV`.
-        style: "sec": no ReLU after fc7, no bias of the scores, only the scores learn faster;
-            "mxnet": ReLU, bias, and all three layers of the head learn faster.
-
-    Source: weak-localization/foreground of the released SEC code (its deploy file has no ReLU
-    after fc7); symbols/fg_cue_vgg16.py of ascust/SEC-MXNet. Differs: on a trunk from scratch the
-    head starts after He.
-    """
-
-    def __init__(
-        self,
-        trunk: nn.Module,
-        num_tags: int,
-        hidden: int = 1024,
-        dropout: float = 0.5,
-        style: str = "sec",
-    ):
-        super().__init__()
-        self.trunk = trunk
-        self.new = HEAD_NEW[style]
-        self.last_relu = style == "mxnet"
-        std = None if trunk.norm else HEAD_STD[style]
-        self.fc6 = fully_connected(trunk.channels[-1], hidden, 3, std=std)
-        self.fc7 = fully_connected(hidden, hidden, 3, std=std)
-        self.score = fully_connected(hidden, num_tags, 1, std=std)
-        if style == "sec":
-            self.score.bias = None
-        self.dropout = nn.Dropout(dropout)
-
-    def feature(self, image: Tensor) -> Tensor:
-        x = self.dropout(torch.relu(self.fc6(self.trunk(image))))
-        x = self.fc7(x)
-        return self.dropout(torch.relu(x) if self.last_relu else x)
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Class logits (N, num_tags) of RGB images 0..255, (N, 3, H, W)."""
-        return self.score(self.feature(image).mean(dim=(2, 3), keepdim=True)).flatten(1)
-
-    def cam(self, image: Tensor) -> Tensor:
-        """Class activation maps before any cut, without bias, (N, num_tags, h, w)."""
-        return nn.functional.conv2d(self.feature(image), self.score.weight)
-
-
-class BackgroundCueVGG(nn.Module):
-    """VGG16 classifier whose gradient at one of its layers is a saliency map.
-
-    Args:
-        trunk: features.
-        num_tags: foreground classes.
-        size: (height, width) of its input; a dense head depends on it.
-        head: "dense", the fully connected layers of VGG16, or "average", 3 x 3 convolutions and
-            the global average: dense layers need a pretrained trunk or far more images.
-        layer: where the gradient is taken.
-        hidden, dropout: as in `LargeFOV`.
-        style: "sec": only the scores learn faster; "mxnet": all three layers of the head do.
-
-    Source: weak-localization/background of the released SEC code (dense, conv4_1);
-    symbols/bg_cue_vgg16.py of ascust/SEC-MXNet. Differs: as of `ForegroundCueNet`.
-    """
-
-    def __init__(
-        self,
-        trunk: nn.Module,
-        num_tags: int,
-        size: tuple[int, int],
-        hidden: int = 1024,
-        dropout: float = 0.5,
-        head: str = "dense",
-        layer: str = "conv4_1",
-        style: str = "sec",
-    ):
-        super().__init__()
-        self.trunk = trunk
-        self.new = HEAD_NEW[style]
-        self.layer = layer
-        self.dense = head == "dense"
-        kernel = 3
-        inputs = self.inputs = self.channels()
-        if self.dense:
-            with torch.no_grad():  # evaluating, so that no running mean sees the zeros
-                height, width = self.trunk.eval()(torch.zeros(1, 3, *size)).shape[-2:]
-            self.trunk.train()
-            inputs, kernel = inputs * height * width, 1
-        std = None if self.trunk.norm else HEAD_STD[style]
-        self.fc6 = fully_connected(inputs, hidden, kernel, std=std)
-        self.fc7 = fully_connected(hidden, hidden, kernel, std=std)
-        self.score = fully_connected(hidden, num_tags, 1, std=std)
-        self.dropout = nn.Dropout(dropout)
-
-    def channels(self) -> int:
-        """Channels of the head's input."""
-        return self.trunk.channels[-1]
-
-    def reduce(self, feature: Tensor) -> Tensor:
-        """Reduce the trunk's output to `channels()`."""
-        return feature
-
-    def classify(self, feature: Tensor) -> Tensor:
-        """Class logits (N, num_tags) of the output of `layer`."""
-        x = self.reduce(self.trunk(feature, first=self.layer))
-        if self.dense:
-            x = x.flatten(1)[:, :, None, None]
-        x = self.dropout(torch.relu(self.fc6(x)))
-        x = self.dropout(torch.relu(self.fc7(x)))
-        return self.score(x.mean(dim=(2, 3), keepdim=True)).flatten(1)
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Class logits (N, num_tags) of RGB images 0..255, (N, 3, H, W)."""
-        return self.classify(self.trunk(image, last=self.layer))
-
-    def saliency(self, image: Tensor) -> Tensor:
-        """Largest absolute gradient of the summed logits over the layer's channels, (N, h, w)."""
-        with torch.inference_mode(False), torch.enable_grad():  # also called while predicting
-            feature = self.trunk(image.clone(), last=self.layer).detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(self.classify(feature).sum(), feature)
-        return gradient.abs().amax(dim=1)

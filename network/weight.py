@@ -1,5 +1,6 @@
 """Loads published weights into networks, with a report of the keys."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import isqrt
 from pathlib import Path
@@ -98,109 +99,125 @@ def strip(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return state
 
 
-def load_vgg(network: nn.Module, source: str, skip: tuple[str, ...] = ("fc8", "score")) -> Report:
-    """Copy VGG16 weights into a network whose layers carry Caffe names.
+def copy_weights(
+    targets: dict[str, Tensor],
+    state: dict[str, Tensor],
+    report: Report,
+    network: str,
+    *,
+    find: Callable[[str], str] = lambda key: key,
+    reshape: Callable[[str, Tensor, Tensor], Tensor] = lambda key, value, target: value,
+    optional: Callable[[str], bool] = lambda key: False,
+) -> None:
+    """Copy the tensors of a file into those of a network, and note which in a report.
+
+    Where the first convolution sees more than R, G, B, the weights of further channels stay random.
+    Files of torch before 0.4.1 lack the counters "num_batches_tracked", which nothing here reads.
+
+    Args:
+        targets: tensors of the network.
+        state: tensors of the file.
+        report: gets the keys of `targets` that were used, reshaped and missing, and those of
+            `state` that were not used.
+        network: what the file must hold, for messages.
+        find: key in the file of a key of the network.
+        reshape: makes a tensor of the file fit a target of another shape, or returns it unchanged.
+        optional: keys of the network that the file may lack.
+
+    Raises:
+        UserError: where a tensor is missing or of another shape.
+    """
+    taken = set()
+    with torch.no_grad():
+        for key, target in targets.items():
+            if find(key) not in state:
+                report.missing.append(key)
+                continue
+            value = state[find(key)]
+            if value.ndim == 4 and value.shape[1] == 3 < target.shape[1] and not report.used:
+                target = target[:, :3]
+                report.reshaped.append(key)
+            elif value.shape != target.shape:
+                value = reshape(key, value, target)
+                report.reshaped.append(key)
+            if value.shape != target.shape:
+                raise UserError(
+                    f"{report.source} is not {network}: {key} is {tuple(value.shape)}, the network "
+                    f"needs {tuple(target.shape)}; choose a recipe of the same width"
+                )
+            target.copy_(value)
+            report.used.append(key)
+            taken.add(find(key))
+    report.unused = sorted(state.keys() - taken)
+    lost = [k for k in report.missing if not optional(k) and not k.endswith("num_batches_tracked")]
+    if lost:
+        raise UserError(f"{report.source} is not {network}: it lacks {lost[0]}")
+
+
+def without_colour(module: nn.Module) -> dict[str, Tensor]:
+    """Tensors of a trunk but the mean and deviation of its colours."""
+    state = module.state_dict(keep_vars=True)
+    return {key: value for key, value in state.items() if not key.startswith("normalise.")}
+
+
+def load_vgg(network: nn.Module, source: str) -> Report:
+    """Copy VGG16 weights into a network whose layers carry Caffe names, but for its class scores.
 
     Args:
         network: holds conv1_1 ... conv5_3 (in `trunk`), and maybe fc6 and fc7.
         source: "none", "torchvision", "timm:NAME" or the path of a state dict; names of Caffe,
             torchvision, timm or SEC_pytorch.
-        skip: layers that keep their random weights.
 
-    Returns:
-        Which keys were used, reshaped, missing in the file, unused.
-
-    Errors: UserError for an unusable file, or one that lacks a convolution of the network.
+    Raises:
+        UserError: for an unusable file, or one that lacks a convolution of the network.
     """
+    report = Report(source)
     if source == "none":
-        return Report(source)
+        return report
     opened = open_source(source, "vgg16")
     opened.check_colour(network.trunk.normalise)
-    report = Report(source, sha256=opened.sha256)
-    plain = caffe_names(opened.state)
-    taken: set[str] = set()
-    with torch.no_grad():
-        for key, parameter in network.named_parameters():
-            short = key.removeprefix("trunk.")
-            layer, _, part = short.partition(".")
-            # Parallel branches fc6_1, fc6_2, ... all start from fc6.
-            stem = layer.partition("_")[0] if layer.startswith("fc") else layer
-            if stem in skip:
-                continue
-            value = plain.get(short, plain.get(f"{stem}.{part}"))
-            if value is None:
-                report.missing.append(short)
-                continue
-            if value.shape != parameter.shape:
-                if not short.startswith("fc"):
-                    raise UserError(
-                        f"{source}: {short} is {tuple(value.shape)}, the network needs "
-                        f"{tuple(parameter.shape)}; choose a recipe of the same width"
-                    )
-                value = subsample(value, parameter.shape)
-                report.reshaped.append(short)
-            parameter.copy_(value)
-            report.used.append(short)
-            taken |= {short, f"{stem}.{part}"}
-    report.unused = sorted(plain.keys() - taken)
-    if lost := [key for key in report.missing if key.startswith("conv")]:
-        raise UserError(f"{source} is no VGG16: it lacks {lost[0]}")
+    report.sha256 = opened.sha256
+    state = caffe_names(opened.state)
+
+    def layer(key: str) -> str:
+        """Parallel branches fc6_1, fc6_2, ... all start from fc6."""
+        name = key.partition(".")[0]
+        return name.partition("_")[0] if name.startswith("fc") else name
+
+    def find(key: str) -> str:
+        return key if key in state else f"{layer(key)}.{key.partition('.')[2]}"
+
+    def reshape(key: str, value: Tensor, target: Tensor) -> Tensor:
+        return subsample(value, target.shape) if key.startswith("fc") else value
+
+    named = {key.removeprefix("trunk."): p for key, p in network.named_parameters()}
+    targets = {key: p for key, p in named.items() if layer(key) not in ("fc8", "score")}
+    optional = lambda key: not key.startswith("conv")  # noqa: E731
+    copy_weights(targets, state, report, "VGG16", find=find, reshape=reshape, optional=optional)
     return report
 
 
 def load_resnet(network: nn.Module, source: str) -> Report:
     """Copy ResNet weights, with the statistics of their normalisation, into a network's `trunk`.
 
-    Where the first convolution sees more than R, G, B, the weights of further channels stay
-    random.
-
     Args:
         network: holds a `network.resnet.ResNetTrunk` as `trunk`.
         source: "none", "torchvision", "timm:NAME" or the path of a state dict (their names).
 
-    Returns:
-        Which keys were used, reshaped (the first convolution), missing in the file, unused.
-
-    Errors: UserError for an unusable file, or one of another shape.
+    Raises:
+        UserError: for an unusable file, or one of another shape.
     """
+    report = Report(source)
     if source == "none":
-        return Report(source)
+        return report
     depth = 101 if len(network.trunk.layer3) > 6 else 50  # they differ in the third stage only
     opened = open_source(source, f"resnet{depth}")
     opened.check_colour(network.trunk.normalise)
-    report = Report(source, sha256=opened.sha256)
-    plain = strip(opened.state)
-    with torch.no_grad():
-        for key, target in network.trunk.state_dict(keep_vars=True).items():
-            if key.startswith("normalise."):
-                continue
-            value = plain.pop(key, None)
-            if value is None:
-                report.missing.append(key)
-                continue
-            if key == "conv1.weight" and target.shape[1] > value.shape[1] == 3:
-                target = target[:, :3]
-                report.reshaped.append(key)
-            if value.shape != target.shape:
-                raise UserError(
-                    f"{source}: {key} is {tuple(value.shape)}, the network needs "
-                    f"{tuple(target.shape)}; choose a recipe of the same width"
-                )
-            target.copy_(value)
-            report.used.append(key)
-    report.unused = sorted(plain)
-    # Older files lack these counters, which nothing here reads.
-    if lost := [key for key in report.missing if not key.endswith("num_batches_tracked")]:
-        raise UserError(f"{source} is no ResNet-{depth}: it lacks {lost[0]}")
+    report.sha256 = opened.sha256
+    copy_weights(without_colour(network.trunk), strip(opened.state), report, f"ResNet-{depth}")
     if more := [key for key in report.unused if key.startswith("layer")]:
-        raise UserError(f"{source} is no ResNet-{depth}: it has {more[0]}")
+        raise UserError(f"{source} is not ResNet-{depth}: it has {more[0]}")
     return report
-
-
-def load_weights(network: nn.Module, source: str) -> Report:
-    """Copy published weights into a network with a VGG16 or ResNet `trunk`; see the two loaders."""
-    load = load_resnet if hasattr(network.trunk, "layer1") else load_vgg
-    return load(network, source)
 
 
 def load_all(network: nn.Module, path: str, part: str = "") -> Report:
@@ -211,7 +228,8 @@ def load_all(network: nn.Module, path: str, part: str = "") -> Report:
         path: checkpoint of train.py or a state dict.
         part: name of the part of the stored network that is wanted; empty: all of it.
 
-    Errors: UserError for an unusable file, or one of another network.
+    Raises:
+        UserError: for an unusable file, or one of another network.
     """
     start = f"{part}." if part else ""
     stored = read_state(path).items()

@@ -1,7 +1,8 @@
 """ResNet-38d: a wide residual network at stride 8, with the names of its public weights."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from base import UserError
 from network.frozen import FrozenNorm
 from network.normalise import Normalise
 from network.source import digest, read_state
-from network.weight import Report
+from network.weight import Report, copy_weights, without_colour
 
 
 class Block(nn.Module):
@@ -72,38 +73,54 @@ class BottleneckBlock(nn.Module):
         return shortcut + self.conv_branch2b2(y)
 
 
+@dataclass(frozen=True)
+class ResNet38d:
+    """ResNet-38d of PSA and SEAM: conv1a and the blocks b2 to b7."""
+
+    weights: str = "data/ilsvrc-cls_rna-a1_cls1000_ep-0001.pth"
+    """Start from: none, or the path of the state dict converted from MXNet."""
+    convention: Literal["torchvision", "caffe"] = "torchvision"
+    """Mean, scale and channel order that the weights expect."""
+    width: tuple[int, ...] = (64, 128, 256, 512, 1024, 2048, 4096)
+    """Channels of conv1a and of b2 to b7."""
+    blocks: tuple[int, ...] = (3, 3, 6, 3)
+    """Blocks of b2 to b5."""
+    stride: tuple[int, ...] = (2, 2, 2)
+    """Strides of b2 to b4."""
+    dilation: tuple[int, ...] = (2, 4, 4)
+    """Dilation of b5 to b7."""
+    drop: float = 0.5
+    """Share of the channels dropped in b7; b6 drops 0.6 of it."""
+    norm: bool = False
+    """Batch normalisation learns, for training from scratch (ours)."""
+
+    def trunk(self) -> "WideTrunk":
+        """Build the trunk, without weights."""
+        return WideTrunk(self)
+
+    def load(self, network: nn.Module) -> Report:
+        """Copy `weights` into a network that holds the trunk; returns the report of keys."""
+        return load_wide(network, self.weights)
+
+
 class WideTrunk(FrozenNorm):
     """ResNet-38d: conv1a, four groups of blocks (b2 ... b5), two wide bottlenecks (b6, b7).
 
     Args:
-        width: output channels of conv1a and of b2 ... b7.
-        blocks: blocks of b2 ... b5.
-        stride: of b2, b3 and b4.
-        dilation: of b5, b6 and b7; b5 begins with a convolution without.
-        dropout: of the channels in b7; b6 has 0.6 of it (published: 0.5 and 0.3).
-        norm: whether batch normalisation learns. If not, it is frozen, and so are conv1a and b2.
-        convention: colour convention of the weights, see `Normalise`.
+        config: widths, strides and the rest. Without `norm`, conv1a and b2 are frozen, too.
 
     Source: Wu et al., "Wider or Deeper" 2016, model A1; dilations and frozen layers as in the
     released code of PSA and SEAM.
     """
 
-    def __init__(
-        self,
-        width: Sequence[int] = (64, 128, 256, 512, 1024, 2048, 4096),
-        blocks: Sequence[int] = (3, 3, 6, 3),
-        stride: Sequence[int] = (2, 2, 2),
-        dilation: Sequence[int] = (2, 4, 4),
-        dropout: float = 0.5,
-        norm: bool = False,
-        convention: str = "torchvision",
-    ):
+    def __init__(self, config: ResNet38d = ResNet38d()):
         super().__init__()
-        self.blocks, self.norm = tuple(blocks), norm
+        width, dilation = config.width, config.dilation
+        self.blocks, self.norm = config.blocks, config.norm
         self.channels = (width[3], width[4], width[6])  # of the stages
-        self.normalise = Normalise(convention)
+        self.normalise = Normalise(config.convention)
         self.conv1a = convolution(3, width[0], 3)
-        rates, strides = (1, 1, 1, dilation[0]), (*stride, 1)
+        rates, strides = (1, 1, 1, dilation[0]), (*config.stride, 1)
         for group, (rate, step) in enumerate(zip(rates, strides)):
             inputs, outputs = width[group], width[group + 1]
             # Only the second convolutions of b5 double its channels.
@@ -114,10 +131,10 @@ class WideTrunk(FrozenNorm):
                 else:
                     block = Block(outputs, inner, outputs, 1, rate, rate)
                 self.add_module(name, block)
-        self.b6 = BottleneckBlock(width[4], width[5], dilation[1], 0.6 * dropout)
-        self.b7 = BottleneckBlock(width[5], width[6], dilation[2], dropout)
+        self.b6 = BottleneckBlock(width[4], width[5], dilation[1], 0.6 * config.drop)
+        self.b7 = BottleneckBlock(width[5], width[6], dilation[2], config.drop)
         self.bn7 = nn.BatchNorm2d(width[6])
-        if not norm:
+        if not config.norm:
             self.freeze()
 
     def names(self, group: int) -> list[str]:
@@ -176,7 +193,8 @@ def load_wide(network: nn.Module, source: str) -> Report:
     Returns:
         Which keys were used, missing in the file, unused.
 
-    Errors: UserError for an unusable file, or one of another network.
+    Raises:
+        UserError: for an unusable file, or one of another network.
     """
     report = Report(source)
     if source == "none":
@@ -188,18 +206,5 @@ def load_wide(network: nn.Module, source: str) -> Report:
         )
     report.sha256 = digest(Path(source))
     state = {key.removeprefix("module."): value for key, value in read_state(source).items()}
-    with torch.no_grad():
-        for key, target in network.trunk.state_dict(keep_vars=True).items():
-            if key.startswith("normalise.") or key.endswith("num_batches_tracked"):
-                continue
-            value = state.pop(key, None)
-            if value is None or value.shape != target.shape:
-                have = "lacks it" if value is None else f"has {tuple(value.shape)}"
-                raise UserError(
-                    f"{source} is not ResNet-38d of this recipe's width: the network needs {key} "
-                    f"of {tuple(target.shape)}, the file {have}"
-                )
-            target.copy_(value)
-            report.used.append(key)
-    report.unused = sorted(state)
+    copy_weights(without_colour(network.trunk), state, report, "ResNet-38d")
     return report

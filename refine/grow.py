@@ -31,7 +31,8 @@ def region_map(
     Returns:
         Class indices, int64 (N, H, W), `UNSET` where there is none.
 
-    Errors: ValueError where shapes do not fit.
+    Raises:
+        ValueError: where shapes do not fit.
 
     Source: Huang et al., CVPR 2018 (DSRG), similarity criterion with two thresholds.
     """
@@ -72,7 +73,8 @@ def grow_seeds(
     Returns:
         Grown seeds, bool (N, C, H, W) on the device of `score`: every seed, and what was added.
 
-    Errors: ValueError where shapes do not fit.
+    Raises:
+        ValueError: where shapes do not fit.
 
     Source: Huang et al., CVPR 2018 (DSRG), deep seeded region growing; equal to the released
     layer on every position. One pass of connected components is the fixpoint of the growth,

@@ -27,6 +27,7 @@ from hostile import (
     odd_tree,
     odd_value,
 )
+from networks import vgg
 from safetensors.torch import save
 
 from datalist.annotation import read_instances
@@ -41,7 +42,7 @@ from datalist.tag import from_instances, from_text, from_xml
 from method import stage_class
 from method.restore import restore
 from network.source import read_state
-from network.vgg import LargeFOV, VGGTrunk
+from network.vgg import LargeFOV, LargeFOVHead
 from network.weight import load_vgg
 from utils import checkpoint, export
 from utils.output import read_cue, read_label, read_score, upsample
@@ -295,7 +296,7 @@ def open_mat(path: Path) -> None:
 
 
 def load_weights(path: Path) -> None:
-    network = LargeFOV(VGGTrunk((4,) * 5, depth=(1,) * 5), 3, hidden=8)
+    network = LargeFOV(vgg((4,) * 5, depth=(1,) * 5), 3, LargeFOVHead(8))
     load_vgg(network, str(path))
 
 

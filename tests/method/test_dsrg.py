@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from networks import vgg
 from recipes import change
 from torch import nn
 from torchvision import models
@@ -14,8 +15,7 @@ from method.dsrg import DSRG
 from method.segment import Retrain
 from method.stage import softmax_of_sum
 from method.target import class_map
-from network.deeplabv2 import ResNetPyramid, VGGPyramid
-from network.vgg import VGGTrunk
+from network.deeplabv2 import PyramidHead, ResNetPyramid, VGGPyramid
 from network.weight import load_vgg
 from refine import grow_seeds
 from utils import checkpoint
@@ -115,7 +115,7 @@ def test_retraining_needs_masks(make, tmp_path):
 
 
 def test_all_branches_start_from_one_fc6(tmp_path):
-    network = VGGPyramid(VGGTrunk((4, 4, 4, 4, 6)), 3, hidden=5, rates=(1, 2))
+    network = VGGPyramid(vgg((4, 4, 4, 4, 6)), 3, PyramidHead(5, (1, 2)))
     state = {k: torch.randn_like(v) for k, v in network.trunk.state_dict().items() if "conv" in k}
     state |= {"fc6.weight": torch.randn(5, 6, 3, 3), "fc6.bias": torch.randn(5)}
     state |= {"fc8.weight": torch.randn(3, 5, 1, 1), "other.weight": torch.randn(1)}
@@ -131,7 +131,7 @@ def test_all_branches_start_from_one_fc6(tmp_path):
 
 
 def test_logits_of_the_branches_are_summed():
-    network = VGGPyramid(VGGTrunk((4,) * 5), 3, hidden=5, rates=(1, 2)).eval()
+    network = VGGPyramid(vgg((4,) * 5), 3, PyramidHead(5, (1, 2))).eval()
     image = torch.randint(0, 256, (1, 3, 17, 24), dtype=torch.uint8)
     both = network(image)
     parts = []
@@ -151,7 +151,7 @@ def test_class_map():
 def test_resnet101_has_the_published_parts(tmp_path):
     with torch.device("meta"):
         trunk = DSRG.recipes["paper-resnet101"].backbone.trunk()
-        network = ResNetPyramid(trunk, 21, (6, 12, 18, 24))
+        network = ResNetPyramid(trunk, 21)
         wanted = models.resnet101().state_dict()
     ours = network.trunk.state_dict()
     assert {k for k in wanted if not k.startswith("fc.")} == {

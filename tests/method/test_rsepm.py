@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from networks import resnet
 from recipes import change
 from torch import nn
 
@@ -10,7 +11,7 @@ from base.contract import Context
 from base.tensor import over_peak, resize
 from datalist.spec import resolve
 from method.rsepm import RecurSeed, classify_loss, cue_mask, inside_box
-from network.resnet import ResNetTrunk
+from network.deeplabv3 import DecoderHead
 from network.rsepm import RSEPM, Averaged
 
 MIXES = ("edge", "certain", "classmix", "cutmix", "none")
@@ -207,7 +208,7 @@ def test_without_presence_the_decoder_predicts(scenes_root):
 
 
 def test_average_follows_the_formula():
-    network = RSEPM(ResNetTrunk((4,) * 5, (1,) * 4, norm=True), 4, low=4, hidden=8)
+    network = RSEPM(resnet((4,) * 5, blocks=(1,) * 4, norm=True), 4, DecoderHead(4, 8))
     both = Averaged(network, decay=0.9, ramp=3.0)
     expected = None
     weight = network.classifier.weight
@@ -225,7 +226,7 @@ def test_average_follows_the_formula():
 
 
 def test_the_average_predicts_and_never_learns():
-    network = RSEPM(ResNetTrunk((4,) * 5, (1,) * 4, norm=True), 4, low=4, hidden=8)
+    network = RSEPM(resnet((4,) * 5, blocks=(1,) * 4, norm=True), 4, DecoderHead(4, 8))
     both = Averaged(network, 0.9, 3.0)
     image = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     before = {key: value.clone() for key, value in both.average.state_dict().items()}

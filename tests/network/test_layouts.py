@@ -4,12 +4,12 @@ from itertools import count
 
 import pytest
 import torch
+from networks import resnet
 from torch import Tensor
 
 from base import UserError
 from network.convert import load_released
-from network.deeplabv3 import DeepLabV3Plus
-from network.resnet import ResNetTrunk
+from network.deeplabv3 import DecoderHead, DeepLabV3Plus
 from network.rsepm import RSEPM
 
 OS16 = {"stride": (2, 2, 2, 2, 1), "dilation": (1,) * 4, "norm": True}
@@ -75,7 +75,7 @@ def single(tmp_path_factory):
 
 def test_every_tensor_of_the_single_stage_network_is_filled(single):
     state, path = single
-    network = RSEPM(ResNetTrunk(**OS16), 21)
+    network = RSEPM(resnet(**OS16), 21)
     report, table = load_released(network, str(path))
     assert report.unused == [] and len(table) == len(state)
     ours = network.state_dict()
@@ -91,15 +91,15 @@ def test_every_tensor_of_the_single_stage_network_is_filled(single):
 def test_last_stage_network(tmp_path):
     state = trunk((3, 4, 23, 3)) | head(21, 48)
     torch.save(state | {"extra.weight": torch.zeros(1)}, tmp_path / "last.pth")
-    trunk101 = ResNetTrunk(blocks=(3, 4, 23, 3), **OS16)
-    network = DeepLabV3Plus(trunk101, 21, kernel=3, bias=False)
+    trunk101 = resnet(blocks=(3, 4, 23, 3), **OS16)
+    network = DeepLabV3Plus(trunk101, 21, DecoderHead(48), kernel=3, bias=False)
     report, table = load_released(network, str(tmp_path / "last.pth"))
     assert report.unused == ["extra.weight"] and len(table) == len(state)
 
 
 def test_refusals_leave_the_network_alone(single, tmp_path):
     state, path = single
-    network = RSEPM(ResNetTrunk(**OS16), 11)
+    network = RSEPM(resnet(**OS16), 11)
     before = network.classifier.weight.clone()
     with pytest.raises(UserError, match=r"classifier.weight is \(20, 2048, 1, 1\)"):
         load_released(network, str(path))
@@ -108,5 +108,5 @@ def test_refusals_leave_the_network_alone(single, tmp_path):
     # The convolution and its normalisation, whose count of batches may be absent.
     message = f"it lacks 5 of {len(state)} tensors, the first is decoder.reduce.0.weight"
     with pytest.raises(UserError, match=message):
-        load_released(RSEPM(ResNetTrunk(**OS16), 21), str(tmp_path / "part.pth"))
+        load_released(RSEPM(resnet(**OS16), 21), str(tmp_path / "part.pth"))
     assert torch.equal(network.classifier.weight, before)

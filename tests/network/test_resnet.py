@@ -2,14 +2,17 @@
 
 import pytest
 import torch
+from networks import resnet
 from torch import nn
 from torchvision import models
 
 from base import UserError
-from network.resnet import BackgroundCueResNet, ResNetFOV, ResNetTrunk
-from network.vgg import ForegroundCueNet
-from network.weight import load_weights
+from network.cue import BackgroundCueHead, BackgroundCueResNet, ForegroundCueHead, ForegroundCueNet
+from network.resnet import ResNetFOV
+from network.vgg import LargeFOVHead
+from network.weight import load_resnet
 
+HEAD = BackgroundCueHead(8, dropout=0.0, style="mxnet", layer="layer2.1")
 TINY = {"width": (4, 2, 2, 3, 4), "blocks": (1, 2, 1, 1)}
 IMAGE = torch.randint(0, 256, (2, 3, 50, 67), dtype=torch.uint8)
 
@@ -30,8 +33,8 @@ def released(tmp_path_factory):
 
 def test_same_features_as_torchvision(released):
     network, path = released
-    ours = ResNetFOV(ResNetTrunk(stride=(2,) * 5, dilation=(1,) * 4), 5, 8).eval()
-    report = load_weights(ours, str(path))
+    ours = ResNetFOV(resnet(stride=(2,) * 5, dilation=(1,) * 4), 5, LargeFOVHead(8)).eval()
+    report = load_resnet(ours, str(path))
     assert report.missing == [] and report.unused == ["fc.bias", "fc.weight"]
     with torch.no_grad():
         x = ours.trunk.normalise(IMAGE)
@@ -43,11 +46,11 @@ def test_same_features_as_torchvision(released):
 
 def test_weights_of_another_shape_are_refused(released):
     with pytest.raises(UserError, match="choose a recipe of the same width"):
-        load_weights(ResNetFOV(ResNetTrunk(**TINY), 5, 8), str(released[1]))
+        load_resnet(ResNetFOV(resnet(**TINY), 5, LargeFOVHead(8)), str(released[1]))
 
 
 def test_published_strides_and_dilations():
-    trunk = ResNetTrunk()
+    trunk = resnet()
     rates = {
         name: {m.dilation[0] for m in trunk.get_submodule(name).modules() if is_3x3(m)}
         for name in ("layer1", "layer2", "layer3", "layer4")
@@ -63,21 +66,23 @@ def is_3x3(module: nn.Module) -> bool:
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 50), (321, 320)])
 def test_grid_is_an_eighth_rounded_up(size):
-    network = ResNetFOV(ResNetTrunk(**TINY), 5, 8)
+    network = ResNetFOV(resnet(**TINY), 5, LargeFOVHead(8))
     logit = network(torch.zeros(2, 3, *size))
     assert logit.shape == (2, 5, -(-size[0] // 8), -(-size[1] // 8))
 
 
 def test_statistics_stay_frozen_but_for_training_from_scratch():
     for norm in (False, True):
-        network = ResNetFOV(ResNetTrunk(norm=norm, **TINY), 5, 8).train()
+        network = ResNetFOV(resnet(norm=norm, **TINY), 5, LargeFOVHead(8)).train()
         before = network.trunk.bn1.running_mean.clone()
         network(IMAGE)
         assert torch.equal(network.trunk.bn1.running_mean, before) is not norm
 
 
 def test_foreground_maps_average_to_the_logits():
-    network = ForegroundCueNet(ResNetTrunk(dilation=(1,) * 4, **TINY), 4, 8, style="mxnet").eval()
+    network = ForegroundCueNet(
+        resnet(dilation=(1,) * 4, **TINY), 4, ForegroundCueHead(8, style="mxnet")
+    ).eval()
     nn.init.normal_(network.score.bias)
     maps = network.cam(IMAGE)
     assert maps.shape == (2, 4, 7, 9)
@@ -85,8 +90,8 @@ def test_foreground_maps_average_to_the_logits():
 
 
 def test_background_saliency_is_the_gradient_after_the_block():
-    trunk = ResNetTrunk(stride=(2,) * 5, dilation=(1,) * 4, norm=True, **TINY)
-    network = BackgroundCueResNet(trunk, 4, (50, 67), 8).eval()
+    trunk = resnet(stride=(2,) * 5, dilation=(1,) * 4, norm=True, **TINY)
+    network = BackgroundCueResNet(trunk, 4, (50, 67), HEAD).eval()
     saliency = network.saliency(IMAGE)
     assert saliency.shape == (2, 7, 9)
     feature = network.trunk(IMAGE, last="layer2.1").detach().requires_grad_()

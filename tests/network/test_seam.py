@@ -4,21 +4,20 @@ from math import sqrt
 
 import pytest
 import torch
+from networks import resnet, timm_trunk, wide
 from torch import nn
 
 from base import UserError
 from base.tensor import over_peak, resize
-from network.resnet import ResNetTrunk
-from network.seam import SEAMNet, correlate, strongest, with_background
-from network.trunk import TimmTrunk
-from network.wide import WideTrunk, load_wide
+from network.seam import CorrelationHead, SEAMNet, correlate, strongest, with_background
+from network.wide import load_wide
 
 NARROW = {"width": (4, 4, 6, 8, 8, 8, 12), "blocks": (2, 1, 3, 2)}
 
 
 def test_published_network_has_the_public_names_and_shapes():
     with torch.device("meta"):
-        trunk = WideTrunk()
+        trunk = wide()
     state = {k: tuple(v.shape) for k, v in trunk.state_dict().items() if "num_batches" not in k}
     assert state["conv1a.weight"] == (64, 3, 3, 3)
     assert state["b2.conv_branch1.weight"] == (128, 64, 1, 1)
@@ -41,7 +40,7 @@ def test_published_network_has_the_public_names_and_shapes():
 
 @pytest.mark.parametrize("size", [(64, 64), (41, 90)])
 def test_stride_eight(size):
-    trunk = WideTrunk(**NARROW).eval()
+    trunk = wide(**NARROW).eval()
     stages = trunk.stages(torch.zeros(2, 3, *size, dtype=torch.uint8))
     grid = tuple(-(-side // 8) for side in size)
     assert [s.shape for s in stages] == [(2, width, *grid) for width in trunk.channels]
@@ -49,19 +48,19 @@ def test_stride_eight(size):
 
 
 def test_frozen_layers():
-    trunk = WideTrunk(**NARROW).train()
+    trunk = wide(**NARROW).train()
     free = {name for name, p in trunk.named_parameters() if p.requires_grad}
     assert not any(name.startswith(("conv1a", "b2.", "b2_1")) or ".bn_" in name for name in free)
     assert "b3.conv_branch2a.weight" in free
     assert not any(m.training for m in trunk.modules() if isinstance(m, nn.BatchNorm2d))
-    learning = WideTrunk(**NARROW, norm=True).train()
+    learning = wide(**NARROW, norm=True).train()
     assert all(p.requires_grad for p in learning.parameters())
     assert learning.bn7.training
 
 
 def test_public_weights_load_by_path(tmp_path):
     torch.manual_seed(0)
-    source, target = WideTrunk(**NARROW), SEAMNet(WideTrunk(**NARROW), 3)
+    source, target = wide(**NARROW), SEAMNet(wide(**NARROW), 3)
     state = {
         k: torch.rand_like(v)
         for k, v in source.state_dict().items()
@@ -75,7 +74,7 @@ def test_public_weights_load_by_path(tmp_path):
 
 
 def test_other_weights_are_refused(tmp_path):
-    network = SEAMNet(WideTrunk(**NARROW), 3)
+    network = SEAMNet(wide(**NARROW), 3)
     with pytest.raises(UserError, match="torchvision has no"):
         load_wide(network, "torchvision")
     state = network.trunk.state_dict()
@@ -131,9 +130,9 @@ def test_maps_over_their_peak():
 
 
 def test_all_stages_of_an_enlarged_image():
-    trunk = TimmTrunk("resnet10t", 16)
-    network = SEAMNet(trunk, 3, (4, 4), 0.0, join=True, enlarge=2.0)
-    plain = SEAMNet(trunk, 3, (4, 4), 0.0, join=True)
+    trunk = timm_trunk("resnet10t", 16)
+    network = SEAMNet(trunk, 3, CorrelationHead((4, 4), 0.0, join=True, enlarge=2.0))
+    plain = SEAMNet(trunk, 3, CorrelationHead((4, 4), 0.0, join=True))
     plain.load_state_dict(network.state_dict())
     image = torch.randint(0, 256, (2, 3, 48, 32), dtype=torch.uint8)
     large = resize(image.float(), (96, 64), align_corners=True)
@@ -145,18 +144,21 @@ def test_all_stages_of_an_enlarged_image():
 
 def test_maps_of_normalised_features_may_be_low_everywhere():
     """Normalised features have the mean 0, and so would all maps of a batch without a bias."""
-    network = SEAMNet(TimmTrunk("resnet10t", 16), 3, (4, 4), 0.0, join=True)
+    network = SEAMNet(timm_trunk("resnet10t", 16), 3, CorrelationHead((4, 4), 0.0, join=True))
     image = torch.randint(0, 256, (2, 3, 48, 32), dtype=torch.uint8)
     torch.testing.assert_close(network(image)[0].mean((0, 2, 3)), network.fc8.bias)
-    assert not SEAMNet(TimmTrunk("resnet10t", 16), 3, (4, 4)).fc8.bias
+    assert not SEAMNet(timm_trunk("resnet10t", 16), 3, CorrelationHead((4, 4))).fc8.bias
 
 
 @pytest.mark.parametrize("backbone", ["resnet38d", "resnet50"])
 def test_the_refined_maps_teach_the_affinities_alone(backbone):
     torch.manual_seed(0)
-    wide = backbone == "resnet38d"
-    trunk = WideTrunk(norm=True, **NARROW) if wide else ResNetTrunk((4, 2, 2, 3, 4), norm=True)
-    network = SEAMNet(trunk, 3, reduced=(4, 8))
+    narrow = {
+        "resnet38d": wide(norm=True, **NARROW),
+        "resnet50": resnet((4, 2, 2, 3, 4), norm=True),
+    }
+    trunk = narrow[backbone]
+    network = SEAMNet(trunk, 3, CorrelationHead((4, 8)))
     image = torch.randint(0, 256, (2, 3, 40, 56), dtype=torch.uint8)
     cam, refined = network(image)
     assert cam.shape == (2, 3, 5, 7) and refined.shape == (2, 4, 5, 7)

@@ -6,14 +6,15 @@ import pytest
 import timm
 import torch
 from hostile import caffemodel
+from networks import resnet, vgg
 from torchvision import models
 
 from base import UserError
 from network import source
-from network.resnet import ResNetFOV, ResNetTrunk
+from network.resnet import ResNetFOV
 from network.source import open_source
-from network.vgg import LargeFOV, VGGTrunk
-from network.weight import caffe_names, load_resnet, load_weights
+from network.vgg import LargeFOV, LargeFOVHead
+from network.weight import caffe_names, load_resnet, load_vgg
 
 CREATE = timm.create_model
 
@@ -39,8 +40,8 @@ def hub(tmp_path, monkeypatch):
 
 def test_resnet_of_timm(hub):
     released, path = hub("resnet50")
-    network = ResNetFOV(ResNetTrunk(), 5, 8)
-    report = load_weights(network, "timm:resnet50")
+    network = ResNetFOV(resnet(), 5, LargeFOVHead(8))
+    report = load_resnet(network, "timm:resnet50")
     assert torch.equal(network.trunk.layer4[2].conv3.weight, released.layer4[2].conv3.weight)
     assert torch.equal(network.trunk.bn1.running_var, released.bn1.running_var)
     assert report.missing == [] and report.unused == ["fc.bias", "fc.weight"]
@@ -55,29 +56,29 @@ def test_resnet_of_timm(hub):
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("resnet101", " is no ResNet-50: it has layer3"),
-        ("resnet26", " is no ResNet-50: it lacks layer1.2"),
-        ("resnet50d", r": layer1.0.downsample.1.weight is \(256, 64, 1, 1\), the network needs"),
+        ("resnet101", "it has layer3"),
+        ("resnet26", "it lacks layer1.2"),
+        ("resnet50d", r"layer1.0.downsample.1.weight is \(256, 64, 1, 1\), the network needs"),
     ],
 )
 def test_another_resnet_of_timm(hub, name, reason):
     hub(name)
-    with pytest.raises(UserError, match=f"^timm:{name}{reason}"):
-        load_resnet(ResNetFOV(ResNetTrunk(), 5, 8), f"timm:{name}")
+    with pytest.raises(UserError, match=f"^timm:{name} is not ResNet-50: {reason}"):
+        load_resnet(ResNetFOV(resnet(), 5, LargeFOVHead(8)), f"timm:{name}")
 
 
 def test_other_colours_are_refused(hub):
     hub("resnet50", mean=(0.5, 0.5, 0.5))
     with pytest.raises(UserError, match=r"expects RGB with mean \[128, 128, 128\]"):
-        load_resnet(ResNetFOV(ResNetTrunk(), 5, 8), "timm:resnet50")
+        load_resnet(ResNetFOV(resnet(), 5, LargeFOVHead(8)), "timm:resnet50")
     hub("resnet50")
     match = "the convention 'caffe' is another: give --convention torchvision"
     with pytest.raises(UserError, match=match):
-        load_resnet(ResNetFOV(ResNetTrunk(convention="caffe"), 5, 8), "timm:resnet50")
+        load_resnet(ResNetFOV(resnet(convention="caffe"), 5, LargeFOVHead(8)), "timm:resnet50")
 
 
 def test_vgg_names_of_timm():
-    ours = LargeFOV(VGGTrunk(), 5)
+    ours = LargeFOV(vgg(), 5)
     renamed = caffe_names(CREATE("vgg16", pretrained=False).state_dict())
     wanted = {k.removeprefix("trunk.") for k, _ in ours.named_parameters()}
     assert renamed.keys() == wanted
@@ -106,21 +107,21 @@ def test_timm_not_installed(monkeypatch):
 @pytest.mark.parametrize("old", [False, True])
 def test_caffemodel(tmp_path, old):
     small = {"width": (2, 3, 3, 4, 4), "convention": "caffe"}
-    source, network = (LargeFOV(VGGTrunk(**small), 3, hidden=5) for _ in range(2))
+    source, network = (LargeFOV(vgg(**small), 3, LargeFOVHead(5)) for _ in range(2))
     state = {k.removeprefix("trunk."): v.detach() for k, v in source.named_parameters()}
     state["fc7.weight"] = state["fc7.weight"].flatten(1)  # Caffe's inner product
     path = tmp_path / "vgg16_20M.caffemodel"
     path.write_bytes(caffemodel({key: value.numpy() for key, value in state.items()}, old))
-    report = load_weights(network, str(path))
+    report = load_vgg(network, str(path))
     assert report.missing == [] and report.unused == ["fc8.bias", "fc8.weight"]
     for key, value in network.named_parameters():
         if not key.startswith("fc8"):
             assert torch.equal(value, source.get_parameter(key))
     with pytest.raises(UserError, match=r"expects BGR .* give --convention caffe"):
-        load_weights(LargeFOV(VGGTrunk((2, 3, 3, 4, 4)), 3, hidden=5), str(path))
+        load_vgg(LargeFOV(vgg((2, 3, 3, 4, 4)), 3, LargeFOVHead(5)), str(path))
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(UserError, match=r"\.caffemodel: not a state dict .*cut off"):
-        load_weights(network, str(path))
+        load_vgg(network, str(path))
 
 
 def test_torchvision_with_digest(tmp_path, monkeypatch):
@@ -130,7 +131,7 @@ def test_torchvision_with_digest(tmp_path, monkeypatch):
     file.parent.mkdir()
     torch.save(models.resnet50(weights=None).state_dict(), file)
     found = hashlib.sha256(file.read_bytes()).hexdigest()
-    report = load_weights(ResNetFOV(ResNetTrunk(), 5, 8), "torchvision")
+    report = load_resnet(ResNetFOV(resnet(), 5, LargeFOVHead(8)), "torchvision")
     assert report.sha256 == found and len(report.used) == 318
 
 

@@ -4,11 +4,18 @@ import hashlib
 
 import pytest
 import torch
+from networks import vgg
 from torchvision import models
 
 from base import UserError
+from network.cue import (
+    BackgroundCueHead,
+    BackgroundCueVGG,
+    ForegroundCueHead,
+    ForegroundCueNet,
+)
 from network.normalise import Normalise
-from network.vgg import BackgroundCueVGG, ForegroundCueNet, LargeFOV, VGGTrunk
+from network.vgg import LargeFOV, LargeFOVHead
 from network.weight import load_vgg, read_state, subsample
 
 
@@ -16,13 +23,13 @@ from network.weight import load_vgg, read_state, subsample
     "size, grid", [((321, 321), (41, 41)), ((97, 64), (13, 8)), ((1, 1), (1, 1))]
 )
 def test_grid_is_the_size_over_eight_rounded_up(size, grid):
-    network = LargeFOV(VGGTrunk((2,) * 5), 7, hidden=4).eval()
+    network = LargeFOV(vgg((2,) * 5), 7, LargeFOVHead(4)).eval()
     with torch.no_grad():
         assert network(torch.zeros(1, 3, *size)).shape == (1, 7, *grid)
 
 
 def test_published_layers():
-    network = LargeFOV(VGGTrunk(), 21)
+    network = LargeFOV(vgg(), 21)
     shape = {name: tuple(p.shape) for name, p in network.named_parameters()}
     assert shape["trunk.conv5_3.weight"] == (512, 512, 3, 3)
     assert shape["fc6.weight"] == (1024, 512, 3, 3)
@@ -39,15 +46,17 @@ def test_published_layers():
 def test_cue_networks_share_a_grid():
     small = {"width": (2,) * 5, "dilation": (1,) * 5}
     image = torch.zeros(2, 3, 321, 321)
-    foreground = ForegroundCueNet(VGGTrunk(pool=(2, 2, 2, 0, 0), **small), 5, 4)
-    background = BackgroundCueVGG(VGGTrunk(pool=(2,) * 5, window=2, **small), 5, (321, 321), 4)
+    foreground = ForegroundCueNet(vgg(pool=(2, 2, 2, 0, 0), **small), 5, ForegroundCueHead(4))
+    background = BackgroundCueVGG(
+        vgg(pool=(2,) * 5, pool_size=2, **small), 5, (321, 321), BackgroundCueHead(4)
+    )
     assert foreground.cam(image).shape == (2, 5, 41, 41)
     assert background.saliency(image).shape == (2, 41, 41)
     assert foreground(image).shape == background(image).shape == (2, 5)
 
 
 def test_cam_averages_to_the_logits():
-    network = ForegroundCueNet(VGGTrunk((2,) * 5, (2, 2, 2, 0, 0)), 5, 4).eval()
+    network = ForegroundCueNet(vgg((2,) * 5, pool=(2, 2, 2, 0, 0)), 5, ForegroundCueHead(4)).eval()
     image = torch.rand(2, 3, 40, 56) * 255
     assert torch.allclose(network.cam(image).mean((2, 3)), network(image), atol=1e-6)
 
@@ -57,8 +66,10 @@ def test_cam_averages_to_the_logits():
 )
 def test_heads_of_the_cue_networks(style, std, new):
     width, shape = (2, 2, 2, 2, 16), {"hidden": 64, "style": style}
-    foreground = ForegroundCueNet(VGGTrunk(width, (2, 2, 2, 0, 0)), 9, **shape)
-    background = BackgroundCueVGG(VGGTrunk(width, (2,) * 5, 2), 9, (64, 64), **shape)
+    foreground = ForegroundCueNet(vgg(width, pool=(2, 2, 2, 0, 0)), 9, ForegroundCueHead(**shape))
+    background = BackgroundCueVGG(
+        vgg(width, pool=(2,) * 5, pool_size=2), 9, (64, 64), BackgroundCueHead(**shape)
+    )
     for network in (foreground, background):
         assert network.new == new
         for name in ("fc6", "fc7", "score"):
@@ -72,7 +83,7 @@ def test_heads_of_the_cue_networks(style, std, new):
 
 
 def test_trunk_in_two_halves():
-    trunk = VGGTrunk(width=(2, 3, 4, 5, 6), pool=(2, 2, 2, 2, 2), window=2)
+    trunk = vgg(width=(2, 3, 4, 5, 6), pool=(2, 2, 2, 2, 2), pool_size=2)
     image = torch.rand(1, 3, 48, 33) * 255
     half = trunk(image, last="conv4_1")
     assert torch.equal(trunk(half, first="conv4_1"), trunk(image))
@@ -89,7 +100,7 @@ def test_colour_order():
 def test_torchvision_weights_land_in_caffe_layers(tmp_path):
     source = models.vgg16()
     torch.save(source.state_dict(), tmp_path / "vgg16.pth")
-    network = LargeFOV(VGGTrunk(), 5)
+    network = LargeFOV(vgg(), 5)
     before = network.fc8.weight.clone()
     report = load_vgg(network, str(tmp_path / "vgg16.pth"))
     assert torch.equal(network.trunk.conv4_2.weight, source.features[19].weight)
@@ -102,10 +113,10 @@ def test_torchvision_weights_land_in_caffe_layers(tmp_path):
 
 
 def test_caffe_names_load_as_they_are(tmp_path):
-    source = LargeFOV(VGGTrunk((2,) * 5), 5, hidden=4)
+    source = LargeFOV(vgg((2,) * 5), 5, LargeFOVHead(4))
     state = {k.removeprefix("trunk."): v for k, v in source.state_dict().items() if "." in k}
     torch.save(state, tmp_path / "caffe.pt")
-    network = LargeFOV(VGGTrunk((2,) * 5), 5, hidden=4)
+    network = LargeFOV(vgg((2,) * 5), 5, LargeFOVHead(4))
     report = load_vgg(network, str(tmp_path / "caffe.pt"))
     assert torch.equal(network.trunk.conv1_1.weight, source.trunk.conv1_1.weight)
     assert torch.equal(network.fc6.weight, source.fc6.weight) and not report.missing
@@ -114,13 +125,13 @@ def test_caffe_names_load_as_they_are(tmp_path):
 def test_sec_pytorch_checkpoint(tmp_path):
     trunk = models.vgg16().features.state_dict()
     state = {f"module.features.{key}": value for key, value in trunk.items()}
-    source = LargeFOV(VGGTrunk(), 5)
+    source = LargeFOV(vgg(), 5)
     for name in ("fc6", "fc7", "fc8"):
         for key, value in source.get_submodule(name).state_dict().items():
             state[f"module.{name}.{key}"] = value
     path = tmp_path / "sec.pth"
     torch.save({"state_dict": state}, path)
-    network = LargeFOV(VGGTrunk(), 5)
+    network = LargeFOV(vgg(), 5)
     report = load_vgg(network, str(path))
     assert torch.equal(network.trunk.conv5_3.weight, trunk["28.weight"])
     assert torch.equal(network.fc6.weight, source.fc6.weight)
@@ -130,7 +141,7 @@ def test_sec_pytorch_checkpoint(tmp_path):
 
 
 def test_weights_that_do_not_fit(tmp_path):
-    network = LargeFOV(VGGTrunk((2,) * 5), 5, hidden=4)
+    network = LargeFOV(vgg((2,) * 5), 5, LargeFOVHead(4))
     torch.save({"layer1.weight": torch.zeros(1)}, tmp_path / "resnet.pt")
     torch.save({"conv1_1.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "wide.pt")
     torch.save([1, 2], tmp_path / "list.pt")
