@@ -1,33 +1,31 @@
-"""Take a trained network home: python -m utils.export CHECKPOINT (or python export.py)."""
+#!/usr/bin/env python
+"""Take a trained network home: python export.py CHECKPOINT [--out DIR]."""
 
-# First, so that Ctrl-C during the other imports ends in one line.
-from base import UserError, entry
-
-# isort: split
 import json
 from pathlib import Path
+from typing import Any
 
-import torch
-import tyro
-
-from method.restore import restore
-from utils import checkpoint
-from utils import export as files
-from utils.export import Program
+from base import UserError, entry
 
 
-def load_program(path: Path) -> tuple[Program, dict]:
+def load_program(path: Path) -> tuple[Any, dict]:
     """Build the network of a checkpoint, or of a model.safetensors, to run on images as they are.
 
     Args:
-        path: last.pt of train.py, or model.safetensors of this script.
+        path: last.pt of train.py, or model.safetensors of this program.
 
     Returns:
-        The network in evaluation mode, and what the file says of it: stage, recipe, classes, step.
+        The network in evaluation mode, a `utils.export.Program`, and what the file says of it:
+        stage, recipe, classes, step.
 
-    Errors: UserError for an unusable file, or a stage that cannot be exported.
+    Raises:
+        UserError: the file is unusable, or its stage cannot be exported.
     """
-    load = files.read_safetensors if path.suffix == ".safetensors" else checkpoint.load
+    from method.restore import restore
+    from utils import checkpoint
+    from utils.export import Program, read_safetensors
+
+    load = read_safetensors if path.suffix == ".safetensors" else checkpoint.load
     content = load(path)
     stage = restore(path, content, photos=True)
     if "export" not in stage.can:
@@ -38,13 +36,13 @@ def load_program(path: Path) -> tuple[Program, dict]:
     return Program(stage).eval(), content
 
 
-def main(path: tyro.conf.Positional[Path], out: Path | None = None) -> None:
-    """Write model.safetensors, model.pt2 (runs with torch alone), predict.py and model.onnx.
+def export(path: Path, out: Path | None = None) -> None:
+    """Write the files of a checkpoint; arguments as of the flags."""
+    import torch
 
-    Args:
-        path: the checkpoint, OUT/last.pt of train.py
-        out: folder for the files; by default `home` beside the checkpoint
-    """
+    from utils import export as files
+
+    torch.manual_seed(0)
     model, content = load_program(path)
     out = out or path.parent / "home"
     files.write_safetensors(out / "model.safetensors", content)
@@ -64,12 +62,16 @@ def main(path: tyro.conf.Positional[Path], out: Path | None = None) -> None:
     print(f"{out / 'model.onnx'} ({told})")
 
 
-def command() -> None:
-    """Run `main` with the words of the command line; a refusal is one sentence."""
-    torch.manual_seed(0)
-    with entry("export"):
-        tyro.cli(main, prog="python -m utils.export")
+def main() -> None:
+    """Read the flags and write the files."""
+    import tyro
+
+    from utils.flags import Export
+
+    flags = tyro.cli(Export)
+    export(flags.checkpoint, flags.out)
 
 
 if __name__ == "__main__":
-    command()
+    with entry():
+        main()

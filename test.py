@@ -1,80 +1,72 @@
 #!/usr/bin/env python
 """Predict with a checkpoint: python test.py CHECKPOINT --out DIR [flags]."""
 
-# First, so that Ctrl-C during the other imports ends in one line.
-from base import UserError, entry
-
-# isort: split
 import os
-
-# Before torch: the threads of a network would spin between layers, and take the processors from
-# those that decode and write. With a small network that is most of the time.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
-# isort: split
 import sys
 from dataclasses import replace
 from glob import glob
 from pathlib import Path
+from typing import Any
 
-import torch
-import tyro
-
-from datalist.tag import read_tags
-from method.restore import restore
-from utils import checkpoint, distributed
-from utils.allocator import keep_freed_memory
-from utils.distributed import World, choose_device
-from utils.infer import Predict, check, cores, needs_tags, predict_split
-from utils.output import output_path
-from utils.record import keep_settings
+from base import UserError, entry
 
 
-def open_stage(path: Path, dataset: str, root: str, predict: Predict):
+def open_stage(flags: Any) -> Any:
     """Load a stage, refuse what it cannot do, and note how the folder's files are made."""
-    content = checkpoint.load(path)
-    if predict.presence is not None:
-        content["recipe"] = with_presence(path, content["recipe"], predict.presence)
-    stage = restore(path, content, dataset, root, bool(predict.image))
+    from datalist.tag import read_tags
+    from method.restore import restore
+    from utils import checkpoint
+    from utils.infer import check, needs_tags
+    from utils.record import keep_settings
+
+    path, predict = flags.checkpoint, flags.predict
+    stage = restore(path, checkpoint.load(path), flags.dataset, flags.root, bool(predict.image))
     check(stage, predict)
+    if predict.presence is not None:
+        if stage.presence is None:
+            raise UserError(
+                f"{path}: this stage does not find classes itself: leave --presence out"
+            )
+        stage.presence = predict.presence
     if not predict.image:
         ids = stage.spec.ids(predict.split) if needs_tags(predict) else []
         keep_settings(predict, path, read_tags(stage.spec, ids) if ids else {})
     return stage
 
 
-def with_presence(path: Path, recipe: dict, presence: float) -> dict:
-    """A stored recipe with another threshold of presence.
-
-    Errors: UserError for a stage that has none.
-    """
-    groups = [
-        name for name, group in recipe.items() if isinstance(group, dict) and "presence" in group
-    ]
-    if not groups:
-        raise UserError(f"{path}: this stage does not find classes itself: leave --presence out")
-    return recipe | {groups[0]: recipe[groups[0]] | {"presence": float(presence)}}
-
-
-def work(
-    rank: int, world: World, path: Path, dataset: str, root: str, predict: Predict
-) -> list[str]:
+def work(rank: int, world: Any, flags: Any) -> list[str]:
     """One of several processes: its share of the images on its own device or threads.
 
     Args:
         rank: number of a process that this program started; torchrun's have theirs in `world`.
-        world: the processes there are.
-        path, dataset, root, predict: as in `main`.
+        world: the processes there are, a `utils.distributed.World`.
+        flags: a `utils.flags.Test`.
+
+    Returns:
+        A sentence for each picture that could not be read.
     """
+    import torch
+
+    from utils.distributed import choose_device
+    from utils.infer import predict_split
+    from utils.machine import cores, keep_freed_memory
+
     keep_freed_memory()
     if rank:
         world = replace(world, rank=rank, local_rank=rank)
-    device = choose_device(predict.device, world)
-    threads = max(1, (predict.threads or cores()) // world.local_size)
+    device = choose_device(flags.predict.device, world)
+    threads = max(1, (flags.predict.threads or cores()) // world.local_size)
     if device.type == "cpu":
         torch.set_num_threads(max(1, cores() // world.local_size))
-    stage = open_stage(path, dataset, root, predict)
-    return predict_split(stage, predict, device, threads, (world.rank, world.size))
+    return predict_split(
+        open_stage(flags), flags.predict, device, threads, (world.rank, world.size)
+    )
+
+
+def spawned(rank: int, errors: list[str], *arguments: Any) -> None:
+    """`work` in a process of its own: its result goes to `errors`, an error ends in a sentence."""
+    with entry():
+        errors.extend(work(rank, *arguments))
 
 
 def expand(path: Path) -> list[str]:
@@ -86,27 +78,25 @@ def expand(path: Path) -> list[str]:
         return [str(path)]
     matches = sorted(glob(str(path), recursive=True))
     if not matches:
-        raise UserError(f"no file matches --image {path}.")
+        raise UserError(f"no file matches --image {path}")
     return matches
 
 
-def spawned(rank: int, errors: list[str], *arguments) -> None:
-    """`work` in a process of its own: its result goes to `errors`, an error ends in a sentence."""
-    with entry("test.py"):
-        errors.extend(work(rank, *arguments))
-
-
-def prepare(predict: Predict, path: Path) -> Predict:
+def prepare(flags: Any) -> Any:
     """Fill in what pictures of people want, and where the files go."""
+    predict, beside = flags.predict, flags.checkpoint.parent
     if not predict.image:
-        return replace(predict, out=predict.out or path.parent / predict.split)
+        return replace(flags, predict=replace(predict, out=predict.out or beside / predict.split))
     images = tuple(Path(name) for image in predict.image for name in expand(image))
     save = predict.save if predict.save != ("label",) else ("label", "overlay")  # to look at
-    return replace(predict, out=predict.out or Path("out/photo"), image=images, save=save)
+    out = predict.out or Path("out/photo")
+    return replace(flags, predict=replace(predict, out=out, image=images, save=save))
 
 
-def tell(predict: Predict, errors: list[str]) -> None:
+def tell(predict: Any, errors: list[str]) -> None:
     """Say where the files are, and which pictures have none."""
+    from utils.output import output_path
+
     if errors:
         reasons = "; ".join(reason.rstrip(".") for reason in errors)
         raise UserError(f"left out: {reasons} (files of the others are in {predict.out})")
@@ -117,38 +107,32 @@ def tell(predict: Predict, errors: list[str]) -> None:
         print(f"files in {folders}")
 
 
-def main(
-    path: tyro.conf.Positional[Path],
-    predict: tyro.conf.OmitArgPrefixes[Predict],
-    dataset: str = "",
-    root: str = "",
-) -> None:
-    """Predict with a checkpoint of train.py and write label, score, overlay or cue files.
+def predict_all(flags: Any) -> None:
+    """Predict in this process, in several, or as one of torchrun's."""
+    # Before torch: the threads of a network would spin between layers, and take the processors
+    # from those that decode and write. With a small network that is most of the time.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    import torch
 
-    Args:
-        path: the checkpoint, OUT/last.pt of train.py
-        dataset: voc, coco, scenes or a folder; empty: the one trained on
-        root: where voc, coco or scenes lies
-    """
-    predict = prepare(predict, path)
-    world = distributed.read_world()
+    from utils.distributed import World, choose_device, read_world
+
+    flags = prepare(flags)
+    predict, world = flags.predict, read_world()
     if world.size > 1:  # torchrun shares the list out
         if predict.fresh:
             raise UserError("--fresh does not go with torchrun: give --processes instead")
-        errors = work(0, world, path, dataset, root, predict)
-        if errors:  # the other processes have theirs to do
-            print(f"test.py: left out: {'; '.join(errors)}", file=sys.stderr)
+        if errors := work(0, world, flags):  # the other processes have theirs to do
+            print(f"left out: {'; '.join(errors)}", file=sys.stderr)
         return
     device = choose_device(predict.device)
     every = device.type == "cuda" and predict.device in ("auto", "cuda")
     count = predict.processes or (torch.cuda.device_count() if every else 1)
     if count == 1:
-        errors = work(0, world, path, dataset, root, predict)
+        errors = work(0, world, flags)
     else:
-        open_stage(path, dataset, root, predict)  # refuse here, not in every process
-        world = World(0, count, 0, count)
+        open_stage(flags)  # refuse here, not in every process
         errors = torch.multiprocessing.Manager().list()
-        arguments = (errors, world, path, dataset, root, predict)
+        arguments = (errors, World(0, count, 0, count), flags)
         try:
             torch.multiprocessing.spawn(spawned, arguments, nprocs=count)
         except torch.multiprocessing.ProcessExitedException:
@@ -156,6 +140,15 @@ def main(
     tell(predict, list(errors))
 
 
+def main() -> None:
+    """Read the flags and predict."""
+    import tyro
+
+    from utils.flags import Test
+
+    predict_all(tyro.cli(Test, config=(tyro.conf.FlagCreatePairsOff,)))
+
+
 if __name__ == "__main__":
-    with entry("test.py"):
-        tyro.cli(main, config=(tyro.conf.FlagCreatePairsOff,), prog="test.py")
+    with entry():
+        main()

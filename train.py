@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from textwrap import fill
 from typing import Annotated, Any
 
-import tyro
-
 from base import entry
 from method import STAGES, build_stage, stage_class, summary
 from method.choose import choose_recipe
@@ -26,8 +24,6 @@ recipes: paper (as published), mxnet (SEC and its cue networks as ascust/SEC-MXN
 backbones: the ending of a recipe's name, such as resnet50, or timm:NAME for any network of timm
 
 train.py STAGE --help shows the flags of a stage with their defaults, units and sources."""
-
-CONFIG = (tyro.conf.AvoidSubcommands,)
 
 
 @dataclass(frozen=True)
@@ -48,16 +44,18 @@ class Dataset:
 
 
 def reader(start: Any, choice: Choice) -> Callable[..., tuple[Any, Any]]:
-    """What tyro reads the flags with that start from a recipe: recipe and run come back."""
-    from utils.loop import Run  # takes seconds to import
+    """What tyro reads the flags with that start from a recipe: recipe and flags come back."""
+    import tyro
+
+    from utils.flags import Train
 
     flat = tyro.conf.arg(name="")
 
     def stage(
-        run: tyro.conf.OmitArgPrefixes[tyro.conf.FlagCreatePairsOff[Run]],
+        run: tyro.conf.OmitArgPrefixes[tyro.conf.FlagCreatePairsOff[Train]],
         choice: tyro.conf.OmitArgPrefixes[Choice] = choice,
         recipe: Annotated[type(start), flat] = start,
-    ) -> tuple[Any, Run]:
+    ) -> tuple[Any, Train]:
         return recipe, run
 
     return stage
@@ -65,21 +63,30 @@ def reader(start: Any, choice: Choice) -> Callable[..., tuple[Any, Any]]:
 
 def complete(words: list[str]) -> None:
     """Print or write what completes all stages and flags in a shell; `words` are tyro's flags."""
+    import tyro
+
     readers = {name: reader(stage_class(name).recipes["small"], Choice()) for name in STAGES}
-    tyro.extras.subcommand_cli_from_dict(readers, prog="train.py", args=words, config=CONFIG)
+    config = (tyro.conf.AvoidSubcommands,)
+    tyro.extras.subcommand_cli_from_dict(readers, prog="train.py", args=words, config=config)
 
 
 def command(name: str, words: list[str]) -> tuple[Any, Any]:
     """Read the flags of a stage: its recipe, and how to run it.
 
-    Errors: UserError for a recipe that the stage does not have.
+    Raises:
+        UserError: the stage does not have such a recipe.
     """
+    import tyro
+
     choice, rest = tyro.cli(Choice, args=words, return_unknown_args=True, add_help=False)
     data, _ = tyro.cli(Dataset, args=rest, return_unknown_args=True, add_help=False)
     chosen, start = choose_recipe(name, choice.recipe, choice.backbone, data.dataset)
     text = f"{summary(name)} The defaults shown are those of the recipe {chosen}."
-    read = reader(start, choice)
-    return tyro.cli(read, prog=f"train.py {name}", description=text, args=words, config=CONFIG)
+    config = (tyro.conf.AvoidSubcommands,)
+    program = f"train.py {name}"
+    return tyro.cli(
+        reader(start, choice), prog=program, description=text, args=words, config=config
+    )
 
 
 def main(arguments: list[str]) -> int:
@@ -90,25 +97,25 @@ def main(arguments: list[str]) -> int:
     if arguments[0].startswith("--tyro-"):
         complete(arguments)
     name, *words = arguments
-    recipe, run = command(name, words)
+    recipe, flags = command(name, words)
 
     from utils import distributed
 
     world = distributed.read_world()
-    device = distributed.choose_device(run.device, world)
+    device = distributed.choose_device(flags.device, world)
     with distributed.joined(world, device):
-        return run_stage(name, recipe, run, world)
+        return run_stage(name, recipe, flags, world)
 
 
-def run_stage(name: str, recipe: Any, run: Any, world: Any) -> int:
+def run_stage(name: str, recipe: Any, flags: Any, world: Any) -> int:
     """Build a stage and train it; returns the exit code."""
     import torch
 
     from datalist.spec import resolve
-    from utils.allocator import keep_freed_memory
     from utils.checkpoint import flatten
     from utils.distributed import main_first
     from utils.loop import Interrupted, train
+    from utils.machine import keep_freed_memory
 
     keep_freed_memory()
     with main_first(world):  # the embedded data set is drawn, or weights fetched, only once
@@ -121,14 +128,14 @@ def run_stage(name: str, recipe: Any, run: Any, world: Any) -> int:
         print(fill("  ".join(words), 80, break_long_words=False, break_on_hyphens=False))
         print(report)
     try:
-        state = "trained" if train(stage, name, run, world) else "finished before"
+        state = "trained" if train(stage, name, flags, world) else "finished before"
         if world.main:
-            print(f"{run.out / 'last.pt'}: {state}")
+            print(f"{flags.out / 'last.pt'}: {state}")
     except Interrupted as stop:
         number = signal.Signals(stop.args[0])
         if world.main:
             print(
-                f"stopped by {number.name}; run the same command to continue from {run.out}",
+                f"stopped by {number.name}; run the same command to continue from {flags.out}",
                 file=sys.stderr,
             )
         return 128 + number
@@ -136,5 +143,5 @@ def run_stage(name: str, recipe: Any, run: Any, world: Any) -> int:
 
 
 if __name__ == "__main__":
-    with entry("train.py"):
+    with entry():
         sys.exit(main(sys.argv[1:]))

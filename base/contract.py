@@ -86,6 +86,9 @@ class Stage(Protocol):
     network: nn.Module
     phases: Mapping[str, float]
     """Epoch at which each phase of the schedule begins, by name; often empty."""
+    presence: float | None
+    """Least probability of a class that may occur where tags are not known; None: the stage does
+    not find classes itself."""
 
     def load(self) -> Any:
         """Start from the recipe's weights; the result prints as a report."""

@@ -5,19 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from types import TracebackType
-
-
-def show_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None):
-    """Hook of the interpreter: Ctrl-C outside `entry`, as during imports, is one line too."""
-    if issubclass(kind, KeyboardInterrupt):
-        print(f"{Path(sys.argv[0]).name}: interrupted", file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, error, trace)
-
-
-sys.excepthook = show_error
 
 
 class UserError(Exception):
@@ -25,24 +12,22 @@ class UserError(Exception):
 
 
 @contextmanager
-def entry(program: str) -> Iterator[None]:
-    """Run a program's body: a `UserError` becomes one line and exit code 1.
+def entry() -> Iterator[None]:
+    """Run a program: a `UserError` becomes one line, "error: ...", and exit code 1.
 
     An operating system's refusal that names a file (a full disk, a missing permission) does too.
-    Every other exception is a bug and keeps its traceback. Ctrl-C exits with code 130.
-
-    Args:
-        program: name to print before the message.
+    Every other exception is a bug and keeps its traceback. Ctrl-C exits with code 130. Imports
+    that take long belong inside, so that Ctrl-C during them is one line as well.
     """
     try:
         yield
     except UserError as error:
-        sys.exit(f"{program}: {error}")
+        sys.exit(f"error: {str(error).removesuffix('.')}")
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise
         where = f"{error.filename}: " if error.filename is not None else ""
-        sys.exit(f"{program}: {where}{error.strerror or error}")
+        sys.exit(f"error: {where}{error.strerror or error}")
     except KeyboardInterrupt:
-        print(f"{program}: interrupted; run the same command to continue", file=sys.stderr)
+        print("interrupted; run the same command to continue", file=sys.stderr)
         sys.exit(130)

@@ -359,7 +359,7 @@ def main(arguments: list[str] | None = None) -> None:
         command.add_argument("--num-classes", type=int, help="classes, background counted")
         command.add_argument("--index", type=Path, help="list 'NAME.jpg NUMBER' of a pickle")
     flags = parser.parse_args(arguments)
-    with entry("error"):
+    with entry():
         files = [CueFile.open(path, flags.num_classes, flags.index) for path in flags.cues]
         cues = files[0]
         if flags.command == "merge":

@@ -93,7 +93,7 @@ def main(arguments: list[str] | None = None) -> None:
         "--threshold", type=float, default=0.06, help="cells below this are background"
     )
     flags = parser.parse_args(arguments)
-    with entry("error"):
+    with entry():
         cues = collect(flags.folder, CueFile.open(flags.like), flags.threshold)
         cues.write(flags.out)
     share = np.mean([cue[0].mean() for _, cue in cues.items()])

@@ -344,5 +344,5 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    with entry("datalist.scenes"):
+    with entry():
         main(tyro.cli(Arguments, description=Arguments.__doc__))

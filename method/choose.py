@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from base import UserError, entry
 
 if TYPE_CHECKING:
-    from method.pseudo import PseudoRecipe, Purpose
+    from method.pseudo import PseudoRecipe
 
 SUITED = {"voc": "paper", "coco": "paper", "scenes": "small"}
 """Data set -> name of the recipe; for a folder of pictures it is `photo`."""
@@ -67,7 +67,7 @@ def timm_backbone(model: str) -> Any:
     return Timm(model, weights="package" if model in PACKAGES else "timm")
 
 
-def choose_pseudo(recipe: str, purpose: Purpose, dataset: str) -> PseudoRecipe:
+def choose_pseudo(recipe: str, purpose: str, dataset: str) -> PseudoRecipe:
     """The recipe of masks that learn from seeds.
 
     Args:
@@ -83,6 +83,8 @@ def choose_pseudo(recipe: str, purpose: Purpose, dataset: str) -> PseudoRecipe:
     name = recipe_name(dataset, recipe)
     if name not in RECIPES:
         raise UserError(f"--recipe {name}: masks have the recipes {', '.join(RECIPES)}")
+    if purpose not in RECIPES[name]:
+        raise UserError(f"--purpose {purpose}: give one of {', '.join(RECIPES[name])}")
     return RECIPES[name][purpose]
 
 
@@ -112,5 +114,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with entry("method.choose"):
+    with entry():
         main()

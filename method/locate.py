@@ -271,6 +271,7 @@ class Segmenter(Stage):
 
     def __init__(self, recipe: SegmenterRecipe, spec):
         super().__init__(recipe, spec, locate_segment(recipe, spec.num_classes, background=False))
+        self.presence = recipe.prompting.presence
         if recipe.training.fixed and recipe.training.start:
             self.network.fix_localiser()
 
@@ -376,6 +377,7 @@ class Resegment(Stage):
 
     def __init__(self, recipe: ResegmentRecipe, spec):
         super().__init__(recipe, spec, locate_segment(recipe, spec.num_classes, background=True))
+        self.presence = recipe.prompting.presence
         self.network.segmenter.requires_grad_(False)
 
     def load(self) -> str:
@@ -422,7 +424,7 @@ def predict_masks(
     maps = [mirrored(cam, flip) for (cam, _), (_, flip) in zip(both, views)]
     if tags is None:
         logit = pooled_maps(maps[0], stage.recipe.seam.decay)
-        tags = logit.sigmoid() > prompting.presence
+        tags = logit.sigmoid() > stage.presence
     if prompting.average:
         classes = tags.shape[1]  # the refined maps may begin with one of the background
         refined = [mirrored(cam[:, -classes:], flip) for (_, cam), (_, flip) in zip(both, views)]

@@ -7,7 +7,6 @@ segmentation network (`deeplab`), sure ones a boundary network (`affinity`) or S
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,10 +35,6 @@ class PseudoRecipe:
     crf_scale: float | None = 1.0
     """Divides the CRF's widths; None: the image's longer side counts as 500 pixels, as in VOC."""
 
-
-Purpose = Literal["masks", "sure", "walked", "scored"]
-"""masks: of every pixel; sure: unsure pixels are 255; walked: of seeds after a random walk; scored:
-of a network's scores with their own background; on photographs unsure pixels are 255."""
 
 PAPER: dict[str, PseudoRecipe] = {
     "masks": PseudoRecipe(),

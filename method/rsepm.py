@@ -190,6 +190,7 @@ class RecurSeed(Stage):
         average = recipe.average
         super().__init__(recipe, spec, Averaged(network, average.average, average.average_ramp))
         self.phases = {"--recursion-epoch": recipe.recursion.recursion_epoch}
+        self.presence = recipe.inference.presence
         if recipe.mixing.mix != "none":
             self.phases["--mix-epoch"] = recipe.mixing.mix_epoch
 
@@ -381,10 +382,10 @@ class RecurSeed(Stage):
 
         inference = self.recipe.inference
         mean = mean_score(each_view(score, images, mirror))
-        if tags is None and not inference.presence:
+        if tags is None and not self.presence:
             return mean
         if tags is None:
-            tags = torch.stack(presence).mean(0) >= inference.presence
+            tags = torch.stack(presence).mean(0) >= self.presence
         seed = mean[:, 1:] * (tags > 0)[:, :, None, None]
         seed = seed / (seed.amax(dim=(2, 3), keepdim=True) + 1e-5)
         background = (1 - seed.amax(dim=1, keepdim=True)) ** inference.gamma

@@ -32,6 +32,7 @@ class Stage:
     recipes: ClassVar[dict[str, Any]] = {}
     can: ClassVar[frozenset[Ability]] = frozenset({"predict", "export"})
     phases: dict[str, float] = {}
+    presence: float | None = None
 
     def __init__(self, recipe: Any, spec: Spec, network: nn.Module):
         self.recipe = recipe

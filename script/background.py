@@ -49,5 +49,5 @@ def main(flags: Flags) -> None:
 
 
 if __name__ == "__main__":
-    with entry("script.background"):
+    with entry():
         main(tyro.cli(Flags, description=__doc__))

@@ -34,5 +34,5 @@ def main(flags: Flags) -> None:
 
 
 if __name__ == "__main__":
-    with entry("script.band"):
+    with entry():
         main(tyro.cli(Flags, description=__doc__))

@@ -8,10 +8,6 @@ that they teach nothing, and images that show shared classes alone are left out.
 none, nothing is written. The output is the folder to learn from.
 """
 
-# First, so that Ctrl-C during the other imports ends in one line.
-from base import IGNORE, UserError, entry
-
-# isort: split
 import json
 import shutil
 import sys
@@ -24,12 +20,13 @@ from typing import Annotated
 import numpy as np
 import tyro
 
+from base import IGNORE, UserError, entry
 from datalist.folder import new_data_folder
 from datalist.image import read_mask, write_mask
 from datalist.spec import Spec, plain, resolve
 from datalist.tag import read_tags
-from utils.infer import cores
 from utils.inputs import folder_checksums, tag_checksums, total
+from utils.machine import cores
 from utils.output import write_text
 from utils.progress import in_threads
 from utils.record import command_line, read_record
@@ -136,5 +133,5 @@ def make(external: Spec, names: list[str], flags: Flags) -> None:
 
 
 if __name__ == "__main__":
-    with entry("script.external"):
+    with entry():
         main(tyro.cli(Flags, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)))

@@ -31,5 +31,5 @@ def origin(path: Path) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
-    with entry("script.origin"):
+    with entry():
         print(*origin(Path(sys.argv[1])), sep="\n")

@@ -38,7 +38,7 @@ if [ "$split" = val ]; then
 fi
 step "export"
 if [ ! "$OUT/home/predict.py" -nt "$OUT/train/last.pt" ]; then
-  python -m utils.export "$OUT/train/last.pt" --out "$OUT/home"
+  python export.py "$OUT/train/last.pt" --out "$OUT/home"
 fi
 larger="--recipe photo --backbone timm:resnet50.a1_in1k --area 147456 --epochs 20"
 cat <<TEXT

@@ -18,10 +18,10 @@ from base.contract import Context
 from datalist.spec import resolve
 from method import build_stage
 from train import command
-from utils.allocator import keep_freed_memory
 from utils.distributed import choose_device
 from utils.draws import Draws
 from utils.loop import to_device
+from utils.machine import keep_freed_memory
 
 TIMED = 3
 """Steps that are timed, after one that is not."""
@@ -67,5 +67,5 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    with entry("plan"):
+    with entry():
         main(sys.argv[1:])

@@ -141,5 +141,5 @@ def main(flags: Flags) -> None:
 
 
 if __name__ == "__main__":
-    with entry("script.released"):
+    with entry():
         main(tyro.cli(Flags, description=__doc__))

@@ -81,7 +81,7 @@ def commands(page: Path) -> list[list[str]]:
 
 @cache
 def help_of(program: str) -> str:
-    """What a program, such as "train.py sec" or "-m utils.export", prints for --help."""
+    """What a program, such as "train.py sec" or "export.py", prints for --help."""
     words = program.split()
     module = words[0] == "-m"
     name, *rest = words[1:] if module else words
@@ -188,7 +188,7 @@ def test_flags_in_the_text(monkeypatch):
     monkeypatch.chdir(ROOT)
     stages = ("cue-foreground", "sec", "dsrg", "rsepm", "seam", "resegment", "supervised")
     programs = [f"train.py {stage}" for stage in stages]
-    programs += ["test.py", "evaluate.py", "-m utils.report.annotate", "-m utils.export"]
+    programs += ["test.py", "evaluate.py", "-m utils.report.annotate", "export.py"]
     programs += ["-m datalist.prepare.arrange", "-m datalist.cue merge", "-m script.released"]
     programs += ["-m datalist.prepare.convert msrc", "-m pseudo"]
     known = {flag for program in programs for flag in FLAG.findall(help_of(program))}

@@ -1,14 +1,10 @@
 """What others run a trained network from: safetensors, a torch program, ONNX.
 
-`python -m utils.export CHECKPOINT` writes them. Every file is written whole or not at all.
+export.py writes them. Every file is written whole or not at all.
 """
 
 from __future__ import annotations
 
-# First, so that Ctrl-C during the other imports ends in one line.
-from base import UserError
-
-# isort: split
 import importlib.util
 import json
 import warnings
@@ -21,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from base import UserError
 from base.contract import Stage
 from base.file import replacing
 from network.trunk import recordable
@@ -218,10 +215,3 @@ def compare(path: Path, model: Program) -> float | None:
             return float("inf")
         worst = max(worst, float(np.abs(found - expected).max()))
     return worst
-
-
-if __name__ == "__main__":
-    # Only an entry script knows the methods, which build the network: it is the command.
-    from export import command
-
-    command()

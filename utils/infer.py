@@ -6,20 +6,15 @@ threads, since OpenCV, the CRF and zlib all let go of the interpreter.
 
 from __future__ import annotations
 
-import os
-import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
-import tyro
 from torch.utils.data import DataLoader, Subset
 
 import densecrf
@@ -30,6 +25,8 @@ from datalist import augment
 from datalist.dataset import Images, Photos, worker_init
 from datalist.image import read_mask
 from refine import refine_scores
+from utils.flags import Kind, Predict
+from utils.machine import MemoryBudget, memory_of
 from utils.output import (
     is_whole,
     output_path,
@@ -41,110 +38,16 @@ from utils.output import (
 )
 from utils.progress import progress
 
-Kind = Literal["label", "score", "overlay", "cue"]
+
+def path_of(predict: Predict, kind: Kind, image_id: str) -> Path:
+    """File of one image."""
+    assert predict.out is not None, "test.py fills in the folder"
+    return output_path(predict.out, kind, image_id)
 
 
-@dataclass(frozen=True)
-class Predict:
-    """What to predict, how, and what to leave behind."""
-
-    out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
-    """Folder for label/, score/, overlay/ and cue/; default: out/photo for pictures, else the
-    split's name beside the checkpoint."""
-    fresh: bool = False
-    """Where `out` holds files of another network or other settings, move them to OUT/old-N and
-    predict again; otherwise they are refused."""
-    split: str = "val"
-    """List of images."""
-    image: tuple[Path, ...] = ()
-    """Pictures, or folders of them, to segment instead of a split."""
-    longest: int = 800
-    """Pixels; pictures of --image with a longer side are shrunk to it. 0: never."""
-    save: tuple[Kind, ...] = ("label",)
-    """label: palette PNGs; score: class scores; overlay: image | prediction | truth |
-    legend; cue."""
-    scales: tuple[float, ...] | None = None
-    """Sizes relative to the recipe's (or to the image's own); scores are averaged. None: scales
-    and mirror image as the recipe says."""
-    mirror: bool = False
-    """Average with the prediction on the mirrored image."""
-    crf: bool = False
-    """Refine with the dense CRF at the image's own size."""
-    restrict_to_tags: bool = False
-    """Let only the image's tags (and background) occur."""
-    presence: float | None = None
-    """Without tags: least probability of a class that may occur; None: the recipe's. Only for
-    stages that find the classes themselves (rsepm, segmenter, resegment)."""
-    work_pixels: int = 2_000_000
-    """Pixels; larger images are shrunk to this size before the network and the CRF. Labels have
-    the image's own size."""
-    memory: float = 0.0
-    """GiB that the images after the network take together; 0: half of the machine's."""
-    batch: int = 8
-    """Images a network pass."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
-    processes: int = 0
-    """Processes; 0: one for each CUDA device, else one."""
-    threads: int = 0
-    """Threads after the network, over all processes; 0: all cores."""
-    quiet: bool = False
-    """No progress bar."""
-
-    def file(self, kind: Kind, image_id: str) -> Path:
-        """Path of a file of one image."""
-        assert self.out is not None, "test.py fills in the folder"
-        return output_path(self.out, kind, image_id)
-
-
-class MemoryBudget:
-    """Lets threads start work only while the memory of all work in progress stays below a limit.
-
-    Work that alone exceeds the limit runs alone.
-
-    Args:
-        limit: bytes.
-    """
-
-    def __init__(self, limit: float):
-        self.limit, self.used = limit, 0.0
-        self.changed = threading.Condition()
-
-    @contextmanager
-    def take(self, need: float) -> Iterator[None]:
-        """Wait for `need` bytes and hold them for the time of the block."""
-        with self.changed:
-            self.changed.wait_for(lambda: not self.used or self.used + need <= self.limit)
-            self.used += need
-        try:
-            yield
-        finally:
-            with self.changed:
-                self.used -= need
-                self.changed.notify_all()
-
-
-def memory_of(height: int, width: int, channels: int) -> float:
-    """Bytes that an image takes after the network: scores, energies, and the CRF's lattice.
-
-    Measured with `densecrf` on photographs; an upper bound.
-    """
-    return height * width * (256 + 20 * channels)
-
-
-def machine_memory() -> float:
-    """Bytes of physical memory; 8 GiB where the system does not say."""
-    try:
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, ValueError, OSError):
-        return 8.0 * 2**30
-
-
-def missing(ids: Sequence[str], predict: Predict) -> list[str]:
-    """Ids of which some asked-for file is not there whole."""
-    return [
-        name for name in ids if not all(is_whole(predict.file(kind, name)) for kind in predict.save)
-    ]
+def is_done(predict: Predict, image_id: str) -> bool:
+    """Whether every asked-for file of an image is there, whole."""
+    return all(is_whole(path_of(predict, kind, image_id)) for kind in predict.save)
 
 
 def predict_split(
@@ -166,7 +69,8 @@ def predict_split(
     Returns:
         A sentence for each of `predict.image` that could not be read. The others are done.
 
-    Errors: UserError for a stage that cannot do what is asked, or unreadable images of a split.
+    Raises:
+        UserError: the stage cannot do what is asked, or an image of a split cannot be read.
     """
     check(stage, predict)
     stage.network.to(device, memory_format=torch.channels_last)
@@ -178,8 +82,7 @@ def predict_split(
     else:
         data = Images(stage.spec, predict.split, tag=needs_tags(predict))
         chosen = list(range(len(data)))[share[0] :: share[1]]
-        wanted = set(missing([data.ids[index] for index in chosen], predict))
-        chosen = [index for index in chosen if data.ids[index] in wanted]
+        chosen = [index for index in chosen if not is_done(predict, data.ids[index])]
     loader = DataLoader(
         Subset(data, chosen),
         batch_size=predict.batch,
@@ -188,13 +91,13 @@ def predict_split(
         worker_init_fn=worker_init,
     )
     bar = progress(len(chosen), "predict", " images", predict.quiet or share[0] > 0)
-    budget = MemoryBudget(predict.memory * 2**30 or machine_memory() / 2)
+    budget = MemoryBudget(predict.memory)
     pending: deque[Future] = deque()
     errors = []
     with bar, ThreadPoolExecutor(threads) as pool:
         for samples in loader:
             errors += [sample["error"] for sample in samples if "error" in sample]
-            samples = [shrink(s, predict.work_pixels) for s in samples if "error" not in s]
+            samples = [limit_pixels(s, predict.work_pixels) for s in samples if "error" not in s]
             for group in alike(stage, samples):
                 for item in run_network(stage, predict, group, device):
                     pending.append(pool.submit(finish, stage, predict, budget, *item))
@@ -226,7 +129,7 @@ def check(stage: Stage, predict: Predict) -> None:
         raise UserError("--scales needs numbers above 0")
 
 
-def shrink(sample: dict, pixels: int) -> dict:
+def limit_pixels(sample: dict, pixels: int) -> dict:
     """Shrink a sample's image to at most so many pixels; `size` stays that of the file."""
     height, width = sample["image"].shape[-2:]
     if height * width <= pixels:
@@ -283,7 +186,7 @@ def finish(
     name = sample["id"]
     if cue is not None:
         cells = np.stack(np.nonzero(cue)).astype(np.int16)
-        write_cue(predict.file("cue", name), cells, cue.shape[1:], len(cue))
+        write_cue(path_of(predict, "cue", name), cells, cue.shape[1:], len(cue))
     if score is None:
         return
     keys = np.arange(len(score))
@@ -313,25 +216,27 @@ def write_maps(
         scale = prediction.crf_scale(image.shape[:2])
         score = refine_scores(score, image, densecrf.preset(prediction.test_crf, scale=scale))
     if "score" in predict.save:
-        write_score(predict.file("score", name), score, keys, size)
-    if "label" in predict.save or "overlay" in predict.save:
-        label = most_probable(score, keys)
-        if "overlay" in predict.save:
-            path = predict.file("overlay", name)
-            truth = None if predict.image else stage.spec.mask_path(name)
-            mask = read_mask(truth) if truth and truth.is_file() else None
-            if mask is not None and mask.shape != label.shape:
-                small = (label.shape[1], label.shape[0])
-                mask = cv2.resize(mask, small, interpolation=cv2.INTER_NEAREST)
-            large, large_label, *large_mask = enlarge(
-                image, label, *([] if mask is None else [mask])
-            )
-            truth_map = large_mask[0] if large_mask else None
-            write_overlay(path, large, large_label, truth_map, stage.spec.classes)
-        if "label" in predict.save:
-            if label.shape != size:
-                label = cv2.resize(label, size[::-1], interpolation=cv2.INTER_NEAREST)
-            write_label(predict.file("label", name), label)
+        write_score(path_of(predict, "score", name), score, keys, size)
+    if not {"label", "overlay"} & set(predict.save):
+        return
+    label = most_probable(score, keys)
+    if "overlay" in predict.save:
+        truth = None if predict.image else stage.spec.mask_path(name)
+        maps = [label]
+        if truth and truth.is_file():
+            maps.append(resize_label(read_mask(truth), label.shape))
+        write_overlay(
+            path_of(predict, "overlay", name), *enlarge(image, *maps), classes=stage.spec.classes
+        )
+    if "label" in predict.save:
+        write_label(path_of(predict, "label", name), resize_label(label, size))
+
+
+def resize_label(label: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Class indices (H, W) at another (height, width), each taken from the nearest pixel."""
+    if label.shape == size:
+        return label
+    return cv2.resize(label, size[::-1], interpolation=cv2.INTER_NEAREST)
 
 
 def enlarge(image: np.ndarray, *maps: np.ndarray, least: int = 400) -> tuple[np.ndarray, ...]:
@@ -342,11 +247,9 @@ def enlarge(image: np.ndarray, *maps: np.ndarray, least: int = 400) -> tuple[np.
     times = -(-least // max(image.shape[:2]))
     if times < 2:
         return image, *maps
-    size = (image.shape[1] * times, image.shape[0] * times)
-    return (
-        cv2.resize(image, size, interpolation=cv2.INTER_CUBIC),
-        *(cv2.resize(label, size, interpolation=cv2.INTER_NEAREST) for label in maps),
-    )
+    height, width = (times * side for side in image.shape[:2])
+    large = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
+    return large, *(resize_label(label, (height, width)) for label in maps)
 
 
 def most_probable(score: np.ndarray, keys: np.ndarray) -> np.ndarray:
@@ -361,8 +264,3 @@ def most_probable(score: np.ndarray, keys: np.ndarray) -> np.ndarray:
     """
     channel = cv2.reduceArgMax(score.reshape(len(score), -1), 0)  # half the time of NumPy's
     return keys.astype(np.uint8)[channel].reshape(score.shape[1:])
-
-
-def cores() -> int:
-    """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

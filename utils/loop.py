@@ -8,10 +8,9 @@ import random
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from time import monotonic
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from datalist.dataset import worker_init
 from utils import checkpoint, distributed, inputs
 from utils.distributed import World, choose_device
 from utils.draws import Draws
+from utils.flags import Train
 from utils.log import Log
 from utils.output import write_text
 from utils.progress import progress
@@ -33,37 +33,6 @@ from utils.timer import Timer
 
 FILES = ("last.pt", "previous.pt", "step-*.pt", "recipe.json", "log.jsonl", "events.*")
 """What a run leaves in its folder."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """How to run a stage; nothing here changes what is learned, but for rounding."""
-
-    out: Path
-    """Folder of the run: checkpoints, logs, recipe.json. An unfinished run in it goes on."""
-    fresh: bool = False
-    """Where `out` holds a run of another recipe or other inputs, move that to OUT/old-N and train
-    again; otherwise such a run is refused."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the network; the losses are float32 always."""
-    workers: int = -1
-    """Loader processes; -1: none on CPU, 4 on CUDA."""
-    save_every: float = 120.0
-    """Seconds between checkpoints."""
-    keep_every: int = 0
-    """Steps between checkpoints that are kept, OUT/step-STEP.pt; 0: none."""
-    log_every: int = 10
-    """Steps between lines of the log; values are means over them."""
-    picture_every: int = 200
-    """Steps between pictures in TensorBoard; 0: none."""
-    compile: bool = False
-    """Compile the network with torch.compile: minutes at the start, faster steps on CUDA."""
-    profile: bool = False
-    """Print at the end where the time of a step went."""
-    quiet: bool = False
-    """No progress bar."""
 
 
 class Speed:
@@ -103,168 +72,244 @@ def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
     }
 
 
-def train(
-    stage: Stage,
-    name: str,
-    run: Run,
-    world: World | None = None,
-    on_step: Callable[[int], None] | None = None,
-) -> bool:
-    """Train a stage to its last step, from the beginning or from its last checkpoint.
+class Loop:
+    """The training of one stage.
 
     Args:
         stage: keeps the stage contract.
         name: name of the stage, stored in the checkpoint.
-        run: where and how.
+        flags: where and how.
+        world: this process among those of torchrun, which have been joined.
+
+    Raises:
+        UserError: the batch cannot be split, or the schedule never reaches one of its phases.
+    """
+
+    def __init__(self, stage: Stage, name: str, flags: Train, world: World):
+        self.stage, self.name, self.flags, self.world = stage, name, flags, world
+        self.solver = stage.recipe.solver
+        self.share = world.share(self.solver.batch)
+        self.device = choose_device(flags.device, world)
+        self.data = stage.dataset()  # before anything is written: most refusals come from here
+        self.steps = self.solver.total_steps(len(self.data))
+        check_phases(stage, self.steps * self.solver.batch / len(self.data))
+        self.inputs = inputs.of_stage(stage, self.data)
+        self.taken = 0
+        """Steps taken so far."""
+        self.meter: dict[str, float] = {}
+        """Sums of the losses since the last line of the log."""
+        self.caught: list[int] = []
+        """Signals that asked this process to stop."""
+
+    def prepare(self) -> bool:
+        """Claim the folder, move the network to its device and go on from the last checkpoint.
+
+        Returns:
+            Whether there is anything left to do.
+
+        Raises:
+            UserError: the folder holds another run, or machines do not share it.
+        """
+        stage, flags, world, device = self.stage, self.flags, self.world, self.device
+        flags.out.mkdir(parents=True, exist_ok=True)
+        if difference := other_run(stage, self.name, flags, self.inputs):
+            distributed.barrier()  # no process looks into the folder any more
+            if world.main:
+                print(f"{difference}: moved to {inputs.set_aside(flags.out, FILES)}")
+            distributed.barrier()
+        stage.network.to(device, memory_format=torch.channels_last)
+        replica = None
+        if world.size > 1:
+            stage.network, replica = distributed.replicate(stage.network, device)
+        if flags.compile:
+            replica = torch.compile(replica or stage.network)
+        self.optimizer = build_optimizer(self.solver, stage.groups(), fused=device.type == "cuda")
+        self.schedule = build_schedule(self.solver, self.optimizer, self.steps)
+        started = self.resume()
+        self.timer = Timer(device) if flags.profile else None
+        self.context = Context(
+            bfloat16=flags.precision == "bfloat16",
+            replica=replica,
+            mean=distributed.mean,
+            weight=(self.share.stop - self.share.start) * world.size / self.solver.batch,
+        )
+        if self.timer:
+            self.context.timer = self.timer.part
+        return self.taken < self.steps or not started
+
+    def resume(self) -> bool:
+        """Restore the run from its folder; returns whether there was a checkpoint."""
+        path = checkpoint.newest(self.flags.out)
+        if path is not None:
+            content = checkpoint.load(path)
+            try:
+                self.stage.network.load_state_dict(content["network"])
+                self.optimizer.load_state_dict(content["optimizer"])
+                self.schedule.load_state_dict(content["schedule"])
+                self.taken, self.meter = int(content["step"]), dict(content["meter"])
+            except (KeyError, RuntimeError, ValueError, TypeError) as error:
+                reason = str(error).splitlines()[0]
+                raise UserError(
+                    f"{path} was written by another version of this program ({reason}): "
+                    f"move {self.flags.out} away to train afresh, or give another --out"
+                ) from error
+        if not distributed.agree(self.taken, self.device):
+            raise UserError(
+                f"{self.flags.out}: not all machines see its checkpoint; --out needs a shared disk"
+            )
+        return path is not None
+
+    def save(self, file: str = "last.pt") -> None:
+        """Write a checkpoint; only the main process does."""
+        if self.world.main:
+            content = {
+                "stage": self.name,
+                "recipe": asdict(self.stage.recipe),
+                "classes": list(self.stage.spec.classes),
+                "network": self.stage.network.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "schedule": self.schedule.state_dict(),
+                "step": self.taken,
+                "meter": self.meter,
+                "inputs": self.inputs,
+            }
+            checkpoint.save(self.flags.out / file, content)
+
+    def batches(self) -> Iterator[dict[str, Any]]:
+        """The batches of the steps that are left, on the device."""
+        workers = self.flags.workers
+        if workers < 0:
+            workers = 4 if self.device.type == "cuda" else 0
+        loader = DataLoader(
+            self.data,
+            batch_sampler=Draws(
+                len(self.data), self.solver.batch, self.taken, self.steps, self.solver.seed,
+                self.share,
+            ),
+            num_workers=workers,
+            worker_init_fn=worker_init,
+            pin_memory=self.device.type == "cuda",
+        )  # fmt: skip
+        samples = iter(loader)
+        while True:
+            with self.context.timer("load"):
+                batch = next(samples, None)
+                if batch is None:
+                    return
+                batch = to_device(batch, self.device)
+            yield batch
+
+    def step(self, batch: dict[str, Any]) -> bool:
+        """Learn from one batch; returns whether a signal asked one of the processes to stop."""
+        solver, context, stage = self.solver, self.context, self.stage
+        # The random state of a step is its number: dropout, mixing and the like depend on nothing
+        # that came before, so no state of any generator need be stored.
+        seed_everything(solver.seed, self.taken, self.world.rank)
+        context.step, context.epoch = self.taken, self.taken * solver.batch // len(self.data)
+        with context.timer("losses"):
+            terms = stage.losses(batch, context)
+            total = torch.stack(list(terms.values())).sum()
+        self.optimizer.zero_grad(set_to_none=True)
+        with context.timer("backward"):
+            total.backward()
+        # One read of all numbers, after the backward pass has been queued.
+        own = torch.stack([total, *terms.values()]).detach()
+        signalled = own.new_tensor([float(bool(self.caught))])
+        *values, stop = distributed.mean(torch.cat([own, signalled])).tolist()
+        if not all(map(math.isfinite, values)):
+            raise UserError(explain(self.taken, terms, total, batch["id"], self.world))
+        with context.timer("optimizer"):
+            if solver.max_norm:
+                nn.utils.clip_grad_norm_(stage.network.parameters(), solver.max_norm)
+            self.optimizer.step()
+        self.schedule.step()
+        stage.after_step()
+        self.taken += 1
+        for key, value in zip(["loss", *terms], values):
+            self.meter[key] = self.meter.get(key, 0.0) + value
+        return bool(stop)
+
+    def run(self, on_step: Callable[[int], None] = lambda taken: None) -> None:
+        """Take the steps that are left, with checkpoints, log and progress; arguments of `train`.
+
+        Raises:
+            UserError: a loss is not finite. Interrupted: after a checkpoint, on SIGTERM or Ctrl-C.
+        """
+        flags, stage, began = self.flags, self.stage, self.taken
+        log = self.open_log() if self.world.main else None
+        bar = progress(self.steps, self.name, " steps", flags.quiet or log is None, began)
+        speed, saved = Speed(self.solver.batch), monotonic()
+        stage.network.train()
+        with caught_signals() as self.caught:
+            try:
+                on_step(self.taken)
+                for batch in self.batches():
+                    lr = self.schedule.get_last_lr()[0]
+                    stop = self.step(batch)
+                    bar.update()
+                    last = self.taken == self.steps
+                    if self.taken % flags.log_every == 0 or last:
+                        count = (self.taken - 1) % flags.log_every + 1
+                        means = {key: value / count for key, value in self.meter.items()}
+                        shown = {key: f"{value:.3f}" for key, value in means.items()}
+                        bar.set_postfix({"images/s": speed(count)} | shown, refresh=False)
+                        if log:
+                            log.scalars(self.taken, {"lr": lr, **means})
+                        self.meter = {}
+                    if log and flags.picture_every and self.taken % flags.picture_every == 0:
+                        show(stage, log, self.taken, batch)
+                    if stop:  # all processes see it at the same step, whichever got the signal
+                        self.save()
+                        raise Interrupted(self.caught[0] if self.caught else signal.SIGTERM)
+                    if flags.keep_every and self.taken % flags.keep_every == 0:
+                        self.save(f"step-{self.taken:06d}.pt")
+                    if last or monotonic() - saved > flags.save_every:
+                        self.save()
+                        saved = monotonic()
+                    on_step(self.taken)
+                if not self.steps:  # the stage as it started, for test.py
+                    self.save()
+            finally:
+                bar.close()
+                if log:
+                    log.close()
+                if self.timer and self.world.main:
+                    print(self.timer.table(self.taken - began))
+
+    def open_log(self) -> Log:
+        """Write recipe.json, and go on with the log."""
+        checkpoint.sweep(self.flags.out)
+        record = {"stage": self.name, "command": command_line()}
+        record |= checkpoint.flatten(self.stage.recipe)
+        record["inputs"] = inputs.summary(self.inputs)
+        write_text(self.flags.out / "recipe.json", json.dumps(record, indent=1))
+        return Log(self.flags.out, self.taken)
+
+
+def train(
+    stage: Stage,
+    name: str,
+    flags: Train,
+    world: World | None = None,
+    on_step: Callable[[int], None] = lambda taken: None,
+) -> bool:
+    """Train a stage to its last step, from the beginning or from its last checkpoint.
+
+    Args:
+        stage, name, flags: as of `Loop`.
         world: this process among those of torchrun, which have been joined; default alone.
         on_step: called with the number of steps taken, before every step and after the last one.
 
     Returns:
         Whether there was anything left to do.
 
-    Errors: UserError for a folder that holds another run, a batch that cannot be split, a schedule
-    that never reaches one of its phases, or a loss that is not finite; Interrupted (after a
-    checkpoint) on SIGTERM or Ctrl-C.
+    Raises:
+        UserError, Interrupted: as of `Loop`.
     """
-    solver = stage.recipe.solver
-    world = world or World()
-    share = world.share(solver.batch)
-    device = choose_device(run.device, world)
-    data = stage.dataset()  # before anything is written: most refusals come from here
-    steps = solver.total_steps(len(data))
-    check_phases(stage, steps * solver.batch / len(data))
-    sources = inputs.of_stage(stage, data)
-    run.out.mkdir(parents=True, exist_ok=True)
-    if difference := other_run(stage, name, run, sources):
-        distributed.barrier()  # no process looks into the folder any more
-        if world.main:
-            print(f"{difference}: moved to {inputs.set_aside(run.out, FILES)}")
-        distributed.barrier()
-    stage.network.to(device, memory_format=torch.channels_last)
-    replica = None
-    if world.size > 1:
-        stage.network, replica = distributed.replicate(stage.network, device)
-    if run.compile:
-        replica = torch.compile(replica or stage.network)
-    optimizer = build_optimizer(solver, stage.groups(), fused=device.type == "cuda")
-    schedule = build_schedule(solver, optimizer, steps)
-    step, meter = resume(stage, run.out, optimizer, schedule)
-    if not distributed.agree(step, device):
-        raise UserError(
-            f"{run.out}: not all machines see its checkpoint; --out needs a shared disk"
-        )
-    if step >= steps and (step or checkpoint.newest(run.out)):
+    loop = Loop(stage, name, flags, world or World())
+    if not loop.prepare():
         return False
-
-    workers = run.workers if run.workers >= 0 else (4 if device.type == "cuda" else 0)
-    draws = Draws(len(data), solver.batch, step, steps, solver.seed, share)
-    loader = DataLoader(
-        data,
-        batch_sampler=draws,
-        num_workers=workers,
-        worker_init_fn=worker_init,
-        pin_memory=device.type == "cuda",
-    )
-    log = None
-    if world.main:
-        checkpoint.sweep(run.out)
-        record = {"stage": name, "command": command_line(), **checkpoint.flatten(stage.recipe)}
-        record["inputs"] = inputs.summary(sources)
-        write_text(run.out / "recipe.json", json.dumps(record, indent=1))
-        log = Log(run.out, step)
-    timer = Timer(device) if run.profile else None
-    context = Context(
-        bfloat16=run.precision == "bfloat16",
-        replica=replica,
-        mean=distributed.mean,
-        weight=(share.stop - share.start) * world.size / solver.batch,
-    )
-    if timer:
-        context.timer = timer.part
-
-    def save(file: str = "last.pt") -> None:
-        if world.main:
-            content = {
-                "stage": name,
-                "recipe": asdict(stage.recipe),
-                "classes": list(stage.spec.classes),
-                "network": stage.network.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "schedule": schedule.state_dict(),
-                "step": step,
-                "meter": meter,
-                "inputs": sources,
-            }
-            checkpoint.save(run.out / file, content)
-
-    stage.network.train()
-    saved, began = monotonic(), step
-    bar = progress(steps, name, " steps", run.quiet or not world.main, step)
-    speed = Speed(solver.batch)
-    batches = iter(loader)
-    with caught_signals() as caught:
-        try:
-            while step < steps:
-                if on_step:
-                    on_step(step)
-                with context.timer("load"):
-                    batch = to_device(next(batches), device)
-                # The random state of a step is its number: dropout, mixing and the like depend on
-                # nothing that came before, so no state of any generator need be stored.
-                seed_everything(solver.seed, step, world.rank)
-                context.step, context.epoch = step, step * solver.batch // len(data)
-                with context.timer("losses"):
-                    terms = stage.losses(batch, context)
-                    total = torch.stack(list(terms.values())).sum()
-                optimizer.zero_grad(set_to_none=True)
-                with context.timer("backward"):
-                    total.backward()
-                # One read of all numbers, after the backward pass has been queued.
-                own = torch.stack([total, *terms.values()]).detach()
-                signalled = own.new_tensor([float(bool(caught))])
-                *values, stop = distributed.mean(torch.cat([own, signalled])).tolist()
-                if not all(map(math.isfinite, values)):
-                    raise UserError(explain(step, terms, total, batch["id"], world))
-                with context.timer("optimizer"):
-                    if solver.max_norm:
-                        nn.utils.clip_grad_norm_(stage.network.parameters(), solver.max_norm)
-                    optimizer.step()
-                lr = schedule.get_last_lr()[0]
-                schedule.step()
-                stage.after_step()
-                step += 1
-                for key, value in zip(["loss", *terms], values):
-                    meter[key] = meter.get(key, 0.0) + value
-                bar.update()
-                if step % run.log_every == 0 or step == steps:
-                    count = (step - 1) % run.log_every + 1
-                    means = {key: value / count for key, value in meter.items()}
-                    shown = {"images/s": speed(count)}
-                    shown |= {key: f"{value:.3f}" for key, value in means.items()}
-                    bar.set_postfix(shown, refresh=False)
-                    if log:
-                        log.scalars(step, {"lr": lr, **means})
-                    meter = {}
-                if log and run.picture_every and step % run.picture_every == 0:
-                    show(stage, log, step, batch)
-                if stop:  # all processes see it at the same step, whichever the signal reached
-                    save()
-                    raise Interrupted(caught[0] if caught else signal.SIGTERM)
-                if run.keep_every and step % run.keep_every == 0:
-                    save(f"step-{step:06d}.pt")
-                if step == steps or monotonic() - saved > run.save_every:
-                    save()
-                    saved = monotonic()
-            if not steps:  # the stage as it started, for test.py
-                save()
-            if on_step:
-                on_step(step)
-        finally:
-            bar.close()
-            if log:
-                log.close()
-            if timer and world.main:
-                print(timer.table(step - began))
+    loop.run(on_step)
     return True
 
 
@@ -294,37 +339,17 @@ def check_phases(stage: Stage, epochs: float) -> None:
         )
 
 
-def resume(stage: Stage, out: Path, optimizer: Any, schedule: Any) -> tuple[int, dict]:
-    """Restore a run from its folder.
-
-    Returns:
-        The step to go on with and the sums of the losses since the last line of the log; 0 and
-        nothing where the folder holds no checkpoint.
-    """
-    path = checkpoint.newest(out)
-    if path is None:
-        return 0, {}
-    content = checkpoint.load(path)
-    try:
-        stage.network.load_state_dict(content["network"])
-        optimizer.load_state_dict(content["optimizer"])
-        schedule.load_state_dict(content["schedule"])
-        return int(content["step"]), dict(content["meter"])
-    except (KeyError, RuntimeError, ValueError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: does not fit this version of the network ({reason})") from error
-
-
-def other_run(stage: Stage, name: str, run: Run, sources: inputs.Inputs) -> str:
+def other_run(stage: Stage, name: str, flags: Train, sources: inputs.Inputs) -> str:
     """How the run in a folder differs from this one; empty where it does not, or there is none.
 
     Args:
-        stage, name, run: as of `train`.
+        stage, name, flags: as of `Loop`.
         sources: what this run learns from.
 
-    Errors: UserError where stage, recipe, classes or inputs differ, without `run.fresh`.
+    Raises:
+        UserError: stage, recipe, classes or inputs differ, without `flags.fresh`.
     """
-    path = checkpoint.newest(run.out)
+    path = checkpoint.newest(flags.out)
     if path is None:
         return ""
     content = checkpoint.load(path)
@@ -338,11 +363,11 @@ def other_run(stage: Stage, name: str, run: Run, sources: inputs.Inputs) -> str:
         difference = f"was trained from other inputs ({'; '.join(changed)})"
     else:
         return ""
-    if not run.fresh:
+    if not flags.fresh:
         raise UserError(
-            f"{path} {difference}: add --fresh to keep that run in {run.out}/old-N and train again "
-            "(for a chain set FRESH=1: parts that did not change, such as cues, are used again), "
-            "or give another --out"
+            f"{path} {difference}: add --fresh to keep that run in {flags.out}/old-N and train "
+            "again (for a chain set FRESH=1: parts that did not change, such as cues, are used "
+            "again), or give another --out"
         )
     return f"{path} {difference}"
 

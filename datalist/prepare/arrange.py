@@ -341,5 +341,5 @@ def main(arguments: Arguments) -> int:
 
 
 if __name__ == "__main__":
-    with entry("error"):
+    with entry():
         sys.exit(main(tyro.cli(Arguments, description=Arguments.__doc__)))

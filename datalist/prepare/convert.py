@@ -252,7 +252,7 @@ def main(arguments: Masks | Msrc | CamVid) -> None:
 
 
 if __name__ == "__main__":
-    with entry("error"):
+    with entry():
         builders = {"msrc": Msrc, "camvid": CamVid}
         command = builders.get(sys.argv[1]) if len(sys.argv) > 1 else None
         main(tyro.cli(command or Masks, args=sys.argv[2:] if command else None))

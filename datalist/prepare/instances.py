@@ -93,6 +93,6 @@ def category_index(
 
 
 if __name__ == "__main__":
-    with entry("error"):
+    with entry():
         arguments = tyro.cli(Arguments, description=Arguments.__doc__)
         print(f"{arguments.out}: {build(arguments)} images")

@@ -106,5 +106,5 @@ def main(flags: Flags) -> None:
 
 
 if __name__ == "__main__":
-    with entry("script.study.figure"):
+    with entry():
         main(tyro.cli(Flags, description=__doc__))

@@ -155,5 +155,5 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    with entry("script.study.growth"):
+    with entry():
         main(sys.argv[1:])

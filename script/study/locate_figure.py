@@ -97,5 +97,5 @@ def draw(flags: Flags) -> None:
 
 
 if __name__ == "__main__":
-    with entry("script.study.locate_figure"):
+    with entry():
         draw(tyro.cli(Flags, description=__doc__))

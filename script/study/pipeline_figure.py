@@ -118,5 +118,5 @@ def main(flags: Flags) -> None:
 
 
 if __name__ == "__main__":
-    with entry("script.study.pipeline_figure"):
+    with entry():
         main(tyro.cli(Flags, description=__doc__))

@@ -130,5 +130,5 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    with entry("script.study.recursion"):
+    with entry():
         main(sys.argv[1:])

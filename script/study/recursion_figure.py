@@ -50,5 +50,5 @@ def main(flags: Flags) -> None:
 
 
 if __name__ == "__main__":
-    with entry("script.study.recursion_figure"):
+    with entry():
         main(tyro.cli(Flags, description=__doc__))

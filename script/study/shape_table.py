@@ -55,5 +55,5 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    with entry("script.study.shape_table"):
+    with entry():
         main(Path(sys.argv[1]))

@@ -21,7 +21,9 @@ from method.restore import restore
 from script.study.sheet import sheet
 from utils import checkpoint
 from utils.distributed import choose_device
-from utils.infer import Predict, cores, predict_split
+from utils.flags import Predict
+from utils.infer import predict_split
+from utils.machine import cores
 from utils.output import blend, output_path, read_label
 
 SAMPLES = ("chelsea.png", "coffee.png", "rocket.jpg", "astronaut.png")
@@ -82,5 +84,5 @@ def main(flags: Flags) -> None:
 
 
 if __name__ == "__main__":
-    with entry("script.study.showcase"):
+    with entry():
         main(tyro.cli(Flags, description=__doc__))

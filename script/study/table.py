@@ -48,5 +48,5 @@ def main(flags: Flags) -> None:
 
 
 if __name__ == "__main__":
-    with entry("script.study.table"):
+    with entry():
         main(tyro.cli(Flags, description=__doc__))

@@ -15,7 +15,8 @@ from datalist.image import read_image
 from datalist.spec import Spec
 from method import STAGES, stage_class
 from utils import checkpoint, export
-from utils.infer import Predict, predict_split, run_network
+from utils.flags import Predict
+from utils.infer import predict_split, run_network
 from utils.output import output_path, read_score, upsample
 
 CLASSES = ("background", "cat", "dog", "bird")
@@ -100,7 +101,7 @@ def test_an_exported_program_gives_what_test_py_predicts(name, recipe, photos, t
 def test_a_stage_without_a_program_is_refused_before_anything_is_written(name, tmp_path):
     path, _ = saved(tmp_path, name, "smoke")
     with pytest.raises(UserError) as refusal:
-        program.main(path, tmp_path / "home")
+        program.export(path, tmp_path / "home")
     message = str(refusal.value)
     assert message.startswith(f"{path}: stage {name} cannot be exported") and "\n" not in message
     assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]

@@ -21,8 +21,8 @@ from method.choose import choose_recipe
 from method.restore import restore_recipe
 from utils import checkpoint
 from utils.export import tuples
-from utils.infer import Predict, check
-from utils.loop import Run
+from utils.flags import Predict, Train
+from utils.infer import check
 
 RECIPES = [(name, recipe) for name in STAGES for recipe in stage_class(name).recipes]
 FILE = Path("run/last.pt")
@@ -51,7 +51,7 @@ def test_help_lists_each_field_once(name, recipe_name, capsys, monkeypatch):
     listed = flags(capsys.readouterr().out)
     assert max(listed.values()) == 1, listed.most_common(3)
     names = [*checkpoint.flatten(stage_class(name).recipes[recipe_name])]
-    names += [field.name for field in fields(Run)] + ["recipe", "backbone"]
+    names += [field.name for field in fields(Train)] + ["recipe", "backbone"]
     assert len(set(names)) == len(names)
     given = {flag.removeprefix("--").replace("-", "_") for flag in listed}
     prefixed = {flag.partition(".")[2] for flag in given if "." in flag}
@@ -63,7 +63,7 @@ def test_help_lists_each_field_once(name, recipe_name, capsys, monkeypatch):
 def test_without_further_flags_a_recipe_is_as_it_is_written(name, recipe_name):
     found, run = train.command(name, ["--recipe", recipe_name, "--out", "x"])
     assert found == stage_class(name).recipes[recipe_name]
-    assert run == Run(Path("x"))
+    assert run == Train(Path("x"))
     changes = ["--steps", "7", "--size", "33", "50", "--weights", "none", "--out", "x"]
     found, _ = train.command(name, ["--recipe", recipe_name, *changes])
     wanted = stage_class(name).recipes[recipe_name]
@@ -78,7 +78,7 @@ def test_flags_change_single_fields_of_every_group():
     assert found == change(
         wanted, lr=0.5, mirror=False, floor=1e-3, width=(1, 2, 3, 4, 5), crf_input="score"
     )
-    assert run.quiet and not Run(Path("x")).quiet
+    assert run.quiet and not Train(Path("x")).quiet
 
 
 def test_the_segmenter_s_flags_carry_its_name():

@@ -17,7 +17,8 @@ from method.restore import restore_recipe
 from network.normalise import CONVENTION
 from utils import checkpoint
 from utils.draws import Draws
-from utils.loop import Interrupted, Run, train
+from utils.flags import Train
+from utils.loop import Interrupted, train
 from utils.solver import build_optimizer, build_schedule
 
 CASES = [
@@ -77,8 +78,8 @@ def objective(stage, batch: dict) -> torch.Tensor:
     return torch.stack(list(terms.values())).sum()
 
 
-def run_in(out: Path) -> Run:
-    return Run(out, device="cpu", quiet=True, picture_every=2)
+def run_in(out: Path) -> Train:
+    return Train(out, device="cpu", quiet=True, picture_every=2)
 
 
 def image_and_tag(stage, count: int = 2) -> tuple[torch.Tensor, torch.Tensor]:

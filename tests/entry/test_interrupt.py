@@ -45,7 +45,7 @@ COMMANDS = {
     "annotate": "-m utils.report.annotate {0}/out --format coco --dataset {0} --out {0}/x/a.json",
     "pseudo": "-m pseudo {0}/out --dataset {0} --out {0}/x/masks",
     "test": "test.py {0}/last.pt --dataset {0} --split train --out {0}/x/test --threads 1",
-    "export": "-m utils.export {0}/last.pt --out {0}/x/home",
+    "export": "export.py {0}/last.pt --out {0}/x/home",
 }
 
 

@@ -15,7 +15,7 @@ def test_labels_of_predict_py_are_those_of_test_py(scenes_root, tmp_path):
     network, photos = tmp_path / "run/last.pt", scenes_root / "JPEGImages"
     options = ("--scales", 1, "--save", "label", "--quiet", "--out", tmp_path / "test")
     run("test.py", network, "--image", photos, *options)
-    run("-m utils.export", network, "--out", tmp_path / "home")
+    run("export.py", network, "--out", tmp_path / "home")
     predict = [tmp_path / "home/predict.py", photos, "--out", tmp_path / "home/out"]
     execute([sys.executable, *map(str, predict)])
     shown = set()

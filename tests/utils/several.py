@@ -17,7 +17,8 @@ import torch
 import torch._dynamo  # takes seconds, and each optimizer imports it: once, before the forks
 
 from utils import distributed
-from utils.loop import Run, train
+from utils.flags import Train
+from utils.loop import train
 
 
 class Case(tiny.Tiny):
@@ -41,7 +42,7 @@ class Case(tiny.Tiny):
 def work(out: Path, batch: int, death: int = -1) -> None:
     torch.set_num_threads(1)
     world = distributed.read_world()
-    run = Run(out, device="cpu", quiet=True, picture_every=0, log_every=1)
+    run = Train(out, device="cpu", quiet=True, picture_every=0, log_every=1)
     with distributed.joined(world, torch.device("cpu")):
         train(Case(batch, out, world, death), "tiny", run, world)
 

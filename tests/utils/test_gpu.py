@@ -9,7 +9,8 @@ from recipes import change
 from tiny import TINY
 
 from utils import checkpoint
-from utils.loop import Interrupted, Run, train
+from utils.flags import Train
+from utils.loop import Interrupted, train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
 
@@ -40,7 +41,7 @@ def test_stopped_run_goes_on_with_the_same_dropout(tmp_path):
 
     recipe = change(TINY, dropout=0.5)
     tiny.run_in(tmp_path / "whole", recipe, device="cuda")
-    run = Run(tmp_path / "halves", device="cuda", quiet=True, picture_every=0, save_every=0.0)
+    run = Train(tmp_path / "halves", device="cuda", quiet=True, picture_every=0, save_every=0.0)
     with pytest.raises(Interrupted):
         train(Stopped(recipe), "tiny", run)
     tiny.run_in(tmp_path / "halves", recipe, device="cuda")

@@ -19,7 +19,9 @@ from datalist.image import read_image, write_mask
 from datalist.spec import Spec, resolve
 from method import stage_class
 from utils import checkpoint
-from utils.infer import MemoryBudget, Predict, memory_of, predict_split, shrink
+from utils.flags import Predict, Test
+from utils.infer import limit_pixels, predict_split
+from utils.machine import MemoryBudget, memory_of
 from utils.output import output_path, read_label, read_score, upsample, write_score
 from utils.progress import progress
 
@@ -50,7 +52,7 @@ def photo(height: int, width: int) -> np.ndarray:
 
 
 def test_budget_is_never_exceeded_by_several():
-    budget = MemoryBudget(10.0)
+    budget = MemoryBudget(10 / 2**30)
     held, worst, lock = [], [], threading.Lock()
     crowd = threading.Barrier(8)
 
@@ -75,7 +77,7 @@ def test_budget_is_never_exceeded_by_several():
 
 
 def test_budget_is_given_back_after_an_error():
-    budget = MemoryBudget(1.0)
+    budget = MemoryBudget(1 / 2**30)
     with pytest.raises(ZeroDivisionError), budget.take(1.0):
         raise ZeroDivisionError
     with budget.take(1.0):
@@ -91,8 +93,8 @@ def test_memory_grows_with_pixels_and_channels():
 def test_shrink_keeps_the_shape_and_the_file_s_size(size):
     image = torch.from_numpy(photo(*size)).permute(2, 0, 1)
     sample = {"id": "a", "image": image, "size": torch.tensor(size)}
-    assert (shrink(sample, 2000) is sample) == (size[0] * size[1] <= 2000)
-    small = shrink(sample, 400)
+    assert (limit_pixels(sample, 2000) is sample) == (size[0] * size[1] <= 2000)
+    small = limit_pixels(sample, 400)
     height, width = small["image"].shape[-2:]
     assert height * width <= 400 and small["size"].tolist() == list(size)
     factor = (400 / (size[0] * size[1])) ** 0.5
@@ -151,8 +153,8 @@ def test_presence_replaces_the_recipe_s(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), photo(40, 50))
     predict = Predict(tmp_path / "out", image=(tmp_path / "a.png",), quiet=True)
     for presence, shown in ((0.0, True), (1.1, False)):
-        stage = program.open_stage(path, "", "", replace(predict, presence=presence))
-        assert stage.recipe.inference.presence == presence
+        stage = program.open_stage(Test(path, replace(predict, presence=presence)))
+        assert stage.presence == presence
         stage.network.eval()
         with torch.inference_mode():
             score = stage.predict([torch.rand(1, 3, 32, 32) * 255], None, False)
@@ -160,7 +162,7 @@ def test_presence_replaces_the_recipe_s(tmp_path):
     (tmp_path / "sec").mkdir()
     other, _ = saved(tmp_path / "sec")
     with pytest.raises(UserError, match="leave --presence out"):
-        program.open_stage(other, "", "", replace(predict, presence=0.5))
+        program.open_stage(Test(other, replace(predict, presence=0.5)))
 
 
 # -- progress ---------------------------------------------------------------------------------

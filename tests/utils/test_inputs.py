@@ -15,8 +15,8 @@ from datalist.image import write_mask
 from datalist.spec import resolve
 from method.segment import DeepLab
 from utils import checkpoint, inputs
-from utils.infer import Predict
-from utils.loop import Run, train
+from utils.flags import Predict, Train
+from utils.loop import train
 from utils.record import keep_settings
 
 
@@ -89,7 +89,7 @@ def deeplab(root, **values):
 
 def test_a_run_refuses_other_masks_until_it_is_fresh(own, tmp_path):
     masks, out = own / "SegmentationClass", tmp_path / "out"
-    run = Run(out, device="cpu", quiet=True, picture_every=0)
+    run = Train(out, device="cpu", quiet=True, picture_every=0)
     assert train(deeplab(own, mask=str(masks)), "deeplab", run)
     record = json.loads((out / "recipe.json").read_text())["inputs"]
     assert record["list of images"]["count"] == record["masks"]["count"] == 8

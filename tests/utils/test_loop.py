@@ -19,7 +19,8 @@ from base import UserError
 from utils import checkpoint
 from utils.distributed import World
 from utils.draws import Draws
-from utils.loop import Interrupted, Run, seed_everything, train
+from utils.flags import Train
+from utils.loop import Interrupted, seed_everything, train
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -81,7 +82,7 @@ def test_no_steps_keep_the_stage_as_it_started(tmp_path, policy):
     recipe = change(TINY, steps=0, policy=policy)
     stage = Tiny(recipe)
     start = {key: value.clone() for key, value in stage.network.state_dict().items()}
-    run = Run(tmp_path, device="cpu", quiet=True)
+    run = Train(tmp_path, device="cpu", quiet=True)
     assert train(stage, "tiny", run)
     assert same_bits(weights(tmp_path), start)
     assert not train(Tiny(recipe), "tiny", run)
@@ -95,7 +96,7 @@ def test_sigterm_writes_a_checkpoint_first(tmp_path):
             return super().losses(batch, context)
 
     before = signal.getsignal(signal.SIGTERM)
-    run = Run(tmp_path, device="cpu", quiet=True, picture_every=0, save_every=1e9)
+    run = Train(tmp_path, device="cpu", quiet=True, picture_every=0, save_every=1e9)
     with pytest.raises(Interrupted):
         train(Stopped(TINY), "tiny", run)
     assert signal.getsignal(signal.SIGTERM) is before
@@ -150,14 +151,14 @@ def test_shares_differ_by_one_image_at_most(batch, size):
 
 
 def test_fewer_images_than_processes_are_refused(tmp_path):
-    run = Run(tmp_path / "out", device="cpu", quiet=True)
+    run = Train(tmp_path / "out", device="cpu", quiet=True)
     with pytest.raises(UserError, match="batch 4 is smaller than the number of processes, 5"):
         train(Tiny(), "tiny", run, World(0, 5, 0, 5))
     assert not run.out.exists()
 
 
 def test_a_schedule_that_never_reaches_a_phase_is_refused(tmp_path):
-    run = Run(tmp_path / "out", device="cpu", quiet=True)
+    run = Train(tmp_path / "out", device="cpu", quiet=True)
     # 12 steps of 4 images are 4.8 passes over 10 images.
     with pytest.raises(UserError, match=r"4\.8 epochs long and never reaches --late 5: give more"):
         train(Tiny(change(TINY, late=5.0)), "tiny", run)
@@ -178,17 +179,17 @@ def test_snapshots_are_kept_beside_the_last_checkpoint(tmp_path):
 
 def test_each_number_of_steps_is_told_once(tmp_path):
     seen = []
-    run = Run(tmp_path, device="cpu", quiet=True, picture_every=0)
+    run = Train(tmp_path, device="cpu", quiet=True, picture_every=0)
     train(Tiny(), "tiny", run, on_step=seen.append)
     assert seen == list(range(13))
 
 
 def test_epochs_decide_where_no_steps_are_given(tmp_path):
     recipe = change(TINY, steps=None, epochs=2.0)
-    train(Tiny(recipe), "tiny", Run(tmp_path, device="cpu", quiet=True))
+    train(Tiny(recipe), "tiny", Train(tmp_path, device="cpu", quiet=True))
     assert checkpoint.load(tmp_path / "last.pt")["step"] == 5  # 2 x 10 images in batches of 4
     with pytest.raises(UserError, match="give --steps or --epochs"):
-        train(Tiny(change(recipe, epochs=None)), "tiny", Run(tmp_path / "none", device="cpu"))
+        train(Tiny(change(recipe, epochs=None)), "tiny", Train(tmp_path / "none", device="cpu"))
 
 
 def test_a_stage_sees_its_step_and_its_epoch(tmp_path):
@@ -198,7 +199,7 @@ def test_a_stage_sees_its_step_and_its_epoch(tmp_path):
             return super().losses(batch, context)
 
     seen = []
-    train(Watching(), "tiny", Run(tmp_path, device="cpu", quiet=True, picture_every=0))
+    train(Watching(), "tiny", Train(tmp_path, device="cpu", quiet=True, picture_every=0))
     assert seen == [(step, 4 * step // 10) for step in range(12)]
 
 

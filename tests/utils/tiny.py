@@ -20,7 +20,8 @@ from base.contract import Context
 from base.recipe import Data, Solver
 from datalist.spec import Spec
 from method.stage import Stage
-from utils.loop import Interrupted, Run, train
+from utils.flags import Train
+from utils.loop import Interrupted, train
 
 SPEC = Spec(name="tiny", root=Path("."), classes=("background", "cat", "dog"), lists={})
 
@@ -96,9 +97,9 @@ class Tiny(Stage):
         return {"pixel": pixel, "image": image}
 
 
-def run_in(out: Path, recipe: TinyRecipe = TINY, **flags) -> Run:
+def run_in(out: Path, recipe: TinyRecipe = TINY, **flags) -> Train:
     """Train a tiny stage in a folder, a checkpoint after each step."""
-    run = Run(
+    run = Train(
         out, **{"device": "cpu", "quiet": True, "picture_every": 0, "save_every": 0.0, **flags}
     )
     train(Tiny(recipe), "tiny", run)

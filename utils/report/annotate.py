@@ -5,10 +5,6 @@ of label PNGs, as test.py writes them, into a file to import beside the images."
 
 from __future__ import annotations
 
-# First, so that Ctrl-C during the other imports ends in one line.
-from base import UserError, entry
-
-# isort: split
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -21,6 +17,7 @@ import numpy as np
 import tyro
 from pycocotools import mask as rle
 
+from base import UserError, entry
 from datalist.image import check_mask
 from datalist.palette import palette
 from datalist.spec import Spec, read_classes, resolve
@@ -256,5 +253,5 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    with entry("annotate"):
+    with entry():
         main(tyro.cli(Arguments, prog="python -m utils.report.annotate"))

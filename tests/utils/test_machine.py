@@ -10,7 +10,7 @@ PROGRAM = """
 import resource, sys
 import torch
 if sys.argv[1] == "keep":
-    from utils.allocator import keep_freed_memory
+    from utils.machine import keep_freed_memory
     keep_freed_memory()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(100):
@@ -33,7 +33,7 @@ def test_later_arrays_take_the_pages_of_the_first():
 
 
 def test_other_libraries_are_left_alone(monkeypatch):
-    from utils import allocator
+    from utils import machine
 
-    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: object())
-    allocator.keep_freed_memory()
+    monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: object())
+    machine.keep_freed_memory()

@@ -1,0 +1,102 @@
+"""Masks from the score files of test.py, several images at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from base import IGNORE, UserError
+from datalist.image import read_image
+from datalist.spec import Spec
+from utils import inputs
+from utils.distributed import choose_device
+from utils.flags import Pseudo
+from utils.infer import limit_pixels, resize_label
+from utils.machine import MemoryBudget, cores, memory_of
+from utils.output import is_whole, output_path, read_score, upsample, write_label
+from utils.progress import in_threads
+from utils.record import command_line, keep_record
+
+
+def check_seeds(flags: Pseudo, spec: Spec) -> None:
+    """Raise UserError where an image of the split has no seeds."""
+    if not (flags.seeds / "score").is_dir():
+        raise UserError(f"{flags.seeds} has no folder score/: make it with test.py --save score")
+    ids = spec.ids(flags.split)
+    lost = [i for i in ids if not output_path(flags.seeds, "score", i).is_file()]
+    if lost:
+        raise UserError(
+            f"{flags.seeds} has no scores of {len(lost)} images of {spec.name} {flags.split}, the "
+            f"first is '{lost[0]}': finish test.py, or give the right --split"
+        )
+
+
+def write_masks(
+    flags: Pseudo, recipe: Any, spec: Spec, mask_of: Callable[..., Any], affinity: Any
+) -> None:
+    """Write the masks that are not there yet, and the record of their settings.
+
+    Args:
+        flags: of pseudo.py.
+        recipe: a `method.pseudo.PseudoRecipe`.
+        spec: data set of the images.
+        mask_of: makes a mask, as `method.pseudo.mask_of`.
+        affinity: the stage whose `walk` takes the seeds to the boundaries, or None.
+
+    Raises:
+        UserError: the folder holds masks of other settings, and --fresh is not given.
+    """
+    ids = spec.ids(flags.split)
+    keep_settings(flags, recipe, ids)
+    ids = [i for i in ids if not is_whole(output_path(flags.out, "label", i))]
+    options = {"flags": flags, "recipe": recipe, "spec": spec, "mask_of": mask_of}
+    write = partial(convert, **options, affinity=affinity, budget=MemoryBudget(flags.memory))
+    for _ in in_threads(write, ids, cores(), "masks", flags.quiet):
+        pass
+
+
+def convert(
+    image_id: str,
+    flags: Pseudo,
+    recipe: Any,
+    spec: Spec,
+    mask_of: Callable[..., Any],
+    affinity: Any,
+    budget: MemoryBudget,
+) -> None:
+    """Write the mask of one image; arguments as of `write_masks`."""
+    stored = read_score(flags.seeds / "score" / f"{image_id}.npz")
+    image = torch.from_numpy(read_image(spec.image_path(image_id), spec.bands)).permute(2, 0, 1)
+    image = limit_pixels({"image": image}, flags.work_pixels)["image"]
+    foreground = stored.keys > 0
+    seed = stored.score[foreground].astype(np.float32) / 255
+    if affinity and len(seed):
+        pixels = image.to(choose_device(flags.device))
+        seed = affinity.walk(pixels, torch.from_numpy(seed)).cpu().numpy()
+    size = tuple(image.shape[-2:])
+    background = None
+    with budget.take(memory_of(*size, len(seed) + 1)):
+        pixels = image[:3].permute(1, 2, 0).contiguous().numpy()
+        if recipe.background_factor and not foreground.all():
+            background = upsample(stored.score[~foreground].astype(np.float32) / 255, size)[0]
+        mask = mask_of(upsample(seed, size), pixels, background=background)
+    classes = np.full(256, IGNORE, np.uint8)
+    classes[: foreground.sum() + 1] = [0, *stored.keys[foreground]]
+    path = output_path(flags.out, "label", image_id)
+    write_label(path, resize_label(classes[mask], stored.size))
+
+
+def keep_settings(flags: Pseudo, recipe: Any, image_ids: list[str]) -> None:
+    """Write the settings and checksums behind the masks to OUT/pseudo.json."""
+    seeds = inputs.folder_checksums(flags.seeds / "score", image_ids, ".npz")
+    settings = {**asdict(recipe), "purpose": flags.purpose, "seeds": inputs.total(seeds)}
+    settings["work_pixels"] = flags.work_pixels
+    if flags.affinity:
+        settings["affinity"] = f"{inputs.file_checksum(flags.affinity):08x}"
+    more = {"command": command_line(), "seeds": str(flags.seeds)}
+    keep_record(flags.out / "pseudo.json", settings, flags.fresh, more)
