@@ -40,7 +40,7 @@ def work(rank: int, world: Any, flags: Any) -> list[str]:
     Args:
         rank: number of a process that this program started; torchrun's have theirs in `world`.
         world: the processes there are, a `utils.distributed.World`.
-        flags: a `utils.flags.Test`.
+        flags: a `utils.flags.PredictFlags`.
 
     Returns:
         A sentence for each picture that could not be read.
@@ -144,9 +144,9 @@ def main() -> None:
     """Read the flags and predict."""
     import tyro
 
-    from utils.flags import Test
+    from utils.flags import PredictFlags
 
-    predict_all(tyro.cli(Test, config=(tyro.conf.FlagCreatePairsOff,)))
+    predict_all(tyro.cli(PredictFlags, config=(tyro.conf.FlagCreatePairsOff,)))
 
 
 if __name__ == "__main__":

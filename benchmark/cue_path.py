@@ -23,7 +23,7 @@ from datalist.spec import resolve
 from method import stage_class
 from utils import checkpoint
 from utils.distributed import World
-from utils.flags import Predict, Test
+from utils.flags import Predict, PredictFlags
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def run(path: Path, split: str) -> tuple[float, float]:
     out = path.parent / "out" / split
     predict = Predict(out, split=split, save=("cue",), device="cpu", quiet=True)
     processor, elapsed = time.process_time(), time.perf_counter()
-    program.work(0, World(), Test(path, predict))
+    program.work(0, World(), PredictFlags(path, predict))
     return time.process_time() - processor, time.perf_counter() - elapsed
 
 

@@ -129,4 +129,4 @@ def compare(flags: Evaluate, spec: Spec, runs: list[report.Run]) -> dict:
 
 
 def _difference(first: float | None, second: float | None) -> float | None:
-    return None if None in (first, second) else round(second - first, 2)
+    return None if first is None or second is None else round(second - first, 2)

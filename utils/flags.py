@@ -95,7 +95,7 @@ class Predict:
 
 
 @dataclass(frozen=True)
-class Test:
+class PredictFlags:
     """Predict with a checkpoint of train.py and write label, score, overlay or cue files."""
 
     checkpoint: Annotated[Path, tyro.conf.Positional]

@@ -221,13 +221,11 @@ def write_maps(
         return
     label = most_probable(score, keys)
     if "overlay" in predict.save:
-        truth = None if predict.image else stage.spec.mask_path(name)
-        maps = [label]
-        if truth and truth.is_file():
-            maps.append(resize_label(read_mask(truth), label.shape))
-        write_overlay(
-            path_of(predict, "overlay", name), *enlarge(image, *maps), classes=stage.spec.classes
-        )
+        truth = None
+        if not predict.image and (path := stage.spec.mask_path(name)).is_file():
+            truth = resize_label(read_mask(path), label.shape)
+        path = path_of(predict, "overlay", name)
+        write_overlay(path, image, label, truth, stage.spec.classes)
     if "label" in predict.save:
         write_label(path_of(predict, "label", name), resize_label(label, size))
 
@@ -237,19 +235,6 @@ def resize_label(label: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     if label.shape == size:
         return label
     return cv2.resize(label, size[::-1], interpolation=cv2.INTER_NEAREST)
-
-
-def enlarge(image: np.ndarray, *maps: np.ndarray, least: int = 400) -> tuple[np.ndarray, ...]:
-    """Image (H, W, 3) and class maps (H, W), enlarged by a whole number if smaller than `least`.
-
-    A legend beside fewer pixels could not be read.
-    """
-    times = -(-least // max(image.shape[:2]))
-    if times < 2:
-        return image, *maps
-    height, width = (times * side for side in image.shape[:2])
-    large = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
-    return large, *(resize_label(label, (height, width)) for label in maps)
 
 
 def most_probable(score: np.ndarray, keys: np.ndarray) -> np.ndarray:

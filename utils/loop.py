@@ -279,7 +279,7 @@ class Loop:
     def open_log(self) -> Log:
         """Write recipe.json, and go on with the log."""
         checkpoint.sweep(self.flags.out)
-        record = {"stage": self.name, "command": command_line()}
+        record: dict[str, Any] = {"stage": self.name, "command": command_line()}
         record |= checkpoint.flatten(self.stage.recipe)
         record["inputs"] = inputs.summary(self.inputs)
         write_text(self.flags.out / "recipe.json", json.dumps(record, indent=1))

@@ -23,6 +23,8 @@ from datalist.palette import palette
 from datalist.spec import safe_id
 
 SUFFIX = {"label": ".png", "score": ".npz", "cue": ".npz", "overlay": ".jpg"}
+LEGIBLE = 400
+"""Pixels that the longer side of an overlay with a legend has at least."""
 
 
 class Score(NamedTuple):
@@ -276,12 +278,20 @@ def write_overlay(
 ) -> None:
     """Write a strip image | prediction | truth, labels laid over the image half transparent.
 
+    With a legend, small images are enlarged by a whole number: their text could not be read.
+
     Args:
         image: RGB in [0, 255], (H, W, 3).
         label: predicted class indices, (H, W).
         truth: true class indices, (H, W), 255 = ignore; left away if None.
         classes: names, background first, for a legend of the predicted ones; left away if empty.
     """
+    times = -(-LEGIBLE // max(label.shape))
+    if classes and times > 1:
+        height, width = (times * side for side in label.shape)
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
+        label = label.repeat(times, 0).repeat(times, 1)
+        truth = None if truth is None else truth.repeat(times, 0).repeat(times, 1)
     panels = [image, blend(image, label)]
     if truth is not None:
         panels.append(blend(image, truth))

@@ -78,9 +78,9 @@ def convert(
     if affinity and len(seed):
         pixels = image.to(choose_device(flags.device))
         seed = affinity.walk(pixels, torch.from_numpy(seed)).cpu().numpy()
-    size = tuple(image.shape[-2:])
+    height, width = size = image.shape[-2:]
     background = None
-    with budget.take(memory_of(*size, len(seed) + 1)):
+    with budget.take(memory_of(height, width, len(seed) + 1)):
         pixels = image[:3].permute(1, 2, 0).contiguous().numpy()
         if recipe.background_factor and not foreground.all():
             background = upsample(stored.score[~foreground].astype(np.float32) / 255, size)[0]

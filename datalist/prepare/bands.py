@@ -187,5 +187,5 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    with entry("error"):
+    with entry():
         main(tyro.cli(Arguments, description=Arguments.__doc__))

@@ -19,7 +19,7 @@ from datalist.image import read_image, write_mask
 from datalist.spec import Spec, resolve
 from method import stage_class
 from utils import checkpoint
-from utils.flags import Predict, Test
+from utils.flags import Predict, PredictFlags
 from utils.infer import limit_pixels, predict_split
 from utils.machine import MemoryBudget, memory_of
 from utils.output import output_path, read_label, read_score, upsample, write_score
@@ -153,7 +153,7 @@ def test_presence_replaces_the_recipe_s(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), photo(40, 50))
     predict = Predict(tmp_path / "out", image=(tmp_path / "a.png",), quiet=True)
     for presence, shown in ((0.0, True), (1.1, False)):
-        stage = program.open_stage(Test(path, replace(predict, presence=presence)))
+        stage = program.open_stage(PredictFlags(path, replace(predict, presence=presence)))
         assert stage.presence == presence
         stage.network.eval()
         with torch.inference_mode():
@@ -162,7 +162,7 @@ def test_presence_replaces_the_recipe_s(tmp_path):
     (tmp_path / "sec").mkdir()
     other, _ = saved(tmp_path / "sec")
     with pytest.raises(UserError, match="leave --presence out"):
-        program.open_stage(Test(other, replace(predict, presence=0.5)))
+        program.open_stage(PredictFlags(other, replace(predict, presence=0.5)))
 
 
 # -- progress ---------------------------------------------------------------------------------
@@ -269,7 +269,9 @@ class Finder:
             sys.exit()
 
 sys.meta_path.insert(0, Finder())
+sys.argv = ["test.py", "last.pt"]
 import test
+test.main()
 """
 
 
