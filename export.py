@@ -48,7 +48,7 @@ def export(path: Path, out: Path | None = None) -> None:
     files.write_safetensors(out / "model.safetensors", content)
     print(out / "model.safetensors")
     program = files.trace(model)
-    files.write_program(out / "model.pt2", program, model.classes)
+    files.write_program(out / "model.pt2", program, model)
     files.write_example(out / "predict.py")
     print(f"{out / 'model.pt2'}\n{out / 'predict.py'}")
     if missing := files.missing_onnx():

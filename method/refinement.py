@@ -55,7 +55,7 @@ class Refinement:
         Returns:
             (N, C, h, w).
         """
-        small = resize(image.float(), logit.shape[-2:], align_corners=True)
+        small = resize(image[:, :3].float(), logit.shape[-2:], align_corners=True)
         small = small.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
         logit = logit.detach()
         energy = -logit if self.config.crf_input == "logit" else -torch.softmax(logit, dim=1)

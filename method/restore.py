@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import torch
 
 from base import UserError
+from datalist.bands import from_stored
 from datalist.spec import Spec, resolve
 from method import STAGES, stage_class
 
@@ -40,6 +41,8 @@ def restore(
         spec = Spec(name="photos", root=path.parent, classes=tuple(content["classes"]), lists={})
     else:
         spec = resolve(recipe.data.dataset, recipe.data.root or None)
+    # Pictures are read as the network learned them, whatever their folder says today.
+    spec = replace(spec, bands=from_stored(content.get("bands"), path))
     if list(spec.classes) != content["classes"]:
         raise UserError(
             f"{path} was trained on the classes {', '.join(content['classes'])}; "

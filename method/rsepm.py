@@ -289,7 +289,7 @@ class RecurSeed(Stage):
     def refine(self, image: Tensor, score: Tensor) -> Tensor:
         """Scores (N, C, h, w) after PAMR on images of their size."""
         recursion = self.recipe.recursion
-        return pamr(image, score, recursion.refine_steps, recursion.refine_dilations)
+        return pamr(image[:, :3], score, recursion.refine_steps, recursion.refine_dilations)
 
     def certain(self, target: Tensor, tag: Tensor, inside: Tensor) -> Tensor:
         """What refined maps (N, K, h, w) are sure of, (N, h, w)."""

@@ -8,11 +8,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from base import UserError
 from base.contract import Ability, Context
 from base.recipe import Solver
 from base.tensor import resize
 from datalist.dataset import Images
 from datalist.spec import Spec
+from network.bands import widen
 from network.normalise import Normalise
 from network.weight import Report
 
@@ -38,6 +40,13 @@ class Stage:
         self.recipe = recipe
         self.spec = spec
         self.network = network
+        if spec.bands.channels > 3:
+            if not spec.bands.mean:
+                raise UserError(
+                    f"the mean of the {spec.bands.channels} bands is not known: run `python -m "
+                    "datalist.prepare.bands FOLDER --bands ...`, which measures it"
+                )
+            widen(network, spec.bands.mean, spec.bands.deviation)
 
     @property
     def num_classes(self) -> int:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from base.tensor import resize
+from network.bands import picture_channels
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,8 @@ class DeepLabV3Plus(nn.Module):
         """Logits (N, num_outputs, h, w) of RGB images 0..255 (and extra channels), (N, 3, H, W)."""
         stages = self.trunk.stages(image)
         fine, coarse = stages[1], torch.cat(stages[self.coarse], dim=1)
-        if image.shape[1] > 3:
-            prompt = resize(image[:, 3:].float(), coarse.shape[-2:], align_corners=True)
+        if image.shape[1] > (bands := picture_channels(self.trunk)):
+            prompt = resize(image[:, bands:].float(), coarse.shape[-2:], align_corners=True)
             coarse = torch.cat((coarse, prompt.to(coarse.dtype)), dim=1)
         return self.decoder(coarse, fine)
 

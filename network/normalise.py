@@ -28,13 +28,18 @@ class Normalise(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Normalise `image`, RGB 0..255 uint8 or float, (N, 3, H, W); same shape out, float32."""
+        """Normalise `image`, RGB 0..255 uint8 or float, (N, 3, H, W); same shape out, float32.
+
+        After `network.bands.widen` further bands follow R, G, B.
+        """
         image = image.float()
         if self.order == "BGR":
-            image = image.flip(1)
+            image = torch.cat((image[:, :3].flip(1), image[:, 3:]), dim=1)
         return (image - self.mean) / self.std
 
-    def mean_colour(self) -> tuple[int, int, int]:
-        """R, G, B, 0..255, that become about 0: the colour to pad images with."""
-        red, green, blue = self.mean.flatten().round().int().tolist()
-        return (blue, green, red) if self.order == "BGR" else (red, green, blue)
+    def mean_colour(self) -> tuple[int, ...]:
+        """R, G, B (and further bands), 0..255, that become about 0: what to pad images with."""
+        first, second, third, *more = self.mean.flatten().round().int().tolist()
+        if self.order == "BGR":
+            first, third = third, first
+        return (first, second, third, *more)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from network.bands import picture_channels
+
 
 class LocateSegment(nn.Module):
     """Localiser and class-agnostic segmenter.
@@ -44,11 +46,13 @@ class LocateSegment(nn.Module):
         """The localiser's maps of RGB images (N, 3, H, W), or logits of images with a prompt.
 
         Args:
-            image: (N, 3, H, W), RGB 0..255, or (N, 4, H, W) with a prompt in [0, 1] beside it.
+            image: (N, 3, H, W), RGB 0..255 (or all bands of the pictures), or (N, 4, H, W) with a
+                prompt in [0, 1] beside it.
 
         Returns:
             The localiser's output for three channels; the segmenter's logits (N, 1, h, w) for four.
 
         One `forward` serves both, so that both run through the replica for several processes.
         """
-        return (self.localiser if image.shape[1] == 3 else self.segmenter)(image)
+        plain = image.shape[1] == picture_channels(self.localiser.trunk)
+        return (self.localiser if plain else self.segmenter)(image)

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from network.bands import picture_channels
 from network.frozen import FrozenNorm
 from network.normalise import Normalise
 from network.vgg import LargeFOVHead, between, fully_connected, new_layer_std
@@ -106,9 +107,10 @@ class ResNetTrunk(FrozenNorm):
         """
         for name in between(self.steps(), first, last):
             if name == "stem":
-                image = self.normalise(x[:, :3])
-                if x.shape[1] > 3:
-                    image = torch.cat((image, x[:, 3:].to(image.dtype)), dim=1)
+                bands = picture_channels(self)
+                image = self.normalise(x[:, :bands])
+                if x.shape[1] > bands:
+                    image = torch.cat((image, x[:, bands:].to(image.dtype)), dim=1)
                 x = self.maxpool(torch.relu(self.bn1(self.conv1(image))))
             else:
                 x = self.get_submodule(name)(x)

@@ -84,7 +84,8 @@ class SEAMNet(nn.Module):
         cam = self.fc8(self.dropout(high))
         grid = cam.shape[-2:]
         # The affinities do not train the trunk: their inputs are detached.
-        colour = resize(self.trunk.normalise(image), grid, align_corners=True).to(cam.dtype)
+        colour = self.trunk.normalise(image)[:, :3]
+        colour = resize(colour, grid, align_corners=True).to(cam.dtype)
         low = resize(torch.relu(self.f8_3(low.detach())), grid, align_corners=True)
         middle = resize(torch.relu(self.f8_4(middle.detach())), grid, align_corners=True)
         feature = self.f9(torch.cat((colour, low, middle), dim=1))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from base import UserError
+from network.bands import narrowed, picture_channels
 from network.frozen import FrozenNorm
 from network.normalise import Normalise
 from network.package import from_package, in_order
@@ -124,9 +125,10 @@ class TimmTrunk(FrozenNorm):
                 f"an image of {height} x {width} pixels is smaller than the stride of {self.name}, "
                 f"{self.stride[-1]}: leave it out, or enlarge it"
             )
-        x = self.normalise(image[:, :3])
+        bands = picture_channels(self)
+        x = self.normalise(image[:, :bands])
         if self.extra:
-            x = torch.cat((x, image[:, 3:].to(x.dtype)), dim=1)
+            x = torch.cat((x, image[:, bands:].to(x.dtype)), dim=1)
         return list(self.network(x))
 
     def forward(self, image: Tensor) -> Tensor:
@@ -263,6 +265,7 @@ def recordable(even: bool) -> Iterator[None]:
         yield
 
 
+@narrowed
 def load_timm(network: nn.Module, source: str) -> Report:
     """Copy ImageNet weights into a network's `trunk`.
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from base import UserError
+from network.bands import narrowed
 from network.source import digest, open_source, read_state
 
 # Position of each convolution in torchvision's vgg16().features.
@@ -160,6 +161,7 @@ def without_colour(module: nn.Module) -> dict[str, Tensor]:
     return {key: value for key, value in state.items() if not key.startswith("normalise.")}
 
 
+@narrowed
 def load_vgg(network: nn.Module, source: str) -> Report:
     """Copy VGG16 weights into a network whose layers carry Caffe names, but for its class scores.
 
@@ -197,6 +199,7 @@ def load_vgg(network: nn.Module, source: str) -> Report:
     return report
 
 
+@narrowed
 def load_resnet(network: nn.Module, source: str) -> Report:
     """Copy ResNet weights, with the statistics of their normalisation, into a network's `trunk`.
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from base import UserError
+from network.bands import narrowed
 from network.frozen import FrozenNorm
 from network.normalise import Normalise
 from network.source import digest, read_state
@@ -183,6 +184,7 @@ def convolution(
     return layer
 
 
+@narrowed
 def load_wide(network: nn.Module, source: str) -> Report:
     """Copy the public weights of ResNet-38d, converted from MXNet, into a network's `trunk`.
 

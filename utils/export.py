@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from base import UserError
 from base.contract import Stage
 from base.file import replacing
+from datalist.bands import stored
 from network.trunk import recordable
 from utils import checkpoint
 
@@ -45,10 +46,14 @@ class Program(nn.Module):
         self.network = stage.network
         self.predict = stage.predict
         self.classes = list(stage.spec.classes)
+        self.bands = stage.spec.bands
         self.data = stage.recipe.data
 
     def forward(self, image: Tensor) -> Tensor:
-        """Scores (N, C, H, W), background first, of RGB images 0..255 (N, 3, H, W)."""
+        """Scores (N, C, H, W), background first, of RGB images 0..255 (N, 3, H, W).
+
+        A network of other bands takes (N, channels, H, W); `bands` says how they are made of files.
+        """
         full = image.shape[-2:]
         image = image.float()
         # Not `base.tensor.resize`: whether sizes are equal must not be asked while tracing.
@@ -64,7 +69,7 @@ def write_safetensors(path: Path, content: dict[str, Any]) -> None:
         path: target.
         content: what `utils.checkpoint.load` gives.
     """
-    metadata = {key: json.dumps(content[key]) for key in DESCRIPTION}
+    metadata = {key: json.dumps(content.get(key)) for key in (*DESCRIPTION, "bands")}
     state = {key: value.detach().cpu().contiguous() for key, value in content["network"].items()}
     with replacing(path) as part:
         # Not save_file, whose file only its owner may read.
@@ -88,6 +93,7 @@ def read_safetensors(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not written by export.py (its mark {FORMAT!r} is missing)")
     try:
         content = {key: json.loads(metadata[key]) for key in DESCRIPTION}
+        content["bands"] = json.loads(metadata.get("bands", "null"))
         content["recipe"] = tuples(content["recipe"])
     except (KeyError, ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: its metadata is damaged ({error})") from error
@@ -109,7 +115,7 @@ def trace(model: Program) -> torch.export.ExportedProgram:
     """
     height, width = model.data.size
     # 0 and 1 would be taken for constants, equal sides for the same side.
-    image = torch.zeros(2, 3, height + 5, width + 9, dtype=torch.uint8)
+    image = torch.zeros(2, model.bands.channels, height + 5, width + 9, dtype=torch.uint8)
     dynamic = {
         0: torch.export.Dim.DYNAMIC,
         2: torch.export.Dim.DYNAMIC,
@@ -123,10 +129,12 @@ def trace(model: Program) -> torch.export.ExportedProgram:
         raise UserError(f"this stage cannot be written as a program ({reason})") from error
 
 
-def write_program(path: Path, program: torch.export.ExportedProgram, classes: list[str]) -> None:
-    """Write a program that torch alone runs, with its classes in the extra file classes.json."""
+def write_program(path: Path, program: torch.export.ExportedProgram, model: Program) -> None:
+    """Write a program that torch alone runs; classes.json and bands.json are extra files in it."""
+    extra = {"classes.json": model.classes, "bands.json": stored(model.bands)}
+    files = {name: json.dumps(content) for name, content in extra.items()}
     with replacing(path) as part, open(part, "wb") as file:
-        torch.export.save(program, file, extra_files={"classes.json": json.dumps(classes)})
+        torch.export.save(program, file, extra_files=files)
 
 
 def write_example(path: Path) -> None:
@@ -206,8 +214,8 @@ def compare(path: Path, model: Program) -> float | None:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(0)
     worst = 0.0
-    for shape in ((1, 3, 96, 70), (3, 3, 41, 64), (2, 3, 75, 75)):
-        image = rng.integers(0, 256, shape, dtype=np.uint8)
+    for count, *size in ((1, 96, 70), (3, 41, 64), (2, 75, 75)):
+        image = rng.integers(0, 256, (count, model.bands.channels, *size), dtype=np.uint8)
         (found,) = session.run(None, {"image": image})
         with torch.no_grad():
             expected = model(torch.from_numpy(image)).numpy()

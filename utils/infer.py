@@ -77,7 +77,7 @@ def predict_split(
     stage.network.eval()
     # Shared out before what is there already is left out: that changes while others write.
     if predict.image:  # a picture may be another one of the same name: never left out
-        data = Photos(predict.image, predict.longest)
+        data = Photos(predict.image, predict.longest, stage.spec.bands)
         chosen = list(range(len(data)))[share[0] :: share[1]]
     else:
         data = Images(stage.spec, predict.split, tag=needs_tags(predict))
@@ -208,7 +208,7 @@ def write_maps(
         keys: class of each channel, rising, (k,).
     """
     name, size = sample["id"], tuple(sample["size"].tolist())
-    image = sample["image"].permute(1, 2, 0).contiguous().numpy()
+    image = sample["image"][:3].permute(1, 2, 0).contiguous().numpy()
     if predict.crf or "label" in predict.save or "overlay" in predict.save:
         score = upsample(score, image.shape[:2])
     if predict.crf and len(keys) > 1:

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from base import UserError
 from base.contract import Context, Stage
+from datalist.bands import from_stored, stored
 from datalist.dataset import worker_init
 from utils import checkpoint, distributed, inputs
 from utils.distributed import World, choose_device
@@ -172,6 +173,7 @@ class Loop:
                 "step": self.taken,
                 "meter": self.meter,
                 "inputs": self.inputs,
+                "bands": stored(self.stage.spec.bands),
             }
             checkpoint.save(self.flags.out / file, content)
 
@@ -359,6 +361,8 @@ def other_run(stage: Stage, name: str, flags: Train, sources: inputs.Inputs) -> 
         difference = f"was trained with another recipe ({'; '.join(changed)})"
     elif content["classes"] != list(stage.spec.classes):
         difference = "was trained on other classes"
+    elif from_stored(content.get("bands"), path) != stage.spec.bands:
+        difference = "was trained on other bands or values of the pictures (bands.json)"
     elif changed := inputs.changes(content.get("inputs"), sources):
         difference = f"was trained from other inputs ({'; '.join(changed)})"
     else:
@@ -396,5 +400,5 @@ def show(stage: Stage, log: Log, step: int, batch: dict, most: int = 4) -> None:
     maps = stage.panels(few)
     stage.network.train()
     if maps:
-        image = few["image"].permute(0, 2, 3, 1).cpu().numpy()
+        image = few["image"][:, :3].permute(0, 2, 3, 1).cpu().numpy()
         log.panels(step, image, {title: m.cpu().numpy() for title, m in maps.items()})

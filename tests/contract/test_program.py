@@ -74,7 +74,7 @@ def test_an_exported_program_gives_what_test_py_predicts(name, recipe, photos, t
     predict = Predict(out, image=(photos,), save=("score",), scales=(1.0,), quiet=True, batch=3)
     assert predict_split(stage, predict, torch.device("cpu"), 1) == []
     recorded = export.trace(model)
-    export.write_program(tmp_path / "model.pt2", recorded, model.classes)
+    export.write_program(tmp_path / "model.pt2", recorded, model)
     traced = torch.export.load(tmp_path / "model.pt2").module()
     seen = []
     for file in files:

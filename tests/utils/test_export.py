@@ -91,7 +91,7 @@ BLOCKED = (
 def test_example_needs_torch_alone(tmp_path):
     _, stage = saved(tmp_path)
     model = export.Program(stage).eval()
-    export.write_program(tmp_path / "home/model.pt2", export.trace(model), model.classes)
+    export.write_program(tmp_path / "home/model.pt2", export.trace(model), model)
     export.write_example(tmp_path / "home/predict.py")
     pixels = np.random.default_rng(0).integers(0, 256, (33, 50, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photo.png")

@@ -1,4 +1,5 @@
-"""Segment pictures with the model.pt2 beside this file. Needs torch, NumPy and Pillow alone.
+"""Segment pictures with the model.pt2 beside this file. Needs torch, NumPy and Pillow alone
+(for TIFF also tifffile and imagecodecs, for PNG of 16 bits in colour opencv-python-headless).
 
 For each picture it writes NAME.png (a palette PNG: the class index of each pixel, at the picture's
 own size) and NAME_overlay.jpg (the classes over the picture, with a legend), and prints how much of
@@ -16,45 +17,130 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, UnidentifiedImageError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif", ".heic")
 PIXELS_AT_ONCE, PIXELS_AT_ALL = 1 << 26, 1 << 28
 ORIENTATION = 0x0112  # EXIF tag
-TURNS = dict(
-    zip(
-        range(2, 9),
-        (
-            *(Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180),
-            *(Image.Transpose.FLIP_TOP_BOTTOM, Image.Transpose.TRANSPOSE),
-            *(Image.Transpose.ROTATE_270, Image.Transpose.TRANSVERSE, Image.Transpose.ROTATE_90),
-        ),
-    )
-)
+TURNS = {
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.swapaxes(0, 1),
+    6: lambda image: image[::-1].swapaxes(0, 1),
+    7: lambda image: image[::-1, ::-1].swapaxes(0, 1),
+    8: lambda image: image.swapaxes(0, 1)[::-1],
+}
 Image.MAX_IMAGE_PIXELS = None  # `read` has a limit of its own
 
 
-def read(path: Path, longest: int) -> tuple[Image.Image, tuple[int, int]]:
-    """Read a picture as RGB, upright, its longer side at most `longest`.
+def read(path: Path, longest: int, bands: dict) -> tuple[np.ndarray, tuple[int, int]]:
+    """Read a picture as uint8 (H, W, channels), upright, its longer side at most `longest`.
 
-    Also gives its own (width, height). Of 16 bits the upper 8 are kept; transparency is dropped.
+    Also gives its own (height, width). `bands` says which bands become channels, and which values
+    become 0 and 255 where there are more than 8 bits.
     """
     if not path.is_file():
         raise ValueError("is no file")
+    with open(path, "rb") as file:
+        head = file.read(26)
+    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        pixels, size, orientation, alpha, nodata = read_tiff(path)
+    else:
+        pixels, size, orientation = read_file(path, head)
+        alpha, nodata = pixels.shape[2] in (2, 4), None
+    if bands["index"]:
+        chosen = [band - 1 for band in bands["index"]]
+    else:
+        chosen = list(range(pixels.shape[2] - alpha))
+        if len(chosen) not in (1, 3):
+            raise ValueError(f"has {len(chosen)} bands, but the network learned R, G and B")
+    if max(chosen) >= pixels.shape[2]:
+        raise ValueError(f"has {pixels.shape[2]} bands, but band {max(chosen) + 1} is needed")
+    pixels = scale(pixels[..., chosen * 3 if len(chosen) == 1 else chosen], bands, nodata)
+    if orientation in TURNS:
+        pixels = TURNS[orientation](pixels)
+        size = size[::-1] if orientation >= 5 else size
+    shrink = longest / max(pixels.shape[:2])
+    if shrink < 1:
+        target = [max(1, round(side * shrink)) for side in pixels.shape[1::-1]]
+        parts = [np.ascontiguousarray(pixels[..., k]) for k in range(pixels.shape[2])]
+        pixels = np.dstack([Image.fromarray(part).resize(target, Image.BOX) for part in parts])
+    return np.ascontiguousarray(pixels), size
+
+
+def read_file(path: Path, head: bytes) -> tuple[np.ndarray, tuple[int, int], int]:
+    """All bands (H, W, bands) of a file that is no TIFF, its (height, width) and orientation."""
     with Image.open(path) as image:
+        size = image.height, image.width
         if image.width * image.height > PIXELS_AT_ALL:
             raise ValueError(f"has more than {PIXELS_AT_ALL >> 20} million pixels")
-        size, turn = image.size, TURNS.get(image.getexif().get(ORIENTATION))
+        orientation = image.getexif().get(ORIENTATION, 1)
         if image.width * image.height > PIXELS_AT_ONCE:
             image.draft("RGB", (image.width // 2, image.height // 2))  # of JPEG alone
+        if head[:4] == b"\x89PNG" and head[24] == 16 and head[25] in (2, 4, 6):
+            return read_deep(path), size, orientation  # Pillow would drop half of the bits
         if image.mode.startswith("I"):
-            image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).astype(np.uint8))
-        image = image.convert("RGB")
-    shrink = longest / max(image.size)
-    if shrink < 1:
-        image = image.resize([max(1, round(side * shrink)) for side in image.size], Image.BOX)
-    if turn is not None:
-        image = image.transpose(turn)
-        size = size[::-1] if turn in [TURNS[k] for k in (5, 6, 7, 8)] else size
-    return image, size
+            return np.asarray(image).astype(np.uint16)[..., None], size, orientation
+        image = image if image.mode == "RGBA" else image.convert("RGB")
+        return np.asarray(image), size, orientation
+
+
+def read_deep(path: Path) -> np.ndarray:
+    """Bands of a PNG of 16 bits in colour, uint16 (H, W, 3 or 4)."""
+    try:
+        import cv2
+    except ImportError:
+        raise ValueError("has 16 bits in colour: pip install opencv-python-headless") from None
+    flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = cv2.imdecode(np.fromfile(path, np.uint8), flags)
+    if pixels is None:
+        raise ValueError("is damaged")
+    return pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
+
+
+def read_tiff(path: Path) -> tuple[np.ndarray, tuple[int, int], int, bool, float | None]:
+    """Bands (H, W, bands) of a TIFF, (height, width), orientation, transparency, nodata."""
+    try:
+        import tifffile
+    except ImportError:
+        raise ValueError("is a TIFF: pip install tifffile imagecodecs") from None
+    try:
+        with tifffile.TiffFile(path) as file:
+            series, page = file.series[0], file.pages[0]
+            if page.photometric not in (1, 2):
+                raise ValueError("is a TIFF of a rare kind: save it as grey or RGB")
+            if page.imagelength * page.imagewidth > PIXELS_AT_ALL:
+                raise ValueError(f"has more than {PIXELS_AT_ALL >> 20} million pixels")
+            pixels, axes = series.asarray(), series.axes
+            facts = {tag: page.tags[tag].value for tag in (274, 42113) if tag in page.tags}
+            alpha = bool(page.extrasamples) and page.extrasamples[-1] in (1, 2)
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(f"is not a readable TIFF ({str(error)[:80]})") from None
+    rows, columns = axes.index("Y"), axes.index("X")
+    pixels = np.moveaxis(pixels, (rows, columns), (0, 1))
+    pixels = pixels.reshape(*pixels.shape[:2], -1)
+    nodata = float(facts[42113]) if 42113 in facts else None
+    return pixels, pixels.shape[:2], int(facts.get(274, 1)), alpha, nodata
+
+
+def scale(pixels: np.ndarray, bands: dict, nodata: float | None) -> np.ndarray:
+    """Bring values to 0..255; those of 8 bits stay as they are."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    ranges = list(zip(bands["low"], bands["high"]))
+    if not ranges:
+        if pixels.dtype != np.uint16 or pixels.max() < 1 << 15:
+            raise ValueError("has more than 8 bits, but the network learned 8 bits: convert it")
+        ranges = [(0.0, 65535.0)]
+    ranges *= pixels.shape[2] // len(ranges)
+    out = np.empty(pixels.shape, np.uint8)
+    for k, (low, high) in enumerate(ranges):
+        values = (pixels[..., k].astype(np.float64) - low) * (255 / (high - low))
+        out[..., k] = np.rint(np.nan_to_num(values, nan=0.0).clip(0, 255)).astype(np.uint8)
+        if nodata is not None:
+            out[..., k][pixels[..., k] == nodata] = 0
+    return out
 
 
 def palette() -> np.ndarray:
@@ -121,9 +207,16 @@ def main() -> int:
     flags = parser.parse_args()
     if flags.longest < 1:
         parser.error("--longest must be 1 or more")
-    extra = {"classes.json": ""}
+    try:
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    except ImportError:
+        pass  # HEIC is then told to be unreadable
+    extra = {"classes.json": "", "bands.json": ""}
     model = torch.export.load(Path(__file__).with_name("model.pt2"), extra_files=extra).module()
     classes = json.loads(extra["classes.json"])
+    bands = json.loads(extra["bands.json"] or "null") or {"index": (), "low": (), "high": ()}
     flags.out.mkdir(parents=True, exist_ok=True)
     failed = []
     for name, path in find(flags.pictures).items():
@@ -131,17 +224,17 @@ def main() -> int:
         try:
             if target.exists() and path.exists() and target.samefile(path):
                 raise ValueError("would be overwritten by its result: give another --out")
-            image, size = read(path, flags.longest)
+            pixels, size = read(path, flags.longest, bands)
         except (OSError, ValueError, SyntaxError, UnidentifiedImageError) as error:
             failed.append(f"{path}: {getattr(error, 'strerror', None) or error}")
             continue
         with torch.no_grad():
-            pixels = torch.from_numpy(np.array(image).transpose(2, 0, 1)[None].copy())
-            label = model(pixels)[0].argmax(0).to(torch.uint8).numpy()
-        mask = Image.fromarray(label).resize(size, Image.NEAREST)
+            score = model(torch.from_numpy(pixels.transpose(2, 0, 1)[None].copy()))[0]
+            label = score.argmax(0).to(torch.uint8).numpy()
+        mask = Image.fromarray(label).resize(size[::-1], Image.NEAREST)
         mask.putpalette(palette().tobytes())
         save(mask, target)
-        page = overlay(image, label, classes)
+        page = overlay(Image.fromarray(np.ascontiguousarray(pixels[..., :3])), label, classes)
         save(page, flags.out / f"{name}_overlay.jpg", quality=90)
         share = np.bincount(label.ravel(), minlength=len(classes)) / label.size
         parts = [f"{classes[k]} {share[k]:.1%}" for k in np.argsort(-share, kind="stable")]
