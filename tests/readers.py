@@ -31,6 +31,7 @@ from networks import vgg
 from safetensors.torch import save
 
 from datalist.annotation import read_instances
+from datalist.answer import GroupFile, read_answers
 from datalist.cue import CueFile
 from datalist.image import image_size, read_image, read_mask
 from datalist.pickled import read_cues, read_index
@@ -140,6 +141,11 @@ def open_cues(path: Path) -> None:
     named(cues.ids)
     for _, cue in zip(range(9), cues.items()):
         assert cue[1].shape == (cues.num_classes, *cues.grid)
+
+
+def open_groups(path: Path) -> None:
+    for code in GroupFile.read(path).codes.values():
+        assert code.ndim == 2 and code.dtype == np.uint8 and code.size
 
 
 def make_pickle(rng: random.Random) -> bytes:
@@ -326,6 +332,14 @@ CELLS = {
     "cue": np.array([[0, 1], [2, 3], [4, 0]], np.int16), "grid": np.array([4, 5]),
     "num_classes": np.array(3),
 }  # fmt: skip
+GROUPS = {
+    "source": np.array(["x"]), "classes": np.array(CLASSES), "id": np.array(["a", "b"]),
+    "index": np.array([1, 2]), "shape": np.array([[2, 3], [1, 2]]),
+    "code": np.array([0, 1, 2, 255, 3, 0, 0, 1], np.uint8),
+}  # fmt: skip
+ANSWERS = (
+    b'# maps 01234567\nclass,group,answer\ncat,1,not\ncat,2,both\ncat,2a,object\n"dog",size,small\n'
+)
 LOG = b'{"step": 1, "loss": 0.5, "lr": 1e-3}\n{"step": 2, "loss": NaN}\n'
 
 READERS = {
@@ -335,6 +349,8 @@ READERS = {
     "index.txt": Reader(text(b"x.jpg 0\ny.jpg 1\n"), read_numbers),
     "tags.csv": Reader(text(b'id,tags\na,cat,"dog"\nb.jpg,dog;cat\n'), tags(from_text)),
     "tags.txt": Reader(text(b"a dog\nb cat dog\n"), tags(from_text)),
+    "answers.csv": Reader(text(ANSWERS), lambda path: read_answers(path, CLASSES)),
+    "groups.npz": Reader(partial(odd_npz, arrays=GROUPS), open_groups),
     "tags.xml": Reader(text(XML), lambda path: from_xml(path, CLASSES)),
     "tags.json": Reader(partial(odd_json, tree=INSTANCES), tags(from_instances)),
     "masks.json": Reader(partial(odd_json, tree=INSTANCES), draw_masks),

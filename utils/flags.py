@@ -173,6 +173,11 @@ class Pseudo:
     scores with their own background, as the segmenter of locate gives them."""
     affinity: Path | None = None
     """With --purpose walked: checkpoint of train.py affinity."""
+    answers: Path | None = None
+    """answers.csv of the page that script.questions writes: pixels of a class become unsure where
+    a person says that their group is not the class."""
+    groups: Path | None = None
+    """Groups that the answers are about; default: SEEDS/groups.npz."""
     fresh: bool = False
     """Where `out` holds masks of other seeds or settings, move them to OUT/old-N and write them
     again; otherwise they are refused."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from base import IGNORE, UserError
+from datalist.answer import GroupFile, Rejection, read_answers
 from datalist.image import read_image
 from datalist.spec import Spec
 from utils import inputs
@@ -49,13 +50,16 @@ def write_masks(
         affinity: the stage whose `walk` takes the seeds to the boundaries, or None.
 
     Raises:
-        UserError: the folder holds masks of other settings, and --fresh is not given.
+        UserError: the folder holds masks of other settings, and --fresh is not given; or answers
+            are wrong.
     """
     ids = spec.ids(flags.split)
-    keep_settings(flags, recipe, ids)
+    reject = load_answers(flags, spec.classes)
+    keep_settings(flags, recipe, ids, reject)
     ids = [i for i in ids if not is_whole(output_path(flags.out, "label", i))]
-    options = {"flags": flags, "recipe": recipe, "spec": spec, "mask_of": mask_of}
-    write = partial(convert, **options, affinity=affinity, budget=MemoryBudget(flags.memory))
+    options: dict[str, Any] = {"flags": flags, "recipe": recipe, "spec": spec, "mask_of": mask_of}
+    options |= {"affinity": affinity, "reject": reject, "budget": MemoryBudget(flags.memory)}
+    write = partial(convert, **options)
     for _ in in_threads(write, ids, cores(), "masks", flags.quiet):
         pass
 
@@ -67,6 +71,7 @@ def convert(
     spec: Spec,
     mask_of: Callable[..., Any],
     affinity: Any,
+    reject: Rejection | None,
     budget: MemoryBudget,
 ) -> None:
     """Write the mask of one image; arguments as of `write_masks`."""
@@ -88,14 +93,36 @@ def convert(
     classes = np.full(256, IGNORE, np.uint8)
     classes[: foreground.sum() + 1] = [0, *stored.keys[foreground]]
     path = output_path(flags.out, "label", image_id)
-    write_label(path, resize_label(classes[mask], stored.size))
+    label = resize_label(classes[mask], stored.size)
+    if reject:
+        for index in stored.keys[foreground].tolist():
+            label[(label == index) & reject.pixels(image_id, index, label.shape)] = IGNORE
+    write_label(path, label)
 
 
-def keep_settings(flags: Pseudo, recipe: Any, image_ids: list[str]) -> None:
+def load_answers(flags: Pseudo, classes: tuple[str, ...]) -> Rejection | None:
+    """Groups of cells that a person rejects; None without answers.
+
+    Raises:
+        UserError: the answers are wrong, or about other groups.
+    """
+    if flags.answers is None:
+        if flags.groups:
+            raise UserError("--groups goes with --answers FILE")
+        return None
+    groups = GroupFile.read(flags.groups or flags.seeds / "groups.npz")
+    return Rejection(groups, read_answers(flags.answers, classes))
+
+
+def keep_settings(
+    flags: Pseudo, recipe: Any, image_ids: list[str], reject: Rejection | None
+) -> None:
     """Write the settings and checksums behind the masks to OUT/pseudo.json."""
     seeds = inputs.folder_checksums(flags.seeds / "score", image_ids, ".npz")
     settings = {**asdict(recipe), "purpose": flags.purpose, "seeds": inputs.total(seeds)}
     settings["work_pixels"] = flags.work_pixels
+    if reject:
+        settings["answers"] = reject.checksum
     if flags.affinity:
         settings["affinity"] = f"{inputs.file_checksum(flags.affinity):08x}"
     more = {"command": command_line(), "seeds": str(flags.seeds)}

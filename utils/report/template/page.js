@@ -41,6 +41,14 @@ for (const button of document.querySelectorAll(".copy")) {
   };
 }
 
+// A table for people to save: fields in quotes where they need them.
+const quoted = (field) => (/[",\r\n]/.test(field) ? '"' + field.replaceAll('"', '""') + '"' : field);
+function download(name, text) {
+  const url = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
+  make("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 1000);
+}
+
 // A gallery: data.items, filtered by class, ordered, and shown page by page. A page sets `gallery`:
 // page: number of images at a time; has(item, index): whether an image belongs to a class;
 // orders: name -> key of an item, least first; views: name -> which items; tile(item, position).

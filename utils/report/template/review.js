@@ -172,7 +172,6 @@ const gallery = {
 };
 
 // retag.csv: every image with its tags, as tags.csv has them.
-const quoted = (field) => (/[",\r\n]/.test(field) ? '"' + field.replaceAll('"', '""') + '"' : field);
 function table() {
   const rows = Object.entries(data.tags).map(([id, tags]) => {
     const names = (marks[id]?.tags ?? tags).map((index) => data.classes[index]);
@@ -181,11 +180,7 @@ function table() {
   return ["id,tags", ...rows].join("\n") + "\n";
 }
 if (tagged) {
-  byId("download").onclick = () => {
-    const url = URL.createObjectURL(new Blob([table()], { type: "text/csv" }));
-    make("a", { href: url, download: "retag.csv" }).click();
-    setTimeout(() => URL.revokeObjectURL(url), 1000);
-  };
+  byId("download").onclick = () => download("retag.csv", table());
   byId("undo").onclick = () => {
     marks = {};
     try {

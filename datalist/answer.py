@@ -1,0 +1,227 @@
+"""Answers of a person about maps: which groups of cells are the object, and how large it is.
+
+Maps of tags mark what always comes along with a class, too: the water around boats. Cells of a
+class's maps that look alike make a *group*, and a person says of a group whether it is the object.
+`GroupFile` keeps the group of each cell; `read_answers` reads what the person said:
+
+    class,group,answer
+    boat,1,not             this group is not the boat
+    boat,2,both            partly; then its halves have answers of their own
+    boat,2a,object
+    boat,2b,not
+    boat,size,small        speck, small, half or most of the picture
+
+A line `# maps CHECKSUM`, which the page of questions writes, tells which maps the groups are from.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from base import UserError
+from datalist.archive import read_npz, write_npz
+from datalist.spec import plain, read_text
+
+NONE = 255
+"""Code of cells without a group."""
+Answer = Literal["object", "not", "both"]
+Size = Literal["speck", "small", "half", "most"]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a person said.
+
+    Args:
+        path: the file, for messages.
+        groups: class index and group ("1", or "1a" and "1b" for its halves) -> answer.
+        sizes: class index -> size.
+        maps: checksum of the maps; empty where the file does not say it.
+    """
+
+    path: Path
+    groups: Mapping[tuple[int, str], Answer] = field(default_factory=dict)
+    sizes: Mapping[int, Size] = field(default_factory=dict)
+    maps: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class GroupFile:
+    """Groups of the cells of all maps.
+
+    Args:
+        path: the file, for messages.
+        classes: class names, background first.
+        codes: image id and class index -> uint8 (h, w): twice the group, counted from 0, plus 1 in
+            its second half; `NONE` where the map is low.
+        source: checksum of what the groups are made from.
+    """
+
+    path: Path
+    classes: tuple[str, ...]
+    codes: Mapping[tuple[str, int], NDArray[np.uint8]]
+    source: str = ""
+
+    @property
+    def checksum(self) -> str:
+        """Eight hexadecimal digits that change with any group."""
+        checksum = 0
+        for (name, index), code in sorted(self.codes.items()):
+            checksum = zlib.crc32(f"{name} {index} {code.shape}".encode(), checksum)
+            checksum = zlib.crc32(code.tobytes(), checksum)
+        return f"{checksum:08x}"
+
+    def write(self) -> None:
+        """Write the file, whole or not at all."""
+        keys = sorted(self.codes)
+        shapes = [self.codes[key].shape for key in keys]
+        flat = [self.codes[key].ravel() for key in keys]
+        arrays = {
+            "source": np.array([self.source]),
+            "classes": np.array(self.classes),
+            "id": np.array([name for name, _ in keys], dtype=str),
+            "index": np.array([index for _, index in keys], np.int64),
+            "shape": np.array(shapes, np.int64).reshape(-1, 2),
+            "code": np.concatenate([np.empty(0, np.uint8), *flat]),
+        }
+        write_npz(self.path, arrays)
+
+    @classmethod
+    def read(cls, path: Path) -> GroupFile:
+        """Read a file that `write` wrote.
+
+        Raises:
+            UserError: there is no such file, or it is damaged.
+        """
+        if not path.is_file():
+            raise UserError(f"no groups of cells in {path}: python -m script.questions makes them")
+        wanted = {
+            "source": ("U", 1),
+            "classes": ("U", 1),
+            "id": ("U", 1),
+            "index": ("iu", 1),
+            "shape": ("iu", 2),
+        }
+        stored = read_npz(path, wanted | {"code": ("u", 1)})
+        shapes, count = stored["shape"], len(stored["id"])
+        ends = np.cumsum(shapes.prod(1)) if shapes.shape == (count, 2) else np.zeros(0, np.int64)
+        if len(ends) != count or len(stored["index"]) != count or (shapes < 1).any() or (
+            count and ends[-1] != len(stored["code"])
+        ):  # fmt: skip
+            raise UserError(f"{path}: its arrays do not fit together: make it again")
+        parts = np.split(stored["code"], ends[:-1]) if count else []
+        keys = zip(stored["id"].tolist(), stored["index"].tolist())
+        codes = {key: part.reshape(shape) for key, part, shape in zip(keys, parts, shapes)}
+        return cls(path, tuple(stored["classes"].tolist()), codes, str(*stored["source"][:1]))
+
+
+class Rejection:
+    """Pixels that a person says are not their class.
+
+    Args:
+        groups: groups of cells.
+        answers: a person's, about these groups.
+
+    Raises:
+        UserError: the answers are about other maps, or about a group that does not exist.
+    """
+
+    def __init__(self, groups: GroupFile, answers: Answers):
+        if answers.maps and answers.maps != groups.checksum:
+            raise UserError(
+                f"{answers.path} answers questions about other maps (# maps {answers.maps}; "
+                f"those here are {groups.checksum}): answer the new page of questions"
+            )
+        self.groups = groups
+        self.wrong = {index: np.zeros(256, bool) for _, index in groups.codes}
+        known = {index: set[int]() for index in self.wrong}
+        for (_, index), code in groups.codes.items():
+            known[index].update((np.unique(code[code != NONE]) // 2).tolist())
+        for (index, group), answer in answers.groups.items():
+            number, half = int(group.rstrip("ab")) - 1, group.lstrip("0123456789")
+            if number not in known.get(index, ()):
+                last = 1 + max(known.get(index, ()), default=-1)
+                raise UserError(
+                    f"{answers.path}: {groups.classes[index]} has no group {number + 1}, its "
+                    f"groups are 1 to {last}"
+                )
+            if answer == "not":
+                for letter in half or "ab":
+                    self.wrong[index][2 * number + "ab".index(letter)] = True
+
+    @property
+    def checksum(self) -> str:
+        """Eight hexadecimal digits that change with what is rejected; sizes have no part in it."""
+        rejected = [(k, np.flatnonzero(row).tolist()) for k, row in sorted(self.wrong.items())]
+        content = f"{self.groups.checksum} {rejected}"
+        return f"{zlib.crc32(content.encode()):08x}"
+
+    def pixels(self, image_id: str, index: int, size: tuple[int, int]) -> NDArray[np.bool_]:
+        """Pixels whose group is not the class, bool (height, width).
+
+        Args:
+            image_id, index: image and class of the map.
+            size: height and width of the result.
+        """
+        code = self.groups.codes.get((image_id, index))
+        if code is None:
+            return np.zeros(size, bool)
+        wrong = self.wrong[index][code].view(np.uint8)
+        return cv2.resize(wrong, size[::-1], interpolation=cv2.INTER_NEAREST).astype(bool)
+
+
+def read_answers(path: Path, classes: Sequence[str]) -> Answers:
+    """Read answers.csv.
+
+    Args:
+        path: the file.
+        classes: class names, background first.
+
+    Raises:
+        UserError: it cannot be read; a line names an unknown class, group or answer; or two lines
+            contradict each other.
+    """
+    indices = {plain(name): number for number, name in enumerate(classes) if number}
+    groups: dict[tuple[int, str], Answer] = {}
+    sizes: dict[int, Size] = {}
+    maps = ""
+    for number, row in enumerate(csv.reader(read_text(path).splitlines()), 1):
+        row = [field.strip() for field in row]
+        where = f"{path}, line {number}"
+        if match := re.fullmatch(r"# maps ([0-9a-f]{8})", ",".join(row)):
+            maps = match[1]
+        if not any(row) or row[0].startswith("#") or row == ["class", "group", "answer"]:
+            continue
+        if len(row) != 3:
+            raise UserError(f"{where}: write CLASS,GROUP,ANSWER, such as boat,1,not")
+        name, group, answer = row
+        index = indices.get(plain(name))
+        if index is None:
+            raise UserError(f"{where}: {name[:80]!r} is not a class ({', '.join(classes[1:9])})")
+        table: dict = sizes if group == "size" else groups
+        allowed = get_args(Size if group == "size" else Answer)
+        key = index if group == "size" else (index, group)
+        if group != "size" and not re.fullmatch(r"[1-9][0-9]{0,2}[ab]?", group):
+            raise UserError(f"{where}: {group[:20]!r} is not a group, such as 1 or 1a, or size")
+        if answer not in allowed:
+            raise UserError(f"{where}: the answer is one of {', '.join(allowed)}")
+        if table.get(key, answer) != answer:
+            raise UserError(f"{where}: {name} {group} is {table[key]} in a line above")
+        table[key] = answer
+    for (index, group), answer in groups.items():
+        whole = groups.get((index, group.rstrip("ab")), "both")
+        if whole != "both" and answer != whole:
+            raise UserError(
+                f"{path}: {classes[index]} {group} is {answer}, but {group.rstrip('ab')} is {whole}"
+            )
+    return Answers(path, groups, sizes, maps)

@@ -1,0 +1,162 @@
+"""Questions to a person about the maps of classes: python -m script.questions CHECKPOINT SEEDS.
+
+Cells of a class's maps that look alike, by the features of the classifier that made the maps, form
+groups. The page shows each group that matters, lit in the same few photographs, and asks whether it
+is the object; answers.csv, which the page saves, goes to pseudo.py --answers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import cv2
+import numpy as np
+import torch
+import tyro
+
+from base import UserError, entry
+from base.tensor import resize
+from datalist.answer import NONE, GroupFile
+from datalist.dataset import Images
+from datalist.spec import Spec, resolve
+from method.restore import restore
+from refine.group import group_cells
+from utils import checkpoint, inputs
+from utils.distributed import choose_device
+from utils.infer import limit_pixels
+from utils.output import output_path, read_score
+from utils.progress import progress
+from utils.report import questions
+
+WORK_PIXELS = 2_000_000
+"""Pixels; larger images are shrunk to this size."""
+GROUPS = 8
+"""Groups of each class (ours)."""
+LEAST = 0.05
+"""Share of a map's maximum from which on a cell has a group (ours). Low, as the CRF may spread a
+class to where its map is low."""
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Where the maps come from, and where the page goes."""
+
+    checkpoint: Annotated[Path, tyro.conf.Positional]
+    """Classifier of train.py cam."""
+    seeds: Annotated[Path, tyro.conf.Positional]
+    """Folder of its maps, with score/ID.npz; groups.npz is written beside."""
+    page: Path
+    """HTML file of the questions."""
+    dataset: str = "scenes"
+    """scenes, voc, coco, or a folder in VOC layout."""
+    root: Path | None = None
+    """Where voc, coco or scenes lies, if not in its default place."""
+    split: str = "train"
+    """List of images."""
+    command: str = ""
+    """Command that the page shows for afterwards; {} stands for the file of answers."""
+    device: str = "auto"
+    """Where the network runs: auto, cpu, cuda or cuda:N."""
+    quiet: bool = False
+    """No progress bar."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Cells of one class in one image.
+
+    Args:
+        high: bool (h, w), where the map is high enough.
+        value: the map there in [0, 1], (n,).
+        feature: float16 (n, d).
+    """
+
+    high: np.ndarray
+    value: np.ndarray
+    feature: np.ndarray
+
+
+@torch.inference_mode()
+def read_cells(stage: Any, seeds: Path, sample: dict, device: torch.device) -> dict[int, Cells]:
+    """Cells of the classes of an image, by class index."""
+    image = sample["image"][None].to(device).float()
+    size = stage.recipe.data.input_size(tuple(image.shape[-2:]))
+    feature = stage.network.features(resize(image, size))[0].half().cpu().numpy()
+    stored = read_score(output_path(seeds, "score", sample["id"]))
+    cells = {}
+    for index, score in zip(stored.keys.tolist(), stored.score):
+        if index:
+            grid = feature.shape[:0:-1]
+            shrinks = score.shape[1] > grid[0]
+            how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+            value = cv2.resize(score.astype(np.float32) / 255, grid, interpolation=how)
+            high = value >= LEAST
+            if high.any():
+                cells[index] = Cells(high, value[high], feature[:, high].T)
+    return cells
+
+
+def group_classes(
+    path: Path, spec: Spec, cells: dict[str, dict[int, Cells]], source: str = ""
+) -> GroupFile:
+    """Group the cells of each class over all images, and each group into two halves."""
+    codes = {}
+    for index in range(1, spec.num_classes):
+        members = {name: own[index] for name, own in cells.items() if index in own}
+        if not members:
+            continue
+        feature = np.concatenate([item.feature for item in members.values()])
+        code = 2 * group_cells(feature, GROUPS)
+        for group in np.unique(code):
+            inside = code == group
+            code[inside] += group_cells(feature[inside], 2)
+        ends = np.cumsum([len(item.value) for item in members.values()])
+        for (name, item), part in zip(members.items(), np.split(code, ends[:-1])):
+            codes[name, index] = np.full(item.high.shape, NONE, np.uint8)
+            codes[name, index][item.high] = part
+    return GroupFile(path, spec.classes, codes, source)
+
+
+def main(flags: Flags) -> None:
+    spec = resolve(flags.dataset, flags.root)
+    content = checkpoint.load(flags.checkpoint)
+    stage = restore(flags.checkpoint, content, flags.dataset, str(flags.root or ""))
+    if not hasattr(stage.network, "features"):
+        raise UserError(f"{flags.checkpoint}: questions need a classifier of train.py cam")
+    device = choose_device(flags.device)
+    stage.network.to(device).eval()
+    data = Images(spec, flags.split, tag=True)
+    tagged = [row for row, name in enumerate(data.ids) if data.tags[name]]
+    files = {data.ids[row]: output_path(flags.seeds, "score", data.ids[row]) for row in tagged}
+    lost = [name for name, path in files.items() if not path.is_file()]
+    if lost:
+        raise UserError(
+            f"{flags.seeds} has no maps of {len(lost)} images, the first is '{lost[0]}': finish "
+            "test.py --save score, or give the right --split"
+        )
+    groups = flags.seeds / "groups.npz"
+    source = inputs.total(inputs.folder_checksums(flags.seeds / "score", files, ".npz"))
+    source += f"{inputs.file_checksum(flags.checkpoint):08x}"
+    if flags.page.is_file() and groups.is_file() and GroupFile.read(groups).source == source:
+        print(f"{flags.page} holds the questions about these maps")
+        return
+    cells = {}
+    with progress(len(tagged), "groups", " images", flags.quiet) as bar:
+        for row in tagged:
+            sample = limit_pixels(data[row], WORK_PIXELS)
+            cells[sample["id"]] = read_cells(stage, flags.seeds, sample, device)
+            bar.update()
+    grouped = group_classes(groups, spec, cells, source)
+    grouped.write()
+    values = {(name, k): item.value for name, own in cells.items() for k, item in own.items()}
+    asked = questions.choose(grouped, values)
+    size = questions.write(flags.page, spec, grouped, asked, flags.command)
+    count = sum(len(numbers) + 1 for numbers in asked.values())
+    print(f"{flags.page} ({size / 1e6:.1f} MB): {count} questions about {len(asked)} classes")
+
+
+if __name__ == "__main__":
+    with entry():
+        main(tyro.cli(Flags, description=__doc__))

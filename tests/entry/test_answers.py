@@ -1,0 +1,75 @@
+"""From maps to questions, and from answers to sure masks, as a user runs the programs."""
+
+import csv
+
+import pytest
+from program import run
+
+from datalist.answer import GroupFile
+from datalist.spec import resolve
+from utils.output import read_label
+
+
+@pytest.fixture(scope="module")
+def maps(scenes_root, tmp_path_factory):
+    """A classifier of a dozen scenes, its maps, and the questions about them."""
+    out = tmp_path_factory.mktemp("answers")
+    data = ("--dataset", scenes_root, "--quiet")
+    run("train.py", "cam", *data, "--recipe", "smoke", "--out", out / "cam")
+    score = ("--split", "train", "--save", "score", "--restrict-to-tags", "--out", out / "seed")
+    run("test.py", out / "cam/last.pt", *score, "--quiet")
+    return out
+
+
+def ask(maps, scenes_root):
+    page = ("--dataset", scenes_root, "--page", maps / "questions.html", "--quiet")
+    return run("-m script.questions", maps / "cam/last.pt", maps / "seed", *page).stdout
+
+
+def test_answers_change_the_sure_masks(maps, scenes_root, tmp_path):
+    assert "questions about" in ask(maps, scenes_root)
+    before = (maps / "questions.html").stat().st_mtime_ns
+    assert "holds the questions" in ask(maps, scenes_root)  # nothing to do
+    assert (maps / "questions.html").stat().st_mtime_ns == before
+    groups = GroupFile.read(maps / "seed/groups.npz")
+    pseudo = ("pseudo.py", maps / "seed", "--dataset", scenes_root, "--purpose", "sure")
+    pseudo += ("--recipe", "smoke", "--quiet", "--out", tmp_path / "sure")
+    run(*pseudo)
+    spec = resolve(str(scenes_root))
+    labels = {name: read_label(tmp_path / f"sure/label/{name}.png") for name in spec.ids("train")}
+    rejected = max(range(1, 7), key=lambda k: sum((label == k).sum() for label in labels.values()))
+    answers = tmp_path / "answers.csv"
+
+    def write(*rows):
+        with open(answers, "w", newline="") as file:
+            csv.writer(file).writerows([["class", "group", "answer"], *rows])
+        return "--answers", answers
+
+    numbers = {n // 2 + 1 for (_, k), code in groups.codes.items() for n in code[code < 255]
+               if k == rejected}  # fmt: skip
+    rows = [[spec.classes[rejected], number, "not"] for number in sorted(numbers)]
+    given = write(*rows)
+    assert "answers: None" in run(*pseudo, *given, code=1).stderr  # other masks are there
+    run(*pseudo, *given, "--fresh")
+    for name, label in labels.items():
+        new = read_label(tmp_path / f"sure/label/{name}.png")
+        changed = label != new
+        assert (label[changed] == rejected).all() and (new[changed] == 255).all()
+        code = groups.codes.get((name, rejected))
+        if code is not None and (code < 255).all():
+            assert not (new == rejected).any()
+    assert any((label == rejected).any() for label in labels.values())
+    write(*rows, [spec.classes[rejected], "size", "small"])
+    run(*pseudo, *given)  # sizes do not change these masks
+    write(*rows, [spec.classes[rejected], 99, "not"])
+    assert "has no group 99" in run(*pseudo, *given, code=1).stderr
+
+
+def test_bad_input_is_refused(maps, scenes_root, tmp_path):
+    pseudo = ("pseudo.py", maps / "seed", "--dataset", scenes_root, "--recipe", "smoke")
+    pseudo += ("--out", tmp_path / "sure")
+    assert "cannot read" in run(*pseudo, "--answers", tmp_path / "none.csv", code=1).stderr
+    assert "--answers" in run(*pseudo, "--groups", maps / "x.npz", code=1).stderr
+    page = ("--dataset", scenes_root, "--page", tmp_path / "q.html")
+    lost = run("-m script.questions", maps / "cam/last.pt", tmp_path, *page, code=1)
+    assert "has no maps" in lost.stderr and not (tmp_path / "q.html").exists()
