@@ -6,6 +6,7 @@
 #   TRAIN              flags of every train.py, such as "--keep-every 1000" or "--recipe smoke"
 #   FRESH=1            where flags, tags or other inputs changed since the last time: keep the old
 #                      files in old-1 and compute them again; what did not change is used again
+#   ANSWERS=FILE       answers.csv of the page OUT/questions.html of an earlier run (photographs)
 #   PROCESSES=0        processes that train and predict; 0: one for each GPU, without a GPU one
 set -euo pipefail
 # A chain with --help prints the comment at its top.
@@ -61,6 +62,11 @@ use_data_of() {
   use_data
 }
 
+# again: the command of this run, for pages that say what to do next.
+again() {
+  printf '%s' "${AGAIN:-DATASET=$(printf %q "$DATASET") OUT=$(printf %q "$OUT") bash script/$(basename "$0")}"
+}
+
 # step TITLE: a line that says where the chain is.
 step() { printf '\n== %s\n' "$*"; }
 
@@ -114,18 +120,29 @@ score_masks() {
 on_photos() { [ "$(python -m method.choose "$DATASET" ${TRAIN:-})" = photo ]; }
 
 # make_sure FOLDER: class activation maps of the training images and sure masks of them,
-# FOLDER/sure/label, in which unsure pixels are 255.
+# FOLDER/sure/label, in which unsure pixels are 255. Of photographs, questions about the maps, whose
+# answers (ANSWERS) a later run uses.
 make_sure() {
   train cam "$1/cam" ${CAM:-}
   predict "$1/cam/last.pt" "$1/seed" --split train --save score --restrict-to-tags
   score_masks "$1/seed" --kind score --sweep
+  if on_photos; then
+    step "questions"
+    python -m script.questions "$1/cam/last.pt" "$1/seed" "${data[@]}" --page "$OUT/questions.html" \
+      --command "FRESH=1 ANSWERS={} $(again)"
+  fi
   step "masks $1/sure"
-  python pseudo.py "$1/seed" "${data[@]}" "${fresh[@]}" --out "$1/sure" --purpose sure ${PSEUDO:-}
+  python pseudo.py "$1/seed" "${data[@]}" "${fresh[@]}" --out "$1/sure" --purpose sure \
+    ${ANSWERS:+--answers "$ANSWERS"} ${PSEUDO:-}
 }
 
 # make_cue FOLDER: set CUE to the cues to learn from. Without CUE the cue networks are trained in
 # FOLDER. With SALIENCY the background cues are where these maps are low.
 make_cue() {
+  if [ -n "${ANSWERS:-}" ] && { [ -n "${CUE:-}${SALIENCY:-}" ] || ! on_photos; }; then
+    echo "$0: ANSWERS are about the maps of photographs: leave ANSWERS, or CUE and SALIENCY, away" >&2
+    exit 1
+  fi
   if [ -z "${CUE:-}" ] && [ -z "${SALIENCY:-}" ] && on_photos; then
     make_sure "$1"
     CUE="$1/sure/label"

@@ -11,7 +11,8 @@
 #   PASSES=N           number of segmenter passes, instead of the recipe's
 #   SEAM, SEGMENT, RETRAIN, TEST  flags of the trainings seam, segmenter and deeplab, and of the
 #                      last test.py
-#   PSEUDO             flags of pseudo, which on photographs leaves unsure pixels out of the masks
+#   PSEUDO             flags of pseudo, which on photographs leaves unsure pixels out of the masks;
+#                      answers about the maps of another run: --answers FILE --groups OUT/cue/seed/groups.npz
 . "$(dirname "$0")/chain.sh"
 OUT=${OUT:-out/locate}
 # EXTERNAL is a folder, but its networks are those of the target's recipe.

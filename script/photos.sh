@@ -4,6 +4,7 @@
 # the exported network. The same command continues where it stopped.
 #   FOLDER   class folders (FOLDER/cat/*.jpg), or a data set in VOC layout; docs/data.md
 #   TAGS=FILE          a table of tags or a json of a labelling tool instead of class folders
+#   ANSWERS=FILE       answers.csv of the page OUT/questions.html that an earlier run wrote
 #   OUT=out/NAME       folder of the results; NAME is that of FOLDER
 #   ARRANGE, TRAIN     flags of datalist.prepare.arrange, and of every train.py
 set -euo pipefail
@@ -13,6 +14,16 @@ if [ $# -ne 1 ] || [ ! -d "$1" ]; then
 fi
 folder=$(cd "$1" && pwd)
 tags=${TAGS:+$(cd "$(dirname "$TAGS")" && pwd)/$(basename "$TAGS")}
+if [ -n "${ANSWERS:-}" ]; then
+  if [ ! -f "$ANSWERS" ]; then echo "photos.sh: no file ANSWERS=$ANSWERS" >&2; exit 2; fi
+  export ANSWERS="$(cd "$(dirname "$ANSWERS")" && pwd)/$(basename "$ANSWERS")"
+fi
+AGAIN= # this command as it was typed, for pages that say what to do next
+for name in TAGS OUT ARRANGE TRAIN; do
+  if [ -n "${!name:-}" ]; then AGAIN+="$name=$(printf %q "${!name}") "; fi
+done
+again="bash $(printf %q "$0") $(printf %q "$1")"
+export AGAIN="$AGAIN$again"
 cd "$(dirname "$0")/.."
 if [ -z "${VIRTUAL_ENV:-}" ] && [ -f .venv/bin/activate ]; then . .venv/bin/activate; fi
 if ! python -c 'import torch, densecrf' 2>/dev/null; then . script/setup.sh; fi
@@ -47,9 +58,10 @@ masks            $OUT/$([ "$split" = val ] && echo masks || echo val)/label
 overlays         $OUT/$([ "$split" = val ] && echo masks || echo val)/overlay
 report           $OUT/report.html
 network          $OUT/home: python $OUT/home/predict.py photo.jpg
+questions        $([ -e "$OUT/questions.html" ] && echo "$OUT/questions.html: a few minutes of answers give better masks" || echo "none with these recipes")
 Look at the report first: photographs whose tags and masks disagree are often tagged wrongly.
 Better masks     more photographs of the classes that look worst; on a GPU, a larger network:
                  TRAIN="$larger" \\
-                 OUT=$OUT-large bash script/photos.sh $1
+                 OUT=$(printf %q "$OUT-large") $again
 how long         python -m script.plan $DATASET $larger
 TEXT
