@@ -267,7 +267,7 @@ def test_command_and_refusals(predicted, tmp_path, four_root):
     assert done.returncode == 0 and f"in {len(labels)} images" in done.stdout, done.stderr
     arguments.out.unlink()
     done = subprocess.run(line, capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr.startswith("annotate: class names come from")
+    assert done.returncode == 1 and done.stderr.startswith("error: class names come from")
     classes = tmp_path / "classes.txt"
     classes.write_text("background\nrust\n")
     few = replace(arguments, dataset="", classes=classes)
