@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,11 @@ from base.recipe import Data, Prediction, Solver
 Ability = Literal["predict", "cue", "export"]
 """predict: `Stage.predict` gives class scores; cue: `Stage.cues` gives localization cues; export:
 `predict` can be written as a program."""
+
+
+Term: TypeAlias = "Tensor | tuple[Tensor, Tensor]"
+"""A loss on the images of a process: its mean over them, or its sum and what it is divided by, such
+as a number of pixels, which is then that of all processes."""
 
 
 @dataclass
@@ -33,12 +38,18 @@ class Context:
     replica: Callable[[Tensor], Any] | None = None
     """The network wrapped for several processes or compiled; None: the network itself."""
     mean: Callable[[Tensor], Tensor] = lambda value: value
-    """Mean of a tensor over the processes. A loss that divides by a count over the batch divides
-    by the mean of the counts."""
+    """Mean of a tensor over the processes."""
     weight: float = 1.0
     """Weight of this process's mean over images: its images times processes, over the batch."""
     timer: Callable[[str], AbstractContextManager] = lambda name: nullcontext()
     """Times a part of the step under a name."""
+
+    def share(self, term: Term) -> Tensor:
+        """This process's share of a loss; the mean of all shares is the loss of the whole batch."""
+        if isinstance(term, tuple):
+            total, count = term
+            return total / self.mean(count.float()).clamp_min(1)
+        return self.weight * term
 
     def run(self, network: nn.Module, image: Tensor) -> Any:
         """Run a stage's network on images (N, 3, H, W); float32 tensor or tuple of tensors."""
@@ -104,7 +115,7 @@ class Stage(Protocol):
         """
 
     def losses(self, batch: dict, context: Context) -> dict[str, Tensor]:
-        """Named scalars of a batch; the objective is their sum."""
+        """Named scalars of a batch, by `Context.share`; the objective is their sum."""
 
     def after_step(self) -> None:
         """Called after each optimiser step. What it keeps must be in the network's state dict."""

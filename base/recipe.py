@@ -160,7 +160,12 @@ def scale_of_widths(scale: float | None, size: Sequence[int]) -> float:
     Args:
         scale: as a recipe gives it; None: the longer side counts as 500 pixels, as in VOC.
         size: height and width of the image or grid.
+
+    Raises:
+        UserError: for a scale of 0 or less.
     """
+    if scale is not None and scale <= 0:
+        raise UserError(f"a CRF's scale divides its widths and must be above 0, not {scale:g}")
     return 500 / max(size) if scale is None else scale
 
 

@@ -1,4 +1,4 @@
-"""Operations on a cue, bool (C, h, w): resolve conflicts, merge, resize."""
+"""Operations on a cue, bool (C, h, w): resolve conflicts, resize."""
 
 from __future__ import annotations
 
@@ -28,19 +28,6 @@ def resolve_conflicts(cue: np.ndarray) -> np.ndarray:
         resolved[index] = cue[index] & free
         free &= ~cue[index]
     return resolved
-
-
-def merge(foreground: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """Join the cues of the foreground and the background network, conflicts resolved.
-
-    Args:
-        foreground: bool (K, h, w), one channel per class without background.
-        background: bool (h, w).
-
-    Returns:
-        bool (K + 1, h, w).
-    """
-    return resolve_conflicts(np.concatenate([background[None], foreground]))
 
 
 def resize(cue: np.ndarray, grid: tuple[int, int]) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from base.contract import Context
+from base.contract import Context, Term
 from base.recipe import Data, Flat, Prediction, Solver
 from base.tensor import resize, shrink
 from loss.affinity import affinity_terms
@@ -87,15 +87,12 @@ class Affinity(FromMasks):
             raise refuse(recipe.backbone, "affinity")
         super().__init__(recipe, spec, Boundary(recipe.backbone.trunk(), recipe.head))
 
-    def losses(self, batch: dict, context: Context) -> dict[str, Tensor]:
+    def terms(self, batch: dict, context: Context) -> dict[str, Term]:
         boundary = torch.sigmoid(context.run(self.network, batch["image"]))[:, 0]
         mask = shrink(batch["mask"], boundary.shape[-2:], "nearest-exact")  # PIL's, in IRN
         share = {"foreground": 0.25, "background": 0.25, "different": 0.5}
         terms = affinity_terms(boundary, mask, self.recipe.head.radius)
-        return {
-            name: share[name] * loss / context.mean(count.float()).clamp_min(1)
-            for name, (loss, count) in terms.items()
-        }
+        return {name: (share[name] * loss, count) for name, (loss, count) in terms.items()}
 
     def boundary(self, images: Tensor) -> Tensor:
         """Boundary strength in [0, 1], (N, h, w), of RGB images 0..255."""

@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from base.contract import Context
+from base.contract import Context, Term
 from base.recipe import Data, Flat, Prediction, Solver
 from base.tensor import over_peak
 from datalist.dataset import Images
@@ -105,10 +105,9 @@ class CAM(Stage):
     def dataset(self) -> Images:
         return self.images()
 
-    def losses(self, batch: dict, context: Context) -> dict[str, Tensor]:
+    def terms(self, batch: dict, context: Context) -> dict[str, Term]:
         logit = context.run(self.network, batch["image"])
-        loss = nn.functional.multilabel_soft_margin_loss(logit, batch["tag"])
-        return {"classify": context.weight * loss}
+        return {"classify": nn.functional.multilabel_soft_margin_loss(logit, batch["tag"])}
 
     def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
         """Mean of the positive maps over its maximum; the background (1 - the best class)^gamma.

@@ -16,7 +16,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
-from base.contract import Context
+from base.contract import Context, Term
 from base.recipe import Data, Flat, Prediction, Solver
 from datalist.dataset import Images
 from method.backbone import VGG16, Backbone, ResNet
@@ -44,11 +44,11 @@ class Classifier(Stage):
     def dataset(self) -> Images:
         return self.images()
 
-    def losses(self, batch: dict, context: Context) -> dict[str, Tensor]:
+    def terms(self, batch: dict, context: Context) -> dict[str, Term]:
         logit = context.run(self.network, batch["image"])
         # The Caffe layer sums over classes; a mean would only scale the learning rate.
         loss = nn.functional.binary_cross_entropy_with_logits(logit, batch["tag"], reduction="sum")
-        return {"classify": context.weight * loss / len(logit)}
+        return {"classify": loss / len(logit)}
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from base.contract import Context
+from base.contract import Context, Term
 from base.recipe import Data, Flat, Prediction, Solver
 from datalist.dataset import Images
 from loss import balanced_seed_loss, constrain_loss, floor_softmax
@@ -126,13 +126,13 @@ class DSRG(Stage):
             )
         return marginal, seed
 
-    def losses(self, batch: dict, context: Context) -> dict[str, Tensor]:
+    def terms(self, batch: dict, context: Context) -> dict[str, Term]:
         dsrg = self.recipe.dsrg
         score = floor_softmax(context.run(self.network, batch["image"]), dsrg.floor)
         marginal, seed = self.targets(batch, score, context)
         return {
-            "seed": context.weight * balanced_seed_loss(score, seed),
-            "constrain": context.weight * constrain_loss(score, marginal, 0, dsrg.clip),
+            "seed": balanced_seed_loss(score, seed),
+            "constrain": constrain_loss(score, marginal, 0, dsrg.clip),
         }
 
     @torch.no_grad()

@@ -103,4 +103,4 @@ def compare_views(
         terms["rvmin"] = weight * sum(low) / 2
         terms["equivariance"] = weight * equivariance_loss(first, second)
         terms["cross"] = weight * sum(cross)
-    return {name: context.weight * term for name, term in terms.items()}
+    return terms

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from base import IGNORE, UserError
-from base.contract import Context, channels_last
+from base.contract import Context, Term, channels_last
 from base.recipe import Data, Flat, Prediction, Solver
 from base.tensor import max_norm, over_peak, resize
 from datalist.dataset import Images
@@ -306,10 +306,9 @@ class Segmenter(Stage):
     def dataset(self) -> Images:
         return self.images(mask=self.spec.mask_folder, tag=False)
 
-    def losses(self, batch: dict, context: Context) -> dict[str, Tensor]:
+    def terms(self, batch: dict, context: Context) -> dict[str, Term]:
         image, mask = batch["image"], batch["mask"]
         tag = shown_classes(mask, self.num_classes)
-        batch["tag"] = tag  # of the crop, not of the whole image; the pictures show it
         seam = self.recipe.seam
         if self.network.fixed:
             with torch.no_grad():
@@ -339,7 +338,7 @@ class Segmenter(Stage):
         if weight := self.recipe.training.entropy:
             each = [entropy_loss(made, truth, valid) for made in (first, second)]
             masks["entropy"] = weight * sum(each)
-        return terms | {name: context.weight * loss for name, loss in masks.items()}
+        return terms | masks
 
     def draw_pairs(self, tag: Tensor) -> tuple[Tensor, Tensor]:
         """Numbers of images and of their classes, (P,) each: some of those shown, at least one."""
@@ -354,8 +353,9 @@ class Segmenter(Stage):
 
     @torch.no_grad()
     def panels(self, batch: dict) -> dict[str, Tensor]:
-        """What the segmenter makes of the tagged classes, after the last pass."""
-        return {"prediction": self.predict([batch["image"]], batch["tag"], False).argmax(1)}
+        """What the segmenter makes of the classes in the crop, after the last pass."""
+        tag = shown_classes(batch["mask"], self.num_classes)
+        return {"prediction": self.predict([batch["image"]], tag, False).argmax(1)}
 
 
 class Resegment(Stage):
@@ -403,7 +403,7 @@ class Resegment(Stage):
     def dataset(self) -> Images:
         return self.images()
 
-    def losses(self, batch: dict, context: Context) -> dict[str, Tensor]:
+    def terms(self, batch: dict, context: Context) -> dict[str, Term]:
         views = two_views(batch["image"], self.recipe.seam, self.network, context)
         return compare_views(views, batch["tag"], self.recipe.seam, context)
 

@@ -60,7 +60,7 @@ class Refinement:
         logit = logit.detach()
         energy = -logit if self.config.crf_input == "logit" else -torch.softmax(logit, dim=1)
         # The compiled lattice on a CPU, exact kernel matrices on a GPU.
-        scale = scale_of_widths(self.config.crf_scale or None, logit.shape[-2:])
+        scale = scale_of_widths(self.config.crf_scale, logit.shape[-2:])
         kernels = densecrf.preset(self.config.crf, scale=scale).kernels
         return crf_torch.mean_field(energy, small, kernels, self.config.crf_steps)
 

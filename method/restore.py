@@ -70,6 +70,8 @@ def restore(
 def restore_recipe(path: Path, stored: Any, hint: Any, name: str = "recipe") -> Any:
     """Rebuild a recipe, or a value in it, from plain dicts, tuples and numbers.
 
+    What is lacking has its default.
+
     Args:
         path: for messages.
         stored: what the checkpoint holds.
@@ -83,12 +85,16 @@ def restore_recipe(path: Path, stored: Any, hint: Any, name: str = "recipe") -> 
         hint = get_args(hint)[0]
     if isinstance(stored, dict):
         options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-        groups = [option for option in options if is_dataclass(option)]
-        # Families of backbones differ in their fields.
-        matching: list[Any] = [g for g in groups if {f.name for f in fields(g)} == set(stored)]
-        if not matching:
+        groups: list[Any] = [option for option in options if is_dataclass(option)]
+        # Families of backbones differ in their fields. A field that came with a later version may
+        # lack: its default is what was done before.
+        lacking = {group: {f.name for f in fields(group)} - set(stored) for group in groups}
+        matching = [g for g in groups if len(lacking[g]) + len(stored) == len(fields(g))]
+        fewest = min((len(lacking[group]) for group in matching), default=0)
+        matching = [group for group in matching if len(lacking[group]) == fewest]
+        if len(matching) != 1:
             known = {field.name for group in groups[:1] for field in fields(group)}
-            odd = ", ".join(sorted(known ^ set(map(str, stored))))[:200]
+            odd = ", ".join(sorted(set(map(str, stored)) - known) or sorted(known))[:200]
             raise UserError(f"{path}: its recipe does not fit this version ({name}: {odd})")
         hints = get_type_hints(matching[0], include_extras=True)
         return matching[0](

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from base import IGNORE, UserError
-from base.contract import Context
+from base.contract import Context, Term
 from base.recipe import Data, Flat, Prediction, Solver
 from base.tensor import over_peak, resize, shrink
 from datalist.dataset import Images
@@ -213,14 +213,14 @@ class RecurSeed(Stage):
 
     # -- training ---------------------------------------------------------------------------
 
-    def losses(self, batch: dict, context: Context) -> dict[str, Tensor]:
+    def terms(self, batch: dict, context: Context) -> dict[str, Term]:
         recursion, mixing = self.recipe.recursion, self.recipe.mixing
         image, tag = batch["image"], batch["tag"]
         height, width = (-(-side // recursion.refine) for side in image.shape[-2:])
         size = (height, width)
         inside = inside_box(batch, size)
         maps, logit, *features = context.run(self.network, image)
-        terms = {"classify": context.weight * classify_loss(maps, tag, inside)}
+        terms: dict[str, Term] = {"classify": classify_loss(maps, tag, inside)}
         if context.epoch < recursion.recursion_epoch:
             # The decoder takes part in every step: torch's replicas ask for that.
             return {**terms, "recursion": 0 * maps.sum(), "segment": 0 * logit.sum()}
@@ -229,7 +229,7 @@ class RecurSeed(Stage):
             cue = cue_mask(batch, size)
             target = self.recurse(small, tag, inside, maps, features, cue)["refined"]
         label = self.certain(target, tag, inside)
-        terms |= self.learn("", maps, logit, target, label, tag, inside, context)
+        terms |= self.learn("", maps, logit, target, label, tag, inside)
         if context.epoch < mixing.mix_epoch or mixing.mix == "none":
             return terms
         own, region = self.own_labels(small, logit, tag, inside)
@@ -241,7 +241,7 @@ class RecurSeed(Stage):
         tag = torch.maximum(tag, came.to(tag))
         large = resize(region[:, None].float(), image.shape[-2:])[:, 0] >= 0.5
         maps, logit, *_ = context.run(self.network, paste(image, image.roll(1, 0), large))
-        return terms | self.learn("mixed ", maps, logit, mixed[1], mixed[0], tag, mixed[2], context)
+        return terms | self.learn("mixed ", maps, logit, mixed[1], mixed[0], tag, mixed[2])
 
     @torch.no_grad()
     def recurse(
@@ -336,17 +336,15 @@ class RecurSeed(Stage):
         label: Tensor,
         tag: Tensor,
         inside: Tensor,
-        context: Context,
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Term]:
         """The recursion loss on the maps and the cross entropy on the decoder's logits."""
         recursion = self.recipe.recursion
         present = tag[:, :, None, None] * resize(inside.float(), maps.shape[-2:])
         error = (over_peak(maps) - resize(target, maps.shape[-2:])).abs() * present
-        count = context.mean(present.sum()).clamp_min(1)
-        entropy = segment_loss(resize(logit, label.shape[-2:]), label, context)
+        entropy, pixels = segment_loss(resize(logit, label.shape[-2:]), label)
         return {
-            f"{name}recursion": recursion.recursion_weight * error.sum() / count,
-            f"{name}segment": recursion.segment_weight * entropy,
+            f"{name}recursion": (recursion.recursion_weight * error.sum(), present.sum()),
+            f"{name}segment": (recursion.segment_weight * entropy, pixels),
         }
 
     @torch.no_grad()

@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from base.contract import Context
+from base.contract import Context, Term
 from base.recipe import Data, Flat, Prediction, Solver, change
 from base.tensor import max_norm, resize
 from datalist.dataset import Images
@@ -106,7 +106,7 @@ class SEAM(Stage):
     def dataset(self) -> Images:
         return self.images()
 
-    def losses(self, batch: dict, context: Context) -> dict[str, Tensor]:
+    def terms(self, batch: dict, context: Context) -> dict[str, Term]:
         views = two_views(batch["image"], self.recipe.seam, self.network, context)
         return compare_views(views, batch["tag"], self.recipe.seam, context)
 

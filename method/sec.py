@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from base.contract import Context
+from base.contract import Context, Term
 from base.recipe import Data, Flat, Prediction, Solver
 from datalist.dataset import Images
 from loss import constrain_loss, decay_for, expand_loss, floor_softmax, seed_loss
@@ -111,7 +111,7 @@ class SEC(Stage):
     def dataset(self) -> Images:
         return cue_images(self, self.recipe.sec.cue, self.recipe.sec.tags_from)
 
-    def losses(self, batch: dict, context: Context) -> dict[str, Tensor]:
+    def terms(self, batch: dict, context: Context) -> dict[str, Term]:
         sec = self.recipe.sec
         logit = context.run(self.network, batch["image"])
         if sec.constrain_weight:
@@ -131,7 +131,7 @@ class SEC(Stage):
         if sec.constrain_weight:
             constrain = constrain_loss(score, marginals(), sec.floor)
             terms["constrain"] = sec.constrain_weight * constrain
-        return {name: context.weight * term for name, term in terms.items()}
+        return terms
 
     @torch.no_grad()
     def panels(self, batch: dict) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from base.contract import Context
+from base.contract import Context, Term
 from base.recipe import Data, Flat, Prediction, Solver, change
 from base.tensor import resize, shrink
 from datalist.dataset import Images
@@ -54,9 +54,9 @@ class Segment(Stage):
         network = segmentation_network(recipe.backbone, recipe.head, spec.num_classes)
         super().__init__(recipe, spec, network)
 
-    def losses(self, batch: dict, context: Context) -> dict[str, Tensor]:
+    def terms(self, batch: dict, context: Context) -> dict[str, Term]:
         logit = context.run(self.network, batch["image"])
-        return {"segment": segment_loss(logit, shrink(batch["mask"], logit.shape[-2:]), context)}
+        return {"segment": segment_loss(logit, shrink(batch["mask"], logit.shape[-2:]))}
 
     @torch.no_grad()
     def panels(self, batch: dict) -> dict[str, Tensor]:
@@ -214,9 +214,9 @@ class DeepLab(FromMasks, Segment):
         }
     )
 
-    def losses(self, batch: dict, context: Context) -> dict[str, Tensor]:
+    def terms(self, batch: dict, context: Context) -> dict[str, Term]:
         logit, mask = context.run(self.network, batch["image"]), batch["mask"]
-        return {"segment": segment_loss(resize(logit, mask.shape[-2:]), mask, context)}
+        return {"segment": segment_loss(resize(logit, mask.shape[-2:]), mask)}
 
     def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
         """Mean over scales and mirror images; a class that stays faint everywhere becomes 0."""

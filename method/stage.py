@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from base import UserError
-from base.contract import Ability, Context
+from base.contract import Ability, Context, Term
 from base.recipe import Solver
 from base.tensor import resize
 from datalist.dataset import Images
@@ -23,7 +23,7 @@ class Stage:
     """Keeps a recipe, a data set and a network; see `base.contract.Stage` for the contract.
 
     A subclass sets `recipes` and `can`, gives its network to the constructor, and writes
-    `dataset`, `losses` and `predict`.
+    `dataset`, `terms` and `predict`.
 
     Args:
         recipe: hyper-parameters, composed of groups.
@@ -85,6 +85,10 @@ class Stage:
 
     def losses(self, batch: dict, context: Context) -> dict[str, Tensor]:
         """Named scalars of a batch; the objective is their sum."""
+        return {name: context.share(term) for name, term in self.terms(batch, context).items()}
+
+    def terms(self, batch: dict, context: Context) -> dict[str, Term]:
+        """The losses of a batch by name; with several processes, `losses` weights them."""
         raise NotImplementedError
 
     def after_step(self) -> None:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from base import IGNORE, UserError
-from base.contract import Context
 from base.tensor import shrink
 from datalist.cue import CueFile
 from datalist.dataset import Images
@@ -110,10 +109,7 @@ class FromMasks(Stage):
         return self.images(tag=False, mask=self.recipe.masks.mask)
 
 
-def segment_loss(logit: Tensor, mask: Tensor, context: Context) -> Tensor:
-    """Cross entropy of logits (N, C, h, w) and masks (N, h, w), mean over the valid pixels.
-
-    The pixels of all processes count alike.
-    """
+def segment_loss(logit: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross entropy of logits (N, C, h, w) and masks (N, h, w): its sum, and the valid pixels."""
     loss = nn.functional.cross_entropy(logit, mask, ignore_index=IGNORE, reduction="sum")
-    return loss / context.mean((mask != IGNORE).sum().float()).clamp_min(1)
+    return loss, (mask != IGNORE).sum()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import zipfile
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +105,14 @@ def flatten(recipe: Any) -> dict[str, Any]:
 
 
 def differences(recipe: Any, stored: dict[str, Any]) -> list[str]:
-    """Fields in which a recipe and a stored one differ, as "name: stored -> now"."""
-    now, before = flatten(recipe), flatten(stored)
+    """Fields in which a recipe and a stored one differ, as "name: stored -> now".
+
+    A field that the stored one lacks came later, and had its default's effect before.
+    """
+    groups = {group.name: getattr(recipe, group.name) for group in fields(recipe)}
+    defaults = {name: {f.name: f.default for f in fields(g)} for name, g in groups.items()}
+    complete = {name: defaults.get(name, {}) | values for name, values in stored.items()}
+    now, before = flatten(recipe), flatten(defaults | complete)
     return [
         f"{name}: {before.get(name)!r} -> {now.get(name)!r}"
         for name in sorted(now.keys() | before.keys())

@@ -20,12 +20,15 @@ from method import STAGES, stage_class, summary
 from method.choose import choose_recipe
 from method.restore import restore_recipe
 from utils import checkpoint
+from utils.checkpoint import differences
 from utils.export import tuples
 from utils.flags import Predict, Train
 from utils.infer import check
 
 RECIPES = [(name, recipe) for name in STAGES for recipe in stage_class(name).recipes]
 FILE = Path("run/last.pt")
+ALIKE = ("ResNet38d.drop", "ResNet.multigrid", "LargeFOVHead.rate", "PyramidHead.rates")
+"""Fields without which two families have the same fields, so that nothing can be inferred."""
 
 
 @pytest.fixture(params=RECIPES, ids="/".join)
@@ -162,13 +165,35 @@ def test_stored_and_restored_a_recipe_is_the_same(recipe):
     assert restore_recipe(FILE, as_json, type(recipe)) == recipe
 
 
+def test_what_a_stored_recipe_lacks_has_its_default(recipe):
+    kind, stored = type(recipe), asdict(recipe)
+    assert not differences(recipe, stored)
+    for group in fields(recipe):
+        older = {key: value for key, value in stored.items() if key != group.name}
+        restored = restore_recipe(FILE, older, kind)
+        assert restored == replace(recipe, **{group.name: group.default})
+        content, own = stored[group.name], getattr(recipe, group.name)
+        for field in fields(own):
+            less = {key: value for key, value in content.items() if key != field.name}
+            older = {**stored, group.name: less}
+            alike = f"{type(own).__name__}.{field.name}" in ALIKE
+            if alike and group.name in ("backbone", "head"):
+                with pytest.raises(UserError, match="does not fit this version"):
+                    restore_recipe(FILE, older, kind)
+                continue
+            expected = replace(recipe, **{group.name: replace(own, **{field.name: field.default})})
+            assert restore_recipe(FILE, older, kind) == expected
+            assert not differences(expected, older)
+            assert bool(differences(recipe, older)) is (expected != recipe)
+
+
 def test_other_fields_and_types_of_stored_recipes_are_refused(recipe):
     kind, stored = type(recipe), asdict(recipe)
     for group, content in stored.items():
         for bad in (
             {**stored, group: {**content, "unheard_of": 1}},
             {**stored, group: [1]},
-            {key: value for key, value in stored.items() if key != group},
+            {**stored, "unheard_of": content},
         ):
             with pytest.raises(UserError, match=r"^run/last\.pt: its recipe"):
                 restore_recipe(FILE, bad, kind)

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from base import UserError
 from base.file import replacing
 from datalist.archive import read_npz
-from datalist.cell import merge, resize, resolve_conflicts
+from datalist.cell import resize, resolve_conflicts
 from datalist.cue import CueFile, from_cells, main, pack, write_cues
 from datalist.image import write_mask
 
@@ -285,11 +285,6 @@ def test_conflicts_cell_by_cell(cue):
     assert np.array_equal(resolved, slow_conflicts(cue))
     assert np.array_equal(resolved.any(axis=0), cue.any(axis=0))
     assert np.array_equal(resolve_conflicts(resolved), resolved)
-
-
-@given(cue=CUES)
-def test_merge(cue):
-    assert np.array_equal(merge(cue[1:], cue[0]), resolve_conflicts(cue))
 
 
 def slow_resize(cue, grid):

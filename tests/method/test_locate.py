@@ -231,7 +231,7 @@ def test_segmenter_learns_the_pairs_masks_from_both_maps(make, monkeypatch):
     monkeypatch.setattr("method.locate.segment", segment)
     monkeypatch.setattr(stage, "draw_pairs", lambda tag: tag.nonzero().unbind(1))
     terms = stage.losses(batch, Context())
-    assert batch["tag"].tolist() == [[0, 1, 0, 0, 1, 0], [0] * 6]
+    assert shown_classes(mask, 7).tolist() == [[0, 1, 0, 0, 1, 0], [0] * 6]
     assert not seen["prompt"].requires_grad
     views = two_views(batch["image"], stage.recipe.seam, stage.network, Context())
     first, second = (max_norm(maps)[0, [1, 4]] for maps in views[0])

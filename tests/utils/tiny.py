@@ -16,7 +16,7 @@ import torch
 from recipes import change
 from torch import nn
 
-from base.contract import Context
+from base.contract import Context, Term
 from base.recipe import Data, Solver
 from datalist.spec import Spec
 from method.stage import Stage
@@ -83,18 +83,16 @@ class Tiny(Stage):
     def dataset(self) -> Noise:
         return Noise()
 
-    def losses(self, batch: dict, context: Context) -> dict[str, torch.Tensor]:
+    def terms(self, batch: dict, context: Context) -> dict[str, Term]:
         logit = context.run(self.network, batch["image"])
         valid = batch["mask"] != 255
-        pixel = nn.functional.cross_entropy(
-            logit, batch["mask"], ignore_index=255, reduction="sum"
-        ) / context.mean(valid.sum().float())
-        image = context.weight * logit.square().mean(dim=(1, 2, 3)).mean()
+        pixel = nn.functional.cross_entropy(logit, batch["mask"], ignore_index=255, reduction="sum")
+        image = logit.square().mean(dim=(1, 2, 3)).mean()
         if self.recipe.tiny.dropout:  # what a method may do: mixing partners, random thresholds
             image = image * (1 + torch.rand(()) + np.random.rand() + random.random())
         if context.step == self.recipe.tiny.poison:
             image = image * float("nan")
-        return {"pixel": pixel, "image": image}
+        return {"pixel": (pixel, valid.sum()), "image": image}
 
 
 def run_in(out: Path, recipe: TinyRecipe = TINY, **flags) -> Train:
