@@ -1,20 +1,23 @@
 """Background cues from saliency maps: what is not salient is background.
 
-`python -m datalist.saliency FOLDER OUT --like CUES` writes a cue file with background cells alone;
-`python -m datalist.cue merge` joins it with foreground cues.
+    python -m datalist.saliency CUES SALIENCY OUT
+
+The new background cues replace those of CUES; a cell of several classes goes to the smaller
+region, as in `python -m datalist.cue merge`.
 """
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
+import tyro
 
 from base import UserError, entry
 from datalist.archive import read_npy
-from datalist.cue import CueFile
+from datalist.cue import CueFile, merge_files
 from datalist.image import read_mask
 
 
@@ -81,24 +84,38 @@ def collect(folder: Path, like: CueFile, threshold: float = 0.06) -> CueFile:
     return CueFile.collect(pairs(), str(folder))
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Make background cues from a folder of saliency maps."""
-    parser = argparse.ArgumentParser(prog="python -m datalist.saliency", description=main.__doc__)
-    parser.add_argument("folder", type=Path, help="maps ID.png (grey) or ID.npy (0 to 1)")
-    parser.add_argument("out", type=Path, help="cue file to write (.npz)")
-    parser.add_argument(
-        "--like", type=Path, required=True, help="cue file that gives ids, grid and classes"
-    )
-    parser.add_argument(
-        "--threshold", type=float, default=0.06, help="cells below this are background"
-    )
-    flags = parser.parse_args(arguments)
-    with entry():
-        cues = collect(flags.folder, CueFile.open(flags.like), flags.threshold)
-        cues.write(flags.out)
-    share = np.mean([cue[0].mean() for _, cue in cues.items()])
-    print(f"{flags.out}: {len(cues)} images, background cues cover {100 * share:.1f} % of the grid")
+@dataclass(frozen=True)
+class Flags:
+    cues: tyro.conf.Positional[Path]
+    """Cue file (.npz, or the official pickle), or folder of cues."""
+    saliency: tyro.conf.Positional[Path]
+    """Folder of maps, ID.png (grey) or ID.npy (0 to 1)."""
+    out: tyro.conf.Positional[Path]
+    """Cue file to write (.npz)."""
+    threshold: float = 0.06
+    """Cells whose saliency is below this are background (DSRG)."""
+
+
+def foreground(cues: CueFile) -> CueFile:
+    """The same cues without those of the background."""
+
+    def pairs():
+        for name, cue in cues.items():
+            cue = cue.copy()
+            cue[0] = False
+            yield name, cue
+
+    return CueFile.collect(pairs(), cues.source)
+
+
+def main(flags: Flags) -> None:
+    cues = CueFile.open(flags.cues)
+    background = collect(flags.saliency, cues, flags.threshold)
+    flags.out.parent.mkdir(parents=True, exist_ok=True)
+    merge_files(foreground(cues), background).write(flags.out)
+    print(flags.out)
 
 
 if __name__ == "__main__":
-    main()
+    with entry():
+        main(tyro.cli(Flags, description=__doc__))

@@ -151,7 +151,7 @@ make_cue() {
     CUE="$1/cue.npz"
   elif [ -n "${SALIENCY:-}" ]; then
     step "cues $1"
-    python -m script.background "$CUE" "$SALIENCY" "$1/cue.npz"
+    python -m datalist.saliency "$CUE" "$SALIENCY" "$1/cue.npz"
     CUE="$1/cue.npz"
   fi
 }

@@ -15,7 +15,7 @@ case ${CUE_STAGE:-sec} in
 esac
 predict "$OUT/$network/last.pt" "$OUT/$network" --split train --save cue
 if [ -n "${SALIENCY:-}" ]; then
-  python -m script.background "$OUT/$network/cue" "$SALIENCY" "$OUT/cue.npz"
+  python -m datalist.saliency "$OUT/$network/cue" "$SALIENCY" "$OUT/cue.npz"
 elif [ "$network" = seam ]; then
   python -m datalist.cue pack "$OUT/seam/cue" "$OUT/cue.npz"
 else

@@ -55,17 +55,7 @@ SYSTEMS = {
 
 @dataclass(frozen=True)
 class Flags:
-    system: tyro.conf.Positional[
-        Literal[
-            "recurseed",
-            "recurseed-deeplab",
-            "sec-pytorch",
-            "seam",
-            "locate",
-            "irn-cam",
-            "irn",
-        ]
-    ]
+    system: tyro.conf.Positional[Literal[tuple(SYSTEMS)]]
     """Who released the weights."""
     released: tyro.conf.Positional[Path]
     """Released state dict."""

@@ -43,6 +43,8 @@ class Flags:
     """Measurements after the first one, which is before the first step."""
     rows: int = 4
     """Images in the figure."""
+    table: tuple[Path, ...] = ()
+    """Train nothing; print the means over these finished runs."""
 
 
 class Watch:
@@ -137,8 +139,21 @@ def figure(folder: Path, path: Path) -> None:
     sheet(path, rows, ("image", "cues", *steps, "truth"), size=(150, 160))
 
 
+def print_means(runs: tuple[Path, ...]) -> None:
+    """Print the numbers of growth.json as Markdown, each the mean over the runs."""
+    growth = [json.loads((run / "growth.json").read_text()) for run in runs]
+    print("\n| seeds after step | cover % | foreground right % | background right % |")
+    print("|---" * 4 + "|")
+    for step in growth[0]:
+        means = np.mean([[run[step][name] for name in NUMBERS] for run in growth], 0)
+        print(f"| {step} | " + " | ".join(f"{value:.1f}" for value in means) + " |")
+
+
 def main(words: list[str]) -> None:
     flags, rest = tyro.cli(Flags, args=words, description=__doc__, return_unknown_args=True)
+    if flags.table:
+        print_means(flags.table)
+        return
     recipe, run = command("dsrg", rest)
     stage = start_stage("dsrg", recipe)
     train(stage, "dsrg", run, on_step=Watch(stage, flags, run.out / "growth"))

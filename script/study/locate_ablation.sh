@@ -2,13 +2,10 @@
 # Pseudo masks of the training images from CAM, SEAM and one to three passes of the segmenter, over
 # seeds; the retrained network; and the classes near to and far from the external ones.
 #   SEEDS="0 1 2"  OUT=out/locate-ablation  DATASET=scenes  EXTERNAL=FOLDER (as in locate.sh)
-. "$(dirname "$0")/../chain.sh"
-OUT=${OUT:-out/locate-ablation}
-TRAIN="${TRAIN:-} --quiet"
-export TRAIN DATASET
-for SEED in ${SEEDS:-0 1 2}; do
+. "$(dirname "$0")/seeds.sh"
+for SEED in $SEEDS; do
   run="$OUT/seed$SEED"
-  OUT="$run" SEED=$SEED PASSES=1 bash script/locate.sh
+  PASSES=1 chain locate "$run"
   train seam "$run/cam" --no-equivariance
   for step in cam seam; do
     predict "$run/$step/last.pt" "$run/$step" --split train --save score --quiet
@@ -23,6 +20,7 @@ for SEED in ${SEEDS:-0 1 2}; do
   done
   python -m script.study.locate_figure "$run" "${data[@]}" --out "$run/locate.png"
 done
-python -m script.study.table "$OUT" --title "pseudo masks, mIoU on train" "CAM=cam" "SEAM=seam" \
+shapes=()
+if [ "$DATASET" = scenes ]; then shapes=(--shapes); fi
+table --title "pseudo masks, mIoU on train" ${shapes[@]+"${shapes[@]}"} "CAM=cam" "SEAM=seam" \
   "pass 1=pseudo" "pass 2=pass2" "pass 3=pass3" "retrained, val=score.json"
-if [ "$DATASET" = scenes ]; then python -m script.study.shape_table "$OUT"; fi

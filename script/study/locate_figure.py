@@ -7,13 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import matplotlib
-
-matplotlib.use("Agg")
-import cv2
 import numpy as np
 import tyro
-from matplotlib import pyplot as plt
 
 from base import entry
 from base.recipe import Flat
@@ -22,6 +17,7 @@ from datalist.palette import palette
 from datalist.spec import Spec, resolve
 from script.origin import origin
 from script.study.shared import DataFlags
+from script.study.sheet import sheet
 from utils.measure import read_truth
 from utils.output import blend, output_path, read_label, read_score, upsample
 
@@ -83,17 +79,8 @@ def draw(flags: Flags) -> None:
             chosen.append(name)
         if len(chosen) == flags.rows:
             break
-    size = (1.6 * len(TITLES), 1.5 * len(chosen) + 0.25)
-    figure, axes = plt.subplots(len(chosen), len(TITLES), figsize=size, squeeze=False)
-    for row, name in zip(axes, chosen):
-        for axis, picture in zip(row, panels(flags.run, spec, name)):
-            axis.imshow(cv2.resize(picture, (240, 220), interpolation=cv2.INTER_CUBIC))
-            axis.set_axis_off()
-    for axis, title in zip(axes[0], TITLES):
-        axis.set_title(title, fontsize=9)
-    figure.tight_layout(pad=0.3)
     flags.out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(flags.out, dpi=110)
+    sheet(flags.out, [panels(flags.run, spec, name) for name in chosen], above=TITLES)
 
 
 if __name__ == "__main__":

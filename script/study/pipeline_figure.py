@@ -17,9 +17,6 @@ import numpy as np
 import torch
 import tyro
 
-matplotlib.use("Agg")
-from matplotlib import pyplot
-
 from base import IGNORE, UserError, entry
 from base.recipe import Flat
 from base.tensor import resize
@@ -27,6 +24,7 @@ from datalist.palette import palette
 from method.rsepm import RecurSeed, inside_box
 from refine import paste
 from script.study.shared import DataFlags, open_stage
+from script.study.sheet import sheet
 
 TITLES = (
     "image", "activation", "self-correlation", "PAMR", "certain filter", "edge labels", "mixed",
@@ -52,6 +50,11 @@ def colour(label: np.ndarray) -> np.ndarray:
     return table[label]
 
 
+def magma(score: np.ndarray) -> np.ndarray:
+    """RGB of a map in [0, 1], dark to light."""
+    return np.rint(matplotlib.colormaps["magma"](score.clip(0, 1))[..., :3] * 255).astype(np.uint8)
+
+
 @torch.no_grad()
 def rows(stage: RecurSeed, names: tuple[str, ...]) -> list[list[np.ndarray]]:
     """The pictures of each image, in the order of `TITLES`."""
@@ -72,7 +75,7 @@ def rows(stage: RecurSeed, names: tuple[str, ...]) -> list[list[np.ndarray]]:
     for k in range(len(names)):
         shown = int(refined["refined"][k].sum(dim=(1, 2)).argmax())
         heat = [
-            resize(refined[name][k : k + 1], size)[0, shown].numpy()
+            magma(resize(refined[name][k : k + 1], size)[0, shown].numpy())
             for name in ("cam", "correlated", "refined")
         ]
         lines.append(
@@ -101,20 +104,8 @@ def main(flags: Flags) -> None:
             f"--id needs two or more images of {stage.spec.name} {stage.recipe.data.split}"
             + (f"; '{missing[0]}' is none" if missing else "")
         )
-    lines = rows(stage, names)
-    figure, axes = pyplot.subplots(len(lines), len(TITLES), figsize=(13, 1.5 * len(lines) + 0.3))
-    for row, pictures in zip(axes, lines):
-        for axis, picture in zip(row, pictures):
-            heat = {"vmin": 0, "vmax": 1, "cmap": "magma"} if picture.ndim == 2 else {}
-            axis.imshow(picture, **heat)
-            axis.set_xticks([])
-            axis.set_yticks([])
-            axis.spines[:].set_color("lightgrey")
-    for axis, title in zip(axes[0], TITLES):
-        axis.set_title(title, fontsize=9)
-    figure.tight_layout(pad=0.3)
     flags.out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(flags.out, dpi=110)
+    sheet(flags.out, rows(stage, names), above=TITLES, size=(130, 150))
 
 
 if __name__ == "__main__":

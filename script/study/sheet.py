@@ -46,7 +46,7 @@ def sheet(
             how = cv2.INTER_CUBIC if small else cv2.INTER_AREA
             axis.imshow(cv2.resize(picture, (width, height), interpolation=how))
             axis.set(xticks=[], yticks=[])
-            axis.spines[:].set_visible(False)
+            axis.spines[:].set_color("lightgrey")
     for axis, title in zip(axes[0], above):
         axis.set_title(title, fontsize=9)
     for line, title in zip(axes, beside):

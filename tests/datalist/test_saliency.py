@@ -6,7 +6,7 @@ import pytest
 
 from base import UserError
 from datalist.cue import CueFile, write_cues
-from datalist.saliency import background_cue, collect, main, read_saliency
+from datalist.saliency import Flags, background_cue, collect, main, read_saliency
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_maps_of_either_kind_become_cues(tmp_path, like):
     grey[10:] = 0
     cv2.imwrite(str(folder / "one.png"), grey)
     np.save(folder / "two.npy", np.zeros((3, 2)))
-    main([str(folder), str(tmp_path / "out.npz"), "--like", str(like)])
+    main(Flags(like, folder, tmp_path / "out.npz"))
     cues = CueFile.open(tmp_path / "out.npz")
     assert cues.ids == ("one", "two") and cues.num_classes == 3
     assert cues["one"][0].tolist() == [[False] * 6] * 2 + [[True] * 6] * 2
@@ -55,6 +55,6 @@ def test_damaged_and_missing_maps_are_named(tmp_path, like):
     np.save(tmp_path / "one.npy", np.zeros((4, 4)))
     with pytest.raises(UserError, match="'two'"):
         collect(tmp_path, CueFile.open(like))
-    with pytest.raises(SystemExit, match="'two'"):
-        main([str(tmp_path), str(tmp_path / "out.npz"), "--like", str(like)])
+    with pytest.raises(UserError, match="'two'"):
+        main(Flags(like, tmp_path, tmp_path / "out.npz"))
     assert not (tmp_path / "out.npz").exists()

@@ -17,7 +17,7 @@ def test_table_has_a_number_in_every_row(name, rows, scenes_root, external_root,
     flags = {"DATASET": str(scenes_root), "EXTERNAL": str(external_root), "SEEDS": "0"}
     if name == "rsepm_ablation":
         flags |= {"RSEPM": "--recipe smoke", "MIXES": "edge none"}
-    lines = chain(name, tmp_path, **flags).splitlines()
+    lines = chain(f"study/{name}", tmp_path, **flags).splitlines()
     below = lines[lines.index("|---|---|---|") + 1 :]
     table = list(takewhile(lambda line: line.startswith("| "), below))
     assert len(table) == rows, table
