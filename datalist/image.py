@@ -294,8 +294,9 @@ def read_mask(path: Path, num_classes: int | None = None) -> np.ndarray:
     with opened(path) as image:
         if image.mode not in ("P", "L", "1"):
             raise UserError(
-                f"{path} is a picture of mode {image.mode}: a mask is a palette or grey PNG "
-                "whose values are class indices."
+                f"{path} is a picture of mode {image.mode}: a mask is a palette or grey PNG whose "
+                "values are class indices. `python -m datalist.prepare.masks FOLDER DATASET` "
+                "makes these from colours."
             )
         check_whole(Path(path).read_bytes(), image.format, path)
         try:
@@ -306,6 +307,17 @@ def read_mask(path: Path, num_classes: int | None = None) -> np.ndarray:
     if num_classes is not None:
         check_mask(mask, num_classes, path)
     return mask
+
+
+def mask_colours(path: Path) -> dict[int, tuple[int, int, int]]:
+    """R, G, B of each value in the palette of a mask; empty where it has none.
+
+    Raises:
+        UserError: it is no image.
+    """
+    with opened(path) as image:
+        colours = image.getpalette("RGB") if image.mode == "P" else None
+    return {k: tuple(row) for k, row in enumerate(np.reshape(colours or [], (-1, 3)).tolist())}
 
 
 def check_mask(mask: np.ndarray, num_classes: int, path: Path) -> None:

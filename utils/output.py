@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from base import IGNORE, UserError
 from base.file import replacing
 from datalist.archive import read_npz, write_npz
-from datalist.image import PIXEL_LIMIT, read_image, read_mask, write_mask
+from datalist.image import PIXEL_LIMIT, read_mask, write_mask
 from datalist.palette import palette
 from datalist.spec import safe_id
 
@@ -100,53 +100,7 @@ def read_label(path: str | Path) -> NDArray[np.uint8]:
     Raises:
         UserError: the file is broken, or holds colours instead of indices; says how to mend it.
     """
-    try:
-        return read_mask(Path(path))
-    except UserError as error:
-        if not _has_colours(path):
-            raise
-        folder = Path(path).parent
-        raise UserError(
-            f'{error} Turn VOC colours into indices: python -c "from utils.output import '
-            f"index_colours; index_colours('{folder}', '{folder}Index')\""
-        ) from None
-
-
-def _has_colours(path: str | Path) -> bool:
-    try:
-        with Image.open(path) as picture:
-            return picture.mode in ("RGB", "RGBA")
-    except Exception:  # whatever is wrong with the file has been said already
-        return False
-
-
-def index_colours(folder: str | Path, target: str | Path) -> None:
-    """Turn a folder of RGB label pictures into palette PNGs of class indices.
-
-    Args:
-        folder: PNGs that hold only colours of the VOC colour map.
-        target: folder for the palette PNGs, of the same names.
-
-    Raises:
-        UserError: the folder holds no PNG, or a picture has a colour that no class has.
-    """
-    code = (palette(256).astype(np.int64) << [16, 8, 0]).sum(1)
-    order = np.argsort(code)
-    paths = sorted(Path(folder).glob("*.png"))
-    if not paths:
-        raise UserError(f"{folder} holds no PNG.")
-    for path in paths:
-        colour = (read_image(path).astype(np.int64) << [16, 8, 0]).sum(2)
-        place = np.searchsorted(code, colour, sorter=order).clip(max=len(code) - 1)
-        label = order[place]
-        foreign = code[label] != colour
-        if foreign.any():
-            row, column = np.argwhere(foreign)[0]
-            raise UserError(
-                f"{path}: the colour #{colour[row, column]:06x} at row {row}, column {column} is "
-                "none of the VOC colour map's."
-            )
-        write_label(Path(target) / path.name, label)
+    return read_mask(Path(path))
 
 
 def write_score(path: str | Path, score: ArrayLike, keys: ArrayLike, size: tuple[int, int]) -> None:

@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from base import UserError, entry
 from datalist.formats import is_picture
-from datalist.image import PIXEL_LIMIT, read_mask, read_sized
+from datalist.image import PIXEL_LIMIT, mask_colours, read_mask, read_sized
+from datalist.prepare.compare import MaskFacts, compare
 from datalist.spec import Spec, resolve
 from datalist.tag import Tags, find, from_text, from_xml, read_tags
 
@@ -100,8 +101,8 @@ def inspect(spec: Spec, splits: Iterable[str] = ("train", "val"), threads: int =
 
 
 def _check_images(spec: Spec, split: str, ids: list[str], report: Report, threads: int) -> None:
-    def check(name: str) -> tuple[tuple[int, int] | None, str, str, bool]:
-        size, image_error, mask_error = None, "", ""
+    def check(name: str) -> tuple[tuple[int, int] | None, str, str, bool, MaskFacts | None]:
+        size, image_error, mask_error, facts = None, "", "", None
         try:
             size = read_sized(spec.image_path(name), spec.bands)[1]
         except UserError as error:
@@ -110,12 +111,13 @@ def _check_images(spec: Spec, split: str, ids: list[str], report: Report, thread
         masked = path.is_file()
         if masked:
             try:
-                mask = read_mask(path, spec.num_classes)
+                mask = read_mask(path)
+                facts = MaskFacts(frozenset(np.unique(mask).tolist()), mask_colours(path))
                 if size and mask.shape != size:
                     mask_error = f"{path} is {_by(mask.shape)}, its image {_by(size)} pixels."
             except UserError as error:
                 mask_error = str(error)
-        return size, image_error, mask_error, masked
+        return size, image_error, mask_error, masked, facts
 
     rows = _each(check, ids, threads, split)
     sizes = [row[0] for row in rows if row[0]]
@@ -128,6 +130,13 @@ def _check_images(spec: Spec, split: str, ids: list[str], report: Report, thread
     report.lines.append(f"{line}, {masks or 'no'} masks")
     report.groups["images"] += [row[1] for row in rows if row[1]]
     report.groups["masks"] += [row[2] for row in rows if row[2]]
+    tags: Tags = {}
+    with suppress(UserError):  # said with the tags
+        tags = _read_tags(spec, ids, [])
+    facts = {name: row[4] for name, row in zip(ids, rows) if row[4]}
+    errors, lines = compare(facts, tags, spec.classes, spec.mask_folder, spec.root)
+    report.groups["masks"] += errors
+    report.lines += lines
     if split == "val" and masks < len(ids):
         lost = [name for name, row in zip(ids, rows) if not row[3]]
         report.groups["masks"].append(

@@ -151,18 +151,10 @@ def test_ids_do_not_leave_their_folder(tmp_path, name):
         output.output_path(tmp_path, "label", name)
 
 
-def test_colours_are_refused_with_a_way_out_that_works(tmp_path):
-    folder, target = tmp_path / "rgb", tmp_path / "index"
-    folder.mkdir()
-    label = np.array([[0, 1, 20], [255, 7, 1]])
-    Image.fromarray(COLOURS[label]).save(folder / "a.png")
-    with pytest.raises(UserError, match="index_colours"):
-        output.read_label(folder / "a.png")
-    output.index_colours(folder, target)
-    assert (output.read_label(target / "a.png") == label).all()
-    Image.fromarray(np.full((2, 2, 3), 17, np.uint8)).save(folder / "b.png")
-    with pytest.raises(UserError, match=r"b\.png: the colour #111111"):
-        output.index_colours(folder, target)
+def test_colours_are_refused_with_a_way_out(tmp_path):
+    Image.fromarray(COLOURS[np.array([[0, 1, 20]])]).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"python -m datalist\.prepare\.masks"):
+        output.read_label(tmp_path / "a.png")
 
 
 def test_grey_labels_are_read_and_16_bit_ones_refused(tmp_path):

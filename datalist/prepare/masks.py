@@ -1,0 +1,218 @@
+"""Numbers masks of other programs anew: values, or colours, become class indices.
+
+`python -m datalist.prepare.masks labels mydata --map 255=cat` reads labels/NAME.png and writes
+mydata/SegmentationClass/ID.png; masks that are there already are kept in SegmentationClass.old-N.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from PIL import Image
+from tqdm import tqdm
+
+from base import IGNORE, UserError, entry
+from base.file import new_folder
+from datalist.decode import opened
+from datalist.formats import is_picture
+from datalist.image import image_size, read_image, read_mask, write_mask
+from datalist.palette import palette
+from datalist.prepare.names import NAMES_FILE, NameIndex, read_names
+from datalist.spec import Spec, plain, resolve
+from datalist.tag import read_tags
+
+TAG = "TAG"
+"""What stands for the only tag of a picture."""
+ENDINGS = re.compile(r"[_\-. ](mask|masks|label|labels|gt|seg|segmentation|annotation)$", re.I)
+"""What other programs write behind the name of a picture."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Number masks anew: values or colours become class indices."""
+
+    source: Annotated[Path, tyro.conf.Positional]
+    """Folder of masks, named as the pictures, also with _mask or the like behind the name."""
+    dataset: Annotated[Path, tyro.conf.Positional]
+    """Folder in VOC layout; its SegmentationClass gets the masks."""
+    map: tuple[str, ...] = ()
+    """VALUE=CLASS for each value that changes: a number or a colour #rrggbb, and the name of a
+    class, background, ignore, or TAG (the only tag of the picture). Other numbers stay as they are;
+    every colour has to be named. Default: the colours of VOC."""
+    out: Path | None = None
+    """Folder to make, ID.png in it, instead of the data set's SegmentationClass."""
+
+
+def convert(arguments: Arguments) -> tuple[Spec, int, list[str]]:
+    """Write the masks, all or none.
+
+    Returns:
+        The data set, the number of masks, and sentences on what was left out.
+
+    Raises:
+        UserError: no mask has a picture, or a mask holds what is no class or does not fit.
+    """
+    spec, source = resolve(str(arguments.dataset)), arguments.source
+    if not source.is_dir():
+        raise UserError(f"{source} is not a folder of masks.")
+    meaning = read_map(arguments.map, spec)
+    matched, lost = match(spec, source)
+    tags: dict = {}
+    if TAG in meaning.values():
+        tags = dict(read_tags(spec, list(matched)))
+    made = arguments.out or spec.root / f".{spec.mask}.new"
+    with new_folder(made) as part:
+        for name, path in tqdm(matched.items(), desc="masks", leave=False, disable=None):
+            mask = renumber(path, meaning, spec, tags.get(name))
+            size = image_size(spec.image_path(name))
+            if mask.shape != size:
+                raise UserError(
+                    f"{path} is {mask.shape[0]} x {mask.shape[1]} pixels, its image {size[0]} x "
+                    f"{size[1]}."
+                )
+            write_mask(part / f"{name}.png", mask)
+    if arguments.out is None:
+        keep_old(spec, matched)
+        for path in made.iterdir():
+            os.replace(path, spec.mask_folder / path.name)
+        made.rmdir()
+    notes = [f"{len(lost)} masks have no picture, such as {lost[0]}"] if lost else []
+    return spec, len(matched), notes
+
+
+def read_map(words: Sequence[str], spec: Spec) -> dict[int | str, int | str]:
+    """Class of each value, or of each colour "#rrggbb".
+
+    Raises:
+        UserError: a word is not VALUE=CLASS, or the class is unknown.
+    """
+    known: dict[str, int | str] = {plain(name): k for k, name in enumerate(spec.classes)}
+    known |= {"ignore": IGNORE, plain(TAG): TAG} | known
+    meaning: dict[int | str, int | str] = {}
+    for word in words:
+        value, _, name = word.partition("=")
+        if not re.fullmatch(r"\d{1,3}|#[0-9a-fA-F]{6}", value) or plain(name) not in known:
+            raise UserError(
+                f"--map {word} is not VALUE=CLASS: give a number or #rrggbb, and one of "
+                f"{', '.join(spec.classes)}, ignore, {TAG}."
+            )
+        key = value.lower() if value[0] == "#" else int(value)
+        meaning[key] = known[plain(name)]
+    if len({isinstance(key, str) for key in meaning}) > 1:
+        raise UserError("--map takes numbers or colours, not both.")
+    if not meaning:
+        colours = ["#" + bytes(row).hex() for row in palette(256).tolist()]
+        meaning = {colours[k]: k for k in (*range(spec.num_classes), IGNORE)}
+    return meaning
+
+
+def match(spec: Spec, source: Path) -> tuple[dict[str, Path], list[str]]:
+    """Mask file of each image id, and names of files that belong to no picture.
+
+    Raises:
+        UserError: no file belongs to a picture, or two to the same.
+    """
+    had = read_names(spec.root / NAMES_FILE)
+    files = [path for folder in spec.image for path in sorted((spec.root / folder).iterdir())]
+    ids = [path.stem for path in files if is_picture(path)]
+    index = NameIndex({name: [name, *([had[name]] if name in had else [])] for name in ids})
+    matched: dict[str, Path] = {}
+    lost = []
+    for path in sorted(source.rglob("*")):
+        if not is_picture(path) or not path.is_file():
+            continue
+        relative = path.relative_to(source).as_posix()
+        stem, suffix = os.path.splitext(relative)
+        marked = ENDINGS.sub("", stem) + suffix
+        name = (index.find(marked) if marked != relative else None) or index.find(relative)
+        if name is None or path.resolve() == spec.image_path(name).resolve():
+            lost.append(relative)
+        elif name in matched:
+            raise UserError(f"{matched[name]} and {path} are both masks of '{name}'.")
+        else:
+            matched[name] = path
+    if not matched:
+        raise UserError(
+            f"{source} holds no mask of a picture of {spec.root}: masks are named as the pictures, "
+            f"such as {min(ids, default='ID')}.png or {min(ids, default='ID')}_mask.png."
+        )
+    return matched, lost
+
+
+def renumber(
+    path: Path, meaning: dict[int | str, int | str], spec: Spec, tags: Sequence[int] | None
+) -> np.ndarray:
+    """Class indices of a mask, uint8 (H, W).
+
+    Raises:
+        UserError: a value is no class, or the picture has not one tag.
+    """
+    if any(isinstance(key, str) for key in meaning):
+        values, table = by_colour(path), {int(k[1:], 16): v for k, v in meaning.items()}
+    else:
+        values = read_mask(path).astype(np.int64)
+        table = {**{k: k for k in (*range(spec.num_classes), IGNORE)}, **meaning}
+    mask = np.zeros(values.shape, np.uint8)
+    for value in np.unique(values).tolist():
+        if value not in table:
+            word = f"#{value:06x}" if any(isinstance(k, str) for k in meaning) else str(value)
+            raise UserError(
+                f"{path} holds {word}, which is no class: give --map {word}=CLASS, or "
+                f"{word}=ignore, and the others."
+            )
+        target = table[value]
+        if target == TAG:
+            if tags is None or len(tags) != 1:
+                raise UserError(
+                    f"{path}: its picture has {len(tags or ())} tags, so {TAG} is none of them: "
+                    f"name the class of {value}, or draw this mask again."
+                )
+            target = tags[0]
+        mask[values == value] = target
+    return mask
+
+
+def by_colour(path: Path) -> np.ndarray:
+    """Colours of a mask as numbers 0xrrggbb, int64 (H, W)."""
+    with opened(path) as image:
+        palette_image = image.mode == "P"
+    if palette_image:
+        read_mask(path)  # names every damage
+        with Image.open(path) as image:
+            pixels = np.array(image.convert("RGB"))
+    else:
+        pixels = read_image(path)
+    return (pixels.astype(np.int64) << [16, 8, 0]).sum(2)
+
+
+def keep_old(spec: Spec, matched: dict[str, Path]) -> None:
+    """Move masks that are about to be replaced to SegmentationClass.old-N."""
+    spec.mask_folder.mkdir(exist_ok=True)
+    old = [path for name in matched if (path := spec.mask_path(name)).is_file()]
+    if not old:
+        return
+    number = 1
+    while (kept := spec.root / f"{spec.mask}.old-{number}").exists():
+        number += 1
+    kept.mkdir()
+    for path in old:
+        os.replace(path, kept / path.name)
+
+
+def main(arguments: Arguments) -> None:
+    """Write the masks, and say how many."""
+    spec, count, notes = convert(arguments)
+    print("".join(f"note: {note}\n" for note in notes), end="")
+    print(f"{arguments.out or spec.mask_folder}: {count} masks")
+
+
+if __name__ == "__main__":
+    with entry():
+        main(tyro.cli(Arguments, description=Arguments.__doc__))
