@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from base import UserError
-from datalist.archive import read_npz, write_npz
+from datalist.archive import read_npz, replacing, write_npz
 from datalist.spec import plain, read_text
 
 NONE = 255
@@ -65,12 +65,14 @@ class GroupFile:
         codes: image id and class index -> uint8 (h, w): twice the group, counted from 0, plus 1 in
             its second half; `NONE` where the map is low.
         source: checksum of what the groups are made from.
+        asked: class index and group, counted from 1, of the questions.
     """
 
     path: Path
     classes: tuple[str, ...]
     codes: Mapping[tuple[str, int], NDArray[np.uint8]]
     source: str = ""
+    asked: Sequence[tuple[int, int]] = ()
 
     @property
     def checksum(self) -> str:
@@ -88,6 +90,7 @@ class GroupFile:
         flat = [self.codes[key].ravel() for key in keys]
         arrays = {
             "source": np.array([self.source]),
+            "asked": np.array(self.asked, np.int64).reshape(-1, 2),
             "classes": np.array(self.classes),
             "id": np.array([name for name, _ in keys], dtype=str),
             "index": np.array([index for _, index in keys], np.int64),
@@ -105,13 +108,8 @@ class GroupFile:
         """
         if not path.is_file():
             raise UserError(f"no groups of cells in {path}: python -m script.questions makes them")
-        wanted = {
-            "source": ("U", 1),
-            "classes": ("U", 1),
-            "id": ("U", 1),
-            "index": ("iu", 1),
-            "shape": ("iu", 2),
-        }
+        wanted = dict.fromkeys(("source", "classes", "id"), ("U", 1))
+        wanted |= {"asked": ("iu", 2), "index": ("iu", 1), "shape": ("iu", 2)}
         stored = read_npz(path, wanted | {"code": ("u", 1)})
         shapes, count = stored["shape"], len(stored["id"])
         ends = np.cumsum(shapes.prod(1)) if shapes.shape == (count, 2) else np.zeros(0, np.int64)
@@ -122,7 +120,9 @@ class GroupFile:
         parts = np.split(stored["code"], ends[:-1]) if count else []
         keys = zip(stored["id"].tolist(), stored["index"].tolist())
         codes = {key: part.reshape(shape) for key, part, shape in zip(keys, parts, shapes)}
-        return cls(path, tuple(stored["classes"].tolist()), codes, str(*stored["source"][:1]))
+        asked = [tuple(row[:2]) for row in stored["asked"].tolist()]
+        classes, source = tuple(stored["classes"].tolist()), str(*stored["source"][:1])
+        return cls(path, classes, codes, source, asked)
 
 
 class Rejection:
@@ -178,6 +178,23 @@ class Rejection:
             return np.zeros(size, bool)
         wrong = self.wrong[index][code].view(np.uint8)
         return cv2.resize(wrong, size[::-1], interpolation=cv2.INTER_NEAREST).astype(bool)
+
+
+def write_answers(
+    path: Path, classes: Sequence[str], answers: Mapping[tuple[int, str], str], maps: str = ""
+) -> None:
+    """Write answers.csv.
+
+    Args:
+        path: the file.
+        classes: class names, background first.
+        answers: class index and group, or "size", -> answer.
+        maps: checksum of the maps.
+    """
+    with replacing(path) as part, open(part, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        rows = [[classes[index], group, answer] for (index, group), answer in answers.items()]
+        writer.writerows([[f"# maps {maps}"], ["class", "group", "answer"], *rows])
 
 
 def read_answers(path: Path, classes: Sequence[str]) -> Answers:

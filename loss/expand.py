@@ -1,10 +1,14 @@
 """Expansion: tagged classes must cover a plausible share of the image, absent classes none."""
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 
+Decay = TypeVar("Decay", float, Tensor)
 
-def decay_for(decay: float, reference: int, positions: int) -> float:
+
+def decay_for(decay: Decay, reference: int, positions: int) -> Decay:
     """Convert a decay from one grid size to another.
 
     The share of positions that carries half of the weight depends on ``decay ** positions``
@@ -46,22 +50,23 @@ def rank_average(maps: Tensor, decay: float) -> Tensor:
     return rank_pool(maps, decay_for(decay, 41 * 41, maps[0, 0].numel()))
 
 
-def rank_weight(flat: Tensor, decay: float) -> Tensor:
-    """Weights 1, decay, decay^2, ... that sum to 1, for maps (..., positions), (positions,)."""
+def rank_weight(flat: Tensor, decay: float | Tensor) -> Tensor:
+    """Weights 1, decay, decay^2, ... that sum to 1, for maps (..., positions), (..., positions)."""
     rank = torch.arange(flat.shape[-1], dtype=torch.float64, device=flat.device)
-    weight = decay**rank
-    return (weight / weight.sum()).to(flat.dtype)
+    weight = decay[..., None] ** rank if isinstance(decay, Tensor) else decay**rank
+    return (weight / weight.sum(-1, keepdim=True)).to(flat.dtype)
 
 
 def expand_loss(
-    score: Tensor, tag: Tensor, decay_foreground: float, decay_background: float
+    score: Tensor, tag: Tensor, decay_foreground: float | Tensor, decay_background: float
 ) -> Tensor:
     """Image-level log loss on rank-pooled scores.
 
     Args:
         score: class probabilities in [0, 1], background first, (N, C, H, W).
         tag: 1 for each foreground class the image shows, (N, C - 1).
-        decay_foreground: decay for the classes of the image (see `decay_for`).
+        decay_foreground: decay for the classes of the image (see `decay_for`); one for all, or one
+            for each class, (C - 1,).
         decay_background: decay for the background. Absent classes are max-pooled.
 
     Returns:
@@ -86,7 +91,10 @@ def expand_loss(
     maps = score[torch.cat((every, image)), torch.cat((0 * every, label + 1))].flatten(1)
     ordered = maps.sort(dim=1, descending=True).values
     background = ordered[: len(score)] @ rank_weight(maps, decay_background)
-    pooled = ordered[len(score) :] @ rank_weight(maps, decay_foreground)
+    decay = decay_foreground
+    if isinstance(decay, Tensor):
+        decay = decay.to(score.device)[label]
+    pooled = (ordered[len(score) :, None] @ rank_weight(maps, decay)[..., None]).flatten()
     # `max` has its gradient at one position and is faster than `amax`, which divides it over ties.
     peak = score.flatten(2).max(dim=2).values[:, 1:][absent]
     return (

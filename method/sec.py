@@ -9,7 +9,9 @@ of them.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -17,6 +19,7 @@ from torch import Tensor
 
 from base.contract import Context, Term
 from base.recipe import Data, Flat, Prediction, Solver
+from datalist.answer import read_answers
 from datalist.dataset import Images
 from loss import constrain_loss, decay_for, expand_loss, floor_softmax, seed_loss
 from method.backbone import VGG16, Backbone
@@ -56,6 +59,9 @@ class SECLosses:
     """Rank-pooling decay of tagged classes (paper), on a grid of `decay_grid`."""
     decay_background: float = 0.999
     """Rank-pooling decay of the background (paper), on a grid of `decay_grid`."""
+    answers: str = ""
+    """answers.csv of the page of questions: the sizes that it names give their classes decays of
+    their own (ours)."""
     decay_grid: tuple[int, int] = (41, 41)
     """Grid of the two decays; on other grids the share of pixels with half the weight is kept."""
     seed_weight: float = 1.0
@@ -84,6 +90,19 @@ MXNET = SECRecipe(MXNET_DATA, head=LargeFOVHead(dropout=0.0), prediction=MXNET_T
 SMALL = SECRecipe(SMALL_DATA, SMALL_SOLVER, SMALL_VGG16, SMALL_FOV, prediction=SMALL_SEC_TEST)
 
 
+HALF_WEIGHT = {"speck": 0.003, "small": 0.04, "half": 0.14, "most": 0.35}
+"""Share of the positions that carries half of the weight, for each answer about a class's size:
+half of the share that a usual object of this size covers (ours; 0.996 on 41 x 41 is 0.10)."""
+
+
+def size_decays(sizes: Mapping[int, str], num_classes: int, sec: SECLosses) -> Tensor:
+    """Rank-pooling decay of each class, (num_classes - 1,), from a person's answers about sizes."""
+    decay = torch.full((num_classes - 1,), sec.decay_foreground, dtype=torch.float64)
+    for index, size in sizes.items():
+        decay[index - 1] = 0.5 ** (1 / (HALF_WEIGHT[size] * math.prod(sec.decay_grid)))
+    return decay
+
+
 class SEC(Stage):
     """DeepLab-LargeFOV under the three losses."""
 
@@ -107,8 +126,12 @@ class SEC(Stage):
             recipe, spec, segmentation_network(recipe.backbone, recipe.head, spec.num_classes)
         )
         self.refinement = Refinement(recipe.train_crf)
+        self.decay: float | Tensor = recipe.sec.decay_foreground
 
     def dataset(self) -> Images:
+        if self.recipe.sec.answers:
+            sizes = read_answers(Path(self.recipe.sec.answers), self.spec.classes).sizes
+            self.decay = size_decays(sizes, self.num_classes, self.recipe.sec)
         return cue_images(self, self.recipe.sec.cue, self.recipe.sec.tags_from)
 
     def terms(self, batch: dict, context: Context) -> dict[str, Term]:
@@ -125,7 +148,7 @@ class SEC(Stage):
             terms["expand"] = sec.expand_weight * expand_loss(
                 score,
                 batch["tag"],
-                decay_for(sec.decay_foreground, reference, positions),
+                decay_for(self.decay, reference, positions),
                 decay_for(sec.decay_background, reference, positions),
             )
         if sec.constrain_weight:

@@ -7,7 +7,7 @@ is the object; answers.csv, which the page saves, goes to pseudo.py --answers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -149,11 +149,12 @@ def main(flags: Flags) -> None:
             cells[sample["id"]] = read_cells(stage, flags.seeds, sample, device)
             bar.update()
     grouped = group_classes(groups, spec, cells, source)
-    grouped.write()
     values = {(name, k): item.value for name, own in cells.items() for k, item in own.items()}
     asked = questions.choose(grouped, values)
+    pairs = [(index, group + 1) for index, numbers in asked.items() for group in numbers]
+    replace(grouped, asked=pairs).write()
     size = questions.write(flags.page, spec, grouped, asked, flags.command)
-    count = sum(len(numbers) + 1 for numbers in asked.values())
+    count = len(pairs) + len(asked)
     print(f"{flags.page} ({size / 1e6:.1f} MB): {count} questions about {len(asked)} classes")
 
 

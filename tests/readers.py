@@ -333,7 +333,8 @@ CELLS = {
     "num_classes": np.array(3),
 }  # fmt: skip
 GROUPS = {
-    "source": np.array(["x"]), "classes": np.array(CLASSES), "id": np.array(["a", "b"]),
+    "source": np.array(["x"]), "asked": np.array([[1, 1]]), "classes": np.array(CLASSES),
+    "id": np.array(["a", "b"]),
     "index": np.array([1, 2]), "shape": np.array([[2, 3], [1, 2]]),
     "code": np.array([0, 1, 2, 255, 3, 0, 0, 1], np.uint8),
 }  # fmt: skip

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from base import UserError
-from datalist.answer import NONE, GroupFile, Rejection, read_answers
+from datalist.answer import NONE, GroupFile, Rejection, read_answers, write_answers
 
 CLASSES = ("background", "boat", "gull, white")
 
@@ -14,7 +14,7 @@ def groups(tmp_path):
     """Boats in two images with groups 1 to 3, a gull with one group."""
     code = np.array([[0, 1, 2], [3, 4, NONE]], np.uint8)
     codes = {("a", 1): code, ("b", 1): code[:1], ("a", 2): np.zeros((2, 2), np.uint8)}
-    file = GroupFile(tmp_path / "groups.npz", CLASSES, codes, "of these maps")
+    file = GroupFile(tmp_path / "groups.npz", CLASSES, codes, "of these maps", [(1, 2), (2, 1)])
     file.write()
     return file
 
@@ -27,6 +27,7 @@ def write(tmp_path, *lines):
 def test_file_comes_back(groups):
     again = GroupFile.read(groups.path)
     assert again.classes == CLASSES and again.source == "of these maps"
+    assert again.asked == [(1, 2), (2, 1)]
     assert again.checksum == groups.checksum and again.codes.keys() == groups.codes.keys()
     for key, code in groups.codes.items():
         assert (again.codes[key] == code).all()
@@ -46,6 +47,14 @@ def test_rejected_groups_and_halves(groups, tmp_path):
     wrong = reject.pixels("a", 1, (4, 6))
     assert (wrong == np.repeat(np.repeat([[1, 0, 1], [1, 0, 0]], 2, 0), 2, 1)).all()
     assert not reject.pixels("a", 2, (3, 3)).any() and not reject.pixels("c", 1, (3, 3)).any()
+
+
+def test_answers_come_back(tmp_path):
+    given = {(1, "1"): "both", (1, "1a"): "not", (2, "size"): "half"}
+    write_answers(tmp_path / "answers.csv", CLASSES, given, "01234567")
+    answers = read_answers(tmp_path / "answers.csv", CLASSES)
+    assert answers.groups == {(1, "1"): "both", (1, "1a"): "not"}
+    assert answers.sizes == {2: "half"} and answers.maps == "01234567"
 
 
 def test_checksum_follows_what_is_rejected_and_not_sizes(groups, tmp_path):

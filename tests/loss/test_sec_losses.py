@@ -26,13 +26,16 @@ def slow_rank_pool(values, decay):
 
 
 def slow_expand(score, tag, foreground, background):
+    """`foreground` is one decay for all classes, or a list of one for each."""
+    each = foreground if isinstance(foreground, list) else [foreground] * tag.shape[1]
     total = 0.0
     for image, present in zip(score.tolist(), tag.tolist()):
         flat = [[value for row in channel for value in row] for channel in image]
         inside = [k + 1 for k, on in enumerate(present) if on]
         outside = [k + 1 for k, on in enumerate(present) if not on]
         if inside:
-            total -= sum(log(slow_rank_pool(flat[k], foreground)) for k in inside) / len(inside)
+            pooled = [slow_rank_pool(flat[k], each[k - 1]) for k in inside]
+            total -= sum(map(log, pooled)) / len(inside)
         if outside:
             total -= sum(log(1 - max(flat[k])) for k in outside) / len(outside)
         total -= log(slow_rank_pool(flat[0], background))
@@ -64,6 +67,15 @@ def test_formulas(seed):
     assert found == pytest.approx(slow_expand(score, tag, 0.9, 0.97), abs=1e-12)
     found = constrain_loss(score, marginal, floor=0).item()
     assert found == pytest.approx(slow_constrain(score, marginal), abs=1e-12)
+
+
+def test_expansion_with_a_decay_for_each_class():
+    score, tag, _ = sample(5)
+    decay = [0.2, 0.9, 0.99]
+    value = expand_loss(score, tag, torch.tensor(decay, dtype=torch.float64), 0.97)
+    assert value.item() == pytest.approx(slow_expand(score, tag, decay, 0.97), rel=1e-12)
+    same = expand_loss(score, tag, torch.full((3,), 0.9, dtype=torch.float64), 0.97)
+    assert same.item() == pytest.approx(expand_loss(score, tag, 0.9, 0.97).item(), rel=1e-12)
 
 
 def test_gradients():

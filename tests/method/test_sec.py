@@ -119,3 +119,20 @@ def test_tags_of_the_cues_or_of_the_data_set(scenes_root, tmp_path, source, expe
     )
     data = SEC(recipe, spec).dataset()
     assert data[data.ids.index(name)]["tag"].max() == expected
+
+
+def test_answers_about_sizes_give_classes_decays_of_their_own(stage, scenes_cue, tmp_path):
+    path = tmp_path / "answers.csv"
+    one, two = stage.spec.classes[1:3]
+    path.write_text(f"class,group,answer\n{one},size,speck\n{two},size,most\n{one},1,not\n")
+    losses = replace(stage.recipe.sec, cue=str(scenes_cue), answers=str(path))
+    stage.recipe = replace(stage.recipe, sec=losses)
+    stage.dataset()
+    decay = stage.decay.tolist()
+    assert decay[0] < losses.decay_foreground < decay[1]
+    assert set(decay[2:]) == {losses.decay_foreground}
+    half = [np.log(0.5) / np.log(value) / 41**2 for value in decay[:2]]
+    assert half == pytest.approx([0.003, 0.35])
+    first = stage.losses(batch(stage), Context())["expand"]
+    stage.decay = losses.decay_foreground
+    assert stage.losses(batch(stage), Context())["expand"] != first
