@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64decode
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -88,7 +90,27 @@ def check_instances(content: Any, path: Path) -> dict:
                     raise UserError(
                         f"{path}: an entry of '{part}' has no {dtype.__name__} '{key}'."
                     )
+    for part, key in (("images", "file_name"), ("categories", "name")):
+        content = content | {part: without_twins(content[part], key, path)}
     return content
+
+
+def without_twins(rows: list[dict], key: str, path: Path) -> list[dict]:
+    """Entries of a json, each id once.
+
+    Raises:
+        UserError: one id stands for two names, so that nobody knows whose annotations are whose.
+    """
+    first: dict[int, dict] = {}
+    for row in rows:
+        known = first.setdefault(row["id"], row)
+        if known[key] != row[key]:
+            raise UserError(
+                f"{path}: the id {row['id']} is that of '{known[key][:80]}' and of "
+                f"'{row[key][:80]}', so that nobody knows whose annotations are whose: export it "
+                "again, or give them ids of their own."
+            )
+    return list(first.values())
 
 
 def stem(name: str) -> str:
@@ -98,10 +120,19 @@ def stem(name: str) -> str:
 
 
 def parts(text: str) -> list[str]:
-    """Folders and file name of a path or an address, Windows' separators included."""
-    text = text.strip().strip("\"'").partition("?d=")[2] or text.strip().strip("\"'")
-    if re.match(r"/data/|https?://", text):
-        text = unquote(text)
+    """Folders and file name of a path or an address, Windows' separators included.
+
+    The signature of an address, such as of a cloud's storage, does not count.
+    """
+    text = text.strip().strip("\"'")
+    if signed := re.search(r"[?&]fileuri=([\w+/=%-]+)", text):  # Label Studio, before cloud storage
+        with suppress(ValueError):
+            packed = unquote(signed[1])
+            text = b64decode(packed + "=" * (-len(packed) % 4), "-_").decode()
+    if local := text.partition("?d=")[2]:
+        text = unquote(local)
+    elif re.match(r"/data/|[a-z][a-z0-9+.-]+://", text):
+        text = unquote(re.split(r"[?#]", text)[0])
     return [part for part in re.split(r"[\\/]+", text) if part not in ("", ".")]
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +22,14 @@ import tyro
 from tqdm import tqdm
 
 from base import UserError, entry
-from datalist.annotation import image_id
-from datalist.formats import is_picture
+from datalist.annotation import image_id, parts
 from datalist.image import image_size, write_mask
 from datalist.mat import apart, read_apart
-from datalist.prepare.drawn import Drawing, paint, read_drawings
-from datalist.prepare.names import NAMES_FILE, NameIndex, read_names
+from datalist.prepare.drawn import DAMAGE, paint, read_drawings
+from datalist.prepare.masks import new_masks
+from datalist.prepare.names import pictures_by_name, without_hash
 from datalist.prepare.originals import Labels, camvid, msrc
+from datalist.prepare.tools import Drawing, coco_drawing
 from datalist.spec import Spec, resolve
 from datalist.tag import indices
 
@@ -90,7 +92,8 @@ def render_coco(spec: Spec, split: str) -> int:
 
     Crowds are painted as their class.
 
-    Errors: UserError where the json is missing, lacks an image, or holds what cannot be painted.
+    Raises:
+        UserError: the json is missing, lacks an image, or holds what cannot be painted.
     """
     (file,) = [name for name in spec.instances if f"_{split}2014" in name]
     path = spec.root / file
@@ -101,66 +104,99 @@ def render_coco(spec: Spec, split: str) -> int:
     lost = [name for name in missing if name not in drawings]
     if lost:
         raise UserError(f"{path} has no image '{lost[0]}'.")
-    render(spec, {name: drawings[name] for name in missing}, path)
+    render(spec, {name: drawings[name] for name in missing}, path, spec.mask_folder)
     return len(missing)
 
 
-def render(spec: Spec, drawings: Mapping[str, Drawing], path: Path) -> None:
-    """Paint drawings, by image id, into the masks of a data set; `path` is named in errors."""
+def render(spec: Spec, drawings: Mapping[str, Drawing], path: Path, folder: Path) -> None:
+    """Paint drawings, by image id, as FOLDER/ID.png; `path` is named in errors."""
     for name, drawing in tqdm(drawings.items(), desc="masks", leave=False, disable=None):
         shapes = [
             ((*indices([label], spec.classes, str(path)), 0)[0], shape)
             for label, shape in drawing.shapes
         ]
         where = f"{path}: image '{drawing.name}'"
-        write_mask(spec.mask_path(name), paint(drawing.size, shapes, where))
+        size = drawing.size or image_size(spec.image_path(name))
+        write_mask(folder / f"{name}.png", paint(size, shapes, where))
 
 
-def import_masks(spec: Spec, path: Path) -> tuple[int, list[str]]:
+def import_masks(spec: Spec, path: Path, key: str = "") -> tuple[int, list[str]]:
     """Paint the masks of an export of an annotation tool into the folder of masks.
 
-    Images are matched by their names in the data set and in names.csv; see `NameIndex`.
+    Images are matched by their names in the data set and in names.csv; see `match_drawings`.
+
+    Args:
+        spec: the data set.
+        path: the export.
+        key: as of `read_drawings`.
 
     Returns:
         Number of masks, and sentences on what was left out.
 
-    Errors: UserError where no image matches, a mask does not fit its picture, or a class is
-    unknown; then no mask is written.
+    Raises:
+        UserError: no image matches, a mask does not fit its picture, or a class is unknown; then no
+            mask is written.
     """
-    drawings, notes = read_drawings(path)
-    had = read_names(spec.root / NAMES_FILE)
-    files = [file for folder in spec.image for file in sorted((spec.root / folder).iterdir())]
-    ids = [file.stem for file in files if is_picture(file)]
-    index = NameIndex({name: [name, *([had[name]] if name in had else [])] for name in ids})
+    drawings, notes = read_drawings(path, key)
+    matched, lost = match_drawings(spec, drawings, path)
+    for name, drawing in matched.items():
+        size = image_size(spec.image_path(name))
+        if drawing.size not in (None, size):
+            raise UserError(
+                f"{path}: '{drawing.name}' was drawn on {drawing.size} pixels (height, width), "
+                f"but {spec.image_path(name)} has {size}: import the pictures of this folder."
+            )
+        drawing.size = size
+        indices([label for label, _ in drawing.shapes], spec.classes, str(path))
+    if lost:
+        notes.append(f"{len(lost)} images are not in {spec.root}, such as '{lost[0][:80]}'")
+    boxes = [name for name, drawing in matched.items() if not drawing.is_mask]
+    if boxes:
+        notes.append(
+            f"{len(boxes)} images have boxes or other marks alone and get no mask: '{boxes[0]}' ..."
+        )
+    matched = {name: drawing for name, drawing in matched.items() if drawing.is_mask}
+    if not matched:
+        raise UserError(f"{path} has no mask or polygon on any picture, only boxes or other marks.")
+    empty = [name for name, drawing in matched.items() if not drawing.shapes]
+    if empty:
+        notes.append(f"{len(empty)} images have no object and become background: '{empty[0]}' ...")
+    with new_masks(spec) as folder:
+        render(spec, matched, path, folder)
+    return len(matched), notes
+
+
+def match_drawings(
+    spec: Spec, drawings: Iterable[Drawing], path: Path
+) -> tuple[dict[str, Drawing], list[str]]:
+    """Drawing of each image id, and the names of images that are no pictures of the data set.
+
+    Where all names are those of files in JPEGImages, they mean these files: the export began with
+    them. Otherwise the names that pictures had before count too.
+
+    Raises:
+        UserError: none matches, or two mean one picture.
+    """
+    index, own = pictures_by_name(spec)
+    drawings = list(drawings)
+    lasts = [(parts(drawing.name) or [""])[-1] for drawing in drawings]
+    ours = [own.get(last) or own.get(without_hash(last)) for last in lasts]
     matched: dict[str, Drawing] = {}
     lost = []
-    for drawing in drawings:
-        name = index.find(drawing.name)
+    for name, drawing in zip(ours, drawings):
+        name = name if all(ours) else index.find(drawing.name)
         if name is None:
             lost.append(drawing.name)
         elif name in matched:
             raise UserError(f"{path} has two images that are '{name}' of {spec.root}.")
         else:
-            size = image_size(spec.image_path(name))
-            if drawing.size not in (None, size):
-                raise UserError(
-                    f"{path}: '{drawing.name}' was drawn on {drawing.size} pixels (height, width), "
-                    f"but {spec.image_path(name)} has {size}: import the pictures of this folder."
-                )
-            matched[name] = Drawing(drawing.name, size, drawing.shapes)
-            indices([label for label, _ in drawing.shapes], spec.classes, str(path))
+            matched[name] = drawing
     if not matched:
         raise UserError(
             f"{path} names none of the pictures of {spec.root}: it has '{lost[0][:80]}', the "
-            f"pictures are called like '{min(ids, default='')}'."
+            f"pictures are called like '{min(own.values(), default='')}'."
         )
-    if lost:
-        notes.append(f"{len(lost)} images are not in {spec.root}, such as '{lost[0][:80]}'")
-    empty = [name for name, drawing in matched.items() if not drawing.shapes]
-    if empty:
-        notes.append(f"{len(empty)} images have no object and become background: '{empty[0]}' ...")
-    render(spec, matched, path)
-    return len(matched), notes
+    return matched, lost
 
 
 def draw_objects(image: dict, objects: list[dict], index: dict[int, int], path: Path) -> np.ndarray:
@@ -175,16 +211,17 @@ def draw_objects(image: dict, objects: list[dict], index: dict[int, int], path: 
     Returns:
         Class indices, uint8 (height, width).
 
-    Errors: UserError for an object that cannot be painted, or without pycocotools.
+    Raises:
+        UserError: an object cannot be painted, or pycocotools is missing.
     """
     where = f"{path}: image '{image['file_name']}'"
     try:
-        ordered = sorted(objects, key=lambda item: -item["area"])
-        shapes = [(index[item["category_id"]], item["segmentation"]) for item in ordered]
-        size = (image["height"], image["width"])
-    except (KeyError, TypeError) as error:
+        drawing = coco_drawing(image, objects, index, Counter())
+    except DAMAGE as error:
         raise UserError(f"{where} cannot be drawn ({error}).") from None
-    return paint(size, shapes, where)
+    if drawing.size is None:
+        raise UserError(f"{where} has no height and width.")
+    return paint(drawing.size, drawing.shapes, where)
 
 
 @dataclass(frozen=True)
@@ -196,9 +233,13 @@ class Masks:
     """
 
     file: Annotated[Path, tyro.conf.Positional]
-    """COCO instances json, Label Studio json, or the XML of "CVAT for images 1.1"."""
+    """COCO instances json, Label Studio json, the XML of "CVAT for images 1.1", or json or csv of
+    the VGG Image Annotator."""
     dataset: Annotated[str, tyro.conf.Positional]
     """Folder in VOC layout; its SegmentationClass gets a PNG for each image of the file."""
+    key: str = ""
+    """Label Studio: key of the task's data that holds the picture. VGG Image Annotator: attribute
+    of regions that names the class. Only needed where there are several."""
 
 
 @dataclass(frozen=True)
@@ -246,7 +287,7 @@ def main(arguments: Masks | Msrc | CamVid) -> None:
         print(f"{arguments.out}: {count} images")
     else:
         spec = resolve(arguments.dataset)
-        count, notes = import_masks(spec, arguments.file)
+        count, notes = import_masks(spec, arguments.file, arguments.key)
         print("".join(f"note: {note}\n" for note in notes), end="")
         print(f"{spec.mask_folder}: {count} masks")
 

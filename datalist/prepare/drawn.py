@@ -1,51 +1,44 @@
-"""Masks that people drew: exports of annotation tools, read into shapes and painted.
-
-Three formats are read and told apart by their content: COCO instances json, Label Studio's json
-(brush and polygon labels) and the XML of "CVAT for images 1.1" (masks and polygons).
-"""
+"""Masks that people drew: exports of annotation tools, read into shapes and painted."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from base import UserError
-from datalist.annotation import check_instances, read_json, read_xml
+from datalist.annotation import check_instances, read_json
 from datalist.image import PIXEL_LIMIT
+from datalist.prepare.tools import (
+    Drawing,
+    from_coco,
+    from_cvat,
+    from_labelstudio,
+    from_via,
+    is_via,
+    via_table,
+)
 
-XML_LIMIT = 1 << 28
-"""Bytes of a CVAT export."""
 DAMAGE = (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError)
 """What fields of a wrong kind lead to."""
 
 
-@dataclass
-class Drawing:
-    """What was drawn on an image.
+def read_drawings(path: Path, key: str = "") -> tuple[list[Drawing], list[str]]:
+    """Read an export of an annotation tool; the tool is told by the content.
 
     Args:
-        name: the image as the tool calls it.
-        size: (height, width) in pixels; None where the export does not say.
-        shapes: class name and shape, in the order of painting; shapes as `shape_mask` takes them.
-    """
-
-    name: str
-    size: tuple[int, int] | None
-    shapes: list[tuple[str, Any]] = field(default_factory=list)
-
-
-def read_drawings(path: Path) -> tuple[list[Drawing], list[str]]:
-    """Read an export of an annotation tool.
+        path: the file.
+        key: where a tool lets people choose names: Label Studio's key of the picture, VIA's
+            attribute of the class.
 
     Returns:
         A drawing for each image, and sentences on what the file holds beside masks.
 
-    Errors: UserError for a file of another kind.
+    Raises:
+        UserError: a file of another kind.
     """
     ignored: Counter[str] = Counter()
     try:
@@ -53,83 +46,22 @@ def read_drawings(path: Path) -> tuple[list[Drawing], list[str]]:
             drawings = from_cvat(path, ignored)
         elif path.suffix.casefold() == ".zip":
             raise UserError(f"{path} is an archive: unpack it and give the .xml or .json inside.")
+        elif path.suffix.casefold() == ".csv":
+            drawings = from_via(via_table(path), key, ignored)
         elif isinstance(content := read_json(path), list):
-            drawings = from_labelstudio(content, ignored)
+            drawings = from_labelstudio(content, key, ignored)
+        elif is_via(content):
+            drawings = from_via(content, key, ignored)
         else:
-            drawings = from_coco(check_instances(content, path))
+            drawings = from_coco(check_instances(content, path), path, ignored)
+    except UserError as error:
+        named = str(path) in str(error)
+        raise error if named else UserError(f"{path}: {error}") from None
     except DAMAGE as error:
         raise UserError(f"{path} is not a readable export ({str(error)[:80]}).") from None
     if not drawings:
         raise UserError(f"{path} holds no annotated image.")
     return drawings, [f"{count} {what} left out" for what, count in ignored.items()]
-
-
-def from_coco(content: dict) -> list[Drawing]:
-    """Drawings of COCO instances: larger objects first, so that small ones lie on top."""
-    names = {row["id"]: row["name"] for row in content["categories"]}
-    objects: dict[int, list[dict]] = {}
-    for annotation in content["annotations"]:
-        objects.setdefault(annotation["image_id"], []).append(annotation)
-    drawings = []
-    for image in content["images"]:
-        ordered = sorted(objects.get(image["id"], []), key=lambda item: -item["area"])
-        shapes = [(names[item["category_id"]], item["segmentation"]) for item in ordered]
-        drawings.append(Drawing(image["file_name"], (image["height"], image["width"]), shapes))
-    return drawings
-
-
-def from_labelstudio(tasks: list[dict], ignored: Counter[str]) -> list[Drawing]:
-    """Drawings of Label Studio's "JSON" export: the last annotation of each task."""
-    drawings = []
-    for task in tasks:
-        data = task.get("data")
-        if not isinstance(data, dict):
-            raise UserError("no task data: export the project as 'JSON', not as 'JSON-MIN'.")
-        name = data.get("image") or next(x for x in data.values() if isinstance(x, str))
-        done = [row for row in task.get("annotations", []) if not row.get("was_cancelled")]
-        if not done:
-            ignored["tasks without an annotation are"] += 1
-            continue
-        drawing = Drawing(name, None)
-        for item in done[-1]["result"]:
-            value = item.get("value", {})
-            height, width = item.get("original_height"), item.get("original_width")
-            if value.get("format") == "rle" and value.get("brushlabels"):
-                shape, label = {"brush": value["rle"]}, value["brushlabels"][0]
-            elif value.get("polygonlabels"):
-                points = np.asarray(value["points"], float) / 100 * (width, height)
-                shape, label = [points.ravel().tolist()], value["polygonlabels"][0]
-            else:
-                ignored[f"results of type '{str(item.get('type'))[:30]}' are"] += 1
-                continue
-            drawing.size = (height, width)
-            drawing.shapes.append((label, shape))
-        drawings.append(drawing)
-    return drawings
-
-
-def from_cvat(path: Path, ignored: Counter[str]) -> list[Drawing]:
-    """Drawings of the XML of "CVAT for images 1.1", painted by z order."""
-    root = read_xml(path, XML_LIMIT)
-    if root.tag != "annotations" or root.find("track") is not None:
-        raise UserError(f"{path} is no XML of 'CVAT for images 1.1': export the task as that.")
-    drawings = []
-    for image in root.findall("image"):
-        size = (int(image.attrib["height"]), int(image.attrib["width"]))
-        shapes = []
-        for item in sorted(image, key=lambda item: int(item.get("z_order", 0))):
-            if item.tag == "polygon":
-                pairs = [pair.split(",") for pair in item.attrib["points"].split(";")]
-                shape: Any = [[float(x) for pair in pairs for x in pair]]
-            elif item.tag == "mask":
-                box = {key: int(item.attrib[key]) for key in ("left", "top", "width", "height")}
-                shape = {"runs": [int(run) for run in item.attrib["rle"].split(",")], **box}
-            else:
-                ignored[f"elements '{item.tag[:30]}' are"] += 1
-                continue
-            shapes.append((item.attrib["label"], shape))
-        drawings.append(Drawing(image.attrib["name"], size, shapes))
-    return drawings
 
 
 def paint(size: tuple[int, int], shapes: Iterable[tuple[int, Any]], where: str) -> np.ndarray:

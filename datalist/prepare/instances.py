@@ -16,7 +16,7 @@ from tqdm import tqdm
 from base import UserError, entry
 from datalist.annotation import image_id, read_instances
 from datalist.folder import new_data_folder
-from datalist.image import write_mask
+from datalist.image import image_size, write_mask
 from datalist.prepare.convert import draw_objects
 from datalist.spec import plain
 
@@ -72,6 +72,9 @@ def build(arguments: Arguments) -> int:
     with new_data_folder(out, classes, arguments.image) as data:
         for image in tqdm(images, desc="masks", leave=False, disable=None):
             name = image_id(image["file_name"])
+            if not image.get("height") or not image.get("width"):
+                size = image_size(arguments.image / image["file_name"])
+                image |= dict(zip(("height", "width"), size))
             mask = draw_objects(image, objects[image["id"]], index, source)
             write_mask(data.mask(name), mask)
             data.tags[name] = sorted({index[item["category_id"]] for item in objects[image["id"]]})

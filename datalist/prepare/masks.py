@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +25,7 @@ from datalist.decode import opened
 from datalist.formats import is_picture
 from datalist.image import image_size, read_image, read_mask, write_mask
 from datalist.palette import palette
-from datalist.prepare.names import NAMES_FILE, NameIndex, read_names
+from datalist.prepare.names import pictures_by_name
 from datalist.spec import Spec, plain, resolve
 from datalist.tag import read_tags
 
@@ -67,8 +68,7 @@ def convert(arguments: Arguments) -> tuple[Spec, int, list[str]]:
     tags: dict = {}
     if TAG in meaning.values():
         tags = dict(read_tags(spec, list(matched)))
-    made = arguments.out or spec.root / f".{spec.mask}.new"
-    with new_folder(made) as part:
+    with new_folder(arguments.out) if arguments.out else new_masks(spec) as part:
         for name, path in tqdm(matched.items(), desc="masks", leave=False, disable=None):
             mask = renumber(path, meaning, spec, tags.get(name))
             size = image_size(spec.image_path(name))
@@ -78,13 +78,23 @@ def convert(arguments: Arguments) -> tuple[Spec, int, list[str]]:
                     f"{size[1]}."
                 )
             write_mask(part / f"{name}.png", mask)
-    if arguments.out is None:
-        keep_old(spec, matched)
-        for path in made.iterdir():
-            os.replace(path, spec.mask_folder / path.name)
-        made.rmdir()
     notes = [f"{len(lost)} masks have no picture, such as {lost[0]}"] if lost else []
     return spec, len(matched), notes
+
+
+@contextmanager
+def new_masks(spec: Spec) -> Iterator[Path]:
+    """Give a folder for masks ID.png, which all enter the data set at the end, or none.
+
+    Masks that are replaced are kept in SegmentationClass.old-N.
+    """
+    made = spec.root / f".{spec.mask}.{os.getpid()}.new"
+    with new_folder(made) as part:
+        yield part
+    keep_old(spec, [path.stem for path in made.iterdir()])
+    for path in made.iterdir():
+        os.replace(path, spec.mask_folder / path.name)
+    made.rmdir()
 
 
 def read_map(words: Sequence[str], spec: Spec) -> dict[int | str, int | str]:
@@ -119,10 +129,7 @@ def match(spec: Spec, source: Path) -> tuple[dict[str, Path], list[str]]:
     Raises:
         UserError: no file belongs to a picture, or two to the same.
     """
-    had = read_names(spec.root / NAMES_FILE)
-    files = [path for folder in spec.image for path in sorted((spec.root / folder).iterdir())]
-    ids = [path.stem for path in files if is_picture(path)]
-    index = NameIndex({name: [name, *([had[name]] if name in had else [])] for name in ids})
+    index, own = pictures_by_name(spec)
     matched: dict[str, Path] = {}
     lost = []
     for path in sorted(source.rglob("*")):
@@ -139,9 +146,10 @@ def match(spec: Spec, source: Path) -> tuple[dict[str, Path], list[str]]:
         else:
             matched[name] = path
     if not matched:
+        first = min(own.values(), default="ID")
         raise UserError(
             f"{source} holds no mask of a picture of {spec.root}: masks are named as the pictures, "
-            f"such as {min(ids, default='ID')}.png or {min(ids, default='ID')}_mask.png."
+            f"such as {first}.png or {first}_mask.png."
         )
     return matched, lost
 
@@ -192,10 +200,10 @@ def by_colour(path: Path) -> np.ndarray:
     return (pixels.astype(np.int64) << [16, 8, 0]).sum(2)
 
 
-def keep_old(spec: Spec, matched: dict[str, Path]) -> None:
+def keep_old(spec: Spec, ids: Sequence[str]) -> None:
     """Move masks that are about to be replaced to SegmentationClass.old-N."""
     spec.mask_folder.mkdir(exist_ok=True)
-    old = [path for name in matched if (path := spec.mask_path(name)).is_file()]
+    old = [path for name in ids if (path := spec.mask_path(name)).is_file()]
     if not old:
         return
     number = 1

@@ -10,10 +10,12 @@ import csv
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from urllib.parse import unquote
 
 from base import UserError
 from datalist.annotation import PICTURE_SUFFIXES, parts, stem
-from datalist.spec import read_text, safe_id
+from datalist.formats import is_picture
+from datalist.spec import Spec, read_text, safe_id
 
 NAMES_FILE = "names.csv"
 
@@ -67,6 +69,10 @@ class NameIndex:
 
         Errors: UserError where it means several.
         """
+        # Some programs write blanks as %20; a name that really holds it comes first.
+        return self._find(name) or self._find(unquote(name))
+
+    def _find(self, name: str) -> str | None:
         split = parts(name)
         if not split:
             return None
@@ -91,6 +97,15 @@ class NameIndex:
             for split in map(parts, names)
             if split
         )
+
+
+def pictures_by_name(spec: Spec) -> tuple[NameIndex, dict[str, str]]:
+    """Pictures of a data set by all names they have and had, and id of each file in its folders."""
+    had = read_names(spec.root / NAMES_FILE)
+    files = [file for folder in spec.image for file in sorted((spec.root / folder).iterdir())]
+    own = {file.name: file.stem for file in files if is_picture(file)}
+    names = {name: [name, had[name]] if name in had else [name] for name in own.values()}
+    return NameIndex(names), own
 
 
 def read_names(path: Path) -> dict[str, str]:

@@ -83,7 +83,7 @@ def test_refusals_leave_nothing_behind(coco, tmp_path):
     with pytest.raises(UserError, match="exists already"):
         build(coco)
     content = json.loads(coco.json.read_text())
-    del content["annotations"][1]["area"]
+    content["annotations"][1]["segmentation"] = [[0, 0, 9, 9, 1e9, 1e9]]
     coco.json.write_text(json.dumps(content))
     with pytest.raises(UserError, match="cannot be drawn"):
         build(Arguments(coco.json, coco.image, tmp_path / "second", ("dog",)))

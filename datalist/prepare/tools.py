@@ -1,0 +1,389 @@
+"""What annotation tools export, as drawings: COCO, Label Studio, CVAT and VIA."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from base import UserError
+from datalist.annotation import parts, read_xml
+from datalist.prepare.names import has_picture_suffix
+from datalist.spec import read_text
+
+XML_LIMIT = 1 << 28
+"""Bytes of a CVAT export."""
+NO_AREA = "objects without an outline (boxes, empty or of two points) are"
+"""What is counted of COCO's objects."""
+CORNERS = 64
+"""Corners of the polygon that a circle or an ellipse becomes."""
+
+
+@dataclass
+class Drawing:
+    """What was drawn on an image.
+
+    Args:
+        name: the image as the tool calls it.
+        size: (height, width) in pixels; None where the export does not say.
+        shapes: class name and shape, in the order of painting; shapes as `shape_mask` takes them.
+        left_out: whether more was drawn that is no shape, such as boxes.
+    """
+
+    name: str
+    size: tuple[int, int] | None
+    shapes: list[tuple[Any, Any]] = field(default_factory=list)
+    left_out: bool = False
+
+    @property
+    def is_mask(self) -> bool:
+        """Whether it says what each pixel is: it has shapes, or nothing was drawn at all."""
+        return bool(self.shapes) or not self.left_out
+
+
+# -- COCO -----------------------------------------------------------------------------------------
+
+
+def from_coco(content: dict, path: Path, ignored: Counter[str]) -> list[Drawing]:
+    """Drawings of COCO instances.
+
+    Raises:
+        UserError: an annotation names an image or a category that the file has not.
+    """
+    names = {row["id"]: row["name"] for row in content["categories"]}
+    objects: dict[int, list[dict]] = {image["id"]: [] for image in content["images"]}
+    for item in content["annotations"]:
+        image, category = item["image_id"], item["category_id"]
+        if image not in objects or category not in names:
+            raise UserError(f"{path}: an annotation names image {image!r}, class {category!r}.")
+        objects[image].append(item)
+    return [
+        coco_drawing(image, objects[image["id"]], names, ignored) for image in content["images"]
+    ]
+
+
+def coco_drawing(
+    image: dict, objects: Iterable[dict], labels: Mapping[int, Any], ignored: Counter[str]
+) -> Drawing:
+    """Drawing of one image: larger objects first, so that small ones lie on top."""
+    drawing = Drawing(image["file_name"], size_of(image.get("height"), image.get("width")))
+    shapes = []
+    for item in objects:
+        shape = outline(item.get("segmentation"))
+        if shape is not None:
+            shapes.append((area_of(item, shape), labels[item["category_id"]], shape))
+        else:
+            drawing.left_out = True
+            ignored[NO_AREA] += 1
+    shapes.sort(key=lambda shape: -shape[0])
+    drawing.shapes = [(label, shape) for _, label, shape in shapes]
+    return drawing
+
+
+def size_of(height: Any, width: Any) -> tuple[int, int] | None:
+    """(height, width) as whole numbers; None where one is not given.
+
+    Raises:
+        ValueError: they are no numbers of pixels.
+    """
+    if not height or not width:
+        return None
+    if int(height) != float(height) or int(width) != float(width) or isinstance(height, str):
+        raise ValueError(f"{height!r} x {width!r} pixels")
+    return int(height), int(width)
+
+
+def outline(segmentation: Any) -> Any:
+    """A shape of COCO's `segmentation`; None for one without an area."""
+    if isinstance(segmentation, dict):
+        return segmentation
+    if not isinstance(segmentation, list) or not segmentation:
+        return None
+    if all(isinstance(number, int | float) for number in segmentation):
+        segmentation = [segmentation]  # one polygon without the list around it
+    elif all(isinstance(p, list) and len(p) == 2 for p in segmentation):
+        segmentation = [[number for point in segmentation for number in point]]
+    polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
+    return polygons or None
+
+
+def area_of(item: dict, shape: Any) -> float:
+    """Area of an object in pixels, as the file says or as its outline says."""
+    if isinstance(area := item.get("area"), int | float):
+        return area
+    if isinstance(shape, list):
+        total = 0.0
+        for polygon in shape:
+            x, y = np.asarray(polygon, float).reshape(-1, 2).T
+            total += abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2
+        return total
+    if isinstance(runs := shape.get("counts"), list):
+        return float(sum(runs[1::2]))
+    _, _, width, height = item.get("bbox") or (0, 0, 0, 0)
+    return float(width * height)
+
+
+# -- Label Studio ---------------------------------------------------------------------------------
+
+
+def from_labelstudio(tasks: list[dict], key: str, ignored: Counter[str]) -> list[Drawing]:
+    """Drawings of Label Studio's "JSON" export: the last annotation of each task.
+
+    Args:
+        tasks: of the file.
+        key: of the task's data that holds the picture; empty: the one that was drawn on.
+        ignored: counts what is left out.
+
+    Raises:
+        UserError: another export, or a task of several pictures of which none is named.
+    """
+    if any(not isinstance(task.get("data"), dict) for task in tasks):
+        raise UserError("no task data: export the project as 'JSON', not as 'JSON-MIN'.")
+    # A file that was made to be imported has predictions alone.
+    part = "annotations" if any("annotations" in task for task in tasks) else "predictions"
+    rounds = [[r for r in task.get(part, []) if not r.get("was_cancelled")] for task in tasks]
+    names = {
+        item.get("to_name") for done in rounds for item in (done[-1]["result"] if done else [])
+    }
+    drawings = []
+    for task, done in zip(tasks, rounds):
+        pictures = task_pictures(task["data"], key)
+        if not done:
+            ignored["tasks without an annotation are"] += 1
+            continue
+        # Those that nobody drew on in any task were only shown.
+        drawn_on = [k for k in pictures if k in names] or list(pictures)[:1]
+        if not names & set(pictures) and len(pictures) > 1:
+            raise UserError(
+                f"a task has several pictures ({', '.join(pictures)}): say with --key which of "
+                "them was drawn on."
+            )
+        made = {
+            (k, page): Drawing(name, None)
+            for k in drawn_on
+            for page, name in enumerate(pictures[k])
+        }
+        for item in done[-1]["result"]:
+            k = item["to_name"] if item.get("to_name") in made_keys(made) else drawn_on[0]
+            page = item.get("item_index") or 0
+            if (k, page) not in made:
+                raise UserError(f"a result lies on page {page} of {len(pictures[k])} pictures.")
+            if "item_index" not in item and len(pictures[k]) > 1 and item.get("to_name"):
+                raise UserError(
+                    f"a task has {len(pictures[k])} pictures under '{k}', and a result does not "
+                    "say on which it lies (item_index): export it again, or split the task."
+                )
+            add_result(made[k, page], item, ignored)
+        drawings += made.values()
+    return drawings
+
+
+def made_keys(made: Mapping[tuple[str, int], Drawing]) -> set[str]:
+    """Keys of the data of a task that were drawn on."""
+    return {key for key, _ in made}
+
+
+def task_pictures(data: Mapping[str, Any], key: str) -> dict[str, list[str]]:
+    """Addresses of the pictures of a task, by the key of its data.
+
+    Raises:
+        UserError: there are none.
+    """
+    if key:
+        if key not in data:
+            raise UserError(f"a task has no '{key}', only {', '.join(map(str, data))}.")
+        data = {key: data[key]}
+    texts = {
+        name: [value] if isinstance(value, str) else list(value)
+        for name, value in data.items()
+        if isinstance(value, str | list)
+    }
+    texts = {
+        name: [v["url"] if isinstance(v, dict) and "url" in v else v for v in values]
+        for name, values in texts.items()
+    }
+    texts = {name: v for name, v in texts.items() if v and all(isinstance(x, str) for x in v)}
+    pictures = {name: v for name, v in texts.items() if all(map(is_address, v))}
+    if not pictures and len(texts) == 1:  # a name without suffix
+        pictures = texts
+    if not pictures:
+        raise UserError(
+            f"a task has no picture under {', '.join(map(str, data))}: say with --key which it is."
+        )
+    return pictures
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is the path or address of a picture, also a signed one."""
+    split = parts(text)
+    return bool(split) and has_picture_suffix(split[-1])
+
+
+def add_result(drawing: Drawing, item: dict, ignored: Counter[str]) -> None:
+    """Add a result of Label Studio to the drawing of its picture."""
+    value = item.get("value", {})
+    height, width = item.get("original_height"), item.get("original_width")
+    if value.get("format") == "rle" and value.get("brushlabels"):
+        shape: Any = {"brush": value["rle"]}
+        label = value["brushlabels"][0]
+    elif value.get("polygonlabels") and len(value["points"]) > 2:
+        points = np.asarray(value["points"], float) / 100 * (width, height)
+        shape, label = [points.ravel().tolist()], value["polygonlabels"][0]
+    elif value.get("ellipselabels"):
+        x, rx = (value[k] * width / 100 for k in ("x", "radiusX"))
+        y, ry = (value[k] * height / 100 for k in ("y", "radiusY"))
+        shape, label = ellipse(x, y, rx, ry, value.get("rotation", 0)), value["ellipselabels"][0]
+    else:
+        drawing.left_out = True
+        ignored[f"results of type '{str(item.get('type'))[:30]}' are"] += 1
+        return
+    drawing.size = (height, width)
+    drawing.shapes.append((label, shape))
+
+
+# -- CVAT -----------------------------------------------------------------------------------------
+
+
+def from_cvat(path: Path, ignored: Counter[str]) -> list[Drawing]:
+    """Drawings of the XML of "CVAT for images 1.1", painted by z order.
+
+    Raises:
+        UserError: another XML.
+    """
+    root = read_xml(path, XML_LIMIT)
+    if root.tag != "annotations" or root.find("track") is not None:
+        raise UserError(f"{path} is no XML of 'CVAT for images 1.1': export the task as that.")
+    drawings = []
+    for image in root.findall("image"):
+        size = (int(image.attrib["height"]), int(image.attrib["width"]))
+        drawing = Drawing(image.attrib["name"], size)
+        for item in sorted(image, key=lambda item: int(item.get("z_order", 0))):
+            points = item.get("points", "").split(";")
+            if item.tag == "polygon" and len(points) > 2:
+                pairs = [pair.split(",") for pair in points]
+                shape: Any = [[float(x) for pair in pairs for x in pair]]
+            elif item.tag == "ellipse":
+                facts = (float(item.attrib[key]) for key in ("cx", "cy", "rx", "ry"))
+                shape = ellipse(*facts, float(item.get("rotation", 0)))
+            elif item.tag == "mask":
+                box = {key: int(item.attrib[key]) for key in ("left", "top", "width", "height")}
+                shape = {"runs": [int(run) for run in item.attrib["rle"].split(",")], **box}
+            else:
+                drawing.left_out = True
+                ignored[f"elements '{item.tag[:30]}' are"] += 1
+                continue
+            drawing.shapes.append((item.attrib["label"], shape))
+        drawings.append(drawing)
+    return drawings
+
+
+# -- VIA ------------------------------------------------------------------------------------------
+
+
+def is_via(content: Any) -> bool:
+    """Whether a json is of the VGG Image Annotator, version 1 or 2."""
+    if not isinstance(content, dict):
+        return False
+    rows = content.get("_via_img_metadata", content)
+    return bool(rows) and all(
+        isinstance(row, dict) and "filename" in row and "regions" in row for row in rows.values()
+    )
+
+
+def via_table(path: Path) -> dict[str, dict]:
+    """The regions of VIA's CSV export in the form of its json.
+
+    Raises:
+        UserError: another table.
+    """
+    rows = list(csv.DictReader(read_text(path).splitlines()))
+    needed = {"filename", "region_shape_attributes", "region_attributes"}
+    if not rows or not needed <= set(rows[0]):
+        raise UserError(f"{path} is no CSV of the VGG Image Annotator: masks come as json or XML.")
+    files: dict[str, dict] = {}
+    for row in rows:
+        file = files.setdefault(row["filename"], {"filename": row["filename"], "regions": []})
+        shape = json.loads(row["region_shape_attributes"])
+        if shape:
+            labels = json.loads(row["region_attributes"])
+            file["regions"].append({"shape_attributes": shape, "region_attributes": labels})
+    return files
+
+
+def from_via(content: dict, key: str, ignored: Counter[str]) -> list[Drawing]:
+    """Drawings of the VGG Image Annotator.
+
+    Args:
+        content: of its json.
+        key: attribute of regions that names the class; empty: the only one there is.
+        ignored: counts what is left out.
+
+    Raises:
+        UserError: regions have several attributes, and none is named.
+    """
+    drawings = []
+    for file in content.get("_via_img_metadata", content).values():
+        regions = file["regions"]
+        drawing = Drawing(file["filename"], None)
+        for region in regions.values() if isinstance(regions, dict) else regions:
+            shape = via_shape(region["shape_attributes"])
+            if shape is not None:
+                drawing.shapes.append((via_label(region["region_attributes"], key), shape))
+            else:
+                drawing.left_out = True
+                ignored[f"regions '{str(region['shape_attributes']['name'])[:30]}' are"] += 1
+        drawings.append(drawing)
+    return drawings
+
+
+def via_shape(shape: dict) -> Any:
+    """Polygon of a region; None for a box, and for what has no area."""
+    name = shape["name"]
+    if name in ("polygon", "polyline"):
+        x, y = shape["all_points_x"], shape["all_points_y"]
+        if name == "polyline" or len(x) < 3:
+            return None
+        return [np.stack([x, y], 1).astype(float).ravel().tolist()]
+    if name == "circle":
+        return ellipse(shape["cx"], shape["cy"], shape["r"], shape["r"], 0)
+    if name == "ellipse":
+        turn = np.degrees(shape.get("theta", 0))
+        return ellipse(shape["cx"], shape["cy"], shape["rx"], shape["ry"], turn)
+    return None
+
+
+def via_label(attributes: dict, key: str) -> str:
+    """Class of a region: a text, or the box that is ticked."""
+    if not key and len(attributes) != 1:
+        raise UserError(
+            f"regions have {len(attributes)} attributes ({', '.join(map(str, attributes))}): say "
+            "with --key which of them names the class."
+        )
+    if key and key not in attributes:
+        raise UserError(f"a region has no attribute '{key}', only {', '.join(attributes)}.")
+    value = attributes[key] if key else next(iter(attributes.values()))
+    ticked = [name for name, on in value.items() if on] if isinstance(value, dict) else [value]
+    if len(ticked) != 1 or not isinstance(ticked[0], str) or not ticked[0].strip():
+        raise UserError(f"a region has {len(ticked)} classes ({str(ticked)[:60]}): give it one.")
+    return ticked[0].strip()
+
+
+def ellipse(x: float, y: float, rx: float, ry: float, degrees: float) -> list[list[float]]:
+    """Polygon of an ellipse with centre (x, y), radii and a turn in degrees."""
+    angle = np.linspace(0, 2 * np.pi, CORNERS, endpoint=False)
+    across, along = rx * np.cos(angle), ry * np.sin(angle)
+    turn = np.radians(degrees)
+    points = np.stack(
+        [
+            x + across * np.cos(turn) - along * np.sin(turn),
+            y + across * np.sin(turn) + along * np.cos(turn),
+        ],
+        1,
+    )
+    return [points.ravel().tolist()]
