@@ -23,6 +23,7 @@ from base.contract import Stage, channels_last
 from base.tensor import resize
 from datalist import augment
 from datalist.dataset import Images, Photos, worker_init
+from datalist.georeference import write_georeferenced
 from datalist.image import read_mask
 from refine import refine_scores
 from utils.flags import Kind, Predict
@@ -78,9 +79,11 @@ def predict_split(
     # Shared out before what is there already is left out: that changes while others write.
     if predict.image:  # a picture may be another one of the same name: never left out
         data = Photos(predict.image, predict.longest, stage.spec.bands)
+        files = dict(zip(data.ids, data.paths))
         chosen = list(range(len(data)))[share[0] :: share[1]]
     else:
         data = Images(stage.spec, predict.split, tag=needs_tags(predict))
+        files = {}
         chosen = list(range(len(data)))[share[0] :: share[1]]
         chosen = [index for index in chosen if not is_done(predict, data.ids[index])]
     loader = DataLoader(
@@ -93,20 +96,25 @@ def predict_split(
     bar = progress(len(chosen), "predict", " images", predict.quiet or share[0] > 0)
     budget = MemoryBudget(predict.memory)
     pending: deque[Future] = deque()
-    errors = []
+    errors, notes = [], set()
     with bar, ThreadPoolExecutor(threads) as pool:
         for samples in loader:
             errors += [sample["error"] for sample in samples if "error" in sample]
             samples = [limit_pixels(s, predict.work_pixels) for s in samples if "error" not in s]
+            for sample in samples:
+                name = sample["id"]
+                sample["file"] = files[name] if files else stage.spec.image_path(name)
             for group in alike(stage, samples):
                 for item in run_network(stage, predict, group, device):
                     pending.append(pool.submit(finish, stage, predict, budget, *item))
             while len(pending) > 4 * max(threads, predict.batch):
-                pending.popleft().result()
+                notes.add(pending.popleft().result())
                 bar.update()
         while pending:
-            pending.popleft().result()
+            notes.add(pending.popleft().result())
             bar.update()
+    for note in sorted(notes - {""}):
+        print(f"note: {note}")
     return errors
 
 
@@ -181,31 +189,40 @@ def run_network(
 
 def finish(
     stage: Stage, predict: Predict, budget: MemoryBudget, sample: dict, score: Any, cue: Any
-) -> None:
-    """Everything after the network for one image; files are written last."""
+) -> str:
+    """Everything after the network for one image; files are written last.
+
+    Returns:
+        A sentence to print, or nothing.
+    """
     name = sample["id"]
     if cue is not None:
         cells = np.stack(np.nonzero(cue)).astype(np.int16)
         write_cue(path_of(predict, "cue", name), cells, cue.shape[1:], len(cue))
     if score is None:
-        return
+        return ""
     keys = np.arange(len(score))
     if predict.restrict_to_tags:
         keys = keys[np.concatenate(([True], sample["tag"].numpy() > 0))]
         score = score[keys]
     height, width = sample["image"].shape[-2:]
     with budget.take(memory_of(height, width, len(keys))):
-        write_maps(stage, predict, sample, score, keys)
+        return write_maps(stage, predict, sample, score, keys)
 
 
 def write_maps(
     stage: Stage, predict: Predict, sample: dict, score: np.ndarray, keys: np.ndarray
-) -> None:
+) -> str:
     """Refine the scores of one image and write score, overlay and label.
+
+    Where the image has a georeference, the label gets it too, as NAME.tif beside the PNG.
 
     Args:
         score: float32 (k, h, w).
         keys: class of each channel, rising, (k,).
+
+    Returns:
+        A sentence on a georeference that is not kept; empty where there is nothing to say.
     """
     name, size = sample["id"], tuple(sample["size"].tolist())
     image = sample["image"][:3].permute(1, 2, 0).contiguous().numpy()
@@ -217,8 +234,9 @@ def write_maps(
         score = refine_scores(score, image, densecrf.preset(prediction.test_crf, scale=scale))
     if "score" in predict.save:
         write_score(path_of(predict, "score", name), score, keys, size)
+    note = ""
     if not {"label", "overlay"} & set(predict.save):
-        return
+        return note
     label = most_probable(score, keys)
     if "overlay" in predict.save:
         truth = None
@@ -227,7 +245,10 @@ def write_maps(
         path = path_of(predict, "overlay", name)
         write_overlay(path, image, label, truth, stage.spec.classes)
     if "label" in predict.save:
-        write_label(path_of(predict, "label", name), resize_label(label, size))
+        path, label = path_of(predict, "label", name), resize_label(label, size)
+        note = write_georeferenced(path.parent / f"{name}.tif", label, sample["file"])
+        write_label(path, label)  # last: a label that is there is done
+    return note
 
 
 def resize_label(label: np.ndarray, size: tuple[int, ...]) -> np.ndarray:

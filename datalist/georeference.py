@@ -1,0 +1,94 @@
+"""Where on Earth the pixels of a GeoTIFF are, carried over to labels by the package rasterio."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from base import UserError
+from base.file import replacing
+from datalist.decode import is_tiff
+from datalist.palette import palette
+from datalist.tiff import Tiff
+
+GEO_TAGS = (33550, 33922, 34264, 34735, 50844)
+"""TIFF tags of a georeference: scale, tie points, matrix, keys, rational polynomials."""
+PACKAGE = "pictures have a georeference, which label/NAME.tif gets too after: pip install rasterio"
+
+
+def write_georeferenced(path: Path, label: np.ndarray, source: Path) -> str:
+    """Write a label as a GeoTIFF that lies where its picture lies, whole or not at all.
+
+    Args:
+        path: target.
+        label: class indices, uint8 (H, W), of the size of the picture.
+        source: the picture.
+
+    Returns:
+        A sentence on a georeference that is not kept; empty where it is, or there is none.
+    """
+    if not is_tiff(source):
+        return ""
+    with Tiff(source) as tiff:
+        if not any(tag in tiff.key.tags for tag in GEO_TAGS):
+            return ""
+        if tiff.orientation != 1:
+            return f"{source}: its georeference is that of a turned picture, and is not kept"
+    try:
+        import rasterio
+    except ImportError:
+        return PACKAGE
+    from rasterio.control import GroundControlPoint
+
+    try:
+        with warnings.catch_warnings(), replacing(path) as part:
+            warnings.simplefilter("ignore")  # rasterio warns of pictures without a transform
+            place = read_place(source, label.shape)
+            crs, transform = place["crs"], place["transform"]
+            with rasterio.open(part, "w", **layout(label), crs=crs, transform=transform) as file:
+                file.write(label, 1)
+                file.write_colormap(1, dict(enumerate(map(tuple, palette(256).tolist()))))
+                if place["points"]:
+                    points = [GroundControlPoint(*point) for point in place["points"]]
+                    file.gcps = points, place["points_crs"]
+                if place["rpcs"]:
+                    file.rpcs = place["rpcs"]
+            if read_place(part, label.shape) != place:
+                raise UserError("the copy would lie elsewhere")
+    except (rasterio.errors.RasterioError, ValueError, UserError) as error:
+        reason = str(error).partition("\n")[0][:80]
+        return f"{source}: its georeference cannot be kept ({reason})"
+    return ""
+
+
+def read_place(path: Path, size: tuple[int, ...]) -> dict[str, Any]:
+    """Coordinate system, transform, ground control points and rational polynomials of a TIFF.
+
+    Raises:
+        UserError: it has another size.
+    """
+    import rasterio
+
+    with rasterio.open(path) as file:
+        if (file.height, file.width) != tuple(size):
+            raise UserError(f"it has {file.height} x {file.width} pixels")
+        points, points_crs = file.gcps
+        return {
+            "crs": file.crs,
+            "transform": file.transform,
+            "points": [(p.row, p.col, p.x, p.y, p.z) for p in points],
+            "points_crs": points_crs,
+            "rpcs": file.rpcs,
+        }
+
+
+def layout(label: np.ndarray) -> dict[str, Any]:
+    """How the GeoTIFF of a label is stored."""
+    return {
+        "driver": "GTiff", "height": label.shape[0], "width": label.shape[1], "count": 1,
+        "dtype": "uint8", "compress": "deflate", "tiled": True, "blockxsize": 256,
+        "blockysize": 256, "bigtiff": "IF_SAFER",
+    }  # fmt: skip
