@@ -76,6 +76,12 @@ class Bands:
         """Values that become 0 and 255, as they are stored."""
         return list(zip(self.low, self.high))
 
+    def __str__(self) -> str:
+        """In words, for people."""
+        channels = f"bands {', '.join(map(str, self.index))}" if self.index else "grey, or R, G, B"
+        ranges = ", ".join(f"{low:g} to {high:g}" for low, high in self.ranges)
+        return f"pictures are read as {channels}" + f"; {ranges} become 0 to 255" * bool(ranges)
+
     def select(self, pixels: np.ndarray, alpha: bool, path: Path) -> np.ndarray:
         """Take the wanted bands, in their order.
 
@@ -103,6 +109,8 @@ class Bands:
             if visible not in (1, 3):
                 raise UserError(which_bands(path, count))
             chosen = list(range(visible))
+        if chosen == [0, 1, 2]:
+            return pixels[..., :3]  # no copy
         return pixels[..., chosen * 3 if len(chosen) == 1 else chosen]
 
     def scale(self, pixels: np.ndarray, path: Path, nodata: float | None = None) -> np.ndarray:
@@ -163,7 +171,7 @@ def which_bands(path: Path, count: int) -> str:
     return (
         f"{path} {what}: choose those to read with --bands, such as --bands 1 2 3 or --bands all "
         "(of `python -m datalist.prepare.arrange`, or `python -m datalist.prepare.bands FOLDER` "
-        "for a data set that exists)."
+        "for a data set that exists; a trained network takes the bands that it learned)."
     )
 
 

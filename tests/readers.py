@@ -12,6 +12,7 @@ from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
+import tifffile
 import torch
 from hostile import (
     NAMES,
@@ -32,8 +33,9 @@ from safetensors.torch import save
 
 from datalist.annotation import read_instances
 from datalist.answer import GroupFile, read_answers
+from datalist.bands import Bands, read_bands
 from datalist.cue import CueFile
-from datalist.image import image_size, read_image, read_mask
+from datalist.image import PictureFile, image_size, read_image, read_mask
 from datalist.pickled import read_cues, read_index
 from datalist.prepare.check import inspect
 from datalist.prepare.convert import apart, draw_objects, read_sbd
@@ -116,6 +118,26 @@ def tags(reader: Callable) -> Callable[[Path], None]:
         assert all(set(row) <= {1, 2} for row in found.values())
 
     return read
+
+
+def tiff(rng: random.Random) -> bytes:
+    """A TIFF of some type, number of bands and layout."""
+    file = io.BytesIO()
+    kind = rng.choice([np.uint8, np.uint16, np.int16, np.float32])
+    values = np.arange(20 * 24 * 3).reshape(20, 24, 3)[..., : rng.choice([1, 3])]
+    options = {"tile": (16, 16)} if rng.random() < 0.5 else {"rowsperstrip": 7}
+    packed = rng.choice([None, "zlib", "lzw"])
+    tifffile.imwrite(file, values.astype(kind), compression=packed, **options)
+    return file.getvalue()
+
+
+def read_tiff(path: Path) -> None:
+    """A TIFF, whole and in a window."""
+    bands = Bands(low=(0.0,), high=(999.0,))
+    image = read_image(path, bands)
+    assert image.dtype == np.uint8 and image.shape == (*image_size(path), 3)
+    with PictureFile(path, bands) as picture:
+        assert np.array_equal(picture.read(3, 2, 5, 9), image[3:8, 2:11])
 
 
 def read_pictures(path: Path) -> None:
@@ -320,6 +342,8 @@ def check_folder(path: Path) -> None:
     inspect(spec, ["train"])
 
 
+BANDS = {"index": [4, 3, 2, 1], "low": [0.5], "high": [9], "mean": [1.0] * 4,
+         "deviation": [2] * 4}  # fmt: skip
 SCORE = {
     "score": np.arange(24, dtype=np.uint8).reshape(2, 3, 4), "keys": np.array([0, 2]),
     "size": np.array([9, 12]),
@@ -356,6 +380,8 @@ READERS = {
     "tags.json": Reader(partial(odd_json, tree=INSTANCES), tags(from_instances)),
     "masks.json": Reader(partial(odd_json, tree=INSTANCES), draw_masks),
     "image.png": Reader(odd_png, read_pictures),
+    "image.tif": Reader(lambda rng: damage(rng, tiff(rng)), read_tiff),
+    "bands.json": Reader(partial(odd_json, tree=BANDS), read_bands),
     "label.png": Reader(odd_png, read_label),
     "saliency.png": Reader(odd_png, read_saliency),
     "saliency.npy": Reader(lambda rng: damage(rng, npy(rng, np.eye(3) / 2)), read_saliency),

@@ -21,6 +21,7 @@ import tyro
 from tqdm import tqdm
 
 from base import UserError, entry
+from datalist.bands import BANDS_FILE, Bands
 from datalist.formats import is_picture
 from datalist.image import PIXEL_LIMIT, mask_colours, read_mask, read_sized
 from datalist.prepare.compare import MaskFacts, compare
@@ -75,6 +76,8 @@ def inspect(spec: Spec, splits: Iterable[str] = ("train", "val"), threads: int =
     report = Report()
     lists = report.groups["lists"]
     report.lines.append(f"{spec.name}: {spec.num_classes} classes: {', '.join(spec.classes)}")
+    if spec.bands != Bands():
+        report.lines.append(f"{spec.bands} ({BANDS_FILE})")
     ids: dict[str, list[str]] = {}
     for split in splits:
         if split not in spec.lists:
@@ -128,7 +131,7 @@ def _check_images(spec: Spec, split: str, ids: list[str], report: Report, thread
         line += " pixels (height x width)"
     masks = sum(row[3] for row in rows)
     report.lines.append(f"{line}, {masks or 'no'} masks")
-    report.groups["images"] += [row[1] for row in rows if row[1]]
+    report.groups["images"] += together([row[1] for row in rows if row[1]])
     report.groups["masks"] += [row[2] for row in rows if row[2]]
     tags: Tags = {}
     with suppress(UserError):  # said with the tags
@@ -146,6 +149,15 @@ def _check_images(spec: Spec, split: str, ids: list[str], report: Report, thread
         )
     if sizes:
         _check_memory(spec, max(sizes, key=math.prod), report)
+
+
+def together(sentences: list[str]) -> list[str]:
+    """Sentences on images; those that one command answers for all are one."""
+    asked = [sentence for sentence in sentences if "datalist.prepare.bands" in sentence]
+    if len(asked) < 2:
+        return sentences
+    rest = [sentence for sentence in sentences if sentence not in asked]
+    return [f"{asked[0].removesuffix('.')} (and {len(asked) - 1} images more).", *rest]
 
 
 def _check_memory(spec: Spec, size: tuple[int, int], report: Report) -> None:

@@ -21,13 +21,14 @@ from tqdm import tqdm
 
 from base import IGNORE, UserError, entry
 from base.file import new_folder
-from datalist.decode import opened
+from datalist.decode import is_tiff
 from datalist.formats import is_picture
-from datalist.image import image_size, read_image, read_mask, write_mask
+from datalist.image import image_size, mask_colours, read_image, read_mask, write_mask
 from datalist.palette import palette
 from datalist.prepare.names import pictures_by_name
 from datalist.spec import Spec, plain, resolve
 from datalist.tag import read_tags
+from datalist.tiff import Tiff
 
 TAG = "TAG"
 """What stands for the only tag of a picture."""
@@ -165,7 +166,7 @@ def renumber(
     if any(isinstance(key, str) for key in meaning):
         values, table = by_colour(path), {int(k[1:], 16): v for k, v in meaning.items()}
     else:
-        values = read_mask(path).astype(np.int64)
+        values = read_numbers(path)
         table = {**{k: k for k in (*range(spec.num_classes), IGNORE)}, **meaning}
     mask = np.zeros(values.shape, np.uint8)
     for value in np.unique(values).tolist():
@@ -187,11 +188,26 @@ def renumber(
     return mask
 
 
+def read_numbers(path: Path) -> np.ndarray:
+    """Values of a mask, int64 (H, W); a TIFF of whole numbers is one, too.
+
+    Raises:
+        UserError: it is damaged, or holds colours or fractions.
+    """
+    if not is_tiff(path):
+        return read_mask(path).astype(np.int64)
+    with Tiff(path) as tiff:
+        if tiff.bands != 1 or tiff.key.dtype.kind == "f":
+            raise UserError(
+                f"{path} has {tiff.bands} bands of type {tiff.key.dtype}: a mask has one of whole "
+                "numbers. Name colours with --map '#rrggbb=CLASS'."
+            )
+        return tiff.read()[..., 0].astype(np.int64)
+
+
 def by_colour(path: Path) -> np.ndarray:
     """Colours of a mask as numbers 0xrrggbb, int64 (H, W)."""
-    with opened(path) as image:
-        palette_image = image.mode == "P"
-    if palette_image:
+    if not is_tiff(path) and mask_colours(path):
         read_mask(path)  # names every damage
         with Image.open(path) as image:
             pixels = np.array(image.convert("RGB"))

@@ -71,10 +71,12 @@ def test_a_folder_in_the_layout_is_measured_by_a_command(tmp_path, capsys):
         path.unlink()
         cv2.imwrite(str(path.with_suffix(".png")), grey)
     errors = inspect(resolve(str(root))).errors
-    assert errors and all("run `python -m datalist.prepare.bands FOLDER`" in e for e in errors)
+    assert all("run `python -m datalist.prepare.bands FOLDER`" in error for error in errors)
+    assert len(errors) == 2 and "(and 3 images more)" in errors[0]  # one of each list
     main(BandArguments(root))
     assert "become 0 to 255" in capsys.readouterr().out
-    assert not inspect(resolve(str(root))).errors
+    report = inspect(resolve(str(root)))
+    assert not report.errors and report.lines[1].endswith("become 0 to 255 (bands.json)")
 
 
 def test_all_16_bits_are_read_without_a_range(tmp_path):
