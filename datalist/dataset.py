@@ -22,7 +22,7 @@ from datalist.cue import CueFile
 from datalist.formats import SUFFIXES, foreign, is_picture
 from datalist.image import RGB, check_mask, read_mask, read_sized
 from datalist.spec import Spec, safe_id
-from datalist.tag import multi_hot, read_tags
+from datalist.tag import multi_hot, read_tags, wrong_masks
 
 CACHE_LIMIT = 1 << 30
 """Bytes of decoded images that one process keeps at most."""
@@ -50,7 +50,8 @@ class Images(Dataset):
         tag: read the tags; images without them (a test split) can go without.
         cue: cues to give along; only with mode "warp".
         grid: (height, width) of the cue given, nearest cells; default the file's own.
-        mask: folder of ID.png to give along: `spec.mask_folder`, or labels of a network.
+        mask: folder of ID.png to give along: `spec.mask_folder`, or labels of a network. Of the
+            latter, those that a person marked as wrong are all 255.
         mirror: swap left and right in half of the draws.
         scale: with "crop", range of the factor to the image's own size.
         long: with "crop", range of the longer side in pixels, instead of `scale`.
@@ -106,6 +107,8 @@ class Images(Dataset):
         self.mask = Path(mask) if mask is not None else None
         self.num_classes = spec.num_classes
         self.ids = spec.ids(split)
+        own = self.mask is None or self.mask.resolve() == spec.mask_folder.resolve()
+        self.wrong = frozenset() if own else wrong_masks(spec)
         self.tags = read_tags(spec, self.ids) if tag else None
         self._cache: dict[int, tuple] | None = {} if cache else None
         self._cached = 0
@@ -196,6 +199,8 @@ class Images(Dataset):
         return decoded
 
     def _read_mask(self, name: str, path: Path, size: tuple[int, int]) -> np.ndarray:
+        if name in self.wrong:
+            return np.full(size, IGNORE, np.uint8)
         file = self.mask / f"{name}.png"
         mask = read_mask(file)
         check_mask(mask, self.num_classes, file)

@@ -3,7 +3,8 @@
 The first of these that the folder of the data set has is read:
 
 - `tags.csv`: a header `id,tags`, then one image a line: `ID,TAG;TAG`. Also read: `ID,TAG,TAG`, and
-  `ID,TAG TAG` where the whole field is not a class name;
+  `ID,TAG TAG` where the whole field is not a class name. A header `id,tags,mask` adds a column that
+  is empty, or `wrong` where the mask that a network made of the image is (see `wrong_masks`);
 - `tags.txt`: `ID TAG TAG ...`, spaces inside a class name written as `_`;
 - `tags.json`: COCO instances, as labelling tools export them;
 - `tags/CLASS/ID.*`: one folder per class; only the names of the files count (copies or links);
@@ -34,6 +35,8 @@ from datalist.folder import write_tags
 from datalist.spec import Spec, plain, read_text, resolve, safe_id
 
 Tags = dict[str, tuple[int, ...]]
+WRONG = "wrong"
+"""What the column `mask` of tags.csv says of a mask that must not be learned."""
 NAME_HEADERS = {
     *("id", "image", "images", "filename", "file", "file_name", "file name", "name", "path"),
     *("image_id", "imageid", "image_name", "image id", "image name", "img", "picture", "photo"),
@@ -140,17 +143,21 @@ def from_text(path: Path, classes: Sequence[str], faults: list[str] | None = Non
         raise UserError(f"{path} is not a readable CSV file: {error}.") from None
     known = {plain(name) for name in classes}
     tags: Tags = {}
+    columns = None  # of tags, where a column of masks follows them
     for number, row in enumerate(table, 1):
         if not row or not row[0].strip() or row[0].startswith("#"):
             continue
         if not tags and plain(row[0]) in NAME_HEADERS:
+            columns = 2 if names_masks(row) else None
             continue
         where = f"{path}, line {number}"
         try:
             name = safe_id(stem(row[0].strip()))
             if name in tags:
                 raise UserError(f"image '{name}' has a line already.")
-            words = [tag for field in row[1:] for tag in tags_of(field, True, known)]
+            if columns and not is_mask_mark(row):
+                raise UserError(f"write ID,TAG;TAG, or ID,TAG;TAG,{WRONG}.")
+            words = [tag for field in row[1:columns] for tag in tags_of(field, True, known)]
             tags[name] = indices(words, classes)
         except UserError as error:
             if faults is None:
@@ -183,6 +190,36 @@ def tags_of(cell: str, words: bool, known: set[str] | frozenset[str] = frozenset
             continue
         tags += part.split() if words and plain(part) not in known else [part]
     return [re.sub(r"[\s_]+", " ", tag).strip() for tag in tags if plain(tag) not in NO_TAG]
+
+
+def names_masks(header: Sequence[str]) -> bool:
+    """Whether a header is `id,tags,mask`."""
+    return len(header) == 3 and plain(header[2]) == "mask"
+
+
+def is_mask_mark(row: Sequence[str]) -> bool:
+    """Whether what follows the tags of a row says `wrong`, or nothing."""
+    return row[2:] in ([], [""], [WRONG])
+
+
+def wrong_masks(spec: Spec) -> frozenset[str]:
+    """Images of which a person said that the mask a network made is wrong: its tags alone teach.
+
+    The column `mask` of tags.csv says so; the report writes it.
+
+    Raises:
+        UserError: tags.csv cannot be read.
+    """
+    path = spec.root / "tags.csv"
+    if not path.is_file():
+        return frozenset()
+    with_marks, ids = False, set()
+    for row in csv.reader(read_text(path).splitlines(), skipinitialspace=True):
+        if row and plain(row[0]) in NAME_HEADERS:
+            with_marks = with_marks or names_masks(row)
+        elif with_marks and row[2:] == [WRONG]:
+            ids.add(safe_id(stem(row[0].strip())))
+    return frozenset(ids)
 
 
 def from_folders(path: Path, classes: Sequence[str]) -> Tags:

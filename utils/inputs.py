@@ -67,7 +67,8 @@ def of_images(data: Images) -> Inputs:
             for name, row in ((name, cues.row[name]) for name in data.ids)
         }
     if data.mask is not None:
-        inputs["masks"] = folder_checksums(data.mask, data.ids, ".png")
+        wrong = dict.fromkeys(data.wrong.intersection(data.ids), 0)
+        inputs["masks"] = folder_checksums(data.mask, data.ids, ".png") | wrong
     return inputs
 
 

@@ -17,6 +17,7 @@ from datalist.tag import (
     multi_hot,
     read_tags,
     write_tags,
+    wrong_masks,
 )
 
 XML = (
@@ -65,6 +66,25 @@ def test_text_file(folder):
     (folder / "tags.txt").write_text("# mine\na dog\nb Traffic_Light CAT\nc\nd dog cat\n")
     expected = {"a": (3,), "b": (1, 2), "c": (), "d": (1, 3)}
     assert read_tags(spec, spec.ids("train")) == expected
+
+
+def test_marks_of_masks_are_no_tags(folder):
+    spec = resolve(str(folder))
+    ids = list(TAGS)
+    rows = [[name, ";".join(CLASSES[k] for k in row)] for name, row in TAGS.items()]
+    lines = [f"{name},{words}," for name, words in rows]
+    lines[0] += "wrong"
+    (folder / "tags.csv").write_text("\n".join(["id,tags,mask", *lines]) + "\n")
+    assert read_tags(spec, ids) == TAGS
+    assert wrong_masks(spec) == {rows[0][0]}
+    (folder / "tags.csv").write_text("\n".join(["id,tags", *lines[1:]]) + "\n")
+    assert not wrong_masks(spec)
+    (folder / "tags.csv").unlink()
+    assert not wrong_masks(spec)
+    path = folder / "marked.csv"
+    path.write_text(f"id,tags,mask\nx,{CLASSES[1]},bad\n")
+    with pytest.raises(UserError, match="line 2: write ID,TAG;TAG"):
+        from_text(path, CLASSES)
 
 
 def test_folders(folder):

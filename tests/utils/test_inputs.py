@@ -66,6 +66,27 @@ def test_changed_masks_and_cues_are_counted(own, four_cue):
     ]
 
 
+def test_wrong_masks_of_a_network_are_left_out_and_count_as_changed(own, tmp_path):
+    spec = resolve(str(own))
+    shutil.copytree(spec.mask_folder, tmp_path / "label")
+    before = of_folder(own, mask=tmp_path / "label")
+    text = (own / "tags.csv").read_text()
+    *rest, first = [line for line in text.splitlines() if line.startswith("wall")]
+    marked = []
+    for line in [*rest, first]:
+        name, *tags = line.split(",")
+        marked.append(",".join([name, ";".join(tags), "wrong" if line == first else ""]))
+    (own / "tags.csv").write_text("\n".join(["id,tags,mask", *marked]) + "\n")
+    after = of_folder(own, mask=tmp_path / "label")
+    assert inputs.changes(before, after) == ["masks of 1 of 8 images"]
+    images = Images(resolve(str(own)), "train", mask=tmp_path / "label")
+    row = images.ids.index(first.split(",")[0])
+    assert (images[row]["mask"] == 255).all() and images[row]["tag"].any()
+    assert not (images[row - 1]["mask"] == 255).all()
+    true = Images(resolve(str(own)), "train", mask=spec.mask_folder)
+    assert not (true[row]["mask"] == 255).all()  # true masks stay
+
+
 def test_masks_of_one_size_differ_in_their_last_bytes(tmp_path):
     """Only the ends of files are read: a PNG's last bytes are a checksum of all its pixels."""
     mask = np.random.default_rng(0).integers(0, 3, (300, 400)).astype(np.uint8)
