@@ -107,7 +107,8 @@ predict() {
 evaluate() {
   local folder=$1; shift
   step "evaluate $folder"
-  python evaluate.py "$folder" "${data[@]}" --split "$split" --skip-without-masks --report "$@"
+  python evaluate.py "$folder" "${data[@]}" --split "$split" --skip-without-masks --report \
+    --again "${ANSWERS:+ANSWERS=$(printf %q "$ANSWERS") }$(again)" "$@"
 }
 
 # score_masks FOLDER [flags]: the same for masks of the training images.

@@ -76,7 +76,8 @@ def show_unscored(flags: Evaluate, spec: Spec, predictions: measure.Predictions)
         predictions = replace(predictions, tags=read_tags(spec, ids))
     page = (flags.out or predictions.folder) / "report.html"
     training = find_training(flags.run or predictions.folder)
-    command, settings = command_line(), (training, flags.workers, flags.quiet)
+    command = command_line()
+    settings = (training, flags.workers, flags.quiet, flags.again)
     size = review.write(page, spec, flags.split, predictions, ids, command, *settings)
     print(f"{page} ({size / 1e6:.1f} MB): predictions against the tags")
 

@@ -148,6 +148,8 @@ class Evaluate:
     shows the predictions against the tags, which can be corrected there."""
     run: Folder = None
     """Folder with log.jsonl and recipe.json for the report; default: found beside."""
+    again: Annotated[str, tyro.conf.arg(metavar="COMMAND")] = ""
+    """Command of the whole run, for what the report of images without masks says to do next."""
     quiet: bool = False
     """No progress bar."""
 

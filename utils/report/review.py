@@ -15,8 +15,9 @@ from shlex import quote
 import numpy as np
 
 from base import UserError
+from datalist.prepare.names import NAMES_FILE, read_names
 from datalist.spec import Spec
-from datalist.tag import read_tags
+from datalist.tag import read_tags, wrong_masks
 from utils.measure import Predictions, read_scores
 from utils.progress import in_threads, progress
 from utils.report import gallery
@@ -85,6 +86,80 @@ def disagreement(seen: Seen, tags: Sequence[int]) -> float:
     return float(strange / max(foreground, 1e-9) + lost / max(len(tags), 1))
 
 
+def usual_shares(seen: Mapping[str, Seen]) -> np.ndarray:
+    """Median share of each class over the images in which it is seen, (C,); NaN where it is not."""
+    share = np.array([item.share for item in seen.values()])
+    shown = np.where(share >= LEAST, share, np.nan)
+    known = ~np.isnan(shown).all(0)
+    median = np.full(shown.shape[1], np.nan)
+    median[known] = np.nanmedian(shown[:, known], axis=0)
+    return median
+
+
+def odd_share(seen: Seen, usual: np.ndarray) -> tuple[float, int]:
+    """How far a class's share is from the usual one: doublings or halvings, and the class."""
+    classes = seen.classes
+    far = [abs(float(np.log2(seen.share[c] / usual[c]))) for c in classes]
+    return max(zip(far, classes), default=(0.0, 0))
+
+
+def suspicion(seen: Seen, differ: float, usual: np.ndarray) -> float:
+    """How likely a mask is wrong, from 0 on: no probability, but an order (ours).
+
+    The disagreement with the tags, a quarter for each doubling or halving of a class's usual share,
+    and what the least confident class lacks to certainty.
+    """
+    confidence = [seen.confidence[c] for c in seen.classes if not np.isnan(seen.confidence[c])]
+    return differ + odd_share(seen, usual)[0] / 4 + 1 - min(confidence, default=1.0)
+
+
+def title_of(spec: Spec) -> str:
+    """Name of somebody's folder of images: of `out/NAME/data`, which a chain arranged, NAME."""
+    root = spec.root.resolve()
+    return root.parent.name if root.name == "data" else root.name
+
+
+def next_steps(
+    spec: Spec, path: Path, predictions: Predictions, again: str, tagged: bool
+) -> list[dict[str, str]]:
+    """What a reader does next, at most three steps: title, text, link and command."""
+    steps = []
+    questions = path.with_name("questions.html")
+    run = again or "YOUR TRAINING COMMAND"
+    if questions.is_file() and not again.startswith("ANSWERS="):
+        steps.append(
+            {
+                "title": "Answer a few questions",
+                "text": "They tell the network what tags cannot: that the water is not the boat.",
+                "link": questions.name,
+                "command": f"FRESH=1 ANSWERS=~/Downloads/answers.csv {run}",
+            }
+        )
+    if tagged:
+        table = quote(str(spec.root / "tags.csv"))
+        steps.append(
+            {
+                "title": "Correct tags and masks below",
+                "text": "The first images are the most suspicious. Save retag.csv, then train "
+                "again with it.",
+                "link": "#gallery",
+                "command": f"cp ~/Downloads/retag.csv {table} && FRESH=1 {run}",
+            }
+        )
+    folder, dataset = quote(str(predictions.folder)), quote(str(spec.root))
+    steps.append(
+        {
+            "title": "Draw 10 masks to know how good these are",
+            "text": "Correct them in a labelling tool (docs/data.md, How good are the masks?). "
+            "This command writes a file to start from, for CVAT.",
+            "link": "",
+            "command": "python -m utils.report.annotate "
+            f"{folder} --format cvat --dataset {dataset} --out predicted.xml",
+        }
+    )
+    return steps
+
+
 def tags_of(spec: Spec) -> dict[str, tuple[int, ...]]:
     """Tags of the images of all lists, as far as they are known."""
     tags: dict[str, tuple[int, ...]] = {}
@@ -133,6 +208,7 @@ def write(
     training: Path | None = None,
     workers: int = 2,
     quiet: bool = False,
+    again: str = "",
 ) -> int:
     """Write the page.
 
@@ -145,6 +221,7 @@ def write(
         training: folder with recipe.json, where there is one.
         workers: threads.
         quiet: no progress bar.
+        again: the command of the whole run, for what the page says to do next.
 
     Returns:
         Size of the file in bytes.
@@ -157,7 +234,10 @@ def write(
     read = partial(see, predictions, num_classes=spec.num_classes)
     seen = dict(zip(ids, in_threads(read, ids, workers, "read", quiet)))
     differ = {name: disagreement(seen[name], tags[name]) if tags else 0.0 for name in ids}
-    order = sorted(ids, key=lambda name: -differ[name])
+    usual = usual_shares(seen)
+    suspect = {name: suspicion(seen[name], differ[name], usual) for name in ids}
+    order = sorted(ids, key=lambda name: -suspect[name])
+    names = read_names(spec.root / NAMES_FILE)
     items, spent = [], 0
     with progress(len(ids), "report", " images", quiet) as bar:
         for name in order:
@@ -165,20 +245,23 @@ def write(
             spent += len(pictures["photo"]) + len(pictures["label"])
             if spent > BUDGET and items:
                 break
-            items.append(pictures | item_of(name, seen[name], differ[name]))
+            item = item_of(name, seen[name], differ[name], suspect[name], usual)
+            items.append(pictures | item | {"name": names.get(name, "")})
             bar.update()
     name, record = run_name(predictions.folder, split), records(predictions, training)
     rows = class_rows(spec, seen, tags)
     scored = any(not np.isnan(item.confidence).all() for item in seen.values())
     views = {"all": "all images"}
-    orders = {"unsure": "least confident first"} if scored else {}
+    orders = {"suspect": "most suspicious first"}
+    if scored:
+        orders |= {"unsure": "least confident first"}
     if tags:
         views |= {
             "differ": "tags and mask differ",
             "unmarked": "not marked yet",
             "marked": "marked",
         }
-        orders = {"differ": "most different first"} | orders
+        orders |= {"differ": "most different from the tags first"}
     return write_page(
         path,
         "review",
@@ -187,11 +270,14 @@ def write(
             "classes": list(spec.classes),
             "colours": class_colours(spec.num_classes),
             "tags": {name: list(row) for name, row in known.items()} if tags else None,
+            "wrong": sorted(wrong_masks(spec)) if tags else [],
             "items": items,
         },
-        title=name,
+        title=f"{title_of(spec)}: masks of your {len(ids)} images",
         dataset=spec.name,
         split=split,
+        trained="train" in spec.lists and set(ids) <= set(spec.ids("train")),
+        steps=next_steps(spec, path, predictions, again, tags is not None),
         total=len(ids),
         shown=len(items),
         tagged=tags is not None,
@@ -206,14 +292,15 @@ def write(
         command=command,
         records=record,
         folder=str(predictions.folder),
-        tags_file=quote(str(spec.root / "tags.csv")),
         images=quote(str(spec.root / spec.image[0])),
         retagged=quote(f"{spec.root}-retagged"),
     )
 
 
-def item_of(name: str, seen: Seen, differ: float) -> dict:
+def item_of(name: str, seen: Seen, differ: float, suspect: float, usual: np.ndarray) -> dict:
     """What the page knows of an image beside its pictures."""
+    far, index = odd_share(seen, usual)
+    odd = [index, round(100 * float(usual[index]))] if far > 1 else None
     classes = [
         [
             c,
@@ -222,4 +309,5 @@ def item_of(name: str, seen: Seen, differ: float) -> dict:
         ]
         for c in seen.classes
     ]
-    return {"id": name, "seen": classes, "differ": round(differ, 3)}
+    numbers = {"differ": round(differ, 3), "suspect": round(suspect, 3), "odd": odd}
+    return {"id": name, "seen": classes, **numbers}

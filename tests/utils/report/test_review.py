@@ -1,6 +1,7 @@
 """The report of images without true masks: its numbers, and corrections of tags in a browser."""
 
 import csv
+import html
 import json
 import re
 import shutil
@@ -8,13 +9,13 @@ from time import monotonic, sleep
 
 import numpy as np
 import pytest
-from browsing import ask, check_page, find
+from browsing import ask, check_page, find, resize
 from PIL import Image
 
 from base import UserError
 from datalist.prepare import arrange
 from datalist.spec import resolve
-from datalist.tag import read_tags
+from datalist.tag import read_tags, wrong_masks
 from utils import measure
 from utils.output import output_path, write_label, write_score
 from utils.report import review
@@ -81,6 +82,38 @@ def test_disagreement_orders_the_images(own):
     assert differ["f"] == pytest.approx(0.5, abs=0.01)
 
 
+def test_a_share_far_from_the_usual_one_is_suspicious_though_tags_agree():
+    def seen(share, confidence=np.nan):
+        return review.Seen(np.array([1 - share, share]), np.array([np.nan, confidence]))
+
+    images = {f"{n}": seen(0.1) for n in range(5)} | {"sky": seen(0.8), "none": seen(0.0)}
+    usual = review.usual_shares(images)
+    assert usual[1] == pytest.approx(0.1)
+    suspect = {name: review.suspicion(item, 0.0, usual) for name, item in images.items()}
+    assert suspect["sky"] == pytest.approx(0.75) and suspect["0"] == suspect["none"] == 0
+    assert review.odd_share(images["sky"], usual) == (pytest.approx(3), 1)
+    assert review.suspicion(seen(0.1, 0.4), 0.0, usual) == pytest.approx(0.6)
+    assert review.suspicion(seen(0.1), 1.5, usual) == pytest.approx(1.5)
+
+
+def test_page_says_what_to_do_next(own):
+    root, out = own
+    (root / "names.csv").write_text("id,file\na,holiday/IMG 1.jpg\n")
+    (out / "questions.html").write_text("questions")
+    spec = resolve(str(root))
+    again = "bash script/photos.sh 'own <set>'"
+    review.write(out / "report.html", spec, "train", measure.find(out), list(TAGS), "x",
+                 quiet=True, again=again)  # fmt: skip
+    text = html.unescape((out / "report.html").read_text())
+    commands = re.findall(r"<code>(.*?)</code>", text)[:3]
+    assert commands[0] == f"FRESH=1 ANSWERS=~/Downloads/answers.csv {again}"
+    assert commands[1] == f"cp ~/Downloads/retag.csv '{root}/tags.csv' && FRESH=1 {again}"
+    assert commands[2].startswith("python -m utils.report.annotate") and str(out) in commands[2]
+    assert 'href="questions.html"' in text and "own <set>: masks of your 6 images" in text
+    assert "were trained on" in text and "draw 10" in text
+    assert "holiday/IMG 1.jpg" in text
+
+
 def test_table_of_classes(own):
     predictions = measure.find(own[1])
     seen = {name: review.see(predictions, name, 4) for name in TAGS}
@@ -94,7 +127,7 @@ def test_table_of_classes(own):
 def test_page_is_one_file_and_escapes_names(own):
     text = write(own).read_text()
     assert "http" not in text.replace("http://www.w3.org/2000/svg", "")
-    assert not re.search(r"(src|href)=[\"'](?!data:)", text)
+    assert not re.search(r"(src|href)=[\"'](?!data:|#)", text)
     assert "<b>eel" not in text and "own <set>" not in text
     data = json.loads(re.search(r'id="data" type="application/json">(.*?)</script>', text)[1])
     assert next(item["id"] for item in data["items"]) == "b"
@@ -149,11 +182,16 @@ def test_corrected_tags_come_back_through_arrange(own, browser, tmp_path):
     click("f", 1)
     click("f", "wrong")  # back to the old tags
     click("e,1", 3)
+    click("c", "mask")
+    click("f", "mask")
+    assert find(browser, "#marks")[0].text == "3 corrected, 1 good, 2 masks wrong"
+    assert browser.find_element("css selector", ".card .badge").text
+    click("f", "mask")
     other = cards()["a"].find_element("css selector", "select option[value='2']")
     other.click()  # a correction replaces the mark
-    assert find(browser, "#marks")[0].text == "4 corrected, 0 good"
+    assert find(browser, "#marks")[0].text == "4 corrected, 0 good, 1 masks wrong"
     find(browser, "#view option[value=marked]")[0].click()
-    assert set(cards()) == {"a", "b", "d", "e,1"}
+    assert set(cards()) == {"a", "b", "c", "d", "e,1"}
     find(browser, "#view option[value=all]")[0].click()
     find(browser, "#filter button")[3].click()
     assert "b" not in cards()  # of the eel
@@ -161,15 +199,17 @@ def test_corrected_tags_come_back_through_arrange(own, browser, tmp_path):
     find(browser, "#download")[0].click()
     retag = wait_for(folder / "retag.csv")
     with open(retag, newline="") as file:
-        rows = dict(csv.reader(file))
+        rows = {name: rest for name, *rest in csv.reader(file)}
     assert rows == {
-        "id": "tags", "a": "cat;red dog", "b": "cat", "c": "background", "d": "cat",
-        "e,1": "background", "f": "cat",
+        "id": ["tags", "mask"], "a": ["cat;red dog", ""], "b": ["cat", ""],
+        "c": ["background", "wrong"], "d": ["cat", ""], "e,1": ["background", ""],
+        "f": ["cat", ""],
     }  # fmt: skip
 
     new = {"a": (1, 2), "b": (1,), "c": (), "d": (1,), "e,1": (), "f": (1,)}
     shutil.copy(retag, root / "tags.csv")
     assert read_tags(resolve(str(root)), list(TAGS)) == new
+    assert wrong_masks(resolve(str(root))) == {"c"}
     command = ask(browser, "[...document.querySelectorAll('.code code')].map(n => n.textContent)")
     assert any(
         "datalist.prepare.arrange" in line and "--layout columns" in line for line in command
@@ -182,3 +222,27 @@ def test_corrected_tags_come_back_through_arrange(own, browser, tmp_path):
     assert spec.classes == ("background", "cat", "red dog")
     again = {name.replace(",", "_"): tags for name, tags in new.items()}  # as arrange names them
     assert read_tags(spec, list(again)) == again
+
+
+def test_outlines_and_fewer_images_on_a_phone(own, browser):
+    browser.get(write(own).as_uri())
+    check_page(browser)
+    fill = ask(browser, "document.querySelector('.sheet img + img').src")
+    find(browser, "#drawn option[value=line]")[0].click()
+    end = monotonic() + 10
+    while ask(browser, "document.querySelector('.sheet img + img').src") == fill:
+        assert monotonic() < end
+        sleep(0.05)
+    colours = ask(
+        browser,
+        "(() => {const i = document.querySelector('.sheet img + img');"
+        "const c = document.createElement('canvas'); c.width = i.naturalWidth;"
+        "c.height = i.naturalHeight; const x = c.getContext('2d'); x.drawImage(i, 0, 0);"
+        "return [...new Set(new Uint32Array(x.getImageData(0, 0, c.width, c.height).data.buffer))]"
+        "})()",
+    )
+    assert {0, 0xFF000000, 0xFFFFFFFF} < set(colours)
+    assert ask(browser, "pageSize()") == 24
+    resize(browser, 390)
+    assert ask(browser, "pageSize()") == 12
+    assert browser.get_log("browser") == []

@@ -49,6 +49,40 @@ function download(name, text) {
   setTimeout(() => URL.revokeObjectURL(url), 1000);
 }
 
+// Labels are drawn as they are, or as outlines: black, white, then the colour of the class.
+const outlines = new Map();
+async function outlineOf(source) {
+  if (outlines.has(source)) return outlines.get(source);
+  const image = make("img", { src: source });
+  await image.decode();
+  const [width, height] = [image.naturalWidth, image.naturalHeight];
+  const canvas = make("canvas", { width, height });
+  const context = canvas.getContext("2d");
+  context.drawImage(image, 0, 0);
+  const pixels = context.getImageData(0, 0, width, height);
+  const colour = new Uint32Array(pixels.data.buffer.slice(0));
+  const drawn = new Uint32Array(pixels.data.buffer);
+  const differs = (x, y, by) => [[by, 0], [-by, 0], [0, by], [0, -by]].some(([dx, dy]) => {
+    const [a, b] = [x + dx, y + dy];
+    return a >= 0 && b >= 0 && a < width && b < height && colour[b * width + a] !== colour[y * width + x];
+  });
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      const at = y * width + x;
+      const depth = colour[at] >>> 24 ? [1, 2, 3, 4].find((by) => differs(x, y, by)) : 0;
+      drawn[at] = !depth ? 0 : depth === 1 ? 0xff000000 : depth === 2 ? 0xffffffff : colour[at];
+    }
+  }
+  context.putImageData(pixels, 0, 0);
+  outlines.set(source, canvas.toDataURL());
+  return outlines.get(source);
+}
+function labelImage(source, properties) {
+  const image = make("img", { src: source, ...properties });
+  if (byId("drawn").value === "line") outlineOf(source).then((line) => { image.src = line; });
+  return image;
+}
+
 // A gallery: data.items, filtered by class, ordered, and shown page by page. A page sets `gallery`:
 // page: number of images at a time; has(item, index): whether an image belongs to a class;
 // orders: name -> key of an item, least first; views: name -> which items; tile(item, position).
@@ -69,8 +103,9 @@ function draw() {
     node.setAttribute("aria-pressed", String(node.dataset.class === String(state.chosen ?? "")));
   }
 }
+const pageSize = () => (innerWidth < 640 ? Math.min(12, gallery.page) : gallery.page);
 function restart() {
-  state.count = gallery.page;
+  state.count = pageSize();
   draw();
 }
 function choose(index) {
@@ -98,8 +133,15 @@ function startGallery(first) {
     };
   }
   byId("order").onchange = restart;
+  byId("drawn").onchange = () => {
+    const line = byId("drawn").value === "line";
+    if (line && byId("opacity").value < 90) byId("opacity").value = 100;
+    if (!line && byId("opacity").value > 90) byId("opacity").value = 65;
+    byId("opacity").oninput({ target: byId("opacity") });
+    draw();
+  };
   if (byId("view")) byId("view").onchange = restart;
-  byId("more").onclick = () => { state.count += gallery.page; draw(); };
+  byId("more").onclick = () => { state.count += pageSize(); draw(); };
   byId("opacity").oninput = (event) =>
     byId("items").style.setProperty("--opacity", event.target.value / 100);
   restart();

@@ -18,7 +18,8 @@ const gain = (item) => iouOf(item, 1) - iouOf(item, 0);
 function panel(item, name, source, error) {
   const frame = make("span", { className: "frame" }, photo(item));
   if (source) {
-    frame.append(make("img", { className: "over-photo", src: source, alt: name }));
+    const properties = { className: "over-photo", alt: name };
+    frame.append(error ? make("img", { src: source, ...properties }) : labelImage(source, properties));
   }
   const node = make("span", { className: error ? "panel error" : "panel" }, frame);
   node.append(make("small", { textContent: name }));

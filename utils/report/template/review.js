@@ -1,8 +1,9 @@
 // Shared parts are in page.js.
 const tagged = data.tags !== null;
 
-// Marks of images: {good: true}, or {tags: [...]} where the tags were corrected. They are kept
-// where the browser lets a file do so, until they are cleared.
+// Marks of images: {good: true}, or {tags: [...]} where the tags were corrected, and {mask: true or
+// false} where a mask is wrong, or no longer is. They are kept where the browser lets a file do so,
+// until they are cleared.
 const key = "seedseg " + data.name;
 let marks = {};
 try {
@@ -10,7 +11,7 @@ try {
 } catch {}
 const known = new Set(tagged ? Object.keys(data.tags) : []);
 const valid = (mark) =>
-  mark && (mark.good === true ||
+  mark && (mark.good === true || typeof mark.mask === "boolean" ||
     (Array.isArray(mark.tags) && mark.tags.every((tag) => tag > 0 && tag < data.classes.length)));
 marks = Object.fromEntries(Object.entries(marks).filter(([id, mark]) => known.has(id) && valid(mark)));
 
@@ -27,16 +28,24 @@ function mark(item, value) {
   } catch {}
   count();
 }
-function retag(item, tags) {
-  mark(item, same(tags, data.tags[item.id]) ? null : { tags: sorted(tags) });
+const before = new Set(data.wrong);
+const isWrong = (id) => marks[id]?.mask ?? before.has(id);
+function amend(item, tags, wrong) {
+  const value = {};
+  if (!same(tags, data.tags[item.id])) value.tags = sorted(tags);
+  if (wrong !== before.has(item.id)) value.mask = wrong;
+  mark(item, Object.keys(value).length ? value : null);
 }
+const retag = (item, tags) => amend(item, tags, isWrong(item.id));
 
 function count() {
   const all = Object.values(marks);
   const corrected = all.filter((value) => value.tags).length;
-  const good = all.length - corrected;
-  byId("marks").textContent = all.length
-    ? `${corrected} corrected, ${good} good` : "nothing marked yet";
+  const good = all.filter((value) => value.good).length;
+  const wrong = [...known].filter(isWrong).length;
+  byId("marks").textContent = all.length || wrong
+    ? `${corrected} corrected, ${good} good` + (wrong ? `, ${wrong} masks wrong` : "")
+    : "nothing marked yet";
   byId("undo").hidden = !all.length;
 }
 
@@ -46,7 +55,7 @@ function card(item) {
   const refresh = () => {
     fill();
     const value = marks[item.id];
-    node.className = "card" + (value ? (value.good ? " good" : " wrong") : "");
+    node.className = "card" + (value?.good ? " good" : value?.tags || isWrong(item.id) ? " wrong" : "");
   };
   node.refresh = refresh;
   refresh();
@@ -60,24 +69,24 @@ function picture(item) {
   sheet.style.setProperty("--aspect", width / height);
   sheet.append(
     make("img", { src: item.photo, alt: item.id, width, height }),
-    make("img", { src: item.label, alt: "labels", width, height }));
+    labelImage(item.label, { alt: "labels", width, height }));
   const view = make("button", { className: "view", type: "button", title: "click: photo without labels" }, sheet);
   view.setAttribute("aria-pressed", "false");
   view.setAttribute("aria-label", "Photo of " + item.id + " without labels");
   view.onclick = () =>
     view.setAttribute("aria-pressed", String(view.getAttribute("aria-pressed") !== "true"));
   const value = marks[item.id];
-  if (value) {
-    view.append(make("span", {
-      className: "badge " + (value.good ? "good" : "wrong"),
-      textContent: value.good ? "good" : "corrected",
-    }));
+  const words = value?.good ? "good"
+    : [value?.tags && "tags corrected", tagged && isWrong(item.id) && "mask wrong"].filter(Boolean).join(", ");
+  if (words) {
+    view.append(make("span", { className: "badge " + (value?.good ? "good" : "wrong"), textContent: words }));
   }
   return view;
 }
 
 function text(item) {
   const node = make("div", { className: "text" }, make("strong", { textContent: item.id }));
+  if (item.name && item.name !== item.id) node.append(make("small", { className: "name", textContent: item.name }));
   const legend = make("div", { className: "seen" });
   for (const [index, share, confidence] of item.seen) {
     const sure = confidence === null ? "" : `, ${confidence} % sure`;
@@ -87,6 +96,11 @@ function text(item) {
   }
   if (!item.seen.length) legend.append("background alone");
   node.append(legend);
+  if (item.odd) {
+    const [index, usual] = item.odd;
+    node.append(make("small", { className: "odd", textContent:
+      `${data.classes[index]} usually covers about ${usual} %` }));
+  }
   if (tagged) node.append(ticks(item), actions(item));
   return node;
 }
@@ -133,28 +147,27 @@ function ticks(item) {
 
 function actions(item) {
   const value = marks[item.id];
-  const good = make("button", { type: "button", className: "yes", textContent: "✓ tags are right" });
-  good.dataset.key = "good";
-  good.setAttribute("aria-pressed", String(Boolean(value?.good)));
-  good.onclick = (event) => {
-    mark(item, value?.good ? null : { good: true });
-    update(item, event);
+  const button = (key, className, textContent, pressed, title, give) => {
+    const node = make("button", { type: "button", className, textContent, title });
+    node.dataset.key = key;
+    node.setAttribute("aria-pressed", String(Boolean(pressed)));
+    node.onclick = (event) => { give(); update(item, event); };
+    return node;
   };
-  const wrong = make("button", { type: "button", className: "no", textContent: "✗ tags are wrong" });
-  wrong.dataset.key = "wrong";
-  wrong.title = "Replace the tags by the classes of the mask; then tick what is missing";
-  wrong.setAttribute("aria-pressed", String(Boolean(value?.tags)));
-  wrong.onclick = (event) => {
-    if (value?.tags) mark(item, null);
-    else retag(item, seenOf(item));
-    update(item, event);
-  };
-  if (same(seenOf(item), data.tags[item.id]) && !value?.tags) wrong.hidden = true;
-  if (value?.tags) {
-    wrong.textContent = "↺ old tags";
-    good.hidden = true;
-  }
-  return make("div", { className: "actions" }, good, wrong);
+  const good = button("good", "yes", "✓ right", value?.good, "Tags and mask are right", () => {
+    if (value?.good) return mark(item, null);
+    amend(item, data.tags[item.id], false);
+    if (!marks[item.id]) mark(item, { good: true });
+  });
+  const tags = button("wrong", "no", value?.tags ? "↺ old tags" : "✗ tags", value?.tags,
+    "Replace the tags by the classes of the mask; then tick what is missing", () =>
+      retag(item, value?.tags ? data.tags[item.id] : seenOf(item)));
+  const mask = button("mask", "no", "✗ mask", isWrong(item.id),
+    "The mask is wrong: only the tags of this image are learned", () =>
+      amend(item, tagsOf(item), !isWrong(item.id)));
+  tags.hidden = same(seenOf(item), data.tags[item.id]) && !value?.tags;
+  good.hidden = Boolean(value?.tags);
+  return make("div", { className: "actions" }, good, tags, mask);
 }
 
 const least = (item) => Math.min(101, ...item.seen.map((entry) => entry[2] ?? 101));
@@ -165,19 +178,26 @@ const gallery = {
   views: {
     all: () => true,
     differ: (item) => item.differ > 0,
-    marked: (item) => item.id in marks,
-    unmarked: (item) => !(item.id in marks),
+    marked: (item) => item.id in marks || isWrong(item.id),
+    unmarked: (item) => !(item.id in marks || isWrong(item.id)),
   },
-  orders: { differ: (item) => -item.differ, unsure: least, id: (item) => item.id },
+  orders: {
+    suspect: (item) => -item.suspect,
+    differ: (item) => -item.differ,
+    unsure: least,
+    id: (item) => item.id,
+  },
 };
 
-// retag.csv: every image with its tags, as tags.csv has them.
+// retag.csv: every image with its tags, as tags.csv has them, and which masks are wrong.
 function table() {
+  const anyWrong = [...known].some(isWrong);
   const rows = Object.entries(data.tags).map(([id, tags]) => {
     const names = (marks[id]?.tags ?? tags).map((index) => data.classes[index]);
-    return quoted(id) + "," + quoted(names.join(";") || "background");
+    const row = quoted(id) + "," + quoted(names.join(";") || "background");
+    return anyWrong ? row + "," + (isWrong(id) ? "wrong" : "") : row;
   });
-  return ["id,tags", ...rows].join("\n") + "\n";
+  return [anyWrong ? "id,tags,mask" : "id,tags", ...rows].join("\n") + "\n";
 }
 if (tagged) {
   byId("download").onclick = () => download("retag.csv", table());
