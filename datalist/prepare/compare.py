@@ -14,6 +14,8 @@ from base import IGNORE
 
 ENOUGH = 4
 """Images with a mask and tags from which on the numbers of classes are compared."""
+MANY = 8
+"""Images from which on masks that have nothing in common with most tags are an error."""
 AGREE, ANOTHER = 0.5, 0.8
 """Share of the images whose mask shows the tags: below the first as it is, at the second or above
 in another order, the order is wrong."""
@@ -85,7 +87,7 @@ def compare(
         f"mask and tags differ in {len(differ)} of {len(both)} images, such as '{name}': its mask "
         f"shows {shown}, its tags say {told}."
     )
-    if len(both) >= ENOUGH and apart > len(both) / 2:
+    if len(both) >= MANY and apart > len(both) / 2:
         return [f"{sentence[:-1]}; {apart} have no class in common."], []
     return [], [sentence]
 
