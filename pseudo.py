@@ -72,14 +72,21 @@ def main(words: list[str] | None = None) -> None:
     flags, recipe = read_flags(words)
 
     from datalist.spec import resolve
+    from method.contrast import choose_contrast, collect_evidence
     from method.pseudo import mask_of
-    from utils.pseudo import check_seeds, write_masks
+    from utils.pseudo import check_seeds, gather_evidence, write_masks
 
     if (flags.purpose == "walked") != (flags.affinity is not None):
         raise UserError("--purpose walked goes with --affinity CHECKPOINT")
     spec = resolve(flags.dataset, flags.root)
     check_seeds(flags, spec)
-    write_masks(flags, recipe, spec, partial(mask_of, recipe=recipe), load_affinity(flags))
+    contrast, record = choose_contrast([], recipe.contrast), None
+    if recipe.contrast != "off":
+        contrast = choose_contrast(gather_evidence(flags, spec, collect_evidence), recipe.contrast)
+        record = contrast.record(spec.classes)
+        print("\n".join(contrast.lines(spec.classes)))
+    make = partial(mask_of, recipe=recipe, contrast=contrast)
+    write_masks(flags, recipe, spec, make, load_affinity(flags), record)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ segmentation network (`deeplab`), sure ones a boundary network (`affinity`) or S
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 import densecrf
 from base import IGNORE, UserError
 from base.recipe import scale_of_widths
+from method.contrast import Contrast, contrast_scores
 from refine import irn_labels, refine_labels, refine_scores
 
 
@@ -34,6 +36,17 @@ class PseudoRecipe:
     """Preset of the CRF, widths in pixels; empty: none. Not used for IRN's sure labels."""
     crf_scale: float | None = 1.0
     """Divides the CRF's widths; None: the image's longer side counts as 500 pixels, as in VOC."""
+    contrast: str = "off"
+    """Maps are multiplied by contrast with the surroundings (ours): auto, where the folder's own
+    maps and images say that it helps (method/contrast.py); on; off; or one measure of it: median,
+    local, mahalanobis."""
+    contrast_level: tuple[float, ...] = (1.0, 0.5)
+    """With contrast: background scores, relative to the threshold between the two groups of a map's
+    values. With two, pixels to which they give different classes are ignored."""
+    contrast_crf: tuple[float, float, float] = (40.0, 8.0, 5.0)
+    """With contrast: width in pixels, width in colour steps and weight of the CRF's bilateral
+    kernel, as thin things need a smaller one. Chosen on training masks of steel-defects and of two
+    further sets (docs/methods.md)."""
 
 
 PAPER: dict[str, PseudoRecipe] = {
@@ -56,7 +69,7 @@ RECIPES: dict[str, dict[str, PseudoRecipe]] = {
     },
     "photo": {
         "masks": PseudoRecipe(crf="sec-test", crf_scale=None),
-        "sure": PseudoRecipe(gamma=(2.0, 12.0), crf="sec-test", crf_scale=None),
+        "sure": PseudoRecipe(gamma=(2.0, 12.0), crf="sec-test", crf_scale=None, contrast="auto"),
         "walked": replace(PAPER["walked"], crf_scale=None),
         # Chosen on training masks of msrc-objects and camvid-objects.
         "scored": PseudoRecipe(background_factor=(0.4, 1.0), crf_scale=None),
@@ -70,6 +83,8 @@ def mask_of(
     image: NDArray[np.uint8],
     recipe: PseudoRecipe,
     background: NDArray[np.float32] | None = None,
+    keys: Sequence[int] = (),
+    contrast: Contrast | None = None,
 ) -> NDArray:
     """Mask of one image.
 
@@ -78,6 +93,8 @@ def mask_of(
         image: RGB, (H, W, 3).
         recipe: background scores and CRF.
         background: the seeds' own, in [0, 1], (H, W); needed for `background_factor`.
+        keys: class of each map; needed where contrast is used.
+        contrast: of the folder; None: not used.
 
     Returns:
         0 for background, 1 + index of the map, 255 where unsure; int64 (H, W).
@@ -88,6 +105,8 @@ def mask_of(
     factors = recipe.background_factor
     if max(map(len, (recipe.threshold, recipe.gamma, factors))) > 2:
         raise UserError("--threshold, --gamma and --background-factor take one number, or two")
+    if contrast and contrast.used:
+        return contrast_mask(contrast_scores(seed, image, keys, contrast), image, recipe)
     best = seed.max(0, initial=0)
     if recipe.threshold:
         backgrounds = [np.full_like(best, t) for t in recipe.threshold]
@@ -108,4 +127,24 @@ def mask_of(
         preset = densecrf.preset(recipe.crf, scale=scale)
         scores = [refine_scores(score, image, preset) for score in scores]
     labels = [score.argmax(0) for score in scores]
+    return np.where(labels[0] == labels[-1], labels[0], IGNORE)
+
+
+def contrast_mask(
+    score: NDArray[np.float32], image: NDArray[np.uint8], recipe: PseudoRecipe
+) -> NDArray:
+    """Mask of scores of maps times contrast, at least 0, (k, H, W); others as of `mask_of`."""
+    if len(recipe.contrast_level) not in (1, 2):
+        raise UserError("--contrast-level takes one number, or two")
+    scale = scale_of_widths(recipe.crf_scale, score.shape[1:])
+    width, colour, weight = recipe.contrast_crf
+    kernels = (densecrf.Gaussian(3 / scale, 3), densecrf.Bilateral(width / scale, colour, weight))
+    labels = []
+    for level in recipe.contrast_level:
+        background = np.full((1, *score.shape[1:]), level, np.float32)
+        # The square is as steep as the CRF expects of probabilities (ours).
+        both = np.concatenate([background, score]) ** 2
+        if recipe.crf and len(score):
+            both = refine_scores(both / both.sum(0), image, densecrf.Preset(kernels, 10))
+        labels.append(both.argmax(0))
     return np.where(labels[0] == labels[-1], labels[0], IGNORE)

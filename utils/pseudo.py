@@ -37,8 +37,43 @@ def check_seeds(flags: Pseudo, spec: Spec) -> None:
         )
 
 
+def gather_evidence(flags: Pseudo, spec: Spec, collect: Callable[..., list[Any]]) -> list[Any]:
+    """What `collect` (of maps, image and classes) says of all images of the split, in order."""
+
+    def read(image_id: str) -> list[Any]:
+        stored = read_score(flags.seeds / "score" / f"{image_id}.npz")
+        foreground = stored.keys > 0
+        if not foreground.any():
+            return []
+        image = open_image(image_id, flags, spec)
+        height, width = size = image.shape[-2:]
+        with budget.take(memory_of(height, width, int(foreground.sum()) + 1)):
+            seed = upsample(stored.score[foreground].astype(np.float32) / 255, size)
+            return collect(seed, pixels_of(image), stored.keys[foreground].tolist())
+
+    budget = MemoryBudget(flags.memory)
+    rows = in_threads(read, spec.ids(flags.split), cores(), "contrast", flags.quiet)
+    return [item for row in rows for item in row]
+
+
+def open_image(image_id: str, flags: Pseudo, spec: Spec) -> torch.Tensor:
+    """The image, of `work_pixels` at most, (bands, H, W)."""
+    image = torch.from_numpy(read_image(spec.image_path(image_id), spec.bands)).permute(2, 0, 1)
+    return limit_pixels({"image": image}, flags.work_pixels)["image"]
+
+
+def pixels_of(image: torch.Tensor) -> np.ndarray:
+    """The first three bands of an image (bands, H, W), as (H, W, 3)."""
+    return image[:3].permute(1, 2, 0).contiguous().numpy()
+
+
 def write_masks(
-    flags: Pseudo, recipe: Any, spec: Spec, mask_of: Callable[..., Any], affinity: Any
+    flags: Pseudo,
+    recipe: Any,
+    spec: Spec,
+    mask_of: Callable[..., Any],
+    affinity: Any,
+    contrast: dict[str, Any] | None = None,
 ) -> None:
     """Write the masks that are not there yet, and the record of their settings.
 
@@ -48,6 +83,7 @@ def write_masks(
         spec: data set of the images.
         mask_of: makes a mask, as `method.pseudo.mask_of`.
         affinity: the stage whose `walk` takes the seeds to the boundaries, or None.
+        contrast: what was chosen of it, to keep with the masks.
 
     Raises:
         UserError: the folder holds masks of other settings, and --fresh is not given; or answers
@@ -55,7 +91,7 @@ def write_masks(
     """
     ids = spec.ids(flags.split)
     reject = load_answers(flags, spec.classes)
-    keep_settings(flags, recipe, ids, reject)
+    keep_settings(flags, recipe, ids, reject, contrast)
     ids = [i for i in ids if not is_whole(output_path(flags.out, "label", i))]
     options: dict[str, Any] = {"flags": flags, "recipe": recipe, "spec": spec, "mask_of": mask_of}
     options |= {"affinity": affinity, "reject": reject, "budget": MemoryBudget(flags.memory)}
@@ -76,8 +112,7 @@ def convert(
 ) -> None:
     """Write the mask of one image; arguments as of `write_masks`."""
     stored = read_score(flags.seeds / "score" / f"{image_id}.npz")
-    image = torch.from_numpy(read_image(spec.image_path(image_id), spec.bands)).permute(2, 0, 1)
-    image = limit_pixels({"image": image}, flags.work_pixels)["image"]
+    image = open_image(image_id, flags, spec)
     foreground = stored.keys > 0
     seed = stored.score[foreground].astype(np.float32) / 255
     if affinity and len(seed):
@@ -86,10 +121,10 @@ def convert(
     height, width = size = image.shape[-2:]
     background = None
     with budget.take(memory_of(height, width, len(seed) + 1)):
-        pixels = image[:3].permute(1, 2, 0).contiguous().numpy()
         if recipe.background_factor and not foreground.all():
             background = upsample(stored.score[~foreground].astype(np.float32) / 255, size)[0]
-        mask = mask_of(upsample(seed, size), pixels, background=background)
+        keys = stored.keys[foreground].tolist()
+        mask = mask_of(upsample(seed, size), pixels_of(image), background=background, keys=keys)
     classes = np.full(256, IGNORE, np.uint8)
     classes[: foreground.sum() + 1] = [0, *stored.keys[foreground]]
     path = output_path(flags.out, "label", image_id)
@@ -115,12 +150,18 @@ def load_answers(flags: Pseudo, classes: tuple[str, ...]) -> Rejection | None:
 
 
 def keep_settings(
-    flags: Pseudo, recipe: Any, image_ids: list[str], reject: Rejection | None
+    flags: Pseudo,
+    recipe: Any,
+    image_ids: list[str],
+    reject: Rejection | None,
+    contrast: dict[str, Any] | None,
 ) -> None:
     """Write the settings and checksums behind the masks to OUT/pseudo.json."""
     seeds = inputs.folder_checksums(flags.seeds / "score", image_ids, ".npz")
     settings = {**asdict(recipe), "purpose": flags.purpose, "seeds": inputs.total(seeds)}
     settings["work_pixels"] = flags.work_pixels
+    if contrast:
+        settings["contrast_chosen"] = contrast
     if reject:
         settings["answers"] = reject.checksum
     if flags.affinity:
