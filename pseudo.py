@@ -55,7 +55,7 @@ def load_affinity(flags: Any) -> Any:
     """
     from method.restore import restore
     from utils import checkpoint
-    from utils.distributed import choose_device
+    from utils.distributed import choose_device, read_world
 
     if flags.affinity is None:
         return None
@@ -63,7 +63,7 @@ def load_affinity(flags: Any) -> Any:
     if content["stage"] != "affinity":
         raise UserError(f"--affinity {flags.affinity}: train it with train.py affinity")
     stage = restore(flags.affinity, content, flags.dataset, str(flags.root or ""))
-    stage.network.to(choose_device(flags.device)).eval()
+    stage.network.to(choose_device(flags.device, read_world())).eval()
     return stage
 
 

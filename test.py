@@ -30,7 +30,7 @@ def open_stage(flags: Any) -> Any:
         stage.presence = predict.presence
     if not predict.image:
         ids = stage.spec.ids(predict.split) if needs_tags(predict) else []
-        keep_settings(predict, path, read_tags(stage.spec, ids) if ids else {})
+        keep_settings(predict, path, stage, read_tags(stage.spec, ids) if ids else {})
     return stage
 
 
@@ -47,7 +47,7 @@ def work(rank: int, world: Any, flags: Any) -> list[str]:
     """
     import torch
 
-    from utils.distributed import choose_device
+    from utils.distributed import choose_device, main_first
     from utils.infer import predict_split
     from utils.machine import cores, keep_freed_memory
 
@@ -58,9 +58,9 @@ def work(rank: int, world: Any, flags: Any) -> list[str]:
     threads = max(1, (flags.predict.threads or cores()) // world.local_size)
     if device.type == "cpu":
         torch.set_num_threads(max(1, cores() // world.local_size))
-    return predict_split(
-        open_stage(flags), flags.predict, device, threads, (world.rank, world.size)
-    )
+    with main_first(world):  # it moves files of other settings away
+        stage = open_stage(flags)
+    return predict_split(stage, flags.predict, device, threads, (world.rank, world.size))
 
 
 def spawned(rank: int, errors: list[str], *arguments: Any) -> None:
@@ -114,30 +114,29 @@ def predict_all(flags: Any) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     import torch
 
-    from utils.distributed import World, choose_device, read_world
+    from utils.distributed import World, choose_device, read_world, sharing
 
     flags = prepare(flags)
     predict, world = flags.predict, read_world()
-    if world.size > 1:  # torchrun shares the list out
-        if predict.fresh:
-            raise UserError("--fresh does not go with torchrun: give --processes instead")
-        if errors := work(0, world, flags):  # the other processes have theirs to do
-            print(f"left out: {'; '.join(errors)}", file=sys.stderr)
-        return
-    device = choose_device(predict.device)
-    every = device.type == "cuda" and predict.device in ("auto", "cuda")
-    count = predict.processes or (torch.cuda.device_count() if every else 1)
-    if count == 1:
-        errors = work(0, world, flags)
-    else:
-        open_stage(flags)  # refuse here, not in every process
-        errors = torch.multiprocessing.Manager().list()
-        arguments = (errors, World(0, count, 0, count), flags)
-        try:
-            torch.multiprocessing.spawn(spawned, arguments, nprocs=count)
-        except torch.multiprocessing.ProcessExitedException:
-            sys.exit(1)  # the process has said why
-    tell(predict, list(errors))
+    with sharing(world, None if predict.image else predict.out):
+        if world.size > 1:  # torchrun shares the list out
+            if errors := work(0, world, flags):  # the other processes have theirs to do
+                print(f"left out: {'; '.join(errors)}", file=sys.stderr)
+            return
+        device = choose_device(predict.device)
+        every = device.type == "cuda" and predict.device in ("auto", "cuda")
+        count = predict.processes or (torch.cuda.device_count() if every else 1)
+        if count == 1:
+            errors = work(0, world, flags)
+        else:
+            open_stage(flags)  # refuse here, not in every process
+            errors = torch.multiprocessing.Manager().list()
+            arguments = (errors, World(0, count, 0, count), flags)
+            try:
+                torch.multiprocessing.spawn(spawned, arguments, nprocs=count)
+            except torch.multiprocessing.ProcessExitedException:
+                sys.exit(1)  # the process has said why
+        tell(predict, list(errors))
 
 
 def main() -> None:

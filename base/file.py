@@ -46,3 +46,50 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise UserError(str(error).replace(str(part), str(path))) from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder for the block: no other process may write there at the same time.
+
+    The system lets go of it when the process ends, however it ends. Systems without such locks
+    (Windows, some network disks) are not held.
+
+    Raises:
+        UserError: another process holds the folder.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    created = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / ".lock"
+    while True:
+        file = open(path, "a+")  # noqa: SIM115
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another"
+            file.close()
+            raise UserError(
+                f"process {holder} is at work in {folder}: wait for it, or give another --out"
+            ) from None
+        except OSError:
+            break
+        if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
+            break
+        file.close()  # its holder has removed it since: once more
+    os.register_at_fork(after_in_child=file.close)  # loader processes outlive a killed run
+    try:
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        file.close()
+        if created and not any(folder.iterdir()):
+            folder.rmdir()

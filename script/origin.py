@@ -3,33 +3,41 @@
 python -m script.origin PATH
 """
 
-import shlex
-import sys
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from base import UserError, entry
-from utils import checkpoint
-from utils.record import read_record
+from utils.record import read_origin
 
 
 def origin(path: Path) -> tuple[str, str]:
-    """Data set and root of a checkpoint, or of a folder that test.py wrote into.
+    """Data set and root of a checkpoint, or of a folder that test.py or pseudo.py wrote into.
 
-    Errors: UserError for a folder without predict.json, or a checkpoint that cannot be read.
+    Raises:
+        UserError: the folder does not say, or the checkpoint cannot be read.
     """
     if path.is_dir():
-        record = read_record(path / "predict.json")
-        words = shlex.split(record.get("command", ""))
-        if "--dataset" in words[:-1]:
-            root = words[words.index("--root") + 1] if "--root" in words[:-1] else ""
-            return words[words.index("--dataset") + 1], root
-        if "checkpoint" not in record:
+        found = read_origin(path)
+        if not found:
             raise UserError(f"{path} does not say which data set it belongs to: set DATASET")
-        path = Path(record["checkpoint"])
-    data = checkpoint.load(path)["recipe"].get("data", {})
-    return data.get("dataset", ""), data.get("root", "")
+    else:
+        from utils.checkpoint import load  # imports torch
+
+        found = load(path)["recipe"].get("data", {})
+    return found.get("dataset") or "", found.get("root") or ""
+
+
+def main(path: Annotated[Path, tyro.conf.Positional]) -> None:
+    """Print the data set, and its root on the next line.
+
+    Args:
+        path: checkpoint, or folder of predictions
+    """
+    print(*origin(path), sep="\n")
 
 
 if __name__ == "__main__":
     with entry():
-        print(*origin(Path(sys.argv[1])), sep="\n")
+        tyro.cli(main)

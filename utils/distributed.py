@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from base import UserError
+from base.file import locked
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,8 @@ class World:
     def share(self, batch: int) -> slice:
         """Part of a global batch that this process takes; shares differ by one image at most.
 
-        Errors: UserError for fewer images than processes.
+        Raises:
+            UserError: there are fewer images than processes.
         """
         if batch < self.size:
             raise UserError(
@@ -42,17 +47,36 @@ class World:
 
 
 def read_world() -> World:
-    """Read torchrun's environment; a process started without it is alone."""
-    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+    """Read torchrun's environment; a process started without it is alone.
+
+    Raises:
+        UserError: the environment is not complete.
+    """
+    environment = os.environ
+    if "RANK" not in environment or "WORLD_SIZE" not in environment:
+        tasks = environment.get("SLURM_NTASKS", "1")
+        if tasks != "1" and environment.get("SLURM_PROCID", "0") == "0":
+            print(
+                f"note: Slurm has {tasks} tasks, but this process works alone: start it with "
+                "torchrun, or ask for one task",
+                file=sys.stderr,
+            )
         return World()
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-    return World(*(int(os.environ.get(name, default)) for name, default in zip(names, "0101")))
+    world = World(*(int(environment.get(name, default)) for name, default in zip(names, "0101")))
+    if world.size > 1 and not {"MASTER_ADDR", "MASTER_PORT"} <= environment.keys():
+        raise UserError(
+            "RANK and WORLD_SIZE are set, but not MASTER_ADDR and MASTER_PORT: start with "
+            "torchrun, which sets all of them, or unset RANK and WORLD_SIZE"
+        )
+    return world
 
 
 def choose_device(name: str, world: World | None = None) -> torch.device:
     """Turn auto / cpu / cuda / cuda:N into this process's device.
 
-    Errors: UserError where CUDA is asked for and not there, or has too few devices.
+    Raises:
+        UserError: CUDA is asked for and not there, or has too few devices.
     """
     world = world or World()
     if name == "auto":
@@ -82,14 +106,20 @@ def choose_device(name: str, world: World | None = None) -> torch.device:
 
 
 @contextmanager
-def joined(world: World, device: torch.device) -> Iterator[None]:
-    """Join the processes of torchrun for the time of the block; alone, do nothing."""
+def joined(world: World, device: torch.device, patience: timedelta | None = None) -> Iterator[None]:
+    """Join the processes of torchrun for the time of the block; alone, do nothing.
+
+    Args:
+        world: the processes.
+        device: of what they exchange.
+        patience: how long one may wait for the others; default: torch's, minutes.
+    """
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if world.size == 1:
         yield
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=patience)
     try:
         yield
     finally:
@@ -99,11 +129,11 @@ def joined(world: World, device: torch.device) -> Iterator[None]:
 @contextmanager
 def main_first(world: World) -> Iterator[None]:
     """Let the main process run the block before the others: it draws, downloads or writes."""
-    if world.size > 1 and not world.main:
-        dist.barrier()
+    if not world.main:
+        barrier()
     yield
-    if world.size > 1 and world.main:
-        dist.barrier()
+    if world.main:
+        barrier()
 
 
 def barrier() -> None:
@@ -143,3 +173,20 @@ def replicate(network: nn.Module, device: torch.device) -> tuple[nn.Module, nn.M
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     devices = [device.index] if device.type == "cuda" else None
     return network, nn.parallel.DistributedDataParallel(network, device_ids=devices)
+
+
+@contextmanager
+def sharing(world: World, folder: Path | None) -> Iterator[None]:
+    """Share the work on the files of a folder with torchrun's processes, which end together.
+
+    Args:
+        world: the processes.
+        folder: held for the block, so that no other run writes there; None: not held.
+
+    Raises:
+        UserError: another run is at work in the folder.
+    """
+    lock = locked(folder) if folder and world.main else nullcontext()
+    with joined(world, torch.device("cpu"), timedelta(days=7)), lock:
+        yield
+        barrier()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from textwrap import fill
 
 from base import UserError
@@ -12,7 +13,7 @@ from datalist.tag import read_tags
 from utils import measure, metric
 from utils.flags import Evaluate
 from utils.output import write_text
-from utils.record import command_line
+from utils.record import command_line, read_origin
 from utils.report import page as report
 from utils.report import review
 from utils.report.frame import find_training, run_name
@@ -27,8 +28,11 @@ def evaluate(flags: Evaluate) -> None:
     if flags.run and find_training(flags.run) is None:
         raise UserError(f"--run {flags.run} holds neither log.jsonl nor recipe.json.")
     tried = measure.thresholds(*flags.threshold)
-    spec = resolve(flags.dataset, flags.root)
     predictions = [measure.find(folder, flags.kind) for folder in flags.folder]
+    flags = with_origin(flags)
+    spec = resolve(flags.dataset, flags.root)
+    for folder in flags.folder:
+        check_classes(folder, spec)
     count, total = measure.count_without_mask(spec, flags.split), len(spec.ids(flags.split))
     skip = flags.skip_without_masks
     names = " and ".join(map(str, flags.folder))
@@ -65,6 +69,34 @@ def evaluate(flags: Evaluate) -> None:
         size = report.write(out / page, spec, flags.split, runs, *settings)
         print(f"{out / page} ({size / 1e6:.1f} MB)")
     print("miou", *(f"{100 * run.measured.scores.miou:.2f}" for run in runs))
+
+
+def with_origin(flags: Evaluate) -> Evaluate:
+    """The flags with data set, root and split that the predictions were made of.
+
+    Raises:
+        UserError: neither the flags nor the folders name a data set.
+    """
+    origin = next(filter(None, map(read_origin, flags.folder)), {})
+    dataset, root = flags.dataset or origin.get("dataset"), flags.root
+    if not dataset:
+        raise UserError(
+            f"{flags.folder[0]} does not say which data set its predictions are of: give --dataset"
+        )
+    if root is None and origin.get("root") and dataset == origin["dataset"]:
+        root = Path(origin["root"])
+    split = flags.split or origin.get("split") or "val"
+    return replace(flags, dataset=dataset, root=root, split=split)
+
+
+def check_classes(folder: Path, spec: Spec) -> None:
+    """Raise UserError where predictions are of other classes, or have another order of them."""
+    classes = read_origin(folder).get("classes")
+    if classes and classes != list(spec.classes):
+        raise UserError(
+            f"{folder} holds predictions of the classes {', '.join(classes)}, but {spec.name} has "
+            f"{', '.join(spec.classes)}: give the data set that they were made for"
+        )
 
 
 def show_unscored(flags: Evaluate, spec: Spec, predictions: measure.Predictions) -> None:

@@ -116,12 +116,12 @@ class Evaluate:
         tyro.conf.arg(metavar="DIR [DIR]", help_behavior_hint=""),
     ]
     """Folder that test.py wrote into; a second one to compare with."""
-    dataset: str = "scenes"
-    """scenes, voc, coco, or a folder in VOC layout."""
-    root: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
-    """Where voc, coco or scenes lies, if not in its default place."""
-    split: str = "val"
-    """List of images to evaluate."""
+    dataset: Annotated[str, tyro.conf.arg(help_behavior_hint="")] = ""
+    """scenes, voc, coco, or a folder in VOC layout; default: that of the predictions."""
+    root: Folder = None
+    """Where voc, coco or scenes lies; default: as for the predictions."""
+    split: Annotated[str, tyro.conf.arg(help_behavior_hint="")] = ""
+    """List of images to evaluate; default: that of the predictions."""
     kind: Annotated[
         Literal["label", "score"] | None,
         tyro.conf.arg(metavar="{label,score}", help_behavior_hint=""),

@@ -10,11 +10,11 @@ import zlib
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from base.contract import Stage
-from datalist.dataset import Images
-from utils.checkpoint import flatten
+if TYPE_CHECKING:
+    from base.contract import Stage
+    from datalist.dataset import Images
 
 Inputs = dict[str, dict[str, int]]
 LIST = "list of images"
@@ -84,6 +84,9 @@ def of_stage(stage: Stage, data: Any) -> Inputs:
         stage: with its recipe.
         data: what `stage.dataset()` gave.
     """
+    from datalist.dataset import Images  # imports torch, which reports need not
+    from utils.checkpoint import flatten
+
     inputs = of_images(data) if isinstance(data, Images) else {}
     for name, value in flatten(stage.recipe).items():
         if name == "cue" or not isinstance(value, str) or not Path(value).suffix:

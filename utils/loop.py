@@ -7,7 +7,7 @@ import math
 import random
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from time import monotonic
 from typing import Any
@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from base import UserError
 from base.contract import Context, Stage
+from base.file import locked
 from datalist.bands import from_stored, stored
 from datalist.dataset import worker_init
 from utils import checkpoint, distributed, inputs
@@ -306,13 +307,14 @@ def train(
         Whether there was anything left to do.
 
     Raises:
-        UserError, Interrupted: as of `Loop`.
+        UserError, Interrupted: as of `Loop`; UserError also where another process trains there.
     """
     loop = Loop(stage, name, flags, world or World())
-    if not loop.prepare():
-        return False
-    loop.run(on_step)
-    return True
+    with locked(flags.out) if loop.world.main else nullcontext():
+        if not loop.prepare():
+            return False
+        loop.run(on_step)
+        return True
 
 
 @contextmanager

@@ -15,13 +15,13 @@ from datalist.answer import GroupFile, Rejection, read_answers
 from datalist.image import read_image
 from datalist.spec import Spec
 from utils import inputs
-from utils.distributed import choose_device
+from utils.distributed import main_first, read_world, sharing
 from utils.flags import Pseudo
 from utils.infer import limit_pixels, resize_label
 from utils.machine import MemoryBudget, cores, memory_of
 from utils.output import is_whole, output_path, read_score, upsample, write_label
 from utils.progress import in_threads
-from utils.record import command_line, keep_record
+from utils.record import keep_record, origin_of
 
 
 def check_seeds(flags: Pseudo, spec: Spec) -> None:
@@ -77,6 +77,8 @@ def write_masks(
 ) -> None:
     """Write the masks that are not there yet, and the record of their settings.
 
+    Processes of torchrun share the list.
+
     Args:
         flags: of pseudo.py.
         recipe: a `method.pseudo.PseudoRecipe`.
@@ -89,15 +91,19 @@ def write_masks(
         UserError: the folder holds masks of other settings, and --fresh is not given; or answers
             are wrong.
     """
-    ids = spec.ids(flags.split)
     reject = load_answers(flags, spec.classes)
-    keep_settings(flags, recipe, ids, reject, contrast)
-    ids = [i for i in ids if not is_whole(output_path(flags.out, "label", i))]
     options: dict[str, Any] = {"flags": flags, "recipe": recipe, "spec": spec, "mask_of": mask_of}
     options |= {"affinity": affinity, "reject": reject, "budget": MemoryBudget(flags.memory)}
-    write = partial(convert, **options)
-    for _ in in_threads(write, ids, cores(), "masks", flags.quiet):
-        pass
+    world = read_world()
+    with sharing(world, flags.out):
+        with main_first(world):  # it moves files of other settings away
+            keep_settings(flags, recipe, spec, reject, contrast)
+        # Shared out before what is there already is left out: that changes while others write.
+        ids = spec.ids(flags.split)[world.rank :: world.size]
+        ids = [i for i in ids if not is_whole(output_path(flags.out, "label", i))]
+        threads, quiet = max(1, cores() // world.local_size), flags.quiet or not world.main
+        for _ in in_threads(partial(convert, **options), ids, threads, "masks", quiet):
+            pass
 
 
 def convert(
@@ -116,7 +122,7 @@ def convert(
     foreground = stored.keys > 0
     seed = stored.score[foreground].astype(np.float32) / 255
     if affinity and len(seed):
-        pixels = image.to(choose_device(flags.device))
+        pixels = image.to(next(affinity.network.parameters()).device)
         seed = affinity.walk(pixels, torch.from_numpy(seed)).cpu().numpy()
     height, width = size = image.shape[-2:]
     background = None
@@ -152,12 +158,12 @@ def load_answers(flags: Pseudo, classes: tuple[str, ...]) -> Rejection | None:
 def keep_settings(
     flags: Pseudo,
     recipe: Any,
-    image_ids: list[str],
+    spec: Spec,
     reject: Rejection | None,
     contrast: dict[str, Any] | None,
 ) -> None:
     """Write the settings and checksums behind the masks to OUT/pseudo.json."""
-    seeds = inputs.folder_checksums(flags.seeds / "score", image_ids, ".npz")
+    seeds = inputs.folder_checksums(flags.seeds / "score", spec.ids(flags.split), ".npz")
     settings = {**asdict(recipe), "purpose": flags.purpose, "seeds": inputs.total(seeds)}
     settings["work_pixels"] = flags.work_pixels
     if contrast:
@@ -166,5 +172,7 @@ def keep_settings(
         settings["answers"] = reject.checksum
     if flags.affinity:
         settings["affinity"] = f"{inputs.file_checksum(flags.affinity):08x}"
-    more = {"command": command_line(), "seeds": str(flags.seeds)}
-    keep_record(flags.out / "pseudo.json", settings, flags.fresh, more)
+    more = {"seeds": str(flags.seeds)}
+    more |= origin_of(flags.dataset, str(flags.root or ""), flags.split, spec.classes)
+    defaults = asdict(type(recipe)())
+    keep_record(flags.out / "pseudo.json", settings, flags.fresh, more, defaults)

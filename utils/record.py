@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from base import UserError
 from utils import inputs
 from utils.output import SUFFIX, write_text
+
+if TYPE_CHECKING:
+    from base.contract import Stage
 
 NEUTRAL = {"out", "image", "longest", "save", "split"}
 NEUTRAL |= {"batch", "device", "fresh", "memory", "processes", "threads", "quiet"}
@@ -33,25 +37,64 @@ def read_record(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def keep_settings(predict: Any, checkpoint: Path, tags: Mapping[str, tuple[int, ...]]) -> None:
+def origin_of(dataset: str, root: str, split: str, classes: Sequence[str]) -> dict[str, Any]:
+    """What a record says of the images and classes of its files."""
+    return {"dataset": dataset, "root": root, "split": split, "classes": list(classes)}
+
+
+def read_origin(folder: Path) -> dict[str, Any]:
+    """What `origin_of` wrote to a folder of test.py or pseudo.py; empty where nothing is known."""
+    for name in ("predict.json", "pseudo.json"):
+        record = read_record(folder / name)
+        if "dataset" in record:
+            return {key: record.get(key) for key in ("dataset", "root", "split", "classes")}
+        # Records of earlier versions have the command and the checkpoint alone.
+        words = shlex.split(record.get("command", ""))
+        flags = {word: value for word, value in pairwise(words) if word.startswith("--")}
+        origin = {key: flags.get(f"--{key}") for key in ("dataset", "root", "split")}
+        path = Path(record.get("checkpoint", ""))
+        if not origin["dataset"] and path.is_file():
+            from utils.checkpoint import load  # imports torch
+
+            data = load(path)["recipe"].get("data", {})
+            origin |= {"dataset": data.get("dataset"), "root": data.get("root")}
+        if origin["dataset"]:
+            return origin
+    return {}
+
+
+def keep_settings(
+    predict: Any, checkpoint: Path, stage: Stage, tags: Mapping[str, tuple[int, ...]]
+) -> None:
     """Write how a folder's predictions are computed to OUT/predict.json.
 
     Args:
         predict: settings of test.py, with the folder `out`.
         checkpoint: the network's file.
+        stage: what it holds, on the data set of the images.
         tags: class indices of each image; empty where they have no part in the predictions.
 
-    Errors: UserError as of `keep_record`.
+    Raises:
+        UserError: as of `keep_record`.
     """
     settings = {k: v for k, v in asdict(predict).items() if k not in NEUTRAL}
     settings["network"] = f"{inputs.file_checksum(checkpoint):08x}"
     if tags:
         settings["tags"] = inputs.total(inputs.tag_checksums(tags))
-    more = {"command": command_line(), "checkpoint": str(checkpoint)}
-    keep_record(predict.out / "predict.json", settings, predict.fresh, more)
+    data, classes = stage.recipe.data, stage.spec.classes
+    more = {"checkpoint": str(checkpoint)}
+    more |= origin_of(data.dataset, data.root, predict.split, classes)
+    defaults = asdict(type(predict)())
+    keep_record(predict.out / "predict.json", settings, predict.fresh, more, defaults)
 
 
-def keep_record(path: Path, settings: dict[str, Any], fresh: bool, more: dict[str, Any]) -> None:
+def keep_record(
+    path: Path,
+    settings: dict[str, Any],
+    fresh: bool,
+    more: dict[str, Any],
+    defaults: dict[str, Any],
+) -> None:
     """Write the settings behind the files of a folder; compare with those of the files there.
 
     Files that are whole are not written again, so other settings would give a mixture.
@@ -61,17 +104,19 @@ def keep_record(path: Path, settings: dict[str, Any], fresh: bool, more: dict[st
         settings: plain values that decide the content of the files.
         fresh: move files of other settings to OUT/old-N.
         more: what else the record tells.
+        defaults: values of settings that the record of an earlier version may lack.
 
-    Errors: UserError that names the settings that differ, without `fresh`.
+    Raises:
+        UserError: names the settings that differ, without `fresh`.
     """
-    settings = json.loads(json.dumps(settings, default=str))  # tuples become lists, as in the file
+    # As in the file, where tuples are lists.
+    settings, defaults = json.loads(json.dumps([settings, defaults], default=str))
     before = read_record(path).get("settings", settings)
-    if not isinstance(before, dict):
-        before = {}
+    before = defaults | before if isinstance(before, dict) else {}
     changed = [
         f"{name}: {before.get(name)} -> {settings.get(name)}"
         for name in sorted(before.keys() | settings.keys())
-        if before.get(name) != settings.get(name)
+        if name not in NEUTRAL and before.get(name) != settings.get(name)
     ]
     if changed:
         difference = f"{path.parent} holds other files ({'; '.join(changed)})"
@@ -82,4 +127,5 @@ def keep_record(path: Path, settings: dict[str, Any], fresh: bool, more: dict[st
             )
         old = inputs.set_aside(path.parent, (*SUFFIX, path.name))
         print(f"{difference}: moved to {old}")
-    write_text(path, json.dumps({**more, "settings": settings}, indent=1) + "\n")
+    record = {"command": command_line(), **more, "settings": settings}
+    write_text(path, json.dumps(record, indent=1) + "\n")

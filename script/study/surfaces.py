@@ -130,6 +130,6 @@ def draw(out: Path, counts: dict[str, int], seed: int) -> None:
 
 
 if __name__ == "__main__":
-    with entry("error"):
+    with entry():
         flags = tyro.cli(Flags, description=__doc__)
         draw(flags.out, {"train": flags.train, "val": flags.val}, flags.seed)

@@ -211,7 +211,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(world, tmp_path):
     write_label(path, np.full(truths[1].shape, 5))
     assert "image_1.png" in (message := refused(out)) and "class index 5" in message
     Image.fromarray(COLOURS[truths[1] % 255]).save(path)
-    assert "Turn VOC colours into indices" in refused(out)
+    assert "datalist.prepare.masks" in refused(out)
     write_label(path, truths[1] % 255)
     whole = path.read_bytes()
     path.write_bytes(whole[: -len(whole) // 6])
@@ -251,3 +251,25 @@ def test_script_evaluates_every_folder(world):
     assert (other / "score.json").exists() and (other / "report.html").exists()
     done = program.execute(command, code=1, DATASET=str(root), OUT=str(root))
     assert "no predictions under" in done.stderr
+
+
+def test_predictions_know_their_data_set(world, tmp_path):
+    root, out, *_ = world
+    assert "give --dataset" in run(out, "--quiet", code=1).stderr
+    record = {"dataset": str(root), "root": "", "split": "val", "classes": CLASSES}
+    (out / "predict.json").write_text(json.dumps(record))
+    told = run(out, "--quiet").stdout
+    assert told == run(out, "--dataset", root, "--split", "val", "--quiet").stdout
+    # An earlier version wrote its command alone.
+    (out / "predict.json").write_text(json.dumps({"command": f"test.py x --dataset {root}"}))
+    assert run(out, "--quiet").stdout == told
+
+
+def test_another_order_of_classes_is_refused(world):
+    root, out, *_ = world
+    record = {"dataset": str(root), "classes": [CLASSES[0], CLASSES[2], CLASSES[1], *CLASSES[3:]]}
+    (out / "pseudo.json").write_text(json.dumps(record))
+    for flags in ((), ("--dataset", root)):
+        refusal = run(out, *flags, "--quiet", code=1).stderr
+        assert "predictions of the classes background, dog, cat" in refusal
+    assert not (out / "score.json").exists()

@@ -72,12 +72,21 @@ def test_all_fail_when_one_dies(tmp_path):
     assert checkpoint.newest(tmp_path / "run") is None
 
 
-def test_environment_of_torchrun(monkeypatch):
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+def test_environment_of_torchrun(monkeypatch, capsys):
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    for name in (*names, "MASTER_ADDR", "MASTER_PORT", "SLURM_NTASKS", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)
     assert read_world() == World(0, 1, 0, 1)
-    for name, value in zip(("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"), "5814"):
+    assert not capsys.readouterr().err
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    assert read_world() == World(0, 1, 0, 1)
+    assert "Slurm has 4 tasks, but this process works alone" in capsys.readouterr().err
+    for name, value in zip(names, "5814"):
         monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="not MASTER_ADDR and MASTER_PORT: start with torchrun"):
+        read_world()
+    monkeypatch.setenv("MASTER_ADDR", "node0")
+    monkeypatch.setenv("MASTER_PORT", "29500")
     assert read_world() == World(5, 8, 1, 4)
 
 

@@ -142,16 +142,24 @@ def test_start_checkpoints_are_inputs(own, tmp_path):
     assert inputs.changes(before, now) == ["the file of --start"]
 
 
-def test_predictions_of_other_tags_are_refused_until_fresh(tmp_path):
-    network = tmp_path / "last.pt"
+def test_predictions_of_other_tags_are_refused_until_fresh(four_root, tmp_path):
+    network, stage = tmp_path / "last.pt", deeplab(four_root)
     network.write_bytes(b"network")
     predict = Predict(tmp_path / "out", save=("cue",))
-    keep_settings(predict, network, {"a": (1,)})
+    keep_settings(predict, network, stage, {"a": (1,)})
     (tmp_path / "out/cue").mkdir()
-    keep_settings(predict, network, {"a": (1,)})
+    keep_settings(predict, network, stage, {"a": (1,)})
     with pytest.raises(UserError, match=r"tags: .* add --fresh"):
-        keep_settings(predict, network, {"a": (1, 2)})
+        keep_settings(predict, network, stage, {"a": (1, 2)})
     assert (tmp_path / "out/cue").is_dir()
-    keep_settings(replace(predict, fresh=True), network, {"a": (1, 2)})
+    keep_settings(replace(predict, fresh=True), network, stage, {"a": (1, 2)})
     assert (tmp_path / "out/old-1/cue").is_dir() and not (tmp_path / "out/cue").exists()
-    keep_settings(predict, network, {"a": (1, 2)})
+    keep_settings(predict, network, stage, {"a": (1, 2)})
+    # A setting that the record of an earlier version lacks had its default.
+    record = json.loads((tmp_path / "out/predict.json").read_text())
+    assert record["classes"] == list(stage.spec.classes) and record["split"] == "val"
+    del record["settings"]["mirror"]
+    (tmp_path / "out/predict.json").write_text(json.dumps(record))
+    keep_settings(predict, network, stage, {"a": (1, 2)})
+    with pytest.raises(UserError, match="mirror: False -> True"):
+        keep_settings(replace(predict, mirror=True), network, stage, {"a": (1, 2)})
