@@ -19,7 +19,7 @@ from datalist import augment
 from datalist.bands import Bands
 from datalist.cell import resize
 from datalist.cue import CueFile
-from datalist.formats import SUFFIXES, foreign, is_picture
+from datalist.formats import SUFFIXES, is_picture, is_unread_picture
 from datalist.image import RGB, check_mask, read_mask, read_sized
 from datalist.spec import Spec, safe_id
 from datalist.tag import multi_hot, read_tags, wrong_masks
@@ -241,7 +241,9 @@ class Photos(Dataset):
         for path in map(Path, [paths] if isinstance(paths, str | Path) else paths):
             if path.is_dir():
                 # Those that must be converted first are taken too, so that they are named.
-                inside = [x for x in sorted(path.iterdir()) if is_picture(x) or foreign(x)]
+                inside = [
+                    x for x in sorted(path.iterdir()) if is_picture(x) or is_unread_picture(x)
+                ]
                 if not inside:
                     raise UserError(f"{path} holds no pictures ({', '.join(SUFFIXES)}).")
                 files += inside

@@ -34,6 +34,13 @@ CONVERT = {
     **dict.fromkeys((".czi", ".lif", ".nd2", ".oib", ".vsi"), _STACK),
 }
 """Suffix of a picture that is not read -> what it is and what to do."""
+BESIDE = (
+    ".pdf",
+    ".svg",
+    ".npy",
+    *(suffix for suffix, advice in CONVERT.items() if advice is _FILM),
+)
+"""Those that lie in folders of pictures without being one."""
 BEGINNINGS = (
     (128, b"DICM", ".dcm"),
     (4, b"jP  \r\n\x87\n", ".jp2"),
@@ -62,6 +69,15 @@ def foreign(path: Path) -> str:
     """Suffix in `CONVERT` that a file's name ends with; empty for all others."""
     name = path.name.lower()
     return next((suffix for suffix in CONVERT if name.endswith(suffix)), "")
+
+
+def is_unread_picture(path: Path) -> bool:
+    """Whether a file is a picture that has to be converted, and no converted one lies beside it."""
+    kind = foreign(path)
+    if not kind or kind in BESIDE or path.name.startswith("."):
+        return False
+    stem = path.name[: -len(kind)]
+    return not any(path.with_name(stem + suffix).exists() for suffix in SUFFIXES)
 
 
 def what_to_do(path: Path) -> str:

@@ -84,7 +84,9 @@ def choose(seen: Survey, words: Sequence[str]) -> tuple[int, ...]:
     if not words:
         for bands, path in sorted(seen.example.items()):
             if bands != 3:
-                raise UserError(f"{seen.count[bands]} pictures, such as {which_bands(path, bands)}")
+                number = seen.count[bands]
+                like = f"for {number} pictures bands must be chosen: " if number > 1 else ""
+                raise UserError(like + which_bands(path, bands))
         return ()
     if tuple(words) == ("all",):
         if len(seen.count) > 1:

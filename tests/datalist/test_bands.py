@@ -94,7 +94,9 @@ def infrared(path, image):
 
 def test_a_fourth_channel_is_asked_for(tmp_path):
     class_folders(tmp_path / "photos", infrared)
-    with pytest.raises(UserError, match=r"6 pictures, such as .*fourth channel that is not trans"):
+    with pytest.raises(
+        UserError, match=r"for 6 pictures bands must be chosen: .*fourth channel that is not trans"
+    ):
         arranged(tmp_path)
     assert not (tmp_path / "mine").exists()
     file = tmp_path / "photos/cat/cat0.png"

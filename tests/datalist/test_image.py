@@ -96,8 +96,15 @@ def test_other_formats_are_named_with_what_to_do(tmp_path, name):
     (tmp_path / name).write_bytes(bytes(200))
     with pytest.raises(UserError, match=r"is not a readable image: it is .*: (save|convert|dev)"):
         read_image(tmp_path / name)
+    if name == "a.mp4":  # films lie beside pictures
+        Image.new("RGB", (9, 9)).save(tmp_path / "b.png")
+        assert [sample["id"] for sample in Photos(tmp_path)] == ["b"]
+        return
     (sample,) = Photos(tmp_path)
     assert name in sample["error"] and "it is" in sample["error"]
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.jpg")  # the same picture, converted
+    (sample,) = Photos(tmp_path)
+    assert "error" not in sample
 
 
 def test_other_formats_are_known_by_their_content(tmp_path):
