@@ -45,7 +45,7 @@ def cue_images(stage: Stage, cue: str, tags_from: TagSource) -> Images:
             "folder of cues as masks"
         )
     with torch.no_grad():
-        image = torch.zeros(1, 3, *stage.recipe.data.size)
+        image = torch.zeros(1, stage.spec.bands.channels, *stage.recipe.data.size)
         grid = tuple(stage.network.eval()(image).shape[-2:])
         stage.network.train()
     cues = CueFile.open(cue)
