@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from cues import cues_of
 
 from datalist import scenes
-from datalist.cue import write_cues
-from datalist.image import read_mask, write_mask
-from datalist.spec import Spec, resolve
+from datalist.image import write_mask
+from datalist.spec import resolve
 
 FOUR = ("background", "rust", "paint", "crack", "moss")
 
@@ -93,19 +93,6 @@ def four_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "ImageSets/Segmentation/train.txt").write_text("\n".join(ids[:8]) + "\n")
     (root / "ImageSets/Segmentation/val.txt").write_text("\n".join(ids[8:]) + "\n")
     return root
-
-
-def cues_of(spec: Spec, grid: tuple[int, int], path: Path) -> Path:
-    """Write cues made from the true masks of the training list: every third cell of each class."""
-    cues = {}
-    for name in spec.ids("train"):
-        mask = read_mask(spec.mask_path(name))
-        small = cv2.resize(mask, grid[::-1], interpolation=cv2.INTER_NEAREST)
-        cue = np.arange(spec.num_classes)[:, None, None] == small
-        cue[:, np.arange(grid[0]) % 3 > 0] = False
-        cues[name] = cue
-    write_cues(path, cues)
-    return path
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from cues import cues_of
 from recipes import change_known, recipe_of
 
 import export as program
@@ -67,7 +68,7 @@ def trained(root, out, name="supervised", recipe="smoke", **changes):
     masks = str(root / "SegmentationClass")
     given = {"dataset": str(root), "mask": masks, "cue": masks, "steps": 2, "batch": 2}
     if name in ("sec", "dsrg"):
-        given |= {"cue": ""}
+        given |= {"cue": str(cues_of(resolve(str(root)), (10, 10), out / "cue.npz"))}
     recipe = change_known(recipe_of(name, recipe), **given, **changes)
     torch.manual_seed(0)
     stage = stage_class(name)(recipe, resolve(str(root)))
@@ -91,6 +92,14 @@ def test_five_bands_are_learned_and_predicted(five, tmp_path, name):
         one = again.predict([image], tags, False)
         image[:, 4] = 255 - image[:, 4]
         assert (one - again.predict([image], tags, False)).abs().max() > 0
+
+
+@pytest.mark.parametrize(
+    "name", ["sec", "dsrg", "cue-foreground", "cue-background", "affinity", "deeplab"]
+)
+def test_every_stage_learns_five_bands(five, tmp_path, name):
+    trained(five, tmp_path, name)
+    assert (tmp_path / "last.pt").is_file()
 
 
 @pytest.mark.parametrize("kind", ["five", "deep"])
