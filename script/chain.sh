@@ -18,10 +18,32 @@ case "${1:-}" in
 esac
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [ -z "${VIRTUAL_ENV:-}" ] && [ -f .venv/bin/activate ]; then . .venv/bin/activate; fi
-if ! gpus=$(python -c 'import torch, densecrf; print(torch.cuda.device_count())' 2>/dev/null); then
+if [ -n "${WARM:-}" ]; then
+  gpus=0 # the chain around this one has looked
+elif ! gpus=$(python -c 'import torch, densecrf; print(torch.cuda.device_count())' 2>/dev/null); then
   echo "$0: this Python lacks torch or densecrf: run 'bash script/setup.sh', which installs them" >&2
   exit 1
 fi
+# Each import of torch and timm costs seconds of a processor, and a chain starts a dozen programs: on
+# a machine without GPU they start as forks of two processes, which end with the chain. Two, since
+# OpenMP reads once how its threads wait: they sleep in test.py, where others decode and write.
+if [ -z "${WARM:-}" ] && [ "$gpus" = 0 ] && [ "${PROCESSES:-0}" -le 1 ] && [ "$(uname)" = Linux ]; then
+  WARM=$(mktemp -d) && export WARM
+  modules=(torch torch._dynamo densecrf tensorboardX tyro)
+  if [ -d "${DATASET:-}" ]; then modules+=(timm); fi
+  exec 8> >(exec python script/warm.py serve "$WARM/train" "${modules[@]}")
+  exec 9> >(OMP_WAIT_POLICY=passive exec python script/warm.py serve "$WARM/rest" "${modules[@]}")
+fi
+
+# python WORDS: a fork of one of them, where they run.
+python() {
+  local server=rest
+  case "${WARM:-} $*" in
+    " "* | *" -c "* | *" torch.distributed.run "* | *" --processes "*) command python "$@"; return ;;
+    *" train.py "* | *" script.plan "*) server=train ;;
+  esac
+  command python -SE script/warm.py run "$WARM/$server" "$@"
+}
 SEED=${SEED:-0}
 fresh=(${FRESH:+--fresh})
 

@@ -18,7 +18,8 @@ def execute(command, code=0, **environment):
 def run(script, *arguments, code=0, python="python"):
     """Run an entry script; a refusal must be one sentence without a traceback.
 
-    `python` is the client of `server.py`; give sys.executable for a program that starts processes.
+    `python` is the client of `script/warm.py`; give sys.executable for a program that starts
+    processes.
     """
     done = execute([python, *script.split(), *map(str, arguments)], code)
     if code:
