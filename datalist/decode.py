@@ -56,7 +56,7 @@ def opened(path: Path) -> Image.Image:
         # Damaged headers raise a dozen types in Pillow's plugins, struct.error among them.
         if isinstance(error, OSError) and error.errno:
             raise UserError(f"cannot read {path}: {os.strerror(error.errno)}.") from None
-        advice = what_to_do(path)
+        advice = what_to_do(path, decoders())
         raise UserError(f"{path} is not a readable image{advice and ': '}{advice}.") from None
     if image.width * image.height > LARGEST:
         image.close()
@@ -108,8 +108,8 @@ def decoders() -> list[str]:
     return [name for name in FORMATS if name in Image.OPEN]
 
 
-def decode_jpeg(content: bytes, part: int, path: Path) -> np.ndarray:
-    """Decode a JPEG of grey or colour, RGB uint8 (H, W, 3), at 1 / `part` of its sides.
+def decode_jpeg(content: bytes, part: int, path: Path, colours: str = "RGB") -> np.ndarray:
+    """Decode a JPEG, uint8 (H, W, 3), or (H, W, 4) for `colours` CMYK, at 1 / `part` of its sides.
 
     Raises:
         UserError: its data are damaged anywhere.
@@ -118,7 +118,7 @@ def decode_jpeg(content: bytes, part: int, path: Path) -> np.ndarray:
 
     for strict in (True, False):
         try:
-            return simplejpeg.decode_jpeg(content, "RGB", min_factor=part, strict=strict)
+            return simplejpeg.decode_jpeg(content, colours, min_factor=part, strict=strict)
         except ValueError as error:
             reason = str(error)
             if not strict or not (reason.startswith(HARMLESS) or _is_filling(content, reason)):

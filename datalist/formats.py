@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 SUFFIXES = (
@@ -52,12 +53,12 @@ BEGINNINGS = (
 )
 """Position and bytes by which such a file is known under another name."""
 CONTAINERS = {
-    b"avif": "is AVIF, which needs a newer Pillow: pip install 'pillow>=11.3'",
-    b"heic": "is HEIC: pip install pillow-heif, or convert it to JPEG",
-    b"heix": "is HEIC: pip install pillow-heif, or convert it to JPEG",
-    b"mif1": "is HEIC: pip install pillow-heif, or convert it to JPEG",
+    b"avif": ("AVIF", "is AVIF, which needs a newer Pillow: pip install 'pillow>=11.3'"),
+    b"heic": ("HEIF", "is HEIC: pip install pillow-heif, or convert it to JPEG"),
+    b"heix": ("HEIF", "is HEIC: pip install pillow-heif, or convert it to JPEG"),
+    b"mif1": ("HEIF", "is HEIC: pip install pillow-heif, or convert it to JPEG"),
 }
-"""Brand of a container of images -> what reads it."""
+"""Brand of a container of images -> format, and what reads it."""
 
 
 def is_picture(path: Path) -> bool:
@@ -80,15 +81,21 @@ def is_unread_picture(path: Path) -> bool:
     return not any(path.with_name(stem + suffix).exists() for suffix in SUFFIXES)
 
 
-def what_to_do(path: Path) -> str:
-    """What a file is that is no readable picture, and what to do with it; empty if not known."""
+def what_to_do(path: Path, known: Collection[str] = ()) -> str:
+    """What a file is that is no readable picture, and what to do with it; empty if not known.
+
+    Args:
+        path: the file.
+        known: formats that are read here, so that a file of these is damaged.
+    """
     try:
         with open(path, "rb") as file:
             head = file.read(400)
     except OSError:
         head = b""
     kind = next((s for at, mark, s in BEGINNINGS if head[at : at + len(mark)] == mark), "")
-    if head[4:8] == b"ftyp" and (advice := CONTAINERS.get(head[8:12])):
-        return f"it {advice}"
+    if head[4:8] == b"ftyp" and head[8:12] in CONTAINERS:
+        name, advice = CONTAINERS[head[8:12]]
+        return "it is damaged: copy or download it again" if name in known else f"it {advice}"
     kind = kind or foreign(path)
     return f"it {CONVERT[kind]}" if kind else ""

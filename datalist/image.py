@@ -228,6 +228,8 @@ class PictureFile:
             check_whole(data.tobytes(), self.format, self.path)
             if self.format in ("JPEG", "MPO") and self.mode in ("L", "RGB"):
                 return decode_jpeg(data.tobytes(), part, self.path), False
+            if self.format in ("JPEG", "MPO") and self.mode == "CMYK":
+                decode_jpeg(data.tobytes(), 8, self.path, "CMYK")  # OpenCV names no damage
             pixels = self._with_opencv(data, part)
         if pixels.shape[2] == 3:
             return pixels, False
