@@ -4,7 +4,7 @@
 import os
 import sys
 from dataclasses import replace
-from glob import glob
+from glob import escape, glob
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,10 @@ def expand(path: Path) -> list[str]:
     """
     if path.exists() or not set("*?[") & set(str(path)):
         return [str(path)]
-    matches = sorted(glob(str(path), recursive=True))
+    # Folders that are there have no wildcards, even where their names hold brackets.
+    folder = next(parent for parent in path.parents if parent.exists())
+    pattern = Path(escape(str(folder))) / path.relative_to(folder)
+    matches = sorted(glob(str(pattern), recursive=True))
     if not matches:
         raise UserError(f"no file matches --image {path}")
     return matches

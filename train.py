@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """Train one stage: python train.py STAGE [flags]; python train.py STAGE --help lists them."""
 
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -107,6 +108,16 @@ def main(arguments: list[str]) -> int:
         return run_stage(name, recipe, flags, world)
 
 
+def show(values: dict[str, Any]) -> str:
+    """Values of a recipe in lines of 80 characters; a path stands on one line and can be pasted."""
+    words = [
+        f"{key}={shlex.quote(value) if isinstance(value, str) else str(value).replace(' ', '')}"
+        for key, value in values.items()
+    ]
+    text = "  ".join(word.replace(" ", "\0") for word in words)
+    return fill(text, 80, break_long_words=False, break_on_hyphens=False).replace("\0", " ")
+
+
 def run_stage(name: str, recipe: Any, flags: Any, world: Any) -> int:
     """Build a stage and train it; returns the exit code."""
     import torch
@@ -124,8 +135,7 @@ def run_stage(name: str, recipe: Any, flags: Any, world: Any) -> int:
         stage = build_stage(name, recipe, spec)
         report = stage.load()
     if world.main:
-        words = [f"{key}={value}".replace(" ", "") for key, value in flatten(stage.recipe).items()]
-        print(fill("  ".join(words), 80, break_long_words=False, break_on_hyphens=False))
+        print(show(flatten(stage.recipe)))
         print(report)
     try:
         state = "trained" if train(stage, name, flags, world) else "finished before"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -93,3 +94,34 @@ def locked(folder: Path) -> Iterator[None]:
         file.close()
         if created and not any(folder.iterdir()):
             folder.rmdir()
+
+
+def file_checksum(path: Path) -> int:
+    """CRC-32 of a file's content."""
+    checksum = 0
+    with open(path, "rb") as file:
+        while part := file.read(1 << 22):
+            checksum = zlib.crc32(part, checksum)
+    return checksum
+
+
+def set_aside(out: Path, patterns: Iterable[str]) -> Path | None:
+    """Move files and folders of a run to OUT/old-N.
+
+    Args:
+        out: folder of the run.
+        patterns: names in it, with wildcards.
+
+    Returns:
+        The new folder; None where there was nothing to move.
+    """
+    paths = sorted({path for pattern in patterns for path in out.glob(pattern)})
+    if not paths:
+        return None
+    number = 1
+    while (old := out / f"old-{number}").exists():
+        number += 1
+    old.mkdir()
+    for path in paths:
+        os.replace(path, old / path.name)
+    return old

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +11,8 @@ from pathlib import Path
 from base.file import new_folder, replacing
 
 LISTS = "ImageSets/Segmentation"
+WRONG = "wrong"
+"""What the column `mask` of tags.csv says of a mask that must not be learned."""
 
 
 @dataclass
@@ -65,10 +67,21 @@ def new_data_folder(
             write_lines(part / LISTS / f"{split}.txt", ids)
 
 
-def write_tags(path: Path, tags: Mapping[str, Iterable[int]], classes: Sequence[str]) -> None:
-    """Write `tags.csv`, whole or not at all: a header `id,tags`, then `ID,TAG;TAG`."""
-    rows = ([name, ";".join(classes[k] for k in row)] for name, row in tags.items())
-    write_csv(path, ["id", "tags"], rows)
+def write_tags(
+    path: Path,
+    tags: Mapping[str, Iterable[int]],
+    classes: Sequence[str],
+    wrong: Collection[str] = (),
+) -> None:
+    """Write `tags.csv`, whole or not at all: a header `id,tags`, then `ID,TAG;TAG`.
+
+    The tag of an image that shows none of the classes is the background's name. `wrong` are the
+    images whose masks a person marked; they have a third column.
+    """
+    rows = [[name, ";".join(classes[k] for k in row) or classes[0]] for name, row in tags.items()]
+    if wrong:
+        rows = [[*row, WRONG if row[0] in wrong else ""] for row in rows]
+    write_csv(path, ["id", "tags", "mask"] if wrong else ["id", "tags"], rows)
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

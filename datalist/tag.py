@@ -31,12 +31,10 @@ import tyro
 
 from base import UserError, entry
 from datalist.annotation import image_id, read_instances, stem, xml_names
-from datalist.folder import write_tags
+from datalist.folder import WRONG, write_tags
 from datalist.spec import Spec, plain, read_text, resolve, safe_id
 
 Tags = dict[str, tuple[int, ...]]
-WRONG = "wrong"
-"""What the column `mask` of tags.csv says of a mask that must not be learned."""
 NAME_HEADERS = {
     *("id", "image", "images", "filename", "file", "file_name", "file name", "name", "path"),
     *("image_id", "imageid", "image_name", "image id", "image name", "img", "picture", "photo"),

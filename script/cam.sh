@@ -7,6 +7,4 @@
 OUT=${OUT:-out/cam}
 make_sure "$OUT"
 train deeplab "$OUT/deeplab" --mask "$OUT/sure/label" ${DEEPLAB:-}
-predict "$OUT/deeplab/last.pt" "$OUT/val" --save label overlay --crf ${TEST:-}
-evaluate "$OUT/val" --out "$OUT" --run "$OUT/deeplab"
-look "$OUT" "$OUT/deeplab/last.pt"
+finish "$OUT/deeplab"

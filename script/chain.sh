@@ -9,13 +9,7 @@
 #   ANSWERS=FILE       answers.csv of the page OUT/questions.html of an earlier run (photographs)
 #   PROCESSES=0        processes that train and predict; 0: one for each GPU, without a GPU one
 set -euo pipefail
-# A chain with --help prints the comment at its top.
-case "${1:-}" in
-  -h | --help)
-    awk 'NR > 1 && !/^#/ { exit } NR > 1 { sub(/^# ?/, ""); print }' "$0"
-    exit 0
-    ;;
-esac
+. "$(dirname "${BASH_SOURCE[0]}")/help.sh"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [ -z "${VIRTUAL_ENV:-}" ] && [ -f .venv/bin/activate ]; then . .venv/bin/activate; fi
 if [ -n "${WARM:-}" ]; then
@@ -47,7 +41,8 @@ python() {
 SEED=${SEED:-0}
 fresh=(${FRESH:+--fresh})
 
-# use_data: read DATASET, VOC, COCO and SCENES; sets the flags `data` and the `split` of the test.
+# use_data: read DATASET, VOC, COCO and SCENES; sets the flags `data`, the `split` of the test and
+# `shown`, the folder of its predictions.
 use_data() {
   local root= name=
   DATASET=${DATASET:-scenes}
@@ -57,13 +52,15 @@ use_data() {
     scenes) root=${SCENES:-data/scenes} ;;
   esac
   if [ -n "$name" ] && [ ! -d "$root" ]; then
-    echo "$0: no folder $root: set $name=FOLDER, or run 'python -m datalist.prepare.fetch $DATASET --root $root'" >&2
+    echo "$0: no folder $root: set $name=FOLDER, or run 'python -m datalist.prepare.fetch $DATASET --root $(printf %q "$root")'" >&2
     exit 1
   fi
   data=(--dataset "$DATASET" ${root:+--root "$root"})
   # A folder may have no list of test images: its training images are segmented then.
-  split=val
-  if [ -d "$DATASET" ] && [ ! -e "$DATASET/ImageSets/Segmentation/val.txt" ]; then split=train; fi
+  split=val shown=val
+  if [ -d "$DATASET" ] && [ ! -e "$DATASET/ImageSets/Segmentation/val.txt" ]; then
+    split=train shown=train-images
+  fi
 }
 
 # use_data_of PATH: without DATASET, take the data set of a checkpoint or a folder of predictions.
@@ -92,18 +89,6 @@ again() {
 # step TITLE: a line that says where the chain is.
 step() { printf '\n== %s\n' "$*"; }
 
-# look OUT CHECKPOINT: the end of a chain: where its pictures are, and the mIoU as the last line.
-look() {
-  local python=python
-  if [ "${VIRTUAL_ENV:-}" = "$PWD/.venv" ]; then python=.venv/bin/python; fi
-  printf '\nlook at         %s/val/overlay\n' "$1"
-  if [ -e "$1/report.html" ]; then printf 'and at          %s/report.html\n' "$1"; fi
-  printf 'own pictures    %s test.py %s --image photo.jpg --crf\n' "$python" "$2"
-  if [ -e "$1/score.json" ]; then
-    python -c 'import json, sys; print("miou %.2f" % json.load(open(sys.argv[1]))["miou"])' "$1/score.json"
-  fi
-}
-
 # train STAGE FOLDER [flags]: on PROCESSES processes. Continues where it stopped.
 train() {
   local stage=$1 folder=$2 count=${PROCESSES:-0}; shift 2
@@ -131,6 +116,21 @@ evaluate() {
   step "evaluate $folder"
   python evaluate.py "$folder" "${data[@]}" --split "$split" --skip-without-masks --report \
     --again "${ANSWERS:+ANSWERS=$(printf %q "$ANSWERS") }$(again)" "$@"
+}
+
+# finish RUN: the end of a chain: predictions of the network in RUN, their table and report, where to
+# look, and the mIoU as the last line. TEST are flags of test.py.
+finish() {
+  local python=python
+  if [ "${VIRTUAL_ENV:-}" = "$PWD/.venv" ]; then python=.venv/bin/python; fi
+  predict "$1/last.pt" "$OUT/$shown" --save label overlay --crf ${TEST:-}
+  evaluate "$OUT/$shown" --out "$OUT" --run "$1"
+  printf '\nlook at         %s\n' "$OUT/$shown/overlay"
+  if [ -e "$OUT/report.html" ]; then printf 'and at          %s\n' "$OUT/report.html"; fi
+  printf 'own pictures    %s test.py %q --image photo.jpg --crf\n' "$python" "$1/last.pt"
+  if [ -e "$OUT/score.json" ]; then
+    python -c 'import json, sys; print("miou %.2f" % json.load(open(sys.argv[1]))["miou"])' "$OUT/score.json"
+  fi
 }
 
 # score_masks FOLDER [flags]: the same for masks of the training images.

@@ -12,6 +12,4 @@ train dsrg "$OUT/train" --cue "$CUE" ${DSRG:-}
 predict "$OUT/train/last.pt" "$OUT/pseudo" --split train --crf --restrict-to-tags
 score_masks "$OUT/pseudo"
 train dsrg-retrain "$OUT/retrain" --mask "$OUT/pseudo/label" --start "$OUT/train/last.pt" ${RETRAIN:-}
-predict "$OUT/retrain/last.pt" "$OUT/val" --save label overlay --crf ${TEST:-}
-evaluate "$OUT/val" --out "$OUT" --run "$OUT/retrain"
-look "$OUT" "$OUT/retrain/last.pt"
+finish "$OUT/retrain"

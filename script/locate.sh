@@ -49,6 +49,4 @@ if [ "$recipe" = photo ]; then
   python pseudo.py "$OUT/pseudo" "${data[@]}" "${fresh[@]}" --out "$masks" --purpose scored ${PSEUDO:-}
 fi
 train deeplab "$OUT/retrain" --mask "$masks/label" ${RETRAIN:-}
-predict "$OUT/retrain/last.pt" "$OUT/val" --save label overlay --crf ${TEST:-}
-evaluate "$OUT/val" --out "$OUT" --run "$OUT/retrain"
-look "$OUT" "$OUT/retrain/last.pt"
+finish "$OUT/retrain"

@@ -27,6 +27,8 @@ TIMED = 3
 """Steps that are timed, after one that is not."""
 EXTRA = 0.5
 """Time of predictions and CRF, as a share of the training's."""
+LONGER = 1.8
+"""Longest run measured, as a multiple of the shortest that the timed steps allow."""
 
 
 def seconds_per_step(stage: Any, device: torch.device) -> float:
@@ -48,7 +50,7 @@ def seconds_per_step(stage: Any, device: torch.device) -> float:
 
 def main(words: list[str]) -> None:
     if not words or words[0].startswith("-"):
-        raise UserError("give the folder of a data set: python -m script.plan FOLDER")
+        raise UserError("give the folder of a data set: python -m script.plan FOLDER [flags]")
     folder, flags = words[0], words[1:]
     keep_freed_memory()
     spec = resolve(folder)
@@ -61,9 +63,10 @@ def main(words: list[str]) -> None:
         steps = value.solver.total_steps(len(spec.ids(value.data.split)))
         seconds += steps * seconds_per_step(stage, device)
     count = len(spec.ids("train"))
-    minutes = (1 + EXTRA) * seconds / 60
-    time = f"about {minutes:.0f} minutes" if minutes >= 1.5 else "about a minute"
-    print(f"{count} photographs, {len(spec.classes) - 1} classes: {time}")
+    low = (1 + EXTRA) * seconds / 60
+    high = max(low * LONGER, low + 1)
+    time = f"{low:.0f} to {high:.0f} minutes" if low >= 1 else f"up to {high:.0f} minutes"
+    print(f"{count} photographs, {len(spec.classes) - 1} classes: {time} on a free machine")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # From a clean clone to an mIoU table and pictures: set-up, then SEC on the embedded data set.
+#   OUT=out/quickstart  folder of the results; flags of the environment as in script/sec.sh
 set -euo pipefail
+. "$(dirname "$0")/help.sh"
 export DATASET=scenes OUT=${OUT:-out/quickstart}
 cat <<TEXT
 quickstart: 1. installs the requirements into .venv, unless an environment is active (minutes, once)

@@ -33,6 +33,4 @@ fi
 masks --out "$OUT/pseudo" ${walk[@]+"${walk[@]}"} ${PSEUDO:-}
 score_masks "$OUT/pseudo"
 train deeplab "$OUT/deeplab" --mask "$OUT/pseudo/label" ${DEEPLAB:-}
-predict "$OUT/deeplab/last.pt" "$OUT/val" --save label overlay --crf ${TEST:-}
-evaluate "$OUT/val" --out "$OUT" --run "$OUT/deeplab"
-look "$OUT" "$OUT/deeplab/last.pt"
+finish "$OUT/deeplab"

@@ -8,6 +8,4 @@
 OUT=${OUT:-out/sec}
 make_cue "$OUT/cue"
 train sec "$OUT/train" --cue "$CUE" ${ANSWERS:+--answers "$ANSWERS"} ${SEC:-}
-predict "$OUT/train/last.pt" "$OUT/val" --save label overlay --crf ${TEST:-}
-evaluate "$OUT/val" --out "$OUT" --run "$OUT/train"
-look "$OUT" "$OUT/train/last.pt"
+finish "$OUT/train"

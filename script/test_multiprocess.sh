@@ -25,7 +25,7 @@ if [ ! -e "$CHECKPOINT" ]; then
 fi
 use_data_of "$CHECKPOINT"
 folder="$OUT/$SPLIT"
-if [ "$SPLIT" = train ]; then folder="$OUT/train-split"; fi # OUT/train holds the network
+if [ "$SPLIT" = train ]; then folder="$OUT/train-images"; fi # OUT/train holds the network
 crf=(--crf)
 if [ "${CRF:-1}" = 0 ]; then crf=(); fi
 predict "$CHECKPOINT" "$folder" --split "$SPLIT" ${crf[@]+"${crf[@]}"} "$@"

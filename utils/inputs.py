@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from base.file import file_checksum
+
 if TYPE_CHECKING:
     from base.contract import Stage
     from datalist.dataset import Images
@@ -19,21 +21,12 @@ if TYPE_CHECKING:
 Inputs = dict[str, dict[str, int]]
 LIST = "list of images"
 TAIL = 1024
-"""Bytes from the end of a file. A PNG ends with the checksum of its pixels, and an .npz with those
-of its arrays, so that size and tail change with the content."""
-
-
-def file_checksum(path: Path) -> int:
-    """CRC-32 of a file's content."""
-    checksum = 0
-    with open(path, "rb") as file:
-        while part := file.read(1 << 22):
-            checksum = zlib.crc32(part, checksum)
-    return checksum
+"""Bytes from the end of a file. A PNG ends with the checksum of its pixels, an .npz with those of
+its arrays, a JPEG with compressed pixels, so that size and tail change with the content."""
 
 
 def tail_checksum(path: Path) -> int:
-    """CRC-32 of the size and the last bytes of a PNG or .npz; 0 where there is no such file."""
+    """CRC-32 of the size and the last bytes of a file; 0 where there is no such file."""
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -57,8 +50,11 @@ def total(checksums: dict[str, int]) -> str:
 
 
 def of_images(data: Images) -> Inputs:
-    """Checksums of the list, tags, cues and masks that a data set of samples reads."""
+    """Checksums of the list, pictures, tags, cues and masks that a data set of samples reads."""
     inputs: Inputs = {LIST: dict.fromkeys(data.ids, 0)}
+    with ThreadPoolExecutor(8) as pool:
+        paths = map(data.spec.image_path, data.ids)
+        inputs["pictures"] = dict(zip(data.ids, pool.map(tail_checksum, paths)))
     if data.tags is not None:
         inputs["tags"] = tag_checksums(data.tags)
     if (cues := data.cue) is not None:
@@ -124,31 +120,10 @@ def changes(before: Any, now: Inputs) -> list[str]:
             added, removed = len(checksums.keys() - common), len(stored.keys() - common)
             parts = [f"{added} added"] * bool(added) + [f"{removed} removed"] * bool(removed)
             sentences.append(f"{name}: {', '.join(parts)}")
-        elif name in ("tags", "cues", "masks"):
+        elif name in ("pictures", "tags", "cues", "masks"):
             if changed:
-                sentences.append(f"{name} of {changed} of {len(checksums)} images")
+                what = "content" if name == "pictures" else name
+                sentences.append(f"{what} of {changed} of {len(checksums)} images")
         else:
             sentences.append(f"the file of --{name.replace('_', '-')}")
     return sentences
-
-
-def set_aside(out: Path, patterns: Iterable[str]) -> Path | None:
-    """Move files and folders of a run to OUT/old-N.
-
-    Args:
-        out: folder of the run.
-        patterns: names in it, with wildcards.
-
-    Returns:
-        The new folder; None where there was nothing to move.
-    """
-    paths = sorted({path for pattern in patterns for path in out.glob(pattern)})
-    if not paths:
-        return None
-    number = 1
-    while (old := out / f"old-{number}").exists():
-        number += 1
-    old.mkdir()
-    for path in paths:
-        os.replace(path, old / path.name)
-    return old

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from base import UserError
 from base.contract import Context, Stage
-from base.file import locked
+from base.file import locked, set_aside
 from datalist.bands import from_stored, stored
 from datalist.dataset import worker_init
 from utils import checkpoint, distributed, inputs
@@ -117,7 +117,7 @@ class Loop:
         if difference := other_run(stage, self.name, flags, self.inputs):
             distributed.barrier()  # no process looks into the folder any more
             if world.main:
-                print(f"{difference}: moved to {inputs.set_aside(flags.out, FILES)}")
+                print(f"{difference}: moved to {set_aside(flags.out, FILES)}")
             distributed.barrier()
         stage.network.to(device, memory_format=torch.channels_last)
         replica = None

@@ -97,6 +97,12 @@ def test_own_photos(trained, scenes_root, tmp_path):
     assert "nowhere.jpg" in run("test.py", trained / "sec/last.pt", *nowhere, code=1).stderr
     pattern = ("--image", tmp_path / "*.webp", "--out", tmp_path / "x", "--quiet")
     assert "no file matches" in run("test.py", trained / "sec/last.pt", *pattern, code=1).stderr
+    trip = tmp_path / "trip [1]"
+    trip.mkdir()
+    shutil.copy(photo, trip)
+    pattern = ("--image", trip / "*.jpg", "--out", tmp_path / "y", "--quiet")
+    run("test.py", trained / "sec/last.pt", *pattern)
+    assert [path.stem for path in (tmp_path / "y/label").iterdir()] == [photo.stem]
 
 
 def test_photos_as_cameras_and_people_leave_them(trained, scenes_root, tmp_path):

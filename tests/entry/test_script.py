@@ -2,6 +2,7 @@
 
 import shutil
 
+import pytest
 from program import execute
 
 
@@ -16,11 +17,15 @@ def test_folder_without_masks_has_its_own_images_segmented(four_root, tmp_path):
     flags = f"--dataset {mine} --split"
     predicted, evaluated = bash(code, DATASET=str(mine)).splitlines()
     assert predicted == f"test.py last.pt {flags} val --out out --crf"
-    assert evaluated == f"evaluate.py out {flags} val --skip-without-masks --report"
+    assert evaluated.startswith(
+        f"evaluate.py out {flags} val --skip-without-masks --report --again "
+    )
     (mine / "ImageSets/Segmentation/val.txt").unlink()
     predicted, evaluated = bash(code, DATASET=str(mine)).splitlines()
     assert predicted == f"test.py last.pt {flags} train --out out --crf"
-    assert evaluated == f"evaluate.py out {flags} train --skip-without-masks --report"
+    assert evaluated.startswith(
+        f"evaluate.py out {flags} train --skip-without-masks --report --again "
+    )
 
 
 def test_processes_of_training_and_test():
@@ -37,6 +42,12 @@ def test_missing_data_is_one_sentence_with_the_remedy(tmp_path):
     assert len(done.stderr.splitlines()) == 1
     assert "set VOC=" in done.stderr and "datalist.prepare.fetch voc" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["photos", "quickstart"])
+def test_help_of_the_first_commands(name):
+    done = execute(["bash", f"script/{name}.sh", "--help"])
+    assert done.stdout.startswith("From a") and "OUT=out/" in done.stdout
 
 
 def test_help_of_a_chain_is_the_comment_at_its_top():

@@ -1,10 +1,11 @@
-"""The whole way with own pictures: folders, chain, report, corrected tags, chain again, export,
-predict.py, annotate, convert, evaluate."""
+"""The whole way with own pictures: folders, chain, report, corrected tags, chain again, changed
+pictures, chain again, export, predict.py, annotate, convert, evaluate."""
 
 import csv
 import json
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -52,11 +53,26 @@ def photos(folder, out, code=0, **environment):
 
 
 def test_tour(tmp_path):
-    out = tmp_path / "out"
+    out, folder = tmp_path / "My Run", tmp_path / "trip [1]"
     data = out / "data"
-    draw(tmp_path / "photos")
-    printed = photos(tmp_path / "photos", out)
+    draw(folder)
+    printed = photos(folder, out)
     assert "not scored, as 30 of 30 images" in printed and f"{out}/report.html" in printed
+    # Printed commands can be pasted, and the recipe shows the folder as it is called.
+    text = printed[printed.rindex("\nmasks ") :].replace("\\\n", "")
+    lines = [
+        shlex.split(line)
+        for line in text.splitlines()
+        if "script.plan" in line or "OUT=" in line or line.startswith("network")
+    ]
+    assert ["network", "python", f"{out}/home/predict.py", "photo.jpg"] in lines
+    assert [f"OUT={out}-large", "bash", "script/photos.sh", str(folder)] in [w[1:] for w in lines]
+    assert ["python", "-m", "script.plan", str(data)] in [line[2:6] for line in lines]
+    own = next(line for line in printed.splitlines() if line.startswith("own pictures"))
+    assert shlex.split(own)[4] == f"{out}/train/last.pt"
+    assert f"dataset='{data}'" in printed
+    assert re.search(r"up to \d minutes on a free machine", printed)
+    assert not (out / "val").exists() and len(list((out / "train-images/label").iterdir())) == 30
 
     # One picture gets another tag, as in the page of the report.
     text = (out / "report.html").read_text()
@@ -76,12 +92,25 @@ def test_tour(tmp_path):
     (data / "tags.csv").write_bytes((tmp_path / "retag.csv").read_bytes())
 
     # The same command says what changed; FRESH=1 computes again what depends on it.
-    said = photos(tmp_path / "photos", out, code=1)
+    said = photos(folder, out, code=1)
     assert "other inputs (tags of 1 of 30 images): add --fresh" in said
-    photos(tmp_path / "photos", out, FRESH="1")
+    photos(folder, out, FRESH="1")
     assert (out / "cue/foreground/old-1/last.pt").is_file()
     assert (out / "train/old-1/last.pt").is_file()
     assert (out / "home/model.pt2").stat().st_mtime > (out / "train/last.pt").stat().st_mtime
+
+    # Pictures change: what depends on them is trained again, and nothing else.
+    first = out / "data/JPEGImages" / f"{wrong}.jpg"
+    Image.new("RGB", (90, 50), SHAPES["beam"]).save(tmp_path / "other.jpg")
+    os.replace(tmp_path / "other.jpg", next(folder.rglob(f"{wrong.replace('_', ' ')}.jpg")))
+    printed = photos(folder, out)
+    assert "1 pictures replaced" in printed and "corrected" in printed
+    assert read_label(out / f"train-images/label/{wrong}.png").shape == (50, 90)
+    assert read_tags(resolve(str(data)), [wrong]) == {wrong: (1, 2)}
+    assert (out / "old-1/data/tags.csv").is_file() and (out / "train/old-2/last.pt").is_file()
+    trained = (out / "train/last.pt").stat().st_mtime_ns
+    assert "none changed" in photos(folder, out)
+    assert (out / "train/last.pt").stat().st_mtime_ns == trained and first.is_file()
 
     # Elsewhere, with the exported files alone.
     command = [sys.executable, str(out / "home/predict.py"), str(data / "JPEGImages")]
@@ -92,9 +121,9 @@ def test_tour(tmp_path):
 
     # Masks by people: predictions to correct in a labelling tool, and back as true masks.
     export = ("--format", "coco", "--smallest", 0, "--out", tmp_path / "coco.json")
-    run("-m utils.report.annotate", out / "val", "--dataset", data, *export)
+    run("-m utils.report.annotate", out / "train-images", "--dataset", data, *export)
     assert "30 masks" in run("-m datalist.prepare.convert", tmp_path / "coco.json", data).stdout
     scored = ("--dataset", data, "--split", "train", "--out", tmp_path / "score", "--report")
-    done = run("evaluate.py", out / "val", *scored, "--quiet")
+    done = run("evaluate.py", out / "train-images", *scored, "--quiet")
     assert float(done.stdout.split()[-1]) > 90  # the predictions themselves, as polygons
     assert (tmp_path / "score/report.html").is_file()

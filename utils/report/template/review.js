@@ -194,7 +194,7 @@ function table() {
   const anyWrong = [...known].some(isWrong);
   const rows = Object.entries(data.tags).map(([id, tags]) => {
     const names = (marks[id]?.tags ?? tags).map((index) => data.classes[index]);
-    const row = quoted(id) + "," + quoted(names.join(";") || "background");
+    const row = quoted(id) + "," + quoted(names.join(";") || data.classes[0]);
     return anyWrong ? row + "," + (isWrong(id) ? "wrong" : "") : row;
   });
   return [anyWrong ? "id,tags,mask" : "id,tags", ...rows].join("\n") + "\n";

@@ -1,0 +1,345 @@
+"""Makes a data set from a folder of pictures, and brings it up to date when the folder changed.
+
+    python -m datalist.prepare.update PICTURES --out OUT/data [flags of datalist.prepare.arrange]
+
+The first time the folder is arranged. Later this says which pictures were added, removed, replaced
+or moved, and makes OUT/data again: tags that were corrected in it, masks and lists stay. The old
+one goes to OUT/old-N, and the empty file OUT/.changed says that networks have to be trained again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import tyro
+
+from base import UserError, entry
+from base.file import file_checksum, replacing, set_aside
+from datalist.folder import LISTS, write_lines, write_tags
+from datalist.prepare.arrange import Arguments, arrange, find_pictures, link, some
+from datalist.prepare.names import NAMES_FILE, read_names
+from datalist.spec import Spec, plain, resolve
+from datalist.tag import indices, read_tags, wrong_masks
+
+RECORD = "arranged.json"
+CHANGED = ".changed"
+Stamps = dict[str, list[int]]
+"""Size in bytes and time of change in nanoseconds of each file."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a picture of the data set came from: file below the folder, checksum, names of tags."""
+
+    file: str
+    checksum: int
+    tags: tuple[str, ...] | None
+    """None: unknown, as an older version wrote no record."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a data set was made from."""
+
+    source: str
+    flags: list[str]
+    stamps: Stamps
+    pictures: dict[str, Origin]
+
+    def write(self, path: Path) -> None:
+        """Write the record as json, whole or not at all."""
+        content = {
+            "source": self.source,
+            "flags": self.flags,
+            "stamps": self.stamps,
+            "pictures": {n: [o.file, o.checksum, o.tags] for n, o in self.pictures.items()},
+        }
+        with replacing(path) as part:
+            part.write_text(json.dumps(content) + "\n", "utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Record | None:
+        """Read a record; None where there is none that can be read."""
+        try:
+            content = json.loads(path.read_text("utf-8"))
+            pictures = {
+                name: Origin(file, checksum, tuple(tags))
+                for name, (file, checksum, tags) in content["pictures"].items()
+            }
+            return cls(content["source"], content["flags"], content["stamps"], pictures)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What became of the pictures.
+
+    Args:
+        origin: id in the old data set of each picture that was in it.
+        groups: ids that are new, gone, or of changed content, file or tags, by a title.
+    """
+
+    origin: dict[str, str]
+    groups: dict[str, list[str]]
+
+    def sentences(self) -> Iterator[str]:
+        """A line for each group that has pictures."""
+        for title, names in self.groups.items():
+            if names:
+                yield f"{len(names)} pictures {title}: {some(names)}"
+
+
+def stamps_of(arguments: Arguments) -> Stamps:
+    """Stamps of the pictures and of the table of tags."""
+    source = arguments.source
+    files, _ = find_pictures(source / "JPEGImages" if is_voc(source) else source)
+    extra = [path for path in (arguments.tags, arguments.classes) if path]
+    extra += sorted((source / "Annotations").glob("*.xml")) if is_voc(source) else []
+    stamps = {}
+    for path in [*files, *extra]:
+        status = path.stat()
+        stamps[os.path.relpath(path, source)] = [status.st_size, status.st_mtime_ns]
+    return stamps
+
+
+def is_voc(source: Path) -> bool:
+    """Whether a folder has its pictures in JPEGImages."""
+    return (source / "JPEGImages").is_dir()
+
+
+def take_stock(data: Path, words: dict[str, tuple[str, ...]] | None) -> dict[str, Origin]:
+    """Files, checksums and tags of the pictures of an arranged data set.
+
+    Args:
+        data: its folder, with names.csv.
+        words: names of the tags of each picture; None: they are not known.
+    """
+    names = read_names(data / NAMES_FILE)
+    files = {path.stem: path for path in (data / "JPEGImages").iterdir()}
+    names = {name: file for name, file in names.items() if name in files}
+    with ThreadPoolExecutor(8) as pool:
+        checksums = list(pool.map(file_checksum, [files[name] for name in names]))
+    return {
+        name: Origin(file, checksum, words.get(name, ()) if words is not None else None)
+        for (name, file), checksum in zip(names.items(), checksums)
+    }
+
+
+def tag_words(spec: Spec) -> dict[str, tuple[str, ...]]:
+    """Names of the tags of every listed picture."""
+    listed = list(dict.fromkeys(name for split in spec.lists for name in spec.ids(split)))
+    tags = read_tags(spec, listed)
+    return {name: tuple(spec.classes[k] for k in row) for name, row in tags.items()}
+
+
+def compare(before: dict[str, Origin], now: dict[str, Origin]) -> Changes:
+    """Find what became of each picture: by its content, then by the name of its file."""
+    by_checksum = {origin.checksum: name for name, origin in before.items()}
+    by_file = {origin.file: name for name, origin in before.items()}
+    origin: dict[str, str] = {}
+    added, replaced, moved, tagged = [], [], [], []
+    for name, picture in now.items():
+        if name in before and before[name].checksum == picture.checksum:
+            old = name
+        else:
+            old = by_checksum.get(picture.checksum) or by_file.get(picture.file)
+        if old is None:
+            added.append(picture.file)
+            continue
+        origin[name] = old
+        earlier = before[old]
+        if earlier.checksum != picture.checksum:
+            replaced.append(picture.file)
+        elif earlier.file != picture.file or old != name:
+            moved.append(picture.file)
+        if earlier.tags is not None and earlier.tags != picture.tags:
+            tagged.append(picture.file)
+    gone = before.keys() - origin.values()
+    groups = {
+        "added": added,
+        "removed": sorted(before[name].file for name in gone),
+        "replaced": replaced,
+        "moved or renamed": moved,
+        "with other tags in the folder": tagged,
+    }
+    return Changes(origin, groups)
+
+
+def merge(
+    data: Path, new: Path, before: dict[str, Origin], now: dict[str, Origin], changes: Changes
+) -> list[str]:
+    """Bring what people changed in the old data set into the new one.
+
+    Args:
+        data, new: folders of the old and the new data set; the new one is completed.
+        before, now: their pictures as they came from the folder.
+        changes: what `compare` found.
+
+    Returns:
+        Sentences to print.
+    """
+    notes = []
+    spec = resolve(str(data))
+    current = tag_words(spec)
+    words = {name: picture.tags or () for name, picture in now.items()}
+    corrected = {
+        name: current[old]
+        for name, old in changes.origin.items()
+        if old in current and current[old] != before[old].tags
+    }
+    if corrected and any(origin.tags is not None for origin in before.values()):
+        notes.append(f"tags of {len(corrected)} pictures that were corrected in {data} stay")
+    words |= corrected
+
+    has_masks = (data / "SegmentationClass").is_dir()  # their pixels are numbers of classes
+    first, second = spec.classes, resolve(str(new)).classes
+    known = list(first if has_masks else second)
+    more = [*second, *(word for row in corrected.values() for word in row)]
+    for word in more:
+        if plain(word) not in map(plain, known):
+            known.append(word)
+    write_lines(new / "classes.txt", known)
+    replaced = {n for n, old in changes.origin.items() if before[old].checksum != now[n].checksum}
+    marked = wrong_masks(spec)
+    wrong = {n for n, old in changes.origin.items() if old in marked and n not in replaced}
+    tags = {name: indices(row, known) for name, row in words.items()}
+    write_tags(new / "tags.csv", tags, known, wrong)
+
+    # A picture that people took off the lists stays off; new ones are to learn from.
+    lists = {split: spec.ids(split) for split in spec.lists}
+    listed = {name for ids in lists.values() for name in ids}
+    copies: dict[str, list[str]] = {}
+    for name, old in changes.origin.items():
+        copies.setdefault(old, []).append(name)
+    for split, ids in lists.items():
+        kept = [name for old in ids for name in copies.get(old, [] if old in before else [old])]
+        if split == "train":
+            kept += [name for name in now if name not in changes.origin]
+        write_lines(new / LISTS / f"{split}.txt", kept)
+    if off := [name for name in before if name not in listed]:
+        notes.append(f"{len(off)} pictures that no list of {data} names stay off the lists")
+
+    left = carry(data, new, before.keys(), copies, replaced)
+    if left:
+        notes.append(f"masks of replaced pictures are only in the old folder: {some(left)}")
+    return notes
+
+
+def carry(
+    data: Path,
+    new: Path,
+    arranged: Sequence[str] | set[str],
+    copies: dict[str, list[str]],
+    replaced: set[str],
+) -> list[str]:
+    """Link what people added to a data set, such as masks, into the new one.
+
+    Returns:
+        Files left out, as their picture has another content now.
+    """
+    own = {"tags.csv", NAMES_FILE, "classes.txt", RECORD}
+    left = []
+    for path in sorted(path for path in data.rglob("*") if path.is_file()):
+        relative = path.relative_to(data)
+        is_list = relative.parent.as_posix() == LISTS
+        is_picture = relative.parts[0] == "JPEGImages" and path.stem in arranged
+        if relative.as_posix() in own or is_list or is_picture:
+            continue
+        names = copies.get(path.stem, []) if path.stem in arranged else [path.stem]
+        for name in names:
+            if name in replaced:
+                left.append(relative.as_posix())
+                continue
+            target = new / relative.with_name(name + path.suffix)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)  # such as bands.json, which people may have changed
+            link(path, target)
+    return left
+
+
+def update(arguments: Arguments, flags: list[str]) -> None:
+    """Make the data set, or bring it up to date; `flags` are those of the arrangement.
+
+    Raises:
+        UserError: as of `arrange`; or the data set is that of another folder.
+    """
+    data, source = arguments.out, arguments.source
+    ready = data.with_name(f".{data.name}.new")
+    if ready.exists() and not data.exists():  # a stop between two renamings
+        os.replace(ready, data)
+    shutil.rmtree(ready, ignore_errors=True)
+    before = Record.read(data / RECORD) if data.exists() else None
+    if before and not flags and before.flags:
+        print(f"arranged with {' '.join(before.flags)}, as before")
+        arguments, flags = read_arguments([str(source), "--out", str(data), *before.flags])
+    stamps = stamps_of(arguments)
+    if before and (before.stamps, before.flags) == (stamps, flags):
+        print(f"{source}: {len(before.pictures)} pictures, none changed")
+        return
+    data.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{data.name}.", dir=data.parent) as folder:
+        new = Path(folder) / data.name
+        result = arrange(replace(arguments, out=new))
+        now = take_stock(new, tag_words(resolve(str(new))))
+        record = Record(str(source.resolve()), flags, stamps, now)
+        record.write(new / RECORD)
+        if not data.exists():
+            os.replace(new, data)
+            print_result(result.understood, result.left_out)
+            return
+        if before is None:
+            print(
+                f"{data} has no record of its pictures, as an older version made it: they are "
+                "compared by name and content, and its tags stay"
+            )
+        stock = before.pictures if before else take_stock(data, None)
+        changes = compare(stock, now)
+        sentences = list(changes.sentences())
+        if not sentences:
+            record.write(data / RECORD)
+            print(f"{source}: {len(now)} pictures, none changed")
+            return
+        if not changes.origin and before and before.source != record.source:
+            raise UserError(
+                f"{data} was made from {before.source}, and {source} has none of its pictures: "
+                "give another OUT"
+            )
+        print_result(result.understood, [*result.left_out, *sentences])
+        notes = merge(data, new, stock, now, changes)
+        os.replace(new, ready)
+    (data.parent / CHANGED).touch()
+    old = set_aside(data.parent, [data.name])
+    os.replace(ready, data)
+    print_result(f"{data} is made again; the old one is in {old}", notes)
+
+
+def print_result(line: str, notes: Sequence[str]) -> None:
+    """Print what was understood, and notes below."""
+    print(line)
+    print("".join(f"note: {sentence.rstrip('.')}.\n" for sentence in notes), end="")
+
+
+def read_arguments(words: list[str]) -> tuple[Arguments, list[str]]:
+    """Flags of `arrange`, and those among the words that are not the folders."""
+    arguments = tyro.cli(Arguments, args=words, description=__doc__)
+    rest, pairs = [], iter(words)
+    for word in pairs:
+        if word == "--out":
+            next(pairs, None)
+        elif word != str(arguments.source) and not word.startswith("--out="):
+            rest.append(word)
+    return arguments, rest
+
+
+if __name__ == "__main__":
+    with entry():
+        update(*read_arguments(sys.argv[1:]))
