@@ -33,7 +33,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
 def new_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder that becomes `path` at the end; after an error nothing is left.
 
-    Raises: UserError where `path` exists and is not an empty folder.
+    Raises:
+        UserError: `path` exists and is not an empty folder.
     """
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise UserError(f"{path} exists already: give the name of a new folder.")

@@ -26,7 +26,8 @@ LABEL_SUFFIXES = {"xml", "txt", "json"}
 def xml_names(path: Path) -> list[str]:
     """Names of the objects in a VOC annotation; parts of objects (head, hand) do not count.
 
-    Errors: UserError as of `read_xml`.
+    Raises:
+        UserError: as of `read_xml`.
     """
     root = read_xml(path, XML_LIMIT)
     objects = root.findall("object") if root.tag == "annotation" else []
@@ -36,8 +37,9 @@ def xml_names(path: Path) -> list[str]:
 def read_xml(path: Path, limit: int) -> Element:
     """Read an XML file of at most `limit` bytes.
 
-    Errors: UserError where the file is missing, too long, not XML, or declares a document type or
-    entities (which can expand without bound or name other files).
+    Raises:
+        UserError: the file is missing, too long, not XML, or declares a document type or entities
+            (which can expand without bound or name other files).
     """
     try:
         with open(path, "rb") as file:
@@ -57,7 +59,8 @@ def read_xml(path: Path, limit: int) -> Element:
 def read_instances(path: Path) -> dict:
     """Read a COCO instances json and check the fields that are used here.
 
-    Errors: UserError where it is no such json.
+    Raises:
+        UserError: it is no such json.
     """
     return check_instances(read_json(path), path)
 
@@ -139,7 +142,8 @@ def parts(text: str) -> list[str]:
 def image_id(file_name: str) -> str:
     """Id of an image that a json names, maybe with folders before it, as labelling tools do.
 
-    Errors: UserError where it is no plain file name, or one of the folders is "..".
+    Raises:
+        UserError: it is no plain file name, or one of the folders is "..".
     """
     split = parts(file_name)
     return safe_id(file_name if ".." in split or not split else stem(split[-1]))

@@ -31,7 +31,8 @@ def read_packed(path: Path, limit: int) -> bytes:
 
     A longer result than `limit` tells the caller that the file holds more.
 
-    Errors: UserError where it cannot be read.
+    Raises:
+        UserError: it cannot be read.
     """
     try:
         with open(path, "rb") as file:
@@ -60,8 +61,9 @@ def read_npz(path: str | Path, wanted: Mapping[str, tuple[str, int]]) -> dict[st
     Returns:
         The wanted arrays; further ones in the file are not looked at.
 
-    Errors: UserError where the file is no .npz, lacks an array, holds one of another dtype, or
-    unpacks to more than max(64 MiB, 100 times its size).
+    Raises:
+        UserError: the file is no .npz, lacks an array, holds one of another dtype, or unpacks to
+            more than max(64 MiB, 100 times its size).
     """
     path = Path(path)
     try:
@@ -102,7 +104,8 @@ def read_npy(path: Path, codes: str, dimensions: int) -> np.ndarray:
         path: the file.
         codes, dimensions: codes of dtypes and number of dimensions, as in `read_npz`.
 
-    Errors: UserError where it is no such file.
+    Raises:
+        UserError: it is no such file.
     """
     try:
         with open(path, "rb") as file:

@@ -42,7 +42,8 @@ class CueFile:
         cell: int32, class * h * w + row * w + column.
         source: name of the cues in messages.
 
-    Errors: UserError where these do not fit each other.
+    Raises:
+        UserError: these do not fit each other.
     """
 
     ids: tuple[str, ...]
@@ -139,7 +140,8 @@ class CueFile:
                 the largest class found, where not given.
             index: of a pickle keyed by number, the list "NAME.jpg NUMBER"; default SEC's own.
 
-        Errors: UserError where the file is missing, damaged or none of these.
+        Raises:
+            UserError: the file is missing, damaged or none of these.
         """
         path = Path(path)
         if path.is_dir():
@@ -202,7 +204,8 @@ def from_cells(
     Returns:
         bool (C, h, w).
 
-    Errors: UserError for a cell outside.
+    Raises:
+        UserError: a cell outside.
     """
     shape = (num_classes, *grid)
     if cells.ndim != 2 or len(cells) != 3:
@@ -231,7 +234,8 @@ def from_pickle(
             by names needs none.
         grid: (height, width); default the smallest square that holds every cell.
 
-    Errors: UserError where the file is damaged or holds anything but integer arrays.
+    Raises:
+        UserError: the file is damaged or holds anything but integer arrays.
 
     Source: localization_cues.pickle of kolesman/SEC, also the format of speedinghzl/DSRG.
     """

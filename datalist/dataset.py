@@ -67,7 +67,8 @@ class Images(Dataset):
     `cue` bool (C, h, w), `mask` int64 (H, W), 255 = ignore; with "crop" also `box` int64 (4,):
     top, left, bottom and right of what is image in the window.
 
-    Errors: UserError, on construction for lists, tags and cues, on access for images and masks.
+    Raises:
+        UserError: on construction for lists, tags and cues, on access for images and masks.
     """
 
     def __init__(
@@ -227,7 +228,8 @@ class Photos(Dataset):
     (2,), the height and width of the picture in its file. Of a file that cannot be read or named it
     holds `id` and `error`, a sentence, so that one file does not stop the others.
 
-    Errors: UserError where there are no pictures, or a path that was given does not exist.
+    Raises:
+        UserError: there are no pictures, or a path that was given does not exist.
     """
 
     def __init__(

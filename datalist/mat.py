@@ -31,7 +31,8 @@ def read_apart(
         load: function of a module that takes the arrays from scipy's dictionary.
         what: what the file should be, for the error.
 
-    Errors: UserError for another file; where it crashed the process, the pool is of no more use.
+    Raises:
+        UserError: another file; where it crashed the process, the pool is of no more use.
     """
     try:
         return pool.submit(_load, path, load).result(2 * SECONDS)

@@ -96,8 +96,9 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     Returns:
         The dictionary; arrays have 0 to 2 dimensions and any integer type.
 
-    Errors: UserError where the file is anything else, names anything but numpy arrays, or
-    unpacks to more than max(64 MiB, 100 times its size).
+    Raises:
+        UserError: the file is anything else, names anything but numpy arrays, or unpacks to more
+            than max(64 MiB, 100 times its size).
     """
     data = _unpack(Path(path))
     try:
@@ -120,7 +121,8 @@ def read_cues(path: Path, index: Path) -> dict[str, np.ndarray]:
     Returns:
         Cells of each image id, integers (3, K), rows class, row and column.
 
-    Errors: UserError where there are no such entries, or the list lacks one.
+    Raises:
+        UserError: there are no such entries, or the list lacks one.
     """
     arrays = read_arrays(path)
     cues = {key.removesuffix("_cues"): cue for key, cue in arrays.items() if key.endswith("_cues")}

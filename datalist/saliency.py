@@ -30,7 +30,8 @@ def read_saliency(path: Path) -> np.ndarray:
     Returns:
         float32 (H, W) in [0, 1].
 
-    Errors: UserError where the file is unreadable or of other values.
+    Raises:
+        UserError: the file is unreadable or of other values.
     """
     if path.suffix == ".png":
         return read_mask(path).astype(np.float32) / 255
@@ -69,7 +70,8 @@ def collect(folder: Path, like: CueFile, threshold: float = 0.06) -> CueFile:
         like: cue file that gives ids, grid and number of classes.
         threshold: as in `background_cue`.
 
-    Errors: UserError for a missing or unreadable map.
+    Raises:
+        UserError: a missing or unreadable map.
     """
 
     def pairs():

@@ -75,8 +75,8 @@ class Spec:
     def ids(self, split: str, faults: list[str] | None = None) -> list[str]:
         """Read the image ids of a split, in the order of its list; `faults` as of `read_ids`.
 
-        Errors: UserError for an unknown split, an unreadable list, or an id that is not a plain
-        file name.
+        Raises:
+            UserError: an unknown split, an unreadable list, or an id that is not a plain file name.
         """
         if split not in self.lists:
             known = ", ".join(sorted(self.lists)) or "none"
@@ -86,7 +86,8 @@ class Spec:
     def image_path(self, name: str) -> Path:
         """File of an image.
 
-        Errors: UserError where no file of that id exists.
+        Raises:
+            UserError: no file of that id exists.
         """
         safe_id(name)
         for folder in self.image:
@@ -119,8 +120,9 @@ def _pictures(folder: Path, _changed: int) -> dict[str, str]:
 def safe_id(name: str) -> str:
     """Return an image id as it came, if it is a plain file name that cannot leave its folder.
 
-    Errors: UserError for separators, drive letters, "..", a leading dot, control characters or
-    more than 200 characters.
+    Raises:
+        UserError: separators, drive letters, "..", a leading dot, control characters or more than
+            200 characters.
     """
     if (
         not name
@@ -138,7 +140,8 @@ def safe_id(name: str) -> str:
 def read_text(path: Path, limit: int = LIST_LIMIT) -> str:
     """Read a UTF-8 text file, plain or gzip (by its first bytes), of at most `limit` bytes.
 
-    Errors: UserError where it cannot be read, is too long, or is not text.
+    Raises:
+        UserError: it cannot be read, is too long, or is not text.
     """
     data = read_packed(path, limit)
     if len(data) > limit:
@@ -162,8 +165,9 @@ def read_ids(
         folders: folders of images that may stand before an id.
         faults: takes a sentence for each wrong line, which is then left out.
 
-    Errors: UserError for an empty list; without `faults` also naming file and line of an id that
-    is not a plain file name, or that comes twice.
+    Raises:
+        UserError: an empty list; without `faults` also naming file and line of an id that is not a
+            plain file name, or that comes twice.
     """
     path = Path(path)
     seen: dict[str, int] = {}
@@ -201,7 +205,8 @@ def _read_id(line: str, folders: tuple[str, ...]) -> str:
 def read_classes(path: Path) -> tuple[str, ...]:
     """Read classes.txt: one name a line, background first.
 
-    Errors: UserError for fewer than two names, more than 255, a repeated name, or another first.
+    Raises:
+        UserError: fewer than two names, more than 255, a repeated name, or another first.
     """
     names = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
     if not 2 <= len(names) <= IGNORE:
@@ -230,7 +235,8 @@ def resolve(dataset: str, root: str | Path | None = None) -> Spec:
         dataset: "voc", "coco", "scenes", or the path of a folder in VOC layout.
         root: folder of the first three; default data/VOC2012, data/COCO2014, data/scenes.
 
-    Errors: UserError that says what is not where.
+    Raises:
+        UserError: says what is not where.
     """
     if dataset == "voc":
         return _voc(Path(root or "data/VOC2012"))

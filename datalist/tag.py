@@ -56,8 +56,9 @@ def read_tags(spec: Spec, ids: Sequence[str]) -> Tags:
     Returns:
         Class indices of each id, ascending, 1 to num_classes - 1.
 
-    Errors: UserError for an image without a line or annotation, or a class that the data set
-    does not have.
+    Raises:
+        UserError: an image without a line or annotation, or a class that the data set does not
+            have.
     """
     source, paths = find(spec)
     if source == "xml":
@@ -78,7 +79,8 @@ def read_tags(spec: Spec, ids: Sequence[str]) -> Tags:
 def find(spec: Spec) -> tuple[str, list[Path]]:
     """Find where the tags of a data set are: "text", "folders", "instances" or "xml", and files.
 
-    Errors: UserError where there is nothing to read.
+    Raises:
+        UserError: there is nothing to read.
     """
     for name in ("tags.csv", "tags.txt"):
         if (path := spec.root / name).is_file():
@@ -117,7 +119,8 @@ def multi_hot(tags: Iterable[int], num_classes: int) -> np.ndarray:
 def from_xml(path: Path, classes: Sequence[str]) -> tuple[int, ...]:
     """Read the classes of the objects in a VOC annotation.
 
-    Errors: UserError as of `xml_names`, or for an unknown class.
+    Raises:
+        UserError: as of `xml_names`, or for an unknown class.
     """
     return indices(xml_names(path), classes, str(path))
 
@@ -130,8 +133,9 @@ def from_text(path: Path, classes: Sequence[str], faults: list[str] | None = Non
         classes: class names, background first.
         faults: takes a sentence for each wrong line, which is then left out.
 
-    Errors: UserError where there is no line; without `faults` also naming the line of an id that
-    is no plain file name or comes twice, or of an unknown class.
+    Raises:
+        UserError: there is no line; without `faults` also naming the line of an id that is no plain
+            file name or comes twice, or of an unknown class.
     """
     lines = read_text(path).splitlines()
     try:
@@ -223,7 +227,8 @@ def wrong_masks(spec: Spec) -> frozenset[str]:
 def from_folders(path: Path, classes: Sequence[str]) -> Tags:
     """Read `tags/CLASS/ID.*`: the names of the files in one folder per class.
 
-    Errors: UserError for a folder that is no class of the data set.
+    Raises:
+        UserError: a folder that is no class of the data set.
     """
     tags: dict[str, set[int]] = {}
     for folder in sorted(path.iterdir()):
@@ -238,7 +243,8 @@ def from_folders(path: Path, classes: Sequence[str]) -> Tags:
 def from_instances(path: Path, classes: Sequence[str]) -> Tags:
     """Read the tags of all annotated images of a COCO instances json.
 
-    Errors: UserError where the file is no such json, or names an unknown class.
+    Raises:
+        UserError: the file is no such json, or names an unknown class.
     """
     content = read_instances(path)
     names = {}
@@ -270,7 +276,8 @@ def collect(spec: Spec) -> Tags:
 def indices(names: Iterable[str], classes: Sequence[str], where: str = "") -> tuple[int, ...]:
     """Indices of class names, ascending, each once, without background.
 
-    Errors: UserError, beginning with `where` if given, for a name that is none of the classes.
+    Raises:
+        UserError: beginning with `where` if given, for a name that is none of the classes.
     """
     known = {plain(name): number for number, name in enumerate(classes)}
     numbers = set()

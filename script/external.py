@@ -63,7 +63,8 @@ def common(spec: Spec, names: Iterable[str]) -> list[str]:
 def build(external: Spec, names: list[str], flags: Flags, settings: dict) -> None:
     """Make the folder, whole or not at all.
 
-    Errors: UserError for a missing or damaged mask, or where no image is left.
+    Raises:
+        UserError: a missing or damaged mask, or where no image is left.
     """
     classes = tuple(name for name in external.classes if name not in names)
     index = np.full(256, IGNORE, np.uint8)
@@ -111,7 +112,8 @@ def main(flags: Flags) -> None:
 def make(external: Spec, names: list[str], flags: Flags) -> None:
     """Make the folder, if it is not there already.
 
-    Errors: UserError as of `build`, and where no class would be left.
+    Raises:
+        UserError: as of `build`, and where no class would be left.
     """
     if len(names) == len(external.classes) - 1:
         raise UserError(

@@ -81,7 +81,8 @@ class Arguments:
 def arrange(arguments: Arguments) -> Result:
     """Make the folder, whole or not at all.
 
-    Errors: UserError where there is nothing to take, a tag is no class, or names are not unique.
+    Raises:
+        UserError: there is nothing to take, a tag is no class, or names are not unique.
     """
     source, out = arguments.source, arguments.out
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
@@ -296,7 +297,8 @@ def json_rows(path: Path) -> list[tuple[str, list[str]]]:
 def unique_ids(tags: dict[Path, list[str]], source: Path) -> dict[str, Picture]:
     """Pictures by an id each: their file name, with their folders before it where several share it.
 
-    Errors: UserError where two still share one.
+    Raises:
+        UserError: two still share one.
     """
     count = Counter(make_id(file.stem) for file in tags)
     pictures: dict[str, Picture] = {}

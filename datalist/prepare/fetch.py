@@ -104,7 +104,8 @@ def download(url: str, path: Path, md5: str) -> None:
         path: file to make; until it is whole and right it is called `path` + ".part".
         md5: its checksum.
 
-    Errors: UserError where the server cannot be reached, or sends another file.
+    Raises:
+        UserError: the server cannot be reached, or sends another file.
     """
     part = path.with_name(path.name + ".part")
     part.parent.mkdir(parents=True, exist_ok=True)
@@ -188,7 +189,8 @@ def unpack(archive: Path, folders: tuple[str, ...], root: Path) -> None:
 def extract(file: tarfile.TarFile, folder: Path) -> None:
     """Unpack the files and folders of a tar archive; links and paths outside are refused.
 
-    Errors: TarError for a member that is neither a file nor a folder, or leaves `folder`.
+    Raises:
+        TarError: a member that is neither a file nor a folder, or leaves `folder`.
     """
     # Python learned this check in its 3.10.12 and 3.11.4; systems ship older ones.
     file.extraction_filter = getattr(tarfile, "data_filter", None)
@@ -224,7 +226,8 @@ def provide(archive: Archive, root: Path, keep: bool = False) -> None:
 def fetch(dataset: str, root: Path, keep: bool = False, masks: tuple[str, ...] = ("val",)) -> None:
     """Have a data set in `root`, whatever part of it is there already.
 
-    Errors: UserError that says what is missing and where to put it.
+    Raises:
+        UserError: says what is missing and where to put it.
     """
     if dataset == "cues":
         provide(*archives("cues"), root)

@@ -67,7 +67,8 @@ class NameIndex:
     def find(self, name: str) -> str | None:
         """Id of the picture that a name means; None where there is none.
 
-        Errors: UserError where it means several.
+        Raises:
+            UserError: it means several.
         """
         # Some programs write blanks as %20; a name that really holds it comes first.
         return self._find(name) or self._find(unquote(name))
@@ -111,7 +112,8 @@ def pictures_by_name(spec: Spec) -> tuple[NameIndex, dict[str, str]]:
 def read_names(path: Path) -> dict[str, str]:
     """Read names.csv; empty where it does not exist.
 
-    Errors: UserError for a line that is not `ID,FILE`.
+    Raises:
+        UserError: a line that is not `ID,FILE`.
     """
     if not path.is_file():
         return {}

@@ -77,7 +77,8 @@ def msrc(images: Path, mats: Path, lists: Path, out: Path, labels: Labels = "obj
         out: folder to make.
         labels: which labels are classes.
 
-    Errors: UserError for a missing or unreadable file.
+    Raises:
+        UserError: a missing or unreadable file.
     """
     classes = MSRC_CLASSES if labels == "objects" else MSRC_ALL
     # Where all labels are classes, nothing is background: what has no label is void.
@@ -122,7 +123,8 @@ def camvid(images: Path, lists: Path, out: Path, labels: Labels = "objects") -> 
         out: folder to make.
         labels: which labels are classes.
 
-    Errors: UserError for a missing or unreadable file, or an id of another form.
+    Raises:
+        UserError: a missing or unreadable file, or an id of another form.
     """
     classes, meaning = CAMVID_CLASSES, CAMVID_LABELS
     if labels == "all":
@@ -160,7 +162,8 @@ def camvid(images: Path, lists: Path, out: Path, labels: Labels = "objects") -> 
 def camvid_window(name: str) -> tuple[str, tuple[slice, slice]]:
     """Frame of a window's id FRAME_rc, and its rows and columns there.
 
-    Errors: UserError for an id of another form.
+    Raises:
+        UserError: an id of another form.
     """
     frame, _, window = name.rpartition("_")
     if not frame or len(window) != 2 or window[0] not in "01" or window[1] not in "012":

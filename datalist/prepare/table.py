@@ -83,7 +83,8 @@ def read_table(
         layout: what the fields mean; default: decided by the rules.
         classes: class names, where they are known; they settle what a field of several words is.
 
-    Errors: UserError where no column names a picture, or two layouts are possible.
+    Raises:
+        UserError: no column names a picture, or two layouts are possible.
     """
     lines = [line for line in read_text(path).splitlines() if line.strip()]
     lines = [line for line in lines if not line.lstrip().startswith("#")]
