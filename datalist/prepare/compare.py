@@ -74,7 +74,10 @@ def compare(
         for name, facts in masks.items()
         if name in tags
     }
-    errors = other_order(list(both.values()), classes, folder, root)
+    errors = [
+        *from_zero({name: masks[name].values for name in both}, tags, classes, folder, root),
+        *other_order(list(both.values()), classes, folder, root),
+    ]
     differ = [name for name, (shown, told) in both.items() if shown != told]
     if errors or not differ:
         return errors, []
@@ -119,11 +122,11 @@ def two_valued(
 ) -> list[str]:
     """A sentence where 0 and 255 are background and object, not background and "ignore"."""
     plain = [name for name, facts in masks.items() if IGNORE in facts.values and not facts.classes]
-    if not plain or any(facts.classes for facts in masks.values()):
+    if not plain or (len(plain) <= len(masks) / 2 and any(f.classes for f in masks.values())):
         return []
     name = classes[1] if len(classes) == 2 else "TAG"
     return [
-        f"no mask holds a class: {len(plain)} of {len(masks)} hold 0 and 255 alone, and 255 means "
+        f"{len(plain)} of {len(masks)} masks hold 0 and 255 alone and no class, and 255 means "
         f"'ignore this pixel'. Where 255 is the object, run {command(folder, root, f'255={name}')}"
         + (" (TAG: the only tag of the picture)." if name == "TAG" else ".")
     ]
@@ -144,6 +147,28 @@ def own_palettes(masks: Mapping[str, MaskFacts], folder: Path, root: Path) -> li
                 f"{command(folder, root, f'{hex_of(colour)}=CLASS', '...')}."
             ]
     return []
+
+
+def from_zero(
+    values: Mapping[str, frozenset[int]],
+    tags: Mapping[str, Sequence[int]],
+    classes: Sequence[str],
+    folder: Path,
+    root: Path,
+) -> list[str]:
+    """A sentence where 0 is the first class, and nothing is background."""
+    pairs = [(row - {IGNORE}, set(tags[name])) for name, row in values.items()]
+    pairs = [(row, told) for row, told in pairs if row and told]
+    if len(pairs) < ENOUGH or np.mean([row - {0} == told for row, told in pairs]) >= AGREE:
+        return []
+    if np.mean([{k + 1 for k in row} == told for row, told in pairs]) < ANOTHER:
+        return []
+    numbers = (f"{k}={name}" for k, name in enumerate(classes[1:]))
+    return [
+        "the masks number the classes from 0, which means background here: they show the tags if "
+        f"0 is '{classes[1]}'. Look at some; then run {command(folder, root, *numbers)} (and "
+        "255=background, if that is what 255 marks)."
+    ]
 
 
 def other_order(

@@ -66,7 +66,7 @@ def test_masks_that_fit_are_silent(root):
 def test_0_and_255(root):
     masks_of(root, lambda mask, name: np.where(mask, 255, 0).astype(np.uint8))
     (error,), _ = said(root)
-    assert "no mask holds a class: 7 of 8 hold 0 and 255 alone" in error and "255=TAG" in error
+    assert "7 of 8 masks hold 0 and 255 alone and no class" in error and "255=TAG" in error
     before = read_mask(root / "SegmentationClass/p0.png")
     with pytest.raises(UserError, match=r"p3\.png: its picture has 2 tags, so TAG is none"):
         run(error, root, source=root / "SegmentationClass")
@@ -100,6 +100,21 @@ def test_another_order_of_the_classes(root):
     assert "'1=dog' '2=bird' '3=cat'" in error
     run(error, root, source=root / "SegmentationClass")
     assert said(root) == ([], [])
+
+
+def test_classes_from_0(root):
+    masks_of(root, lambda mask, name: (mask - 1).astype(np.uint8))  # background becomes 255
+    (error,), _ = said(root)
+    assert "number the classes from 0" in error and "'0=cat' '1=dog' '2=bird'" in error
+    named = ("0=cat", "1=dog", "2=bird", "255=background")
+    run(error, root, source=root / "SegmentationClass", map=named)
+    assert said(root) == ([], [])
+
+
+def test_most_masks_of_0_and_255(root):
+    masks_of(root, lambda m, name: m if name < "p2" else np.where(m, 255, 0).astype(np.uint8))
+    (error,), _ = said(root)
+    assert "5 of 8 masks hold 0 and 255 alone and no class" in error
 
 
 def test_values_that_are_no_class(root):
