@@ -107,7 +107,8 @@ def predict_split(
             for group in alike(stage, samples):
                 for item in run_network(stage, predict, group, device):
                     pending.append(pool.submit(finish, stage, predict, budget, *item))
-            while len(pending) > 4 * max(threads, predict.batch):
+            # What is done is counted at once, so that the bar does not stand still at first.
+            while pending and (pending[0].done() or len(pending) > 4 * max(threads, predict.batch)):
                 notes.add(pending.popleft().result())
                 bar.update()
         while pending:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -13,12 +14,13 @@ import numpy as np
 import pytest
 import torch
 from recipes import change
+from tqdm import tqdm
 
 from base import UserError
 from datalist.image import read_image, write_mask
 from datalist.spec import Spec, resolve
 from method import stage_class
-from utils import checkpoint
+from utils import checkpoint, infer
 from utils.flags import Predict, PredictFlags
 from utils.infer import limit_pixels, predict_split
 from utils.machine import MemoryBudget, memory_of
@@ -141,6 +143,35 @@ def test_labels_of_shrunk_images_are_those_of_the_image(tmp_path):
         assert label.shape == score.size == (300, 200)
         scores.append(upsample(score.score, score.size) / 255)
     assert np.abs(scores[0] - scores[1]).max() < 0.03 < np.ptp(scores[0], axis=(1, 2)).max()
+
+
+def test_images_are_counted_when_their_files_are_there(tmp_path, monkeypatch):
+    """Not only once a queue is full, which holds more images than many folders."""
+    _, stage = saved(tmp_path, classes=CLASSES[:4])
+    (tmp_path / "photos").mkdir()
+    for number in range(6):
+        cv2.imwrite(str(tmp_path / f"photos/{number}.png"), photo(20, 30))
+    predict = Predict(tmp_path / "out", image=(tmp_path / "photos",), quiet=True, batch=1)
+    bars, counts, network = [], [], infer.run_network
+
+    def patient(*arguments):
+        counts.append(bars[0].n)
+        for number in range(len(counts) - 1):  # the files of those before
+            path = output_path(predict.out, "label", str(number))
+            while not path.is_file():
+                time.sleep(0.01)
+        time.sleep(0.05)
+        return network(*arguments)
+
+    class Bar(tqdm):
+        def __init__(self, *_):
+            super().__init__(file=io.StringIO())
+            bars.append(self)
+
+    monkeypatch.setattr(infer, "progress", Bar)
+    monkeypatch.setattr(infer, "run_network", patient)
+    assert infer.predict_split(stage, predict, torch.device("cpu"), 1) == []
+    assert counts[0] == 0 and counts[-1] >= 3 and bars[0].n == 6
 
 
 # -- presence ---------------------------------------------------------------------------------
