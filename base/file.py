@@ -37,7 +37,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         UserError: `path` exists and is not an empty folder.
     """
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise UserError(f"{path} exists already: give the name of a new folder.")
+        raise UserError(f"{path} exists already: give the name of a new folder")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:

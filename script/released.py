@@ -74,7 +74,8 @@ class Flags:
 def class_names(flags: Flags) -> tuple[str, ...]:
     """Names of the classes, background first.
 
-    Errors: UserError for a data set whose classes are not known.
+    Raises:
+        UserError: a data set whose classes are not known.
     """
     if flags.classes:
         return read_classes(flags.classes)
@@ -89,7 +90,8 @@ def class_names(flags: Flags) -> tuple[str, ...]:
 def choose_recipe(system: System, flags: Flags) -> Any:
     """The recipe of the released network.
 
-    Errors: UserError for a recipe that the stage does not have.
+    Raises:
+        UserError: a recipe that the stage does not have.
     """
     recipes = stage_class(system.stage).recipes
     name = "-".join(filter(None, (flags.recipe, system.backbone)))

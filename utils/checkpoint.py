@@ -22,7 +22,8 @@ KINDS = {"stage": str, "recipe": dict, "classes": list, "network": dict, "step":
 def save(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint beside its place, then rename; the one before stays as previous.pt.
 
-    Errors: UserError where it cannot be written; the last good one is untouched.
+    Raises:
+        UserError: it cannot be written; the last good one is untouched.
     """
     handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
@@ -52,7 +53,8 @@ def sweep(folder: Path) -> None:
 def load(path: Path) -> dict[str, Any]:
     """Read a checkpoint; only tensors and plain values are accepted.
 
-    Errors: UserError for a missing, damaged or foreign file.
+    Raises:
+        UserError: a missing, damaged or foreign file.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint")

@@ -22,11 +22,11 @@ from utils.report.frame import find_training, run_name
 def evaluate(flags: Evaluate) -> None:
     """Score one folder, or compare two; arguments as of the flags."""
     if not 1 <= len(flags.folder) <= 2:
-        raise UserError("Give one folder to evaluate, or two to compare.")
+        raise UserError("Give one folder to evaluate, or two to compare")
     if flags.run and len(flags.folder) == 2:
-        raise UserError("--run goes with one folder, not with a comparison of two.")
+        raise UserError("--run goes with one folder, not with a comparison of two")
     if flags.run and find_training(flags.run) is None:
-        raise UserError(f"--run {flags.run} holds neither log.jsonl nor recipe.json.")
+        raise UserError(f"--run {flags.run} holds neither log.jsonl nor recipe.json")
     tried = measure.thresholds(*flags.threshold)
     predictions = [measure.find(folder, flags.kind) for folder in flags.folder]
     flags = with_origin(flags)
@@ -47,7 +47,7 @@ def evaluate(flags: Evaluate) -> None:
     lists = [measure.choose_ids(spec, flags.split, p, flags.partial, skip) for p in predictions]
     ids = [i for i in lists[0] if i in set(lists[-1])]
     if not ids:
-        raise UserError("The two folders have no image in common; evaluate each by itself.")
+        raise UserError("The two folders have no image in common; evaluate each by itself")
     if flags.sweep:
         predictions = [replace(p, background=False) for p in predictions]
     if flags.restrict_to_tags:

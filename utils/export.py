@@ -79,7 +79,8 @@ def write_safetensors(path: Path, content: dict[str, Any]) -> None:
 def read_safetensors(path: Path) -> dict[str, Any]:
     """Read what `write_safetensors` wrote, in the form that `utils.checkpoint.load` gives.
 
-    Errors: UserError for a missing, damaged or foreign file.
+    Raises:
+        UserError: a missing, damaged or foreign file.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
@@ -111,7 +112,8 @@ def tuples(value: Any) -> Any:
 def trace(model: Program) -> torch.export.ExportedProgram:
     """Record a model as a program for any number of uint8 images of any one size.
 
-    Errors: UserError for a stage whose steps depend on what an image shows.
+    Raises:
+        UserError: a stage whose steps depend on what an image shows.
     """
     height, width = model.data.size
     # 0 and 1 would be taken for constants, equal sides for the same side.
@@ -162,7 +164,8 @@ def write_onnx(
     Returns:
         Largest difference of a probability from torch's; None where onnxruntime is missing.
 
-    Errors: UserError where a package is missing or the difference is above 1e-4.
+    Raises:
+        UserError: a package is missing or the difference is above 1e-4.
     """
     if missing := missing_onnx():
         raise UserError(f"ONNX needs {' and '.join(missing)}: pip install {' '.join(missing)}")

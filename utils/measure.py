@@ -102,7 +102,7 @@ def find(folder: str | Path, kind: Kind | None = None) -> Predictions:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder; give the one that test.py wrote into.")
+        raise UserError(f"{folder} is not a folder; give the one that test.py wrote into")
     kinds: list[Kind] = [kind] if kind else ["label", "score"]
     for chosen in kinds:
         for parent in (folder / chosen, folder):
@@ -111,7 +111,7 @@ def find(folder: str | Path, kind: Kind | None = None) -> Predictions:
                 background = chosen == "score" and any(0 in read_keys(p) for p in files.values())
                 return Predictions(folder, chosen, files, background)
     wanted = " or ".join(f"{k}/*{SUFFIX[k]}" for k in kinds)
-    raise UserError(f"{folder} holds no predictions ({wanted}); run test.py first.")
+    raise UserError(f"{folder} holds no predictions ({wanted}); run test.py first")
 
 
 def read_scores(
@@ -177,7 +177,7 @@ def predicted_ids(spec: Spec, split: str, predictions: Predictions, partial: boo
     if not present:
         raise UserError(
             f"{predictions.folder} holds no prediction of split '{split}' of {spec.name}; give "
-            "the right --dataset and --split."
+            "the right --dataset and --split"
         )
     return present
 
@@ -190,7 +190,7 @@ def count_without_mask(spec: Spec, split: str) -> int:
 def _refuse(wrong: set[str], what: str, advice: str) -> None:
     if wrong:
         first = ", ".join(sorted(wrong)[:3]) + (", ..." if len(wrong) > 3 else "")
-        raise UserError(f"{len(wrong)} {what} ({first}); {advice}.")
+        raise UserError(f"{len(wrong)} {what} ({first}); {advice}")
 
 
 def thresholds(start: float, stop: float, step: float) -> list[float]:
@@ -201,7 +201,7 @@ def thresholds(start: float, stop: float, step: float) -> list[float]:
     """
     if not (0 <= start <= stop <= 1 and step > 0):
         raise UserError(
-            f"--threshold {start} {stop} {step}: needs 0 <= from <= to <= 1 and a step above 0."
+            f"--threshold {start} {stop} {step}: needs 0 <= from <= to <= 1 and a step above 0"
         )
     count = int(np.floor((stop - start) / step + 1e-6)) + 1
     return [round(start + step * n, 6) for n in range(count)]
@@ -252,7 +252,7 @@ def measure(
         image_iou[row] = [metric.image_iou(m) for m in matrices]
     curve = [metric.scores(m).miou for m in matrix] if sweeping else []
     if not matrix.any():
-        raise UserError(f"every pixel of the {len(ids)} true masks is {IGNORE} (ignored).")
+        raise UserError(f"every pixel of the {len(ids)} true masks is {IGNORE} (ignored)")
     best = int(np.argmax(curve)) if sweeping else 0
     return Measured(
         ids=ids,

@@ -74,7 +74,7 @@ def is_whole(path: str | Path) -> bool:
         return head == b"\x89PNG\r\n\x1a\n" and tail[4:8] == b"IEND"
     if path.suffix in (".jpg", ".jpeg"):
         return head[:2] == b"\xff\xd8" and tail[-2:] == b"\xff\xd9"
-    raise UserError(f"{path} is none of the output files ({', '.join(set(SUFFIX.values()))}).")
+    raise UserError(f"{path} is none of the output files ({', '.join(set(SUFFIX.values()))})")
 
 
 def write_label(path: str | Path, label: ArrayLike) -> None:
@@ -88,9 +88,9 @@ def write_label(path: str | Path, label: ArrayLike) -> None:
     """
     label = np.asarray(label)
     if label.ndim != 2 or label.size == 0:
-        raise UserError(f"A label is (H, W), not {label.shape} ({path}).")
+        raise UserError(f"A label is (H, W), not {label.shape} ({path})")
     if label.min() < 0 or label.max() > IGNORE:
-        raise UserError(f"A label holds indices from 0 to 255, not {label.max()} ({path}).")
+        raise UserError(f"A label holds indices from 0 to 255, not {label.max()} ({path})")
     write_mask(Path(path), label.astype(np.uint8))
 
 
@@ -117,14 +117,14 @@ def write_score(path: str | Path, score: ArrayLike, keys: ArrayLike, size: tuple
     """
     score, keys = np.asarray(score), np.asarray(keys, dtype=np.int64)
     if score.ndim != 3 or keys.shape != score.shape[:1] or 0 in score.shape[1:]:
-        raise UserError(f"Scores are (k, h, w) with k keys, not {score.shape}, {keys.shape}.")
+        raise UserError(f"Scores are (k, h, w) with k keys, not {score.shape}, {keys.shape}")
     if (keys < 0).any() or (np.diff(keys) <= 0).any():
-        raise UserError(f"Class indices of scores rise from 0, unlike {keys.tolist()} ({path}).")
+        raise UserError(f"Class indices of scores rise from 0, unlike {keys.tolist()} ({path})")
     byte = score.dtype == np.uint8
     if (
         not byte and score.size and not (score.min() >= -1e-4 and score.max() <= 1 + 1e-4)
     ):  # NaN fails, too
-        raise UserError(f"Scores lie in [0, 1], not [{score.min()}, {score.max()}] ({path}).")
+        raise UserError(f"Scores lie in [0, 1], not [{score.min()}, {score.max()}] ({path})")
     stored = score if byte else np.rint(score * 255.0).clip(0, 255).astype(np.uint8)
     kept = stored.any((1, 2))
     stored_size = np.asarray(size, dtype=np.int64)
@@ -151,7 +151,7 @@ def read_score(path: str | Path) -> Score:
     ):
         raise UserError(
             f"{path} is no score file (score uint8 (k, h, w), rising keys (k,), size (2,)); "
-            "write it with test.py."
+            "write it with test.py"
         )
     return Score(score, keys, (int(size[0]), int(size[1])))
 
@@ -217,10 +217,10 @@ def read_cue(path: str | Path) -> tuple[NDArray[np.int16], tuple[int, int]]:
 
 def _check_cue(path: str | Path, cue: NDArray, grid: NDArray) -> None:
     if cue.ndim != 2 or len(cue) != 3 or grid.shape != (2,) or cue.dtype.kind not in "iu":
-        raise UserError(f"{path}: cues are integers (3, K) on a grid (2,), not {cue.shape}.")
+        raise UserError(f"{path}: cues are integers (3, K) on a grid (2,), not {cue.shape}")
     limit = np.array([np.iinfo(np.int16).max + 1, *grid])[:, None]
     if ((cue < 0) | (cue >= limit)).any():
-        raise UserError(f"{path}: a cue lies outside its grid of {grid[0]} x {grid[1]} cells.")
+        raise UserError(f"{path}: a cue lies outside its grid of {grid[0]} x {grid[1]} cells")
 
 
 def write_overlay(
@@ -303,7 +303,7 @@ def blend(image: NDArray[np.uint8], label: NDArray, opacity: float = 0.6) -> NDA
         UserError: image and label differ in size.
     """
     if image.shape[:2] != label.shape:
-        raise UserError(f"Image {image.shape[:2]} and label {label.shape} differ in size.")
+        raise UserError(f"Image {image.shape[:2]} and label {label.shape} differ in size")
     colour = palette(256).astype(np.float32)
     colour[IGNORE] = 255
     weight = np.where(label == 0, 0.0, opacity).astype(np.float32)[..., None]

@@ -87,7 +87,7 @@ def read_pictures(
     inner = arguments.folder / "label"
     paths = sorted((inner if inner.is_dir() else arguments.folder).glob("*.png"))
     if not paths:
-        raise UserError(f"{arguments.folder} holds no label PNGs: make them with test.py.")
+        raise UserError(f"{arguments.folder} holds no label PNGs: make them with test.py")
     for path in paths:
         label = read_label(path)
         check_mask(label, len(classes), path)
@@ -226,11 +226,11 @@ WRITERS: dict[str, Callable[[tuple[str, ...], Iterable[Picture], Arguments], str
 def main(arguments: Arguments) -> None:
     """Write the file, and say what is in it."""
     if not arguments.smallest >= 0:
-        raise UserError("--smallest must be 0 or more.")
+        raise UserError("--smallest must be 0 or more")
     if arguments.format == "labelstudio" and arguments.shape == "mask":
-        raise UserError("labelstudio reads polygons: leave --shape mask away.")
+        raise UserError("labelstudio reads polygons: leave --shape mask away")
     if bool(arguments.dataset) == bool(arguments.classes):
-        raise UserError("class names come from --dataset or from --classes: give one of them.")
+        raise UserError("class names come from --dataset or from --classes: give one of them")
     spec = resolve(arguments.dataset, arguments.root) if arguments.dataset else None
     classes = spec.classes if spec else read_classes(Path(str(arguments.classes)))
     count = Counter[str]()
