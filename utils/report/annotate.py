@@ -1,4 +1,4 @@
-"""Predictions as a start for annotation by people: COCO, CVAT and Label Studio files.
+"""Predictions as a start for annotation by people: files of COCO, CVAT and other tools.
 
 `python -m utils.report.annotate DIR --format cvat --dataset mydata --out mydata.xml` turns a folder
 of label PNGs, as test.py writes them, into a file to import beside the images."""
@@ -22,9 +22,10 @@ from datalist.image import check_mask
 from datalist.palette import palette
 from datalist.spec import Spec, read_classes, resolve
 from utils.output import read_label, write_text
+from utils.report.exchange import FOLDERS, write_folder
 from utils.report.outline import Region, polygons, regions
 
-Format = Literal["coco", "cvat", "labelstudio"]
+Format = Literal["coco", "cvat", "labelstudio", "yolo", "labelme"]
 Shape = Literal["mask", "polygon"]
 
 
@@ -52,9 +53,11 @@ class Arguments:
     folder: Annotated[Path, tyro.conf.Positional]
     """Folder of ID.png of class indices, or one that has them in label/."""
     format: Format
-    """coco: instances json; cvat: "CVAT for images 1.1" XML; labelstudio: tasks json."""
+    """coco: instances json; cvat: "CVAT for images 1.1" XML; labelstudio: tasks json; yolo:
+    YOLO-seg labels and data.yaml; labelme: a JSON for each image."""
     out: Path
-    """File to write; labelstudio adds its labelling configuration beside it, as .xml."""
+    """File to write; of yolo and labelme a new folder. labelstudio adds its labelling configuration
+    beside it, as .xml."""
     dataset: str = ""
     """Where class names and image files come from: voc, coco, scenes or a folder."""
     root: str | None = None
@@ -63,7 +66,7 @@ class Arguments:
     """Instead of a data set: classes.txt; images are taken to be ID.jpg."""
     shape: Shape | None = None
     """mask: exact, run-length encoded; polygon: corners to drag. Default: mask; for labelstudio,
-    which reads polygons only, polygon."""
+    yolo and labelme, which read polygons only, polygon."""
     instances: bool = False
     """Each connected part is an object of its own; else all pixels of a class are one."""
     smallest: float = 0.0005
@@ -227,8 +230,8 @@ def main(arguments: Arguments) -> None:
     """Write the file, and say what is in it."""
     if not arguments.smallest >= 0:
         raise UserError("--smallest must be 0 or more")
-    if arguments.format == "labelstudio" and arguments.shape == "mask":
-        raise UserError("labelstudio reads polygons: leave --shape mask away")
+    if arguments.format in ("labelstudio", *FOLDERS) and arguments.shape == "mask":
+        raise UserError(f"{arguments.format} reads polygons: leave --shape mask away")
     if bool(arguments.dataset) == bool(arguments.classes):
         raise UserError("class names come from --dataset or from --classes: give one of them")
     spec = resolve(arguments.dataset, arguments.root) if arguments.dataset else None
@@ -240,7 +243,10 @@ def main(arguments: Arguments) -> None:
             count.update(images=1, regions=len(picture.regions), left_out=picture.left_out)
             yield picture
 
-    write_text(arguments.out, WRITERS[arguments.format](classes, counted(), arguments))
+    if arguments.format in FOLDERS:
+        write_folder(arguments.out, arguments.format, classes, counted(), arguments.tolerance)
+    else:
+        write_text(arguments.out, WRITERS[arguments.format](classes, counted(), arguments))
     print(f"{arguments.out}: {count['regions']} regions in {count['images']} images")
     if count["left_out"]:
         share, smallest = arguments.smallest < 1, arguments.smallest

@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -243,6 +244,44 @@ def test_cvat_and_labelstudio_polygons(predicted):
                 painted_labels[layer, mask] = 1 + names.index(polygon.get("label"))
         assert np.array_equal(painted_labels[0], labels[Path(name).stem])
         assert np.array_equal(painted_labels[1], labels[Path(name).stem])
+
+
+@pytest.mark.parametrize("form", ["yolo", "labelme"])
+def test_folders_of_polygons_give_back_the_labels(predicted, form):
+    """By the documented rules: shares of the sides, classes from 0; points in pixels."""
+    arguments, labels = predicted
+    out = arguments.out.with_name(form)
+    main(replace(arguments, format=form, out=out, shape=None, smallest=0, tolerance=0.0))
+    files = sorted(out.glob("labels/*.txt" if form == "yolo" else "*.json"))
+    assert [file.stem for file in files] == sorted(labels)
+    for file in files:
+        label = labels[file.stem]
+        read = []
+        if form == "yolo":
+            for line in file.read_text().splitlines():
+                index, *corners = line.split()
+                values = np.array(corners, float).reshape(-1, 2)
+                assert len(values) >= 3 and values.min() >= 0 and values.max() <= 1
+                read.append((int(index) + 1, values * label.shape[::-1]))
+        else:
+            content = json.loads(file.read_text())
+            assert (content["imageHeight"], content["imageWidth"]) == label.shape
+            assert Path(content["imagePath"]).stem == file.stem and content["imageData"] is None
+            for shape in content["shapes"]:
+                assert shape["shape_type"] == "polygon"
+                read.append((FOUR.index(shape["label"]), np.array(shape["points"])))
+        painted_label = np.zeros(label.shape, np.uint8)
+        for index, path in read:
+            path = path.round(2).ravel().tolist()
+            painted_label[rle.decode(rle.merge(rle.frPyObjects([path], *label.shape))) > 0] = index
+        assert np.array_equal(painted_label, np.where(label == 255, 0, label))
+    if form == "yolo":
+        names = yaml.safe_load((out / "data.yaml").read_text())["names"]
+        assert names == dict(enumerate(FOUR[1:]))
+    with pytest.raises(UserError, match="exists"):
+        main(replace(arguments, format=form, out=out, shape=None))
+    with pytest.raises(UserError, match="reads polygons"):
+        main(replace(arguments, format=form, out=out, shape="mask"))
 
 
 @given(mask=hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=7)))
