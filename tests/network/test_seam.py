@@ -12,7 +12,7 @@ from base.tensor import over_peak, resize
 from network.seam import CorrelationHead, SEAMNet, correlate, strongest, with_background
 from network.wide import load_wide
 
-NARROW = {"width": (4, 4, 6, 8, 8, 8, 12), "blocks": (2, 1, 3, 2)}
+NARROW = {"width": (8, 8, 8, 8, 8, 8, 12), "blocks": (2, 1, 3, 2)}
 
 
 def test_published_network_has_the_public_names_and_shapes():
