@@ -67,24 +67,40 @@ def load_affinity(flags: Any) -> Any:
     return stage
 
 
+def look_for_contrast(flags: Any, setting: str, spec: Any) -> tuple[Any, dict[str, Any]]:
+    """Contrast of the folder, and what to keep of it with the masks; both are printed."""
+    from method.contrast import choose_contrast, collect_evidence
+    from method.light import light_of, light_warnings
+    from utils.distributed import read_world
+    from utils.pseudo import survey
+
+    def collect(seed: Any, image: Any, keys: list[int]) -> tuple[Any, Any, list[int]]:
+        return collect_evidence(seed, image, keys), light_of(image, seed), keys
+
+    choose_contrast([], setting)  # refuses a wrong setting before the images are read
+    evidence, light, tags = zip(*survey(flags, spec, collect))
+    contrast = choose_contrast([item for row in evidence for item in row], setting)
+    notes = light_warnings(light, tags, spec.classes)
+    if read_world().main:
+        print("\n".join([*contrast.lines(spec.classes), *(f"note: {note}" for note in notes)]))
+    return contrast, contrast.record(spec.classes) | {"notes": notes}
+
+
 def main(words: list[str] | None = None) -> None:
     """Read the flags and write the masks."""
     flags, recipe = read_flags(words)
 
     from datalist.spec import resolve
-    from method.contrast import choose_contrast, collect_evidence
     from method.pseudo import mask_of
-    from utils.pseudo import check_seeds, gather_evidence, write_masks
+    from utils.pseudo import check_seeds, write_masks
 
     if (flags.purpose == "walked") != (flags.affinity is not None):
         raise UserError("--purpose walked goes with --affinity CHECKPOINT")
     spec = resolve(flags.dataset, flags.root)
     check_seeds(flags, spec)
-    contrast, record = choose_contrast([], recipe.contrast), None
+    contrast = record = None
     if recipe.contrast != "off":
-        contrast = choose_contrast(gather_evidence(flags, spec, collect_evidence), recipe.contrast)
-        record = contrast.record(spec.classes)
-        print("\n".join(contrast.lines(spec.classes)))
+        contrast, record = look_for_contrast(flags, recipe.contrast, spec)
     make = partial(mask_of, recipe=recipe, contrast=contrast)
     write_masks(flags, recipe, spec, make, load_affinity(flags), record)
 

@@ -21,6 +21,7 @@ from base.contract import Context, Term
 from base.recipe import Data, Flat, Prediction, Solver
 from datalist.answer import read_answers
 from datalist.dataset import Images
+from datalist.shape import read_shapes
 from loss import constrain_loss, decay_for, expand_loss, floor_softmax, seed_loss
 from method.backbone import VGG16, Backbone
 from method.head import Head, LargeFOVHead, segmentation_network
@@ -62,6 +63,9 @@ class SECLosses:
     answers: str = ""
     """answers.csv of the page of questions: the sizes that it names give their classes decays of
     their own (ours)."""
+    shape: str = ""
+    """shape.json of pseudo.py, which measured the classes' shares of their images: these give the
+    classes decays of their own, where no answers do (ours)."""
     decay_grid: tuple[int, int] = (41, 41)
     """Grid of the two decays; on other grids the share of pixels with half the weight is kept."""
     seed_weight: float = 1.0
@@ -95,11 +99,16 @@ HALF_WEIGHT = {"speck": 0.003, "small": 0.04, "half": 0.14, "most": 0.35}
 half of the share that a usual object of this size covers (ours; 0.996 on 41 x 41 is 0.10)."""
 
 
-def size_decays(sizes: Mapping[int, str], num_classes: int, sec: SECLosses) -> Tensor:
-    """Rank-pooling decay of each class, (num_classes - 1,), from a person's answers about sizes."""
+def half_weight_decays(half: Mapping[int, float], num_classes: int, sec: SECLosses) -> Tensor:
+    """Rank-pooling decay of each class, (num_classes - 1,).
+
+    Args:
+        half: share of the positions that carries half of the weight, by class; others have the
+            decay of `sec`.
+    """
     decay = torch.full((num_classes - 1,), sec.decay_foreground, dtype=torch.float64)
-    for index, size in sizes.items():
-        decay[index - 1] = 0.5 ** (1 / (HALF_WEIGHT[size] * math.prod(sec.decay_grid)))
+    for index, share in half.items():
+        decay[index - 1] = 0.5 ** (1 / (share * math.prod(sec.decay_grid)))
     return decay
 
 
@@ -129,9 +138,15 @@ class SEC(Stage):
         self.decay: float | Tensor = recipe.sec.decay_foreground
 
     def dataset(self) -> Images:
-        if self.recipe.sec.answers:
-            sizes = read_answers(Path(self.recipe.sec.answers), self.spec.classes).sizes
-            self.decay = size_decays(sizes, self.num_classes, self.recipe.sec)
+        sec, half = self.recipe.sec, {}
+        if sec.shape:
+            shapes = read_shapes(Path(sec.shape), self.spec.classes)
+            half = {index: shape.share / 2 for index, shape in shapes.items()}
+        if sec.answers:
+            sizes = read_answers(Path(sec.answers), self.spec.classes).sizes
+            half |= {index: HALF_WEIGHT[size] for index, size in sizes.items()}
+        if half:
+            self.decay = half_weight_decays(half, self.num_classes, sec)
         return cue_images(self, self.recipe.sec.cue, self.recipe.sec.tags_from)
 
     def terms(self, batch: dict, context: Context) -> dict[str, Term]:

@@ -48,15 +48,17 @@ from method.target import FromMasks, PseudoMasks, segment_loss
 
 
 class Segment(Stage):
-    """Cross entropy on masks at the network's own resolution."""
+    """Cross entropy on masks at the network's own resolution; with a fine head, at theirs."""
 
     def __init__(self, recipe, spec):
         network = segmentation_network(recipe.backbone, recipe.head, spec.num_classes)
         super().__init__(recipe, spec, network)
 
     def terms(self, batch: dict, context: Context) -> dict[str, Term]:
-        logit = context.run(self.network, batch["image"])
-        return {"segment": segment_loss(logit, shrink(batch["mask"], logit.shape[-2:]))}
+        logit, mask = context.run(self.network, batch["image"]), batch["mask"]
+        if getattr(self.recipe.head, "fine", False):
+            return {"segment": segment_loss(resize(logit, mask.shape[-2:]), mask)}
+        return {"segment": segment_loss(logit, shrink(mask, logit.shape[-2:]))}
 
     @torch.no_grad()
     def panels(self, batch: dict) -> dict[str, Tensor]:

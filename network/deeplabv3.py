@@ -25,6 +25,9 @@ class DecoderHead:
     fifth of it after the second."""
     join: bool = False
     """The pyramid sees the last two stages, which must have one stride, and not the last alone."""
+    fine: bool = False
+    """Logits at the first stage's stride, 4, from a second step that sees its features, instead of
+    at the second's, 8 (ours): for things of a few pixels' width."""
 
 
 class Decoder(nn.Module):
@@ -32,7 +35,8 @@ class Decoder(nn.Module):
 
     Args:
         coarse: channels of the last stage's features (with whatever is joined to them).
-        fine: channels of the first stage's features.
+        fine: channels of the second stage's features.
+        finest: channels of the first stage's features, if the head is `fine`.
         num_outputs: channels of the logits.
         head: channels, dilations and dropout.
         kernel: side of the last convolution.
@@ -46,6 +50,7 @@ class Decoder(nn.Module):
         self,
         coarse: int,
         fine: int,
+        finest: int,
         num_outputs: int,
         head: DecoderHead = DecoderHead(),
         kernel: int = 1,
@@ -66,16 +71,30 @@ class Decoder(nn.Module):
             convolution(hidden, hidden, 3),
             nn.Dropout(dropout / 5),
         )
+        if head.fine:
+            self.reduce_finest = convolution(finest, low, 1)
+            self.join_finest = convolution(hidden + low, hidden, 3)
         self.score = nn.Conv2d(hidden, num_outputs, kernel, padding=kernel // 2, bias=bias)
 
-    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
-        """Logits (N, num_outputs, h, w) of features (N, coarse, h', w') and (N, fine, h, w)."""
+    def forward(self, coarse: Tensor, fine: Tensor, finest: Tensor) -> Tensor:
+        """Logits (N, num_outputs, h, w).
+
+        Args:
+            coarse: features of the last stage, (N, coarse, h', w').
+            fine: features of the second stage; they have the logits' size, unless the head is fine.
+            finest: features of the first stage; they have the size of a fine head's logits.
+        """
         x = resize(self.aspp(coarse), fine.shape[-2:], self.align_corners)
-        return self.score(self.join(torch.cat((x, self.reduce(fine)), dim=1)))
+        x = self.join(torch.cat((x, self.reduce(fine)), dim=1))
+        if hasattr(self, "join_finest"):
+            x = resize(x, finest.shape[-2:], self.align_corners)
+            x = self.join_finest(torch.cat((x, self.reduce_finest(finest)), dim=1))
+        return self.score(x)
 
 
 class DeepLabV3Plus(nn.Module):
-    """Segmentation network: trunk and decoder, logits at the first stage's size.
+    """Segmentation network: trunk and decoder, logits at the size of the second stage, or of the
+    first where the head is `fine`.
 
     Args:
         trunk: features; its first convolution sees 3 + `extra` channels.
@@ -104,8 +123,9 @@ class DeepLabV3Plus(nn.Module):
         self.coarse = slice(-2, None) if head.join else slice(-1, None)
         coarse = sum(trunk.channels[self.coarse]) + extra
         self.decoder = Decoder(
-            coarse, trunk.channels[1], num_outputs, head, kernel, bias, align_corners
-        )
+            coarse, trunk.channels[1], trunk.channels[0], num_outputs, head, kernel, bias,
+            align_corners,
+        )  # fmt: skip
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (N, num_outputs, h, w) of RGB images 0..255 (and extra channels), (N, 3, H, W)."""
@@ -114,7 +134,7 @@ class DeepLabV3Plus(nn.Module):
         if image.shape[1] > (bands := picture_channels(self.trunk)):
             prompt = resize(image[:, bands:].float(), coarse.shape[-2:], align_corners=True)
             coarse = torch.cat((coarse, prompt.to(coarse.dtype)), dim=1)
-        return self.decoder(coarse, fine)
+        return self.decoder(coarse, fine, stages[0])
 
 
 def convolution(inputs: int, outputs: int, kernel: int) -> nn.Sequential:

@@ -146,7 +146,7 @@ def check_command(words: list[str]) -> None:
     # Programs with subcommands: the flags are those of the subcommand.
     if words[0] == "train.py" or words[length - 1] == "datalist.cue":
         length += 1
-    if words[:2] == ["-m", "datalist.prepare.convert"] and words[2] in ("msrc", "camvid"):
+    if words[:2] == ["-m", "datalist.prepare.convert"] and words[2] in ("msrc", "camvid", "neu"):
         length += 1
     check_flags(" ".join(words[:length]), words[length:])
 

@@ -13,13 +13,14 @@ import torch
 from base import IGNORE, UserError
 from datalist.answer import GroupFile, Rejection, read_answers
 from datalist.image import read_image
+from datalist.shape import Shape, measure_shape, median_shapes, write_shapes
 from datalist.spec import Spec
 from utils import inputs
 from utils.distributed import main_first, read_world, sharing
 from utils.flags import Pseudo
 from utils.infer import limit_pixels, resize_label
 from utils.machine import MemoryBudget, cores, memory_of
-from utils.output import is_whole, output_path, read_score, upsample, write_label
+from utils.output import is_whole, output_path, read_label, read_score, upsample, write_label
 from utils.progress import in_threads
 from utils.record import keep_record, origin_of
 
@@ -37,14 +38,12 @@ def check_seeds(flags: Pseudo, spec: Spec) -> None:
         )
 
 
-def gather_evidence(flags: Pseudo, spec: Spec, collect: Callable[..., list[Any]]) -> list[Any]:
-    """What `collect` (of maps, image and classes) says of all images of the split, in order."""
+def survey(flags: Pseudo, spec: Spec, collect: Callable[..., Any]) -> list[Any]:
+    """What `collect` (of maps, image and classes) says of each image of the split, in order."""
 
-    def read(image_id: str) -> list[Any]:
+    def read(image_id: str) -> Any:
         stored = read_score(flags.seeds / "score" / f"{image_id}.npz")
         foreground = stored.keys > 0
-        if not foreground.any():
-            return []
         image = open_image(image_id, flags, spec)
         height, width = size = image.shape[-2:]
         with budget.take(memory_of(height, width, int(foreground.sum()) + 1)):
@@ -52,8 +51,7 @@ def gather_evidence(flags: Pseudo, spec: Spec, collect: Callable[..., list[Any]]
             return collect(seed, pixels_of(image), stored.keys[foreground].tolist())
 
     budget = MemoryBudget(flags.memory)
-    rows = in_threads(read, spec.ids(flags.split), cores(), "contrast", flags.quiet)
-    return [item for row in rows for item in row]
+    return list(in_threads(read, spec.ids(flags.split), cores(), "contrast", flags.quiet))
 
 
 def open_image(image_id: str, flags: Pseudo, spec: Spec) -> torch.Tensor:
@@ -104,6 +102,18 @@ def write_masks(
         threads, quiet = max(1, cores() // world.local_size), flags.quiet or not world.main
         for _ in in_threads(partial(convert, **options), ids, threads, "masks", quiet):
             pass
+    if world.main and contrast and contrast["used"]:
+        keep_shapes(flags, spec)
+
+
+def keep_shapes(flags: Pseudo, spec: Spec) -> None:
+    """Write OUT/shape.json: how large and how thin the classes are in the masks."""
+    shapes: dict[int, list[Shape]] = {}
+    for image_id in spec.ids(flags.split):
+        label = read_label(output_path(flags.out, "label", image_id))
+        for index in np.unique(label[(label > 0) & (label != IGNORE)]).tolist():
+            shapes.setdefault(index, []).append(measure_shape(label == index))
+    write_shapes(flags.out / "shape.json", median_shapes(shapes), spec.classes)
 
 
 def convert(

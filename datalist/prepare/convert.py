@@ -1,8 +1,8 @@
-"""Masks in other formats turned into palette PNGs: SBD, COCO, annotation tools, MSRC, CamVid.
+"""Masks in other formats turned into palette PNGs: SBD, COCO, annotation tools, public originals.
 
 `python -m datalist.prepare.convert corrected.json mydata` paints what people have corrected;
-`python -m datalist.prepare.convert msrc ...` and `... camvid ...` build data sets from
-public originals.
+`python -m datalist.prepare.convert msrc ...`, `... camvid ...` and `... neu ...` build data sets
+from public originals.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from datalist.mat import apart, read_apart
 from datalist.prepare.drawn import DAMAGE, paint, read_drawings
 from datalist.prepare.masks import new_masks
 from datalist.prepare.names import pictures_by_name, without_hash
-from datalist.prepare.originals import Labels, camvid, msrc
+from datalist.prepare.originals import Labels, camvid, msrc, neu
 from datalist.prepare.tools import Drawing, coco_drawing
 from datalist.spec import Spec, resolve
 from datalist.tag import indices
@@ -275,7 +275,19 @@ class CamVid:
     pedestrians and bicyclists are person), as external masks need it."""
 
 
-def main(arguments: Masks | Msrc | CamVid) -> None:
+@dataclass(frozen=True)
+class Neu:
+    """Build a folder of NEU_Seg, defects of steel surfaces; see docs/data.md."""
+
+    root: Annotated[Path, tyro.conf.Positional]
+    """Folder of the public original: images/training/N.jpg, annotations/training/N.png."""
+    lists: Annotated[Path, tyro.conf.Positional]
+    """Folder of lists of ids, such as train.txt and val.txt: steel_N."""
+    out: Annotated[Path, tyro.conf.Positional]
+    """Folder to make."""
+
+
+def main(arguments: Masks | Msrc | CamVid | Neu) -> None:
     """Paint masks, or build a folder; say what was made."""
     if isinstance(arguments, Msrc):
         count = msrc(
@@ -285,6 +297,8 @@ def main(arguments: Masks | Msrc | CamVid) -> None:
     elif isinstance(arguments, CamVid):
         count = camvid(arguments.images, arguments.lists, arguments.out, arguments.labels)
         print(f"{arguments.out}: {count} images")
+    elif isinstance(arguments, Neu):
+        print(f"{arguments.out}: {neu(arguments.root, arguments.lists, arguments.out)} images")
     else:
         spec = resolve(arguments.dataset)
         count, notes = import_masks(spec, arguments.file, arguments.key)
@@ -294,6 +308,6 @@ def main(arguments: Masks | Msrc | CamVid) -> None:
 
 if __name__ == "__main__":
     with entry():
-        builders = {"msrc": Msrc, "camvid": CamVid}
+        builders = {"msrc": Msrc, "camvid": CamVid, "neu": Neu}
         command = builders.get(sys.argv[1]) if len(sys.argv) > 1 else None
         main(tyro.cli(command or Masks, args=sys.argv[2:] if command else None))

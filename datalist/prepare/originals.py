@@ -1,4 +1,4 @@
-"""Folders of real photographs, built from public originals: MSRC v2 and CamVid.
+"""Folders of real photographs, built from public originals: MSRC v2, CamVid and NEU_Seg.
 
 The classes are some objects, in front of a background, or all labels. The tables below say which
 label of the original is which class. docs/data.md says where the originals are and under which
@@ -7,6 +7,7 @@ terms.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -17,7 +18,7 @@ from tqdm import tqdm
 
 from base import IGNORE, UserError
 from datalist.folder import new_data_folder
-from datalist.image import read_image, read_mask, write_mask
+from datalist.image import image_size, read_image, read_mask, write_mask
 from datalist.mat import apart, read_apart
 from datalist.spec import read_ids
 
@@ -62,8 +63,13 @@ Labels = Literal["objects", "all"]
 QUALITY = 92
 """JPEG quality of the pictures."""
 
-Sample = tuple[np.ndarray, np.ndarray, tuple[int, ...]]
-"""Image RGB uint8 (H, W, 3), mask uint8 (H, W), tags."""
+NEU_CLASSES = ("background", "inclusion", "patches", "scratches")
+NEU_PREFIX = "steel_"
+NEU_TAG_PIXELS = 60
+"""Pixels of a class that make a tag."""
+
+Sample = tuple[np.ndarray | Path, np.ndarray, tuple[int, ...]]
+"""Image RGB uint8 (H, W, 3), or a JPEG to copy; mask uint8 (H, W); tags."""
 
 
 def msrc(images: Path, mats: Path, lists: Path, out: Path, labels: Labels = "objects") -> int:
@@ -173,6 +179,36 @@ def camvid_window(name: str) -> tuple[str, tuple[slice, slice]]:
     return frame, (slice(top, top + height), slice(left, left + width))
 
 
+def neu(root: Path, lists: Path, out: Path) -> int:
+    """Build a folder of NEU_Seg, surfaces of steel; return the number of images.
+
+    Args:
+        root: folder with images/training/N.jpg and annotations/training/N.png, and test.
+        lists: folder of lists of ids: steel_N of the training part, steel_test_N of the other.
+        out: folder to make.
+
+    Raises:
+        UserError: for a missing or unreadable file, or an id of another form.
+    """
+
+    def samples(ids: list[str]) -> Iterator[Sample]:
+        for name in ids:
+            number = name.removeprefix(NEU_PREFIX)
+            part = "test" if number.startswith("test_") else "training"
+            number = number.removeprefix("test_")
+            if not name.startswith(NEU_PREFIX) or not number.isdigit():
+                raise UserError(f"'{name}' is not an image of NEU_Seg: steel_N is needed.")
+            image = root / "images" / part / f"{number}.jpg"
+            mask = read_mask(root / "annotations" / part / f"{number}.png")
+            if mask.max(initial=0) >= len(NEU_CLASSES) or mask.shape != image_size(image):
+                raise UserError(f"{root}/annotations/{part}/{number}.png is no mask of NEU_Seg.")
+            count = np.bincount(mask.ravel(), minlength=len(NEU_CLASSES))
+            tags = tuple(k for k in range(1, len(NEU_CLASSES)) if count[k] >= NEU_TAG_PIXELS)
+            yield image, mask, tags
+
+    return _build(out, lists, NEU_CLASSES, samples)
+
+
 def _build(out: Path, lists: Path, classes: tuple[str, ...], samples) -> int:
     splits = {path.stem: read_ids(path) for path in sorted(lists.glob("*.txt"))}
     if not splits:
@@ -181,7 +217,10 @@ def _build(out: Path, lists: Path, classes: tuple[str, ...], samples) -> int:
     with new_data_folder(out, classes) as data:
         bar = tqdm(samples(ids), desc=out.name, total=len(ids), leave=False, disable=None)
         for name, (image, mask, row) in zip(ids, bar):
-            Image.fromarray(np.ascontiguousarray(image)).save(data.image(name), quality=QUALITY)
+            if isinstance(image, Path):
+                shutil.copyfile(image, data.image(name))
+            else:
+                Image.fromarray(np.ascontiguousarray(image)).save(data.image(name), quality=QUALITY)
             write_mask(data.mask(name), mask)
             data.tags[name] = row
         data.tags = dict(sorted(data.tags.items()))

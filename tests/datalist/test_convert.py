@@ -24,12 +24,14 @@ from base import UserError
 from datalist.image import read_image, read_mask
 from datalist.prepare.arrange import Arguments, arrange
 from datalist.prepare.check import inspect
-from datalist.prepare.convert import CamVid, Masks, Msrc, import_masks, main
+from datalist.prepare.convert import CamVid, Masks, Msrc, Neu, import_masks, main
 from datalist.prepare.drawn import read_drawings, shape_mask, unpack_brush
-from datalist.spec import resolve
+from datalist.spec import read_ids, resolve
 from datalist.tag import read_tags
 
 EXPORT = Path(__file__).with_name("export")
+ROOT = Path(__file__).parents[2]
+STEEL = ROOT.parent / "shared/data/steel-defects"
 CAT, DOG = 1, 3
 
 
@@ -273,3 +275,42 @@ def test_camvid_all_labels(tmp_path):
     assert np.array_equal(read_mask(spec.mask_path("f_1")), index[label])
     assert np.array_equal(read_mask(spec.mask_path("f_1_10")), index[label][180:, :160])
     assert read_tags(spec, ["f_1"])["f_1"] == tuple(range(1, 11))
+
+
+def test_neu(tmp_path):
+    """A made-up original: an image of each part."""
+    for part, number in (("training", "000001"), ("test", "000002")):
+        for folder in ("images", "annotations"):
+            (tmp_path / "neu" / folder / part).mkdir(parents=True)
+        image = np.full((20, 30, 3), 90, np.uint8)
+        Image.fromarray(image).save(tmp_path / f"neu/images/{part}/{number}.jpg")
+        mask = np.zeros((20, 30), np.uint8)
+        mask[:3, :20], mask[5:, :2] = 3, 1
+        Image.fromarray(mask).save(tmp_path / f"neu/annotations/{part}/{number}.png")
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/train.txt").write_text("steel_000001\n")
+    (tmp_path / "lists/val.txt").write_text("steel_test_000002\n")
+    arguments = Neu(tmp_path / "neu", tmp_path / "lists", tmp_path / "out")
+    main(arguments)
+    spec = resolve(str(tmp_path / "out"))
+    # Of the inclusion there are only 30 pixels.
+    assert read_tags(spec, ["steel_000001", "steel_test_000002"]) == {
+        "steel_000001": (3,),
+        "steel_test_000002": (3,),
+    }
+    original = tmp_path / "neu/images/training/000001.jpg"
+    assert spec.image_path("steel_000001").read_bytes() == original.read_bytes()
+    assert np.bincount(read_mask(spec.mask_path("steel_000001")).ravel())[[1, 3]].tolist() == [
+        30,
+        60,
+    ]
+    shutil.rmtree(tmp_path / "out")
+    (tmp_path / "lists/val.txt").write_text("iron_1\n")
+    with pytest.raises(UserError, match="'iron_1' is not an image of NEU_Seg"):
+        main(arguments)
+
+
+@pytest.mark.skipif(not STEEL.is_dir(), reason="no ../shared/data/steel-defects")
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_lists_are_those_of_the_shared_folder(split):
+    assert resolve(str(STEEL)).ids(split) == read_ids(ROOT / f"datalist/steel-defects/{split}.txt")

@@ -1,0 +1,78 @@
+"""How large and how thin the classes are in masks: shape.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from base import UserError
+from datalist.archive import replacing
+from datalist.spec import read_text
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Medians over the masks that show a class."""
+
+    share: float
+    """Share of the image that it covers, above 0."""
+    thickness: float
+    """How thick it is, as a share of the root of the image's area."""
+
+
+def measure_shape(region: NDArray[np.bool_]) -> Shape:
+    """Share and thickness of the pixels of a class, (H, W), some of which are True.
+
+    The mean distance of the pixels of a long stripe to its border is a quarter of its width.
+    """
+    inside = np.pad(region, 1).astype(np.uint8)
+    distance = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    # A pixel at the border lies half a pixel inside.
+    thickness = 4 * (float(distance[inside > 0].mean()) - 0.5) + 1
+    return Shape(float(region.mean()), thickness / region.size**0.5)
+
+
+def median_shapes(shapes: Mapping[int, Sequence[Shape]]) -> dict[int, Shape]:
+    """Medians of share and thickness for each class."""
+    return {
+        index: Shape(
+            float(np.median([shape.share for shape in rows])),
+            float(np.median([shape.thickness for shape in rows])),
+        )
+        for index, rows in sorted(shapes.items())
+        if rows
+    }
+
+
+def write_shapes(path: Path, shapes: Mapping[int, Shape], classes: Sequence[str]) -> None:
+    """Write shape.json, by name of the class."""
+    content = {classes[index]: asdict(shape) for index, shape in shapes.items()}
+    with replacing(path) as part:
+        part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def read_shapes(path: Path, classes: Sequence[str]) -> dict[int, Shape]:
+    """Read shape.json.
+
+    Raises:
+        UserError: the file is missing, no such file, or about other classes.
+    """
+    try:
+        content = json.loads(read_text(path))
+        shapes = {
+            name: Shape(float(x["share"]), float(x["thickness"])) for name, x in content.items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise UserError(f"{path} is no shape.json: pseudo.py writes it beside its masks") from None
+    for name, shape in shapes.items():
+        if name not in classes[1:]:
+            raise UserError(f"{path} is about '{name}', which is none of the classes")
+        if not (0 < shape.share <= 1 and shape.thickness > 0):
+            raise UserError(f"{path}: '{name}' has the share {shape.share}: it lies in (0, 1]")
+    return {classes.index(name): shape for name, shape in shapes.items()}
