@@ -7,5 +7,7 @@
 . "$(dirname "$0")/chain.sh"
 OUT=${OUT:-out/sec}
 make_cue "$OUT/cue"
-train sec "$OUT/train" --cue "$CUE" ${ANSWERS:+--answers "$ANSWERS"} ${SEC:-}
+shape=$(dirname "$CUE")/shape.json # beside sure masks for which contrast was used
+if [ ! -e "$shape" ]; then shape=; fi
+train sec "$OUT/train" --cue "$CUE" ${shape:+--shape "$shape"} ${ANSWERS:+--answers "$ANSWERS"} ${SEC:-}
 finish "$OUT/train"

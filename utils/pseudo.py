@@ -107,8 +107,10 @@ def write_masks(
         threads, quiet = max(1, cores() // world.local_size), flags.quiet or not world.main
         for _ in in_threads(partial(convert, **options), ids, threads, "masks", quiet):
             pass
-    if world.main and contrast and contrast["used"]:
-        keep_shapes(flags, spec)
+    if world.main:
+        (flags.out / "shape.json").unlink(missing_ok=True)  # of masks made before
+        if contrast and contrast["used"]:
+            keep_shapes(flags, spec)
 
 
 def keep_shapes(flags: Pseudo, spec: Spec) -> None:
