@@ -31,6 +31,13 @@ if [ ! -e "$stamp" ]; then
   mv "$stamp.txt" "$stamp"
 fi
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then
+  python - <<'PYTHON'
+import platform
+from importlib.metadata import version
+
+names = ("torch", "torchvision", "timm", "numpy", "opencv-python-headless", "pillow", "densecrf")
+print("setup: Python", platform.python_version(), *(f"{name} {version(name)}" for name in names))
+PYTHON
   if [ "${VIRTUAL_ENV:-}" = "$PWD/.venv" ]; then
     echo "setup: ready; the scripts use .venv by themselves, for your own commands: . .venv/bin/activate"
   else

@@ -65,6 +65,13 @@ def segmenter_beside(path: Path, recipe: str) -> str:
     return str(file)
 
 
+def test_no_layer_is_one_that_onednn_breaks(case, four_root, four_cue):
+    """Fewer than 8 channels into a strided 1 x 1 convolution corrupt the heap without AVX-512."""
+    for name, layer in make(case, four_root, four_cue).network.named_modules():
+        if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.stride != (1, 1):
+            assert layer.in_channels // layer.groups >= 8, name
+
+
 def first_batch(stage) -> dict:
     data = stage.dataset()
     draws = Draws(len(data), stage.recipe.solver.batch, 0, 1, stage.recipe.solver.seed)
