@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from base64 import b64decode
 from contextlib import suppress
 from pathlib import Path
@@ -68,7 +69,7 @@ def read_instances(path: Path) -> dict:
 def read_json(path: Path) -> Any:
     """Read a json file; UserError where that is not possible."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             return json.load(file)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}.") from None
@@ -127,7 +128,7 @@ def parts(text: str) -> list[str]:
 
     The signature of an address, such as of a cloud's storage, does not count.
     """
-    text = text.strip().strip("\"'")
+    text = unicodedata.normalize("NFC", text).strip().strip("\"'")
     if signed := re.search(r"[?&]fileuri=([\w+/=%-]+)", text):  # Label Studio, before cloud storage
         with suppress(ValueError):
             packed = unquote(signed[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -224,8 +225,8 @@ def read_classes(path: Path) -> tuple[str, ...]:
 
 
 def plain(name: str) -> str:
-    """Spell a class name so that case, spaces and underscores make no difference."""
-    return re.sub(r"[\s_]+", " ", name).strip().casefold()
+    """Spell a class name so that case, blanks, `_` and the form of accents do not matter."""
+    return re.sub(r"[\s_]+", " ", unicodedata.normalize("NFC", name)).strip().casefold()
 
 
 def resolve(dataset: str, root: str | Path | None = None) -> Spec:

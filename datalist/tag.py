@@ -149,7 +149,7 @@ def from_text(path: Path, classes: Sequence[str], faults: list[str] | None = Non
     for number, row in enumerate(table, 1):
         if not row or not row[0].strip() or row[0].startswith("#"):
             continue
-        if not tags and plain(row[0]) in NAME_HEADERS:
+        if not tags and is_header(row):
             columns = 2 if names_masks(row) else None
             continue
         where = f"{path}, line {number}"
@@ -170,28 +170,47 @@ def from_text(path: Path, classes: Sequence[str], faults: list[str] | None = Non
     return tags
 
 
-def tags_of(cell: str, words: bool, known: set[str] | frozenset[str] = frozenset()) -> list[str]:
+def tags_of(
+    cell: str,
+    words: bool,
+    known: set[str] | frozenset[str] = frozenset(),
+    separators: str = ";|,",
+) -> list[str]:
     """Tags that one field holds.
 
     Args:
         cell: the field.
         words: blanks separate tags.
-        known: class names as `plain` spells them; a field that is one is not split at blanks.
+        known: class names as `plain` spells them; a field that is one is not split.
+        separators: characters between tags; line breaks separate too.
     """
-    if cell.startswith("{"):  # Label Studio writes several choices as {"choices": [...]}
+    # Label Studio writes several choices as {"choices": [...]}.
+    if cell.startswith("{") and '"choices"' in cell:
         try:
-            cell = ";".join(map(str, json.loads(cell)["choices"]))
+            return [re.sub(r"[\s_]+", " ", str(tag)).strip() for tag in json.loads(cell)["choices"]]
         except (ValueError, KeyError, TypeError, RecursionError):
             return [cell]
     if plain(cell) in known:
         return [cell]
     tags = []
-    for part in re.split(r"[;|,]", cell.strip("[]")):
+    if cell[:1] in ("[", "(", "{") and (quoted := re.findall(r"'([^']*)'|\"([^\"]*)\"", cell)):
+        parts = ["".join(pair) for pair in quoted]  # a list as Python, NumPy or SQL writes it
+    elif cell[:1] in ("[", "{") or re.fullmatch(r"\(.*,.*\)", cell, re.DOTALL):
+        parts = re.split(r"[;|,\r\n]", cell.strip("[](){}"))
+    else:
+        parts = re.split(f"[{re.escape(separators)}\r\n]", cell)
+    for part in parts:
         part = part.strip().strip("\"'").strip()
         if plain(part) in NO_TAG:
             continue
         tags += part.split() if words and plain(part) not in known else [part]
     return [re.sub(r"[\s_]+", " ", tag).strip() for tag in tags if plain(tag) not in NO_TAG]
+
+
+def is_header(row: Sequence[str]) -> bool:
+    """Whether a row names columns; that of a picture called `image` does not."""
+    rest = [plain(cell) for cell in row[1:]]
+    return plain(row[0]) in NAME_HEADERS and (not rest or any(cell in TAG_HEADERS for cell in rest))
 
 
 def names_masks(header: Sequence[str]) -> bool:
@@ -217,7 +236,7 @@ def wrong_masks(spec: Spec) -> frozenset[str]:
         return frozenset()
     with_marks, ids = False, set()
     for row in csv.reader(read_text(path).splitlines(), skipinitialspace=True):
-        if row and plain(row[0]) in NAME_HEADERS:
+        if row and is_header(row):
             with_marks = with_marks or names_masks(row)
         elif with_marks and row[2:] == [WRONG]:
             ids.add(safe_id(stem(row[0].strip())))

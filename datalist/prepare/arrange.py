@@ -20,14 +20,14 @@ from typing import Annotated, Literal
 import tyro
 
 from base import UserError, entry
-from datalist.annotation import read_instances, xml_names
+from datalist.annotation import parts, read_instances, stem, xml_names
 from datalist.bands import BANDS_FILE, Bands, write_bands
 from datalist.folder import new_data_folder, write_csv
 from datalist.formats import CONVERT, SUFFIXES, foreign, is_picture
 from datalist.prepare.bands import measure
 from datalist.prepare.check import inspect
 from datalist.prepare.names import NAMES_FILE, NameIndex, make_id
-from datalist.prepare.table import Layout, Table, read_table
+from datalist.prepare.table import Layout, Table, TableFlags, read_table
 from datalist.spec import plain, read_classes, read_ids, resolve
 from datalist.tag import indices
 
@@ -68,6 +68,13 @@ class Arguments:
     """What the fields of the table mean, where two readings are possible. columns: every field
     is a tag; words: blanks separate tags; lines: one tag a line; onehot: 0 and 1 below a header of
     classes."""
+    tag_columns: tuple[str, ...] = ()
+    """Headings, or numbers from 1, of the columns that hold tags; default: those that say so."""
+    name_column: str | None = None
+    """Heading, or number from 1, of the column that names the pictures; default: the one that names
+    the most."""
+    at_least: float | None = None
+    """From which a number in a column of tags or of confidence says that the class is there."""
     untagged: Literal["skip", "background"] = "skip"
     """Pictures without any tag. skip: leave them out; background: they show none of the
     classes. A tag or folder named 'background' says so of single pictures."""
@@ -115,6 +122,11 @@ def arrange(arguments: Arguments) -> Result:
             else "without a tag are taken as showing none of the classes"
         )
         left_out.append(f"{len(untagged)} pictures {what}: {some(untagged)}.")
+    commas = {tag for picture in pictures.values() for tag in picture.tags if "," in tag}
+    if commas:
+        for picture in pictures.values():
+            picture.tags = [re.sub(r"[,\s]+", " ", tag) for tag in picture.tags]
+        left_out.append(f"names of classes hold no commas: {some(sorted(commas))} lose theirs.")
     if known is None:
         names = {plain(tag): tag for picture in pictures.values() for tag in picture.tags}
         names.pop("background", None)
@@ -255,15 +267,26 @@ def by_table(
         rows = json_rows(path)
         table = Table(rows, "none (json)", "lines")
     else:
-        table = read_table(path, index, arguments.layout, known)
+        flags = TableFlags(
+            arguments.layout, arguments.tag_columns, arguments.name_column, arguments.at_least
+        )
+        table = read_table(path, index, arguments.layout, known, flags)
+        left_out += table.notes
     matched: dict[str, list[str]] = {}
     lost = []
+    written: dict[str, str] = {}
     for name, tags in table.rows:
         picture = index.find(name)
         if picture is None:
             lost.append(name)
-        else:
-            matched.setdefault(picture, []).extend(tags)
+            continue
+        other = written.setdefault(picture, name)
+        if spelling(other) != spelling(name):
+            raise UserError(
+                f"{path}: '{other[:80]}' and '{name[:80]}' would both be the picture '{picture}': "
+                "give the folder that holds both pictures, or take one of the names out."
+            )
+        matched.setdefault(picture, []).extend(tags)
     if not matched:
         raise UserError(
             f"{path} names none of the pictures: it has {some(lost)}, the pictures are called "
@@ -276,6 +299,12 @@ def by_table(
         left_out.append(f"{len(lost)} names of {path} have no picture: {some(lost)}.")
     table.rows = list(matched.items())
     return unique_ids({paths[name]: tags for name, tags in matched.items()}, source), str(table)
+
+
+def spelling(name: str) -> str:
+    """A name with its folders, without suffix and case: what is equal in it is one picture."""
+    *folders, last = parts(name) or [name]
+    return "/".join((*folders, stem(last))).casefold()
 
 
 def json_rows(path: Path) -> list[tuple[str, list[str]]]:

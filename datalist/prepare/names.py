@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import unquote
@@ -27,11 +28,20 @@ def has_picture_suffix(name: str) -> bool:
 
 def make_id(name: str) -> str:
     """An image id from the name of a file: what lists and folders cannot hold becomes "_"."""
+    name = unicodedata.normalize("NFC", name)
     return re.sub(r'[\s/\\:*?"<>|,;]+|[^\w\-.+()]+', "_", name).strip("._")[:150] or "_"
 
 
 def without_hash(name: str) -> str:
-    """A name without the eight hexadecimal digits that Label Studio puts before it on upload."""
+    """A name without the eight hexadecimal digits that Label Studio puts before it on upload.
+
+    Eight digits without a letter may as well be a date: `NameIndex` takes them off one side alone.
+    """
+    return re.sub(r"^(?=\d*[a-f])[0-9a-f]{8}-(?=.)", "", name)
+
+
+def without_digits(name: str) -> str:
+    """A name without eight digits before it, with or without letters from a to f."""
     return re.sub(r"^[0-9a-f]{8}-(?=.)", "", name)
 
 
@@ -87,17 +97,22 @@ class NameIndex:
                     "): write their folders before their names."
                 )
             return next(iter(ids))
-        return None
+        # Eight digits may be a date. They are a hash where what follows them is a picture.
+        short = without_digits(last)
+        return self._find("/".join((*folders, short))) if short != last else None
 
     def counts(self, names: Iterable[str]) -> int:
         """How many names mean a picture, or several."""
-        return sum(
-            any(
-                rule(split[:-1], split[-1]) in table for rule, table in zip(self.RULES, self.tables)
-            )
-            for split in map(parts, names)
-            if split
-        )
+        return sum(self._knows(parts(name)) for name in names)
+
+    def _knows(self, split: list[str]) -> bool:
+        if not split:
+            return False
+        *folders, last = split
+        if any(rule(folders, last) in table for rule, table in zip(self.RULES, self.tables)):
+            return True
+        short = without_digits(last)
+        return short != last and self._knows([*folders, short])
 
 
 def pictures_by_name(spec: Spec) -> tuple[NameIndex, dict[str, str]]:
