@@ -19,10 +19,9 @@ import tyro
 from numpy.typing import NDArray
 from PIL import Image
 
-from datalist.archive import new_folder
+from datalist.folder import new_data_folder
 from datalist.image import write_mask
 from datalist.scenes import cloud
-from datalist.tag import write_tags
 
 SIZE = (160, 160)
 CLASSES = ("background", "crack", "stain")
@@ -81,7 +80,9 @@ def draw_stain(rng: np.random.Generator) -> NDArray[np.float32]:
     centre, radius = np.array(SIZE) * rng.uniform(0.25, 0.75, 2), rng.uniform(22, 40)
     wave = 1 + 0.25 * cloud(rng, SIZE, (3, 5))
     distance = np.hypot(y - float(centre[0]), (x - float(centre[1])) * float(rng.uniform(0.7, 1.4)))
-    return (1 / (1 + np.exp((distance / wave - float(radius)) / 2.5))).astype(np.float32)
+    return (1 / (1 + np.exp(((distance / wave - float(radius)) / 2.5).clip(-50, 50)))).astype(
+        np.float32
+    )
 
 
 def tile(rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8], tuple[int, ...]]:
@@ -112,21 +113,14 @@ def tile(rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]
 
 def draw(out: Path, counts: dict[str, int], seed: int) -> None:
     """Write a folder of tiles in VOC layout; it appears when all of it is written."""
-    with new_folder(out) as part:
-        for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
-            (part / folder).mkdir(parents=True)
-        tags = {}
+    with new_data_folder(out, CLASSES) as data:
         for number, (split, count) in enumerate(counts.items()):
-            ids = [f"{split}_{index:04d}" for index in range(count)]
-            for index, image_id in enumerate(ids):
-                image, mask, tags[image_id] = tile(np.random.default_rng([seed, number, index]))
-                path = part / "JPEGImages" / f"{image_id}.jpg"
-                Image.fromarray(image).save(path, quality=92)
-                write_mask(part / "SegmentationClass" / f"{image_id}.png", mask)
-            lists = part / "ImageSets/Segmentation" / f"{split}.txt"
-            lists.write_text("\n".join(ids) + "\n", encoding="utf-8")
-        write_tags(part / "tags.csv", tags, CLASSES)
-        (part / "classes.txt").write_text("\n".join(CLASSES) + "\n", encoding="utf-8")
+            data.lists[split] = [f"{split}_{index:04d}" for index in range(count)]
+            for index, image_id in enumerate(data.lists[split]):
+                rng = np.random.default_rng([seed, number, index])
+                image, mask, data.tags[image_id] = tile(rng)
+                Image.fromarray(image).save(data.image(image_id), quality=92)
+                write_mask(data.mask(image_id), mask)
 
 
 if __name__ == "__main__":
