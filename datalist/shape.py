@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from base import UserError
-from datalist.archive import replacing
+from base.file import replacing
 from datalist.spec import read_text
 
 
