@@ -6,14 +6,13 @@ folder. docs/data.md shows every layout."""
 
 from __future__ import annotations
 
-import filecmp
 import os
 import re
 import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,25 +22,13 @@ from base import UserError, entry
 from datalist.annotation import parts, read_instances, stem, xml_names
 from datalist.bands import BANDS_FILE, Bands, write_bands
 from datalist.folder import new_data_folder, write_csv
-from datalist.formats import CONVERT, SUFFIXES, foreign, is_picture
 from datalist.prepare.bands import measure
 from datalist.prepare.check import inspect
 from datalist.prepare.names import NAMES_FILE, NameIndex, make_id
+from datalist.prepare.pictures import Picture, by_folder, find_pictures, some, twice
 from datalist.prepare.table import Layout, Table, TableFlags, read_table
 from datalist.spec import plain, read_classes, read_ids, resolve
 from datalist.tag import indices
-
-SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
-EXAMPLES = 5
-"""Names printed of what was left out."""
-
-
-@dataclass
-class Picture:
-    """An image file, and the names of what it shows."""
-
-    file: Path
-    tags: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -75,6 +62,9 @@ class Arguments:
     the most."""
     at_least: float | None = None
     """From which a number in a column of tags or of confidence says that the class is there."""
+    background_folder: tuple[str, ...] | None = None
+    """Class folders whose pictures show none of the classes, such as good or no_damage; without a
+    name: there are none."""
     untagged: Literal["skip", "background"] = "skip"
     """Pictures without any tag. skip: leave them out; background: they show none of the
     classes. A tag or folder named 'background' says so of single pictures."""
@@ -106,7 +96,7 @@ def arrange(arguments: Arguments) -> Result:
     elif voc:
         pictures, understood = by_annotations(files, source, left_out)
     else:
-        pictures, understood = by_folder(files, source)
+        pictures, understood = by_folder(files, source, arguments.background_folder)
     untagged = [name for name, picture in pictures.items() if not picture.tags]
     if len(untagged) == len(pictures):
         raise UserError(
@@ -125,7 +115,7 @@ def arrange(arguments: Arguments) -> Result:
     commas = {tag for picture in pictures.values() for tag in picture.tags if "," in tag}
     if commas:
         for picture in pictures.values():
-            picture.tags = [re.sub(r"[,\s]+", " ", tag) for tag in picture.tags]
+            picture.tags = [re.sub(r"[,\s_]*,[,\s_]*", " ", tag) for tag in picture.tags]
         left_out.append(f"names of classes hold no commas: {some(sorted(commas))} lose theirs.")
     if known is None:
         names = {plain(tag): tag for picture in pictures.values() for tag in picture.tags}
@@ -161,62 +151,6 @@ def write_folder(
         write_csv(data.root / NAMES_FILE, ["id", "file"], files)
 
 
-def find_pictures(source: Path) -> tuple[list[Path], list[str]]:
-    """Image files below a folder in order of their names, and a sentence on files left out."""
-    files = [
-        path
-        for path in sorted(source.rglob("*"))
-        if not path.is_dir()
-        and not any(part.startswith(".") for part in path.relative_to(source).parts)
-    ]
-    pictures = [path for path in files if is_picture(path) and path.is_file()]
-    other = [path for path in files if foreign(path)]
-    if not pictures and other:
-        raise UserError(f"{source} holds no picture that is read: {to_convert(other)}.")
-    if not pictures:
-        raise UserError(f"{source} holds no picture that ends in {', '.join(SUFFIXES)}.")
-    broken = [path.name for path in files if is_picture(path) and not path.is_file()]
-    left_out = []
-    if other:
-        left_out.append(f"{len(other)} files are not read: {to_convert(other)}.")
-    if broken:
-        left_out.append(f"{len(broken)} names are links to no file: {some(broken)}.")
-    return pictures, left_out
-
-
-def to_convert(files: list[Path]) -> str:
-    """What files of other formats are, one of each format, and what to do with them."""
-    kinds = {foreign(file): file.name for file in reversed(files)}
-    return "; ".join(f"'{name[:80]}' {CONVERT[kind]}" for kind, name in kinds.items())
-
-
-def by_folder(files: Iterable[Path], source: Path) -> tuple[dict[str, Picture], str]:
-    """Tags from the folder that each file is in.
-
-    A file that lies in the folders of several classes, with the same name and content, has all
-    their tags; other files of one name are told apart by their folders.
-    """
-    tops = {file.relative_to(source).parts[0] for file in files if file.parent != source}
-    if tops and {top.casefold() for top in tops} <= SPLITS:
-        raise UserError(
-            f"the folders of {source} are parts of a data set ({', '.join(sorted(tops))}), not "
-            f"classes: give one of them, such as {source / min(tops)}."
-        )
-    pictures: dict[str, Picture] = {}
-    for file in files:
-        folders = file.relative_to(source).parts[:-1]
-        name = make_id(file.stem)
-        same = pictures.get(name)
-        if same and not filecmp.cmp(same.file, file, shallow=False):
-            name = make_id("_".join([*folders, file.stem]))
-            if name in pictures:
-                raise twice(name, file, pictures[name].file)
-        pictures.setdefault(name, Picture(file)).tags.extend(folders[:1])
-    count = Counter(tag for picture in pictures.values() for tag in picture.tags)
-    lines = [f"  {tag}: {number} pictures" for tag, number in count.most_common(10)]
-    return pictures, "\n".join([f"layout: a folder per class; {len(count)} classes", *lines])
-
-
 def by_annotations(
     files: Iterable[Path], source: Path, left_out: list[str]
 ) -> tuple[dict[str, Picture], str]:
@@ -240,7 +174,10 @@ def by_annotations(
             continue
         path = source / "Annotations" / f"{file.stem}.xml"
         if path.is_file():
-            pictures[make_id(file.stem)] = Picture(file, xml_names(path))
+            name = make_id(file.stem)
+            if name in pictures:
+                raise twice(name, file, pictures[name].file)
+            pictures[name] = Picture(file, xml_names(path))
         else:
             missing.append(file.name)
     if not pictures:
@@ -339,18 +276,6 @@ def unique_ids(tags: dict[Path, list[str]], source: Path) -> dict[str, Picture]:
             raise twice(name, file, pictures[name].file)
         pictures[name] = Picture(file, words)
     return pictures
-
-
-def twice(name: str, *files: Path) -> UserError:
-    """The refusal of two files that would get one id."""
-    return UserError(f"{' and '.join(map(str, files))} would both be '{name}': rename one.")
-
-
-def some(names: Iterable[str]) -> str:
-    """The first few of some names, for a message."""
-    names = list(names)
-    rest = f", and {len(names) - EXAMPLES} more" if len(names) > EXAMPLES else ""
-    return ", ".join(f"'{name[:80]}'" for name in names[:EXAMPLES]) + rest
 
 
 def link(file: Path, target: Path) -> None:

@@ -47,6 +47,7 @@ class Report:
 
     lines: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    inseparable: bool = False
     groups: dict[str, list[str]] = field(default_factory=lambda: {name: [] for name in GROUPS})
 
     @property
@@ -61,7 +62,10 @@ class Report:
             if sentences:
                 lines.append(f"{len(sentences)} error{'s' * (len(sentences) > 1)} in {name}:")
                 lines += [f"  error: {sentence}" for sentence in sentences]
-        verdict = f"{count} error{'s' * (count != 1)}: not ready" if count else "ready to train"
+        ready = "ready to train"
+        if self.inseparable:
+            ready = "cannot be learned as it is (see the warnings; --go-on trains all the same)"
+        verdict = f"{count} error{'s' * (count != 1)}: not ready" if count else ready
         return "\n".join([*lines, verdict])
 
 
@@ -219,6 +223,7 @@ def _check_tags(spec: Spec, ids: list[str], report: Report) -> None:
         if not seen:
             report.warnings.append(f"'{name}' is in no train image: it will never be predicted.")
         elif seen == len(tags):
+            report.inseparable = True
             report.warnings.append(
                 f"'{name}' is in every train image, so tags do not tell it from the background "
                 "and it cannot be learned: add images without it."
@@ -230,6 +235,7 @@ def _check_tags(spec: Spec, ids: list[str], report: Report) -> None:
             )
         for other in range(index + 1, spec.num_classes):
             if seen and seen == count[other] == pairs[index, other]:
+                report.inseparable = True
                 report.warnings.append(
                     f"'{name}' and '{spec.classes[other]}' only ever come together, so tags do "
                     "not tell them apart: add images of one without the other."
@@ -286,14 +292,17 @@ class Arguments:
     """Lists to read."""
     threads: int = os.cpu_count() or 1
     """Images decoded at once."""
+    go_on: bool = False
+    """Exit with 0 where tags do not tell classes apart: a class is in every image, or two classes
+    always come together."""
 
 
 def main(arguments: Arguments) -> int:
-    """Print the report; 1 where something would stop a run."""
+    """Print the report; 1 where something would stop a run, or cannot be learned."""
     spec = resolve(arguments.dataset, arguments.root)
     report = inspect(spec, arguments.split, arguments.threads)
     print(report)
-    return 1 if report.errors else 0
+    return 1 if report.errors or (report.inseparable and not arguments.go_on) else 0
 
 
 if __name__ == "__main__":

@@ -24,8 +24,9 @@ import tyro
 from base import UserError, entry
 from base.file import file_checksum, replacing, set_aside
 from datalist.folder import LISTS, write_lines, write_tags
-from datalist.prepare.arrange import Arguments, arrange, find_pictures, link, some
+from datalist.prepare.arrange import Arguments, arrange, link
 from datalist.prepare.names import NAMES_FILE, read_names
+from datalist.prepare.pictures import find_pictures, some
 from datalist.spec import Spec, plain, resolve
 from datalist.tag import indices, read_tags, wrong_masks
 

@@ -15,6 +15,7 @@ from hypothesis import given
 from base import UserError
 from datalist.prepare.arrange import Arguments, arrange
 from datalist.prepare.names import NameIndex, make_id, read_names
+from datalist.prepare.pictures import may_be_background
 from datalist.prepare.table import read_table
 from datalist.spec import resolve, safe_id
 from datalist.tag import read_tags
@@ -218,6 +219,87 @@ def test_splits_are_no_classes(tmp_path, photo):
     photo("train/cat/a.jpg"), photo("val/cat/b.jpg")
     with pytest.raises(UserError, match=r"parts of a data set \(train, val\), not classes"):
         arranged(tmp_path)
+
+
+def test_folders_that_may_be_background_are_asked_about(tmp_path, photo):
+    photo("scratch/a.jpg", 1), photo("no_damage/b.jpg", 2), photo("dent/c.jpg", 3)
+    with pytest.raises(UserError, match=r"--background-folder .no_damage..* without a name"):
+        arranged(tmp_path)
+    with pytest.raises(UserError, match="has no folder 'good'"):
+        arranged(tmp_path, background_folder=("good",))
+    expected = {"a": ["scratch"], "b": [], "c": ["dent"]}
+    assert arranged(tmp_path, background_folder=("no_damage",))[0] == expected
+    shutil.rmtree(tmp_path / "mine")
+    assert arranged(tmp_path, background_folder=())[0]["b"] == ["no_damage"]
+
+
+@pytest.mark.parametrize(
+    "name", ["good", "Normal", "Tomato___healthy", "no_damage", "NoDamage", "not defect", "OK"]
+)
+def test_names_that_deny(name):
+    assert may_be_background(name)
+    assert not may_be_background("cat") and not may_be_background("notebook")
+
+
+@pytest.mark.parametrize("top", ["set", "train", "images/training_set"])
+def test_folders_that_hold_all_others_are_passed(tmp_path, photo, top):
+    photo(f"{top}/cat/a.jpg", 1), photo(f"{top}/dog/b.jpg", 2)
+    assert arranged(tmp_path)[0] == {"a": ["cat"], "b": ["dog"]}
+
+
+@pytest.mark.parametrize("parts", [("images/train", "images/val"), ("training_set", "test_set")])
+def test_parts_of_a_data_set_are_asked_about(tmp_path, photo, parts):
+    for number, part in enumerate(parts):
+        photo(f"{part}/cat/{number}.jpg", number), photo(f"{part}/dog/d{number}.jpg", 9 + number)
+    with pytest.raises(UserError, match=r"parts of a data set .* give one of them"):
+        arranged(tmp_path)
+
+
+def test_a_class_may_be_called_train(tmp_path, photo):
+    photo("train/a.jpg", 1), photo("bus/b.jpg", 2)
+    assert arranged(tmp_path)[0] == {"a": ["train"], "b": ["bus"]}
+
+
+def test_masks_beside_their_pictures_are_not_pictures(tmp_path, photo):
+    for number, name in enumerate(("x (1)", "x (1)_mask", "x (1)_mask_1", "my_mask")):
+        photo(f"cyst/{name}.png", number)
+    tags, (note,) = arranged(tmp_path)
+    assert set(tags) == {make_id("x (1)"), "my_mask"} and note.startswith("2 files are masks")
+
+
+def test_equal_pictures_share_tags_beside_another_of_their_name(tmp_path, photo):
+    photo("bird/1.jpg", 1), photo("cat/1.jpg", 2), photo("dog/1.jpg", 2)
+    assert arranged(tmp_path)[0] == {"1": ["bird"], "cat_1": ["cat", "dog"]}
+
+
+def test_voc_names_that_become_one_id_are_refused(tmp_path, folder):
+    shutil.move(folder, tmp_path / "photos")
+    for part, suffix in (("JPEGImages", "jpg"), ("Annotations", "xml")):
+        for name in ("a b", "a_b"):
+            file = tmp_path / "photos" / part / f"a.{suffix}"
+            shutil.copy(file, file.with_name(f"{name}.{suffix}"))
+    shutil.rmtree(tmp_path / "photos/ImageSets")
+    with pytest.raises(UserError, match="would both be 'a_b': rename one"):
+        arranged(tmp_path)
+
+
+def test_a_comma_in_a_class_folder_is_said(tmp_path, photo):
+    photo("Pepper,_bell/a.jpg", 1), photo("Apple/b.jpg", 2)
+    tags, (note,) = arranged(tmp_path)
+    assert tags == {"a": ["Pepper bell"], "b": ["Apple"]} and "'Pepper,_bell'" in note
+
+
+def test_names_that_headers_have(tmp_path, photo):
+    photo("cat/image.jpg", 1), photo("dog/id.jpg", 2)
+    assert arranged(tmp_path)[0] == {"image": ["cat"], "id": ["dog"]}
+
+
+def test_two_names_that_meet_at_one_picture_stop(tmp_path, photo):
+    photo("0001.jpg", 1)
+    table = tmp_path / "t.csv"
+    table.write_text("train/0001.jpg,cat\ntest/0001.jpg,dog\n")
+    with pytest.raises(UserError, match=r"'train/0001.jpg' and 'test/0001.jpg' would both"):
+        arranged(tmp_path, tags=table)
 
 
 def test_given_classes_keep_their_order(tmp_path, photo):

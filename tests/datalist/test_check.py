@@ -144,6 +144,14 @@ def test_exit_status(folder, capsys):
         main(CheckArguments(str(folder / "JPEGImages")))
 
 
+@pytest.mark.parametrize("changed", [{"d": (1,), "c": (1, 3)}, {"a": (1, 2), "b": (1, 2)}])
+def test_classes_that_tags_do_not_tell_apart_stop(folder, capsys, changed):
+    tags(folder, **changed)
+    assert main(CheckArguments(str(folder))) == 1
+    assert "cannot be learned as it is" in capsys.readouterr().out.splitlines()[-1]
+    assert main(CheckArguments(str(folder), go_on=True)) == 0
+
+
 @pytest.mark.parametrize("broken", [False, True])
 def test_command(folder, broken):
     if broken:
