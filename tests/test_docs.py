@@ -186,7 +186,16 @@ def test_flags_in_the_text(monkeypatch):
     """Flags in the prose belong to some program or to a command on the page."""
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(ROOT)
-    stages = ("cue-foreground", "sec", "dsrg", "rsepm", "seam", "resegment", "supervised")
+    stages = (
+        "cue-foreground",
+        "sec",
+        "dsrg",
+        "rsepm",
+        "seam",
+        "resegment",
+        "supervised",
+        "deeplab",
+    )
     programs = [f"train.py {stage}" for stage in stages]
     programs += ["test.py", "evaluate.py", "-m utils.report.annotate", "export.py"]
     programs += ["-m datalist.prepare.arrange", "-m datalist.cue merge", "-m script.released"]
