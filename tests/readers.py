@@ -39,6 +39,9 @@ from datalist.image import PictureFile, image_size, read_image, read_mask
 from datalist.pickled import read_cues, read_index
 from datalist.prepare.check import inspect
 from datalist.prepare.convert import apart, draw_objects, read_sbd
+from datalist.prepare.exports import read_export
+from datalist.prepare.names import NameIndex
+from datalist.prepare.table import read_grid, read_table
 from datalist.saliency import read_saliency
 from datalist.spec import Spec, read_classes, read_ids, safe_id
 from datalist.tag import from_instances, from_text, from_xml
@@ -68,11 +71,27 @@ INSTANCES = {
     ],
     "categories": [{"id": 3, "name": "cat"}, {"id": 5, "name": "dog"}],
 }  # fmt: skip
+TABLE = b"image,fold,label,cow\na.jpg,1,'[x, y]',0\nb,2,\"dog, cat\",1\n"
+RECORDS = [{"file_name": "a.jpg", "labels": ["cat"], "objects": {"category": [1]}}]
+TASKS = [
+    {
+        "data": {"image": "a.jpg"},
+        "annotations": [{"result": [{"value": {"choices": ["cat"]}}], "was_cancelled": False}],
+    }
+]
+CVAT = b'<annotations><image name="a.jpg"><tag label="cat"/></image></annotations>'
+PHOTOS = NameIndex({"a.jpg": ["a.jpg"], "b.jpg": ["b.jpg"]})
 PICKLE = {
     "0_labels": np.array([2], np.int64),
     "0_cues": np.array([[0, 2], [0, 1], [4, 1]], np.int64),
     "1_cues": np.array([[1], [2], [2]], np.int64),
 }
+
+
+def read_records(path: Path) -> object:
+    """Tags of an export: rows, or a grid that is read as a table."""
+    rows = read_export(path)
+    return read_grid(path, rows, PHOTOS) if rows and isinstance(rows[0], list) else rows
 
 
 @dataclass(frozen=True)
@@ -374,6 +393,10 @@ READERS = {
     "index.txt": Reader(text(b"x.jpg 0\ny.jpg 1\n"), read_numbers),
     "tags.csv": Reader(text(b'id,tags\na,cat,"dog"\nb.jpg,dog;cat\n'), tags(from_text)),
     "tags.txt": Reader(text(b"a dog\nb cat dog\n"), tags(from_text)),
+    "table.csv": Reader(text(TABLE), lambda path: read_table(path, PHOTOS)),
+    "records.json": Reader(partial(odd_json, tree=RECORDS), read_records),
+    "tasks.json": Reader(partial(odd_json, tree=TASKS), read_records),
+    "cvat.xml": Reader(text(CVAT), read_export),
     "answers.csv": Reader(text(ANSWERS), lambda path: read_answers(path, CLASSES)),
     "groups.npz": Reader(partial(odd_npz, arrays=GROUPS), open_groups),
     "tags.xml": Reader(text(XML), lambda path: from_xml(path, CLASSES)),

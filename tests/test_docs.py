@@ -200,7 +200,7 @@ def test_flags_in_the_text(monkeypatch):
     programs += ["test.py", "evaluate.py", "-m utils.report.annotate", "export.py"]
     programs += ["-m datalist.prepare.arrange", "-m datalist.cue merge", "-m script.released"]
     programs += ["-m datalist.prepare.convert", "-m datalist.prepare.convert msrc"]
-    programs += ["-m datalist.prepare.masks", "-m pseudo"]
+    programs += ["-m datalist.prepare.masks", "-m datalist.prepare.check", "-m pseudo"]
     known = {flag for program in programs for flag in FLAG.findall(help_of(program))}
     for page in PAGES:
         prose = FENCE.sub("", text(page))

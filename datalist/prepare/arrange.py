@@ -19,16 +19,20 @@ from typing import Annotated, Literal
 import tyro
 
 from base import UserError, entry
-from datalist.annotation import parts, read_instances, stem, xml_names
+from datalist.annotation import parts, stem, xml_names
 from datalist.bands import BANDS_FILE, Bands, write_bands
 from datalist.folder import new_data_folder, write_csv
 from datalist.prepare.bands import measure
 from datalist.prepare.check import inspect
+from datalist.prepare.exports import keywords, read_export
 from datalist.prepare.names import NAMES_FILE, NameIndex, make_id
 from datalist.prepare.pictures import Picture, by_folder, find_pictures, some, twice
-from datalist.prepare.table import Layout, Table, TableFlags, read_table
+from datalist.prepare.table import Layout, Table, TableFlags, read_grid, read_table
 from datalist.spec import plain, read_classes, read_ids, resolve
 from datalist.tag import indices
+
+EXPORTS = {".json", ".jsonl", ".ndjson", ".xml"}
+"""Suffixes of files of tags that are not tables."""
 
 
 @dataclass
@@ -49,8 +53,10 @@ class Arguments:
     out: Path
     """Folder to make; the pictures are linked into it, or copied."""
     tags: Path | None = None
-    """Table (.csv, .tsv, .txt) or COCO instances .json that names the pictures; docs/data.md lists
-    the layouts."""
+    """Table (.csv, .tsv, .txt), json (COCO, Label Studio, records), .jsonl, CVAT's .xml or a folder
+    of YOLO's labels; docs/data.md lists the layouts."""
+    keywords: bool = False
+    """Take the keywords that a photo manager wrote into the pictures, or beside them (.xmp)."""
     layout: Layout | None = None
     """What the fields of the table mean, where two readings are possible. columns: every field
     is a tag; words: blanks separate tags; lines: one tag a line; onehot: 0 and 1 below a header of
@@ -90,9 +96,14 @@ def arrange(arguments: Arguments) -> Result:
     files, left_out = find_pictures(source / "JPEGImages" if voc else source)
     known = read_classes(arguments.classes) if arguments.classes else None
     if arguments.tags:
-        if not arguments.tags.is_file():
+        if not arguments.tags.exists():
             raise UserError(f"{arguments.tags} does not exist.")
         pictures, understood = by_table(files, source, arguments, known, left_out)
+    elif arguments.keywords:
+        words = {file: keywords(file) for file in files}
+        rows = [(file.name, tags) for file, tags in words.items()]
+        pictures = unique_ids(words, source)
+        understood = str(Table(rows, "none (keywords of the pictures)", "lines"))
     elif voc:
         pictures, understood = by_annotations(files, source, left_out)
     else:
@@ -200,15 +211,19 @@ def by_table(
     path = arguments.tags
     paths = {file.relative_to(source).as_posix(): file for file in files}
     index = NameIndex({name: [name] for name in paths})
-    if path.suffix.casefold() == ".json":
-        rows = json_rows(path)
-        table = Table(rows, "none (json)", "lines")
+    flags = TableFlags(
+        arguments.layout, arguments.tag_columns, arguments.name_column, arguments.at_least
+    )
+    if path.is_dir() or path.suffix.casefold() in EXPORTS:
+        rows = read_export(path)
+        if rows and isinstance(rows[0], list):
+            table = read_grid(path, rows, index, known, flags)
+            table.separator = "none (json)"
+        else:
+            table = Table(rows, f"none ({path.suffix[1:] or 'YOLO'})", "lines")
     else:
-        flags = TableFlags(
-            arguments.layout, arguments.tag_columns, arguments.name_column, arguments.at_least
-        )
         table = read_table(path, index, arguments.layout, known, flags)
-        left_out += table.notes
+    left_out += table.notes
     matched: dict[str, list[str]] = {}
     lost = []
     written: dict[str, str] = {}
@@ -242,22 +257,6 @@ def spelling(name: str) -> str:
     """A name with its folders, without suffix and case: what is equal in it is one picture."""
     *folders, last = parts(name) or [name]
     return "/".join((*folders, stem(last))).casefold()
-
-
-def json_rows(path: Path) -> list[tuple[str, list[str]]]:
-    """File name and category names of each image of a COCO instances json."""
-    content = read_instances(path)
-    names = {row["id"]: row["name"] for row in content["categories"]}
-    tags: dict[int, list[str]] = {image["id"]: [] for image in content["images"]}
-    for annotation in content["annotations"]:
-        image, category = annotation["image_id"], annotation["category_id"]
-        if image not in tags or category not in names:
-            raise UserError(f"{path}: an annotation names image {image!r}, class {category!r}.")
-        tags[image].append(names[category])
-    return [
-        (image["file_name"], [re.sub(r"[\s_]+", " ", tag) for tag in tags[image["id"]]])
-        for image in content["images"]
-    ]
 
 
 def unique_ids(tags: dict[Path, list[str]], source: Path) -> dict[str, Picture]:

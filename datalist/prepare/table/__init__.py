@@ -1,5 +1,5 @@
 """Tables of tags as people have them: `text` reads, `column` knows headings, `layout` decides."""
 
-from datalist.prepare.table.layout import Layout, Table, TableFlags, read_table
+from datalist.prepare.table.layout import Layout, Table, TableFlags, read_grid, read_table
 
-__all__ = ["Layout", "Table", "TableFlags", "read_table"]
+__all__ = ["Layout", "Table", "TableFlags", "read_grid", "read_table"]

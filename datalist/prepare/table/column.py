@@ -19,7 +19,7 @@ TAG_WORDS = {
     *("tag", "tags", "label", "labels", "class", "classes", "category", "categories", "choice"),
     *("choices", "keyword", "keywords", "finding", "findings", "dx", "diagnosis", "diagnoses"),
     *("species", "disease", "diseases", "classname", "labelname", "klasse", "klassen", "classid"),
-    *("annotation", "annotations", "target", "targets", "labelid", "concept", "concepts"),
+    *("target", "targets", "labelid", "concept", "concepts"),
 }
 """Words of the heading of a column of tags."""
 OTHER_WORDS = {
@@ -33,7 +33,7 @@ OTHER_WORDS = {
     *("updated", "rotation", "license", "author", "user", "occluded", "truncated", "depiction"),
     *("inside", "group", "study", "series", "site", "difficult", "crowd", "iscrowd", "polygon"),
     *("train", "val", "test", "valid", "is", "md5", "hash", "comment", "comments", "note", "notes"),
-    *("alter", "datum", "nr", "no", "kommentar", "version", "camera", "id"),
+    *("alter", "datum", "nr", "no", "kommentar", "version", "camera", "id", "at", "annotation"),
 }
 """Words of the headings of columns that say something else."""
 HARD = OTHER_WORDS - {"id", "is", "no", "set", "original", "x", "y"}
@@ -105,8 +105,8 @@ class Column:
 
     def __str__(self) -> str:
         values = list(dict.fromkeys(self.filled))[:3]
-        shown = ", ".join(value[:30].replace("\n", " ") for value in values)
-        return f"'{self.name}' ({shown or 'empty'})"
+        shown = ", ".join(" ".join(value[:30].split()) for value in values)
+        return f"'{' '.join(self.name[:40].split())}' ({shown or 'empty'})"
 
 
 def words_of(heading: str) -> list[str]:

@@ -47,6 +47,8 @@ from datalist.tag import NO_TAG, tags_of
 
 Layout = Literal["columns", "words", "lines", "onehot"]
 BACKGROUND = "background"
+SHOWN = 20
+"""Columns that a question lists."""
 
 
 @dataclass
@@ -119,13 +121,29 @@ def read_table(
     flags = flags or TableFlags(layout)
     text, encoding = read_any_text(path)
     separator, grid = split(path, text, index)
-    grid = without_titles(grid)
-    notes = [f"{path} is read as {encoding}."] if encoding == "cp1252" else []
+    table = read_grid(path, without_titles(grid), index, classes, flags)
+    table.separator = SEPARATORS[separator]
+    if encoding == "cp1252":
+        table.notes.insert(0, f"{path} is read as {encoding}.")
+    return table
+
+
+def read_grid(
+    path: Path,
+    grid: Grid,
+    index: NameIndex,
+    classes: Sequence[str] | None = None,
+    flags: TableFlags | None = None,
+) -> Table:
+    """Read the fields of a table, as `read_table` does."""
+    flags = flags or TableFlags()
+    if not any(map(any, grid)):
+        raise UserError(f"{path} holds no tags: write NAME,TAG,TAG one picture a line.")
     header, grid = _header(grid, index, flags)
     if not grid:
         raise UserError(f"{path} holds a header but no pictures.")
     columns = _columns(header, grid)
-    names = _name_column(path, columns, index, flags, text)
+    names = _name_column(path, columns, index, flags, header or grid[0])
     rows = [k for k, name in enumerate(names.cells) if name]
     # Rows that are equal say one thing once.
     seen: dict[tuple, int] = {}
@@ -135,9 +153,7 @@ def read_table(
     columns = [Column(c.number, c.heading, tuple(c.cells[k] for k in rows)) for c in columns]
     names = next(column for column in columns if column.number == names.number)
     others = [column for column in columns if column is not names]
-    table = _Reader(path, bool(header), names, others, flags, classes).read()
-    table.separator, table.notes = SEPARATORS[separator], notes + table.notes
-    return table
+    return _Reader(path, bool(header), names, others, flags, classes).read()
 
 
 def _columns(header: list[str] | None, grid: Grid) -> list[Column]:
@@ -176,7 +192,7 @@ def _header(grid: Grid, index: NameIndex, flags: TableFlags) -> tuple[list[str] 
 
 
 def _name_column(
-    path: Path, columns: list[Column], index: NameIndex, flags: TableFlags, text: str
+    path: Path, columns: list[Column], index: NameIndex, flags: TableFlags, first: list[str]
 ) -> Column:
     """The column of names.
 
@@ -192,7 +208,7 @@ def _name_column(
     if not most:
         raise UserError(
             f"{path} names none of the pictures, with commas, semicolons, tabs, bars or blanks "
-            f"between its fields; its first line is {text.lstrip()[:80].splitlines()[0]!r}."
+            f"between its fields; its first line is {', '.join(first)[:80]!r}."
         )
 
     def rank(column: Column) -> tuple:
@@ -204,7 +220,9 @@ def _name_column(
 
 
 def _list(columns: Iterable[Column]) -> str:
-    return "; ".join(map(str, columns))
+    columns = list(columns)
+    more = f"; and {len(columns) - SHOWN} more" if len(columns) > SHOWN else ""
+    return "; ".join(map(str, columns[:SHOWN])) + more
 
 
 class _Reader:
@@ -272,7 +290,7 @@ class _Reader:
             raise self.ask(f"{numbers[0]} holds other numbers than 0 and 1", at_least=True)
         if marks and not texts and not numbers:
             return marks
-        if not marks and not numbers and len(texts) == 1 and len(self.others) == 1:
+        if not marks and not numbers and len(texts) == 1:
             return self.plausible(texts)
         ragged = [column for column in texts if not column.heading]
         if ragged and texts == ragged and not marks and not numbers:
