@@ -25,7 +25,7 @@ from datalist.folder import new_data_folder, write_csv
 from datalist.prepare.bands import measure
 from datalist.prepare.check import inspect
 from datalist.prepare.exports import keywords, read_export
-from datalist.prepare.names import NAMES_FILE, NameIndex, make_id
+from datalist.prepare.names import NAMES_FILE, NameIndex, make_id, number_of
 from datalist.prepare.pictures import Picture, by_folder, find_pictures, some, twice
 from datalist.prepare.table import Layout, Table, TableFlags, read_grid, read_table
 from datalist.spec import plain, read_classes, read_ids, resolve
@@ -239,6 +239,18 @@ def by_table(
                 "give the folder that holds both pictures, or take one of the names out."
             )
         matched.setdefault(picture, []).extend(tags)
+    zeros = [
+        name
+        for picture, name in written.items()
+        if number_of(stem((parts(name) or [""])[-1])) is not None
+        and make_id(stem(parts(name)[-1])) != make_id(paths[picture].stem)
+        and number_of(paths[picture].name) is not None
+    ]
+    if zeros:
+        left_out.append(
+            f"{len(zeros)} names of {path} have lost the zeros before their numbers and are "
+            f"matched by the number: {some(zeros)}."
+        )
     if not matched:
         raise UserError(
             f"{path} names none of the pictures: it has {some(lost)}, the pictures are called "

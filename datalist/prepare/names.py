@@ -45,6 +45,12 @@ def without_digits(name: str) -> str:
     return re.sub(r"^[0-9a-f]{8}-(?=.)", "", name)
 
 
+def number_of(name: str) -> int | None:
+    """The number that a file name is, but for its suffix; None for another name."""
+    digits = stem(name)
+    return int(digits) if digits.isdecimal() and len(digits) <= 18 else None
+
+
 class NameIndex:
     """Finds the picture that a foreign name means.
 
@@ -68,9 +74,12 @@ class NameIndex:
 
     def __init__(self, names: Mapping[str, Iterable[str]]) -> None:
         self.tables: list[dict[str, set[str]]] = [{} for _ in self.RULES]
+        self.numbers: dict[int | None, set[str]] = {}
         for image_id, known in names.items():
             for name in known:
                 *folders, last = parts(name) or [name]
+                if (number := number_of(last)) is not None:
+                    self.numbers.setdefault(number, set()).add(image_id)
                 for rule, table in zip(self.RULES, self.tables):
                     table.setdefault(rule(folders, last), set()).add(image_id)
 
@@ -99,7 +108,11 @@ class NameIndex:
             return next(iter(ids))
         # Eight digits may be a date. They are a hash where what follows them is a picture.
         short = without_digits(last)
-        return self._find("/".join((*folders, short))) if short != last else None
+        if short != last:
+            return self._find("/".join((*folders, short)))
+        # Spreadsheets drop the zeros before a number.
+        ids = self.numbers.get(number_of(last), set())
+        return next(iter(ids)) if len(ids) == 1 else None
 
     def counts(self, names: Iterable[str]) -> int:
         """How many names mean a picture, or several."""
@@ -112,7 +125,9 @@ class NameIndex:
         if any(rule(folders, last) in table for rule, table in zip(self.RULES, self.tables)):
             return True
         short = without_digits(last)
-        return short != last and self._knows([*folders, short])
+        if short != last:
+            return self._knows([*folders, short])
+        return len(self.numbers.get(number_of(last), ())) == 1
 
 
 def pictures_by_name(spec: Spec) -> tuple[NameIndex, dict[str, str]]:

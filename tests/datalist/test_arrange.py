@@ -302,6 +302,15 @@ def test_two_names_that_meet_at_one_picture_stop(tmp_path, photo):
         arranged(tmp_path, tags=table)
 
 
+def test_lost_zeros_are_said(tmp_path, photo):
+    photo("0001.jpg", 1), photo("0012.jpg", 2)
+    table = tmp_path / "t.csv"
+    table.write_text("image,label\n1,cat\n12,dog\n")
+    tags, (note,) = arranged(tmp_path, tags=table)
+    assert tags == {"0001": ["cat"], "0012": ["dog"]}
+    assert note.startswith("2 names of") and "have lost the zeros" in note
+
+
 def test_given_classes_keep_their_order(tmp_path, photo):
     photo("dog/a.jpg")
     classes = tmp_path / "classes.txt"
