@@ -78,7 +78,10 @@ def serve(path: str, modules: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
+        try:
+            listener.bind(path)
+        except FileNotFoundError:  # the chain has ended, and its folder with it
+            return
         listener.listen(64)  # clients may come while the modules are imported
         for name in modules:
             with suppress(ImportError):  # the program that needs it says so
