@@ -56,8 +56,9 @@ class Program(nn.Module):
         """
         full = image.shape[-2:]
         image = image.float()
-        # Not `base.tensor.resize`: whether sizes are equal must not be asked while tracing.
-        if (size := self.data.input_size(full)) != full:
+        # Whether sizes are equal must not be asked while tracing (so `is`, and not
+        # `base.tensor.resize`): the program would refuse images for which the answer differs.
+        if (size := self.data.input_size(full)) is not full:
             image = nn.functional.interpolate(image, size, mode="bilinear")
         return nn.functional.interpolate(self.predict([image], None, False), full, mode="bilinear")
 

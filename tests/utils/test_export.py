@@ -63,6 +63,12 @@ def test_command_writes_files_that_agree(tmp_path, name, recipe):
     assert model.classes == list(CLASSES) and expected.std() > 1e-3
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
     torch.testing.assert_close(program, found)
+    height, width = stage.recipe.data.size
+    module = torch.export.load(home / "model.pt2").module()
+    for shape in ((height, width + 7), (height + 7, width), (height, width)):
+        image = torch.randint(0, 256, (2, 3, *shape), dtype=torch.uint8)
+        with torch.no_grad():
+            torch.testing.assert_close(module(image), model(image), msg=f"images of {shape}")
     if export.missing_onnx():
         return
     runtime = pytest.importorskip("onnxruntime", reason="onnxruntime runs the ONNX file")
