@@ -49,6 +49,9 @@ def seconds_per_step(stage: Any, device: torch.device) -> float:
 
 
 def main(words: list[str]) -> None:
+    if words and words[0] in ("-h", "--help"):
+        print(__doc__)
+        return
     if not words or words[0].startswith("-"):
         raise UserError("give the folder of a data set: python -m script.plan FOLDER [flags]")
     folder, flags = words[0], words[1:]

@@ -4,6 +4,7 @@
 # Also sourced by quickstart.sh and run_tests.sh. Nothing is installed twice: a stamp remembers the
 # files that were installed from.
 set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/help.sh"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PYTHON=${PYTHON:-python3}
 if [ -z "${VIRTUAL_ENV:-}" ] && [ -z "${CONDA_PREFIX:-}" ]; then

@@ -1,6 +1,7 @@
 """The functions that the chains are made of."""
 
 import shutil
+import sys
 
 import pytest
 from program import execute
@@ -48,6 +49,13 @@ def test_missing_data_is_one_sentence_with_the_remedy(tmp_path):
 def test_help_of_the_first_commands(name):
     done = execute(["bash", f"script/{name}.sh", "--help"])
     assert done.stdout.startswith("From a") and "OUT=out/" in done.stdout
+
+
+def test_help_installs_nothing_and_times_nothing():
+    assert execute(["bash", "script/setup.sh", "--help"]).stdout.startswith("Set up: a .venv")
+    assert execute(["bash", "script/run_tests.sh", "--help"]).stdout.startswith("Set up and run")
+    done = execute([sys.executable, "-m", "script.plan", "--help"])
+    assert done.stdout.startswith("Say how long") and not done.stderr
 
 
 def test_help_of_a_chain_is_the_comment_at_its_top():
