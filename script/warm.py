@@ -69,8 +69,9 @@ def work(connection: socket.socket) -> int:
 
 def end_with(connection: socket.socket) -> None:
     """End this process when its client has gone."""
-    if not connection.recv(1):
-        os.killpg(0, signal.SIGKILL)
+    with suppress(ConnectionResetError):  # it has gone, too
+        connection.recv(1)
+    os.killpg(0, signal.SIGKILL)
 
 
 def serve(path: str, modules: list[str]) -> None:
@@ -109,6 +110,8 @@ def ask(path: str, words: list[str]) -> int:
             connection.connect(path)
         except OSError:  # no server: do it alone
             os.execvp("python", ["python", *words])
+        # A signal that comes before the fork's number is known waits for it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
         message = json.dumps([words, os.getcwd(), dict(os.environ)]).encode()
         socket.send_fds(connection, [message], [0, 1, 2])
         answer = connection.recv(4)
@@ -118,6 +121,7 @@ def ask(path: str, words: list[str]) -> int:
         (fork,) = struct.unpack("!i", answer)
         for number in FORWARDED:
             signal.signal(number, lambda number, _: os.kill(fork, number))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
         answer = connection.recv(4)
     return struct.unpack("!i", answer)[0] & 255 if answer else 1
 

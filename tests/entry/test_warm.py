@@ -2,6 +2,8 @@
 
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -45,6 +47,25 @@ def test_ctrl_c_reaches_the_fork_once():
     errors = client.communicate(timeout=30)[1]
     assert client.returncode == 130
     assert errors == "interrupted; run the same command to continue\n"
+
+
+def test_ctrl_c_before_the_fork_is_known_reaches_it(tmp_path):
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(1)
+        fork = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        line = [sys.executable, "-SE", "script/warm.py", "run", path, "-c", "pass"]
+        client = subprocess.Popen(line, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        connection, _ = listener.accept()
+        with connection:
+            socket.recv_fds(connection, 1 << 20, 3)
+            client.send_signal(signal.SIGINT)
+            time.sleep(0.2)  # a client that did not wait would end now
+            connection.send(struct.pack("!i", fork.pid))
+            assert fork.wait(timeout=30) != 0
+            connection.send(struct.pack("!i", 130))
+        assert client.communicate(timeout=30)[1] == "" and client.returncode == 130
 
 
 def test_a_fork_ends_with_its_client():
