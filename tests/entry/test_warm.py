@@ -59,7 +59,8 @@ def test_ctrl_c_before_the_fork_is_known_reaches_it(tmp_path):
         client = subprocess.Popen(line, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         connection, _ = listener.accept()
         with connection:
-            socket.recv_fds(connection, 1 << 20, 3)
+            for stream in socket.recv_fds(connection, 1 << 20, 3)[1]:
+                os.close(stream)
             client.send_signal(signal.SIGINT)
             time.sleep(0.2)  # a client that did not wait would end now
             connection.send(struct.pack("!i", fork.pid))
