@@ -62,7 +62,7 @@ def find_training(folder: Path) -> Path | None:
 
 
 def records(predictions: Predictions, training: Path | None) -> dict:
-    """Commands of a run's training and test, and its recipe."""
+    """Commands of a run's training and test, its recipe, and the contrast of its masks."""
     train = read_record(training / "recipe.json") if training else {}
     predict = read_record(predictions.folder / "predict.json")
     commands = [train.pop("command", None), predict.get("command")]
@@ -72,7 +72,35 @@ def records(predictions: Predictions, training: Path | None) -> dict:
         recipe |= {
             f"test: {k}": _plain(v) for k, v in settings.items() if k not in ("network", "tags")
         }
-    return {"commands": [c for c in commands if isinstance(c, str)], "recipe": recipe}
+    commands = [c for c in commands if isinstance(c, str)]
+    return {"commands": commands, "recipe": recipe, "contrast": find_contrast(training)}
+
+
+def find_contrast(training: Path | None) -> dict[str, Any]:
+    """What pseudo.py chose of contrast, for the masks that a network learned from.
+
+    Args:
+        training: folder with recipe.json.
+
+    Returns:
+        "used", "separation" in percent (of the product, of its square root), and "rows" of (class,
+        measures, share in percent by measure); empty where the masks are of other origin.
+    """
+    for _ in range(2):  # the masks of DSRG are another network's, which learned from cues
+        recipe = read_record(training / "recipe.json") if training else {}
+        masks = Path(str(recipe.get("cue") or recipe.get("mask") or "")).parent
+        settings = read_record(masks / "pseudo.json").get("settings")
+        if isinstance(settings, dict) and isinstance(settings.get("contrast_chosen"), dict):
+            chosen = settings["contrast_chosen"]
+            rows = [
+                (name, chosen["measures"].get(name, []), {k: 100 * x for k, x in row.items()})
+                for name, row in (chosen["share"] or {}).items()
+            ]
+            both = [100 * value for value in chosen["separation"]]
+            return {"used": chosen["used"], "separation": both, "rows": rows}
+        checkpoint = read_record(masks / "predict.json").get("checkpoint")
+        training = Path(checkpoint).parent if isinstance(checkpoint, str) else None
+    return {}
 
 
 def _plain(value: object) -> str:

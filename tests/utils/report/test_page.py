@@ -294,3 +294,36 @@ def test_restricted_run_says_so(world):
         root / "r.html", spec, "val", [report.Run("a", predictions, found)], "x", quiet=True
     )
     assert "Only classes of each image" in (root / "r.html").read_text()
+
+
+def test_contrast_of_the_masks_is_said(world):
+    _, _, root = world
+    chosen = {
+        "used": True,
+        "measures": {"cat": ["local", "median"], "dog": []},
+        "separation": [0.734, 0.707],
+        "share": {"cat": {"median": 0.5, "local": 0.512}, "dog": {"median": 0.0, "local": 0.0}},
+    }
+    recipe = json.loads((root / "a" / "recipe.json").read_text())
+    (root / "sure").mkdir()
+    (root / "sure" / "pseudo.json").write_text(json.dumps({"settings": {}}))
+    (root / "a" / "recipe.json").write_text(json.dumps(recipe | {"cue": f"{root}/sure/label"}))
+    assert frame.find_contrast(root / "a") == {}
+    (root / "sure" / "pseudo.json").write_text(
+        json.dumps({"settings": {"contrast_chosen": chosen}})
+    )
+    # The second network learns the masks of the first, which learned from the cues.
+    record = json.loads((root / "a" / "predict.json").read_text())
+    record |= {"checkpoint": f"{root}/a/last.pt"}
+    (root / "a" / "predict.json").write_text(json.dumps(record))
+    recipe = json.loads((root / "b" / "recipe.json").read_text())
+    (root / "b" / "recipe.json").write_text(json.dumps(recipe | {"mask": f"{root}/a/label"}))
+    assert frame.find_contrast(root / "b") == frame.find_contrast(root / "a")
+    text = page(world, "b")[0].read_text()
+    assert "contrast with the surroundings used" in text and "local and median" in text
+    assert "73.4 %" in text and "51 %" in text and "the map alone" in text
+    chosen["used"] = False
+    (root / "sure" / "pseudo.json").write_text(
+        json.dumps({"settings": {"contrast_chosen": chosen}})
+    )
+    assert "contrast with the surroundings not used" in page(world, "a")[0].read_text()
