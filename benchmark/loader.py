@@ -19,7 +19,7 @@ from scipy.ndimage import zoom
 
 from benchmark.drawn import draw_photographs
 from benchmark.timing import median, report
-from datalist.cue import write_cues
+from datalist.cue import CueFile
 from datalist.dataset import Images, worker_init
 from datalist.spec import resolve
 
@@ -56,7 +56,7 @@ def main(flags: Flags) -> None:
         spec = resolve(str(root))
         rng = np.random.default_rng(1)
         cues = {name: rng.random((2, 41, 41)) < 0.1 for name in spec.ids("train")}
-        cue = write_cues(Path(name) / "cue.npz", cues)
+        cue = CueFile.collect(cues).write(Path(name) / "cue.npz")
         size = (flags.size, flags.size)
         data = Images(spec, "train", size=size, cue=cue, mirror=True)
         cells = [np.stack(np.nonzero(cues[name])) for name in data.ids]

@@ -10,12 +10,13 @@ A cue file packs the cues of many images, keyed by image id, into one .npz of pl
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import tyro
+from tyro.conf import Positional
 
 from base import IGNORE, UserError, entry
 from datalist.archive import read_npz, write_npz
@@ -83,26 +84,42 @@ class CueFile:
     def __contains__(self, name: object) -> bool:
         return name in self.row
 
-    def __getitem__(self, name: str) -> np.ndarray:
-        """Cue of an image, bool (C, h, w); UserError where there is none."""
+    def _cells(self, name: str) -> np.ndarray:
+        """Cells of an image; UserError where it has no entry."""
         if name not in self.row:
             raise UserError(f"{self.source} has no cue of image '{name}'.")
         row = self.row[name]
+        return self.cell[self.offset[row] : self.offset[row + 1]]
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """Cue of an image, bool (C, h, w); UserError where there is none."""
         cue = np.zeros(self.num_classes * self.grid[0] * self.grid[1], bool)
-        cue[self.cell[self.offset[row] : self.offset[row + 1]]] = True
+        cue[self._cells(name)] = True
         return cue.reshape(self.num_classes, *self.grid)
 
     def classes(self, name: str) -> list[int]:
         """Classes that have cues in an image, rising; UserError where the image has no entry."""
-        if name not in self.row:
-            raise UserError(f"{self.source} has no cue of image '{name}'.")
-        row = self.row[name]
-        cell = self.cell[self.offset[row] : self.offset[row + 1]]
-        return np.unique(cell // (self.grid[0] * self.grid[1])).tolist()
+        return np.unique(self._cells(name) // (self.grid[0] * self.grid[1])).tolist()
 
     def items(self) -> Iterator[tuple[str, np.ndarray]]:
         """Id and cue of each image."""
         return ((name, self[name]) for name in self.ids)
+
+    def __str__(self) -> str:
+        height, width = self.grid
+        background, claimed, twice = 0.0, 0.0, 0
+        for _, cue in self.items():
+            count = cue.sum(axis=0)
+            background += cue[0].mean()
+            claimed += (cue[1:].any(axis=0)).mean()
+            twice += int((count > 1).sum())
+        empty = int((np.diff(self.offset) == 0).sum())
+        return (
+            f"{len(self)} images, {self.num_classes} classes, grid {height} x {width}\n"
+            f"background cues cover {100 * background / len(self):.1f} % of the grid, "
+            f"foreground cues {100 * claimed / len(self):.1f} %\n"
+            f"{twice} cells have several classes, {empty} images have no cue"
+        )
 
     @classmethod
     def collect(
@@ -169,7 +186,7 @@ class CueFile:
         ids = tuple(arrays["ids"].tolist())
         return cls(ids, grid, count, arrays["offset"], arrays["cell"], str(path))
 
-    def write(self, path: str | Path) -> None:
+    def write(self, path: str | Path) -> CueFile:
         """Write a packed cue file, whole or not at all."""
         arrays = {
             "ids": np.array(self.ids, dtype=np.str_),
@@ -179,15 +196,7 @@ class CueFile:
             "cell": self.cell.astype(np.int32),
         }
         write_npz(Path(path), arrays)
-
-
-def write_cues(
-    path: str | Path, cues: Iterable[tuple[str, np.ndarray]] | Mapping[str, np.ndarray]
-) -> CueFile:
-    """Pack pairs of id and cue, bool (C, h, w), into a file, whole or not at all."""
-    packed = CueFile.collect(cues, str(path))
-    packed.write(path)
-    return packed
+        return self
 
 
 def from_cells(
@@ -284,20 +293,11 @@ def from_folder(path: Path, num_classes: int | None = None) -> CueFile:
         raise UserError(f"{path} holds cues of {sorted(counts)} classes: of one data set only.")
     largest = max(int(cell[:1].max(initial=0)) for cell in cells.values())
     num_classes = num_classes or (counts.pop() if counts else max(largest + 1, 2))
-    return CueFile.collect(
-        (
-            (name, from_cells(cell, grid, num_classes, str(path / name)))
-            for name, cell in cells.items()
-        ),
-        str(path),
+    pairs = (
+        (name, from_cells(cell, grid, num_classes, str(path / name)))
+        for name, cell in cells.items()
     )
-
-
-def pack(folder: str | Path, path: str | Path, num_classes: int | None = None) -> CueFile:
-    """Pack a folder of cues, as `from_folder` reads it, into one file."""
-    cues = from_folder(Path(folder), num_classes)
-    cues.write(path)
-    return cues
+    return CueFile.collect(pairs, str(path))
 
 
 def merge_files(first: CueFile, second: CueFile, overlap: bool = False) -> CueFile:
@@ -317,61 +317,66 @@ def merge_files(first: CueFile, second: CueFile, overlap: bool = False) -> CueFi
             f"({second.num_classes} classes, grid {second.grid}) do not fit each other."
         )
     settle = np.asarray if overlap else resolve_conflicts
-    return CueFile.collect(
-        (
-            (name, settle(np.any([f[name] for f in (first, second) if name in f], 0)))
-            for name in sorted({*first.ids, *second.ids})
-        ),
-        f"{first.source} and {second.source}",
+    pairs = (
+        (name, settle(np.any([f[name] for f in (first, second) if name in f], 0)))
+        for name in sorted({*first.ids, *second.ids})
     )
+    return CueFile.collect(pairs, f"{first.source} and {second.source}")
 
 
-def _show(cues: CueFile) -> str:
-    height, width = cues.grid
-    background, claimed, twice = 0.0, 0.0, 0
-    for _, cue in cues.items():
-        count = cue.sum(axis=0)
-        background += cue[0].mean()
-        claimed += (cue[1:].any(axis=0)).mean()
-        twice += int((count > 1).sum())
-    empty = int((np.diff(cues.offset) == 0).sum())
-    return (
-        f"{len(cues)} images, {cues.num_classes} classes, grid {height} x {width}\n"
-        f"background cues cover {100 * background / len(cues):.1f} % of the grid, "
-        f"foreground cues {100 * claimed / len(cues):.1f} %\n"
-        f"{twice} cells have several classes, {empty} images have no cue"
-    )
+def convert(
+    cues: Positional[Path],
+    out: Positional[Path],
+    num_classes: int | None = None,
+    index: Path | None = None,
+) -> None:
+    """Turn a released pickle or a folder of .npz or .png cues into one cue file.
+
+    Args:
+        cues: the pickle, or the folder.
+        out: cue file to write (.npz).
+        num_classes: classes, background counted.
+        index: list 'NAME.jpg NUMBER' of a pickle.
+    """
+    print(out, CueFile.open(cues, num_classes, index).write(out), sep="\n")
+
+
+def merge(
+    cues: Positional[tuple[Path, Path]],
+    out: Positional[Path],
+    overlap: bool = False,
+    num_classes: int | None = None,
+    index: Path | None = None,
+) -> None:
+    """Join two cue files; a cell of several classes goes to the smaller region.
+
+    Args:
+        cues: files, or folders of cues.
+        out: cue file to write (.npz).
+        overlap: keep cells of several classes, as SEC-MXNet does.
+        num_classes: classes, background counted.
+        index: list 'NAME.jpg NUMBER' of a pickle.
+    """
+    first, second = (CueFile.open(path, num_classes, index) for path in cues)
+    print(out, merge_files(first, second, overlap).write(out), sep="\n")
+
+
+def show(cues: Positional[Path], num_classes: int | None = None, index: Path | None = None) -> None:
+    """Print how many cues a file holds.
+
+    Args:
+        cues: the file, or a folder of cues.
+        num_classes: classes, background counted.
+        index: list 'NAME.jpg NUMBER' of a pickle.
+    """
+    print(CueFile.open(cues, num_classes, index))
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Convert, pack, merge and show cue files."""
-    parser = argparse.ArgumentParser(prog="python -m datalist.cue", description=main.__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, line in {
-        "convert": "turn a released pickle or a folder of .npz or .png cues into one cue file",
-        "merge": "join two cue files; a cell of several classes goes to the smaller region",
-        "show": "print how many cues a file holds",
-    }.items():
-        alias = ["pack"] if name == "convert" else []
-        command = commands.add_parser(name, help=line, description=line, aliases=alias)
-        command.add_argument("cues", nargs=2 if name == "merge" else 1, type=Path)
-        if name == "merge":
-            note = "keep cells of several classes, as SEC-MXNet does"
-            command.add_argument("--overlap", action="store_true", help=note)
-        if name != "show":
-            command.add_argument("out", type=Path, help="cue file to write (.npz)")
-        command.add_argument("--num-classes", type=int, help="classes, background counted")
-        command.add_argument("--index", type=Path, help="list 'NAME.jpg NUMBER' of a pickle")
-    flags = parser.parse_args(arguments)
+    """Convert, merge and show cue files."""
+    commands = {"convert": convert, "pack": convert, "merge": merge, "show": show}
     with entry():
-        files = [CueFile.open(path, flags.num_classes, flags.index) for path in flags.cues]
-        cues = files[0]
-        if flags.command == "merge":
-            cues = merge_files(*files, flags.overlap)
-        if flags.command != "show":
-            cues.write(flags.out)
-            print(flags.out)
-        print(_show(cues))
+        tyro.extras.subcommand_cli_from_dict(commands, args=arguments, description=main.__doc__)
 
 
 if __name__ == "__main__":

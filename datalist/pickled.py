@@ -1,13 +1,15 @@
 """Reader of released cue files: pickles of a dictionary of integer arrays, and of nothing else.
 
-A pickle is a program, and the usual reader runs it. This one interprets only the instructions that
-a dictionary of arrays needs, and calls no function that the file names. Python 2 pickles (text as
-latin-1) and protocols 2 to 5 are read.
+A pickle is a program, and the usual reader runs it. Here Python's own interpreter of pickles knows
+only the instructions that a dictionary of arrays needs, and the names in a file stand for classes
+of this module; nothing that a file names is looked up. Python 2 pickles (text as latin-1) and
+protocols 2 to 5 are read.
 """
 
 from __future__ import annotations
 
 import io
+import pickle
 import pickletools
 from pathlib import Path
 
@@ -17,51 +19,31 @@ from base import UserError
 from datalist.archive import FLOOR, RATIO, read_packed
 from datalist.spec import read_text, safe_id
 
-RECONSTRUCT = "reconstruct"
-FROMBUFFER = "frombuffer"
-ENCODE = "encode"
-DTYPE = "dtype"
-NDARRAY = "ndarray"
-GLOBALS = {
-    "numpy ndarray": NDARRAY,
-    "numpy dtype": DTYPE,
-    "numpy.core.multiarray _reconstruct": RECONSTRUCT,
-    "numpy._core.multiarray _reconstruct": RECONSTRUCT,
-    "numpy.core.numeric _frombuffer": FROMBUFFER,
-    "numpy._core.numeric _frombuffer": FROMBUFFER,
-    "_codecs encode": ENCODE,
-}
-"""Names that a pickled array writes down; each stands for itself and is never looked up."""
-
-PUSH = {
+INSTRUCTIONS = {
     *("NONE", "NEWTRUE", "NEWFALSE", "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1"),
     *("LONG4", "BINSTRING", "SHORT_BINSTRING", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
-    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8", "BINPUT", "LONG_BINPUT", "PUT"),
+    *("MEMOIZE", "BINGET", "LONG_BINGET", "GET", "MARK", "EMPTY_TUPLE", "TUPLE1", "TUPLE2"),
+    *("TUPLE3", "TUPLE", "EMPTY_DICT", "SETITEM", "SETITEMS", "GLOBAL", "STACK_GLOBAL", "REDUCE"),
+    *("BUILD", "STOP", "PROTO", "FRAME"),
 }
-"""Instructions that put down a constant."""
-CONSTANT = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-
-
-class _Global(str):
-    """A name from `GLOBALS`, so that a string in the file cannot pass for one."""
+"""What a dictionary of integer arrays needs."""
 
 
 class _Type:
     """A dtype as the file describes it."""
 
-    def __init__(self, code: object) -> None:
+    def __init__(self, code: object, *_: object) -> None:
         if not isinstance(code, str) or code.lstrip("<>|=") not in {
             f"{code}{size}" for code in "iu" for size in (1, 2, 4, 8)
         }:
             raise UserError(f"it holds an array of type {str(code)[:20]!r}, not of integers")
         self.dtype = np.dtype(code)
 
-    def build(self, state: object) -> None:
-        order = state[1] if isinstance(state, tuple) and len(state) > 1 else None
-        if order not in ("<", ">", "|", "="):
+    def __setstate__(self, state: tuple) -> None:
+        if state[1] not in ("<", ">", "|", "="):
             raise ValueError("dtype without byte order")
-        self.dtype = self.dtype.newbyteorder(order)
+        self.dtype = self.dtype.newbyteorder(state[1])
 
 
 class _Array:
@@ -69,9 +51,10 @@ class _Array:
 
     value: np.ndarray | None = None
 
-    def build(self, state: object) -> None:
-        if not isinstance(state, tuple) or len(state) != 5:
-            raise ValueError("array without state")
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, state: tuple) -> None:
         _, shape, dtype, fortran, data = state
         self.fill(data, dtype, shape, "F" if fortran else "C")
 
@@ -80,14 +63,66 @@ class _Array:
         sides = isinstance(shape, tuple) and len(shape) <= 2
         if not sides or not all(isinstance(side, int) and side >= 0 for side in shape):
             raise ValueError("array without shape")
-        if not isinstance(dtype, _Type) or not isinstance(data, bytes | bytearray):
+        if not isinstance(dtype, _Type) or not isinstance(data, bytes):
             raise ValueError("array without data")
-        value = np.frombuffer(bytes(data), dtype.dtype)
+        value = np.frombuffer(data, dtype.dtype)
         value = value.reshape(shape, order="F" if order == "F" else "C")
         # Classes and grid positions are small: eight bytes each would be four times too much.
         info = np.iinfo(np.int16)
         small = not value.size or (info.min <= value.min() and value.max() <= info.max)
         self.value = value.astype(np.int16) if small else value
+
+
+class _Buffer(_Array):
+    """An array as protocol 5 describes it."""
+
+    def __init__(self, *description: object) -> None:
+        self.fill(*description)
+
+
+class _Bytes(bytes):
+    """Bytes that protocol 2 writes as text."""
+
+    def __new__(cls, text: str, *_: object) -> _Bytes:
+        return super().__new__(cls, text.encode("latin-1"))
+
+    def __setstate__(self, state: object) -> None:
+        raise ValueError("state of bytes")
+
+
+GLOBALS = {
+    "numpy ndarray": _Array,
+    "numpy dtype": _Type,
+    "numpy.core.multiarray _reconstruct": _Array,
+    "numpy._core.multiarray _reconstruct": _Array,
+    "numpy.core.numeric _frombuffer": _Buffer,
+    "numpy._core.numeric _frombuffer": _Buffer,
+    "_codecs encode": _Bytes,
+}
+"""What the names that a pickled array writes down stand for."""
+
+
+class _Dispatch(dict):
+    """Python's functions for the allowed instructions, by their code."""
+
+    def __missing__(self, code: int) -> None:
+        name = pickletools.code2op[chr(code)].name if chr(code) in pickletools.code2op else code
+        raise UserError(f"its instruction {name} is not needed for a dictionary of integer arrays")
+
+
+class _Unpickler(pickle._Unpickler):  # the one in C reserves as much memory as a file asks for
+    dispatch = _Dispatch(
+        (code, function)
+        for code, function in pickle._Unpickler.dispatch.items()
+        if pickletools.code2op[chr(code)].name in INSTRUCTIONS
+    )
+    dispatch[pickle.BYTEARRAY8[0]] = dispatch[pickle.BINBYTES8[0]]
+
+    def find_class(self, module: str, name: str) -> type:
+        if f"{module} {name}" not in GLOBALS:
+            named = f"{module}.{name}"[:80]
+            raise UserError(f"it names '{named}', and a cue file holds integer arrays only")
+        return GLOBALS[f"{module} {name}"]
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -102,13 +137,19 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """
     data = _unpack(Path(path))
     try:
-        return _interpret(data)
+        content = _Unpickler(io.BytesIO(data), encoding="latin-1").load()
+        if not isinstance(content, dict):
+            raise UserError("it holds no dictionary")
+        for key, item in content.items():
+            if not isinstance(key, str):
+                raise UserError("a key of its dictionary is no text")
+            if not isinstance(item, _Array) or item.value is None:
+                raise UserError(f"its entry {key[:40]!r} is no array")
+        return {key: item.value for key, item in content.items()}
     except UserError as error:
         raise UserError(f"{path} is refused: {error}.") from None
-    except (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError) as error:
+    except Exception as error:  # whatever instructions without sense lead to
         raise UserError(f"{path} is not a readable cue pickle ({str(error)[:80]}).") from None
-    except (MemoryError, RecursionError):
-        raise UserError(f"{path} is not a readable cue pickle.") from None
 
 
 def read_cues(path: Path, index: Path) -> dict[str, np.ndarray]:
@@ -162,99 +203,3 @@ def _unpack(path: Path) -> bytes:
     if len(data) > limit:
         raise UserError(f"{path} unpacks to more than {limit >> 20} MiB: not read.")
     return data
-
-
-def _interpret(data: bytes) -> dict[str, np.ndarray]:
-    stack: list = []
-    marks: list[int] = []
-    memo: dict[int, object] = {}
-
-    def cut(start: int) -> list:
-        if not 0 <= start <= len(stack):
-            raise ValueError("stack underflow")
-        items = stack[start:]
-        del stack[start:]
-        return items
-
-    for opcode, argument, _ in pickletools.genops(io.BytesIO(data)):
-        name = opcode.name
-        if name in PUSH:
-            stack.append(CONSTANT.get(name, argument))
-        elif name in ("BINPUT", "LONG_BINPUT", "PUT"):
-            memo[argument] = stack[-1]
-        elif name == "MEMOIZE":
-            memo[len(memo)] = stack[-1]
-        elif name in ("BINGET", "LONG_BINGET", "GET"):
-            stack.append(memo[argument])
-        elif name == "MARK":
-            marks.append(len(stack))
-        elif name in TUPLES:
-            stack.append(tuple(cut(len(stack) - TUPLES[name])))
-        elif name == "TUPLE":
-            stack.append(tuple(cut(marks.pop())))
-        elif name == "EMPTY_DICT":
-            stack.append({})
-        elif name in ("SETITEM", "SETITEMS"):
-            items = cut(marks.pop() if name == "SETITEMS" else len(stack) - 2)
-            _set_items(stack[-1], items)
-        elif name == "GLOBAL":
-            stack.append(_global(argument))
-        elif name == "STACK_GLOBAL":
-            module, attribute = cut(len(stack) - 2)
-            stack.append(_global(f"{module} {attribute}"))
-        elif name == "REDUCE":
-            function, arguments = cut(len(stack) - 2)
-            stack.append(_construct(function, arguments))
-        elif name == "BUILD":
-            (state,) = cut(len(stack) - 1)
-            if not isinstance(stack[-1], _Array | _Type):
-                raise UserError("it gives a state to something that is no array")
-            stack[-1].build(state)
-        elif name == "STOP":
-            break
-        elif name not in ("PROTO", "FRAME"):
-            raise UserError(
-                f"its instruction {name} is not needed for a dictionary of integer arrays"
-            )
-    (result,) = stack
-    if not isinstance(result, dict):
-        raise UserError("it holds no dictionary")
-    arrays = {}
-    for key, item in result.items():
-        if not isinstance(item, _Array) or item.value is None:
-            raise UserError(f"its entry {key[:40]!r} is no array")
-        arrays[key] = item.value
-    return arrays
-
-
-def _global(name: str) -> _Global:
-    if name not in GLOBALS:
-        raise UserError(
-            f"it names '{'.'.join(name.split())[:80]}', and a cue file holds integer arrays only"
-        )
-    return _Global(GLOBALS[name])
-
-
-def _set_items(target: object, items: list) -> None:
-    if not isinstance(target, dict) or len(items) % 2:
-        raise ValueError("items without dictionary")
-    for key, value in zip(items[::2], items[1::2]):
-        if not isinstance(key, str):
-            raise UserError("a key of its dictionary is no text")
-        target[key] = value
-
-
-def _construct(function: object, arguments: object) -> object:
-    if not isinstance(function, _Global) or not isinstance(arguments, tuple):
-        raise ValueError("call of something that is no name")
-    if function == RECONSTRUCT:
-        return _Array()
-    if function == FROMBUFFER and len(arguments) == 4:
-        array = _Array()
-        array.fill(*arguments)
-        return array
-    if function == DTYPE and arguments:
-        return _Type(arguments[0])
-    if function == ENCODE and arguments and isinstance(arguments[0], str):
-        return arguments[0].encode("latin-1")
-    raise ValueError(f"call of {function}")

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from datalist.cue import write_cues
+from datalist.cue import CueFile
 from datalist.image import read_mask
 from datalist.spec import Spec
 
@@ -19,5 +19,5 @@ def cues_of(spec: Spec, grid: tuple[int, int], path: Path) -> Path:
         cue = np.arange(spec.num_classes)[:, None, None] == small
         cue[:, np.arange(grid[0]) % 3 > 0] = False
         cues[name] = cue
-    write_cues(path, cues)
+    CueFile.collect(cues).write(path)
     return path

@@ -51,7 +51,7 @@ from network.source import read_state
 from network.vgg import LargeFOV, LargeFOVHead
 from network.weight import load_vgg
 from utils import checkpoint, export
-from utils.output import read_cue, read_label, read_score, upsample
+from utils.output import read_label, read_score, upsample
 from utils.report.page import read_log
 
 CLASSES = ("background", "cat", "dog")
@@ -210,8 +210,7 @@ def open_pickle(path: Path) -> None:
 
 
 def open_folder(path: Path) -> None:
-    """A cue of one image alone, and as a folder of them."""
-    read_cue(path)
+    """A folder of the cue of one image."""
     CueFile.open(path.parent)
 
 

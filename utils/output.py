@@ -198,29 +198,13 @@ def write_cue(path: str | Path, cue: ArrayLike, grid: tuple[int, int], num_class
         UserError: the shape is another, or a cell lies outside the grid.
     """
     cue, shape = np.asarray(cue), np.asarray(grid, dtype=np.int64)
-    _check_cue(path, cue, shape)
+    if cue.ndim != 2 or len(cue) != 3 or shape.shape != (2,) or cue.dtype.kind not in "iu":
+        raise UserError(f"{path}: cues are integers (3, K) on a grid (2,), not {cue.shape}")
+    limit = np.array([np.iinfo(np.int16).max + 1, *shape])[:, None]
+    if ((cue < 0) | (cue >= limit)).any():
+        raise UserError(f"{path}: a cue lies outside its grid of {shape[0]} x {shape[1]} cells")
     count = np.asarray(num_classes, dtype=np.int64)
     write_npz(path, {"cue": cue.astype(np.int16), "grid": shape, "num_classes": count})
-
-
-def read_cue(path: str | Path) -> tuple[NDArray[np.int16], tuple[int, int]]:
-    """Read the cues of one image: rows class, row, column (3, K), and the grid (height, width).
-
-    Raises:
-        UserError: the file is broken, pickled, or a cell lies outside the grid.
-    """
-    found = read_npz(path, {"cue": ("iu", 2), "grid": ("iu", 1)})
-    cue, grid = found["cue"], found["grid"]
-    _check_cue(path, cue, grid)
-    return cue.astype(np.int16), (int(grid[0]), int(grid[1]))
-
-
-def _check_cue(path: str | Path, cue: NDArray, grid: NDArray) -> None:
-    if cue.ndim != 2 or len(cue) != 3 or grid.shape != (2,) or cue.dtype.kind not in "iu":
-        raise UserError(f"{path}: cues are integers (3, K) on a grid (2,), not {cue.shape}")
-    limit = np.array([np.iinfo(np.int16).max + 1, *grid])[:, None]
-    if ((cue < 0) | (cue >= limit)).any():
-        raise UserError(f"{path}: a cue lies outside its grid of {grid[0]} x {grid[1]} cells")
 
 
 def write_overlay(

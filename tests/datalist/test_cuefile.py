@@ -14,7 +14,7 @@ from base import UserError
 from base.file import replacing
 from datalist.archive import read_npz
 from datalist.cell import resize, resolve_conflicts
-from datalist.cue import CueFile, from_cells, main, pack, write_cues
+from datalist.cue import CueFile, from_cells, main
 from datalist.image import write_mask
 
 SHAPES = st.tuples(st.integers(2, 5), st.integers(1, 6), st.integers(1, 7))
@@ -43,7 +43,7 @@ def test_round_trip(tmp_path):
     cues = example()
     cues["none"] = np.zeros((4, 5, 6), bool)
     cues["all"] = np.ones((4, 5, 6), bool)
-    write_cues(tmp_path / "cue.npz", cues)
+    CueFile.collect(cues).write(tmp_path / "cue.npz")
     opened = CueFile.open(tmp_path / "cue.npz", num_classes=4)
     assert (opened.grid, opened.num_classes, len(opened)) == ((5, 6), 4, 5)
     assert set(opened.ids) == set(cues) and "a" in opened and "z" not in opened
@@ -56,14 +56,14 @@ def test_round_trip(tmp_path):
 
 
 def test_a_sample_may_be_changed(tmp_path):
-    cues = write_cues(tmp_path / "cue.npz", example())
+    cues = CueFile.collect(example()).write(tmp_path / "cue.npz")
     cues["a"][:] = True
     assert not cues["a"].all()
 
 
 def test_writing_is_all_or_nothing(tmp_path):
     path = tmp_path / "cue.npz"
-    write_cues(path, example())
+    CueFile.collect(example()).write(path)
     before = path.read_bytes()
 
     def broken():
@@ -71,7 +71,7 @@ def test_writing_is_all_or_nothing(tmp_path):
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        write_cues(path, broken())
+        CueFile.collect(broken()).write(path)
     with pytest.raises(RuntimeError), replacing(path) as part:
         part.write_bytes(b"half")
         raise RuntimeError
@@ -90,7 +90,7 @@ def test_writing_is_all_or_nothing(tmp_path):
 )
 def test_cues_that_cannot_be(tmp_path, cues, match):
     with pytest.raises(UserError, match=match):
-        write_cues(tmp_path / "cue.npz", cues)
+        CueFile.collect(cues).write(tmp_path / "cue.npz")
     assert not list(tmp_path.iterdir())
 
 
@@ -193,7 +193,7 @@ def test_other_files(tmp_path):
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory):
     path = tmp_path_factory.mktemp("packed") / "cue.npz"
-    write_cues(path, example())
+    CueFile.collect(example()).write(path)
     return path.read_bytes()
 
 
@@ -235,7 +235,7 @@ def test_folder_of_npz(tmp_path):
         np.savez_compressed(
             tmp_path / f"{name}.npz", cue=cell, grid=np.array([5, 6]), num_classes=4
         )
-    packed = pack(tmp_path, tmp_path / "all" / "cue.npz", 4)
+    packed = CueFile.open(tmp_path, 4).write(tmp_path / "all" / "cue.npz")
     for opened in (packed, CueFile.open(tmp_path, 4), CueFile.open(tmp_path / "all/cue.npz")):
         assert all(np.array_equal(opened[name], cue) for name, cue in cues.items())
     np.savez(
@@ -310,8 +310,8 @@ def test_resize_cell_by_cell(cue, grid):
 def test_commands(tmp_path, capsys):
     first, second = example(1), example(2)
     del second["a"]
-    write_cues(tmp_path / "1.npz", first)
-    write_cues(tmp_path / "2.npz", second)
+    CueFile.collect(first).write(tmp_path / "1.npz")
+    CueFile.collect(second).write(tmp_path / "2.npz")
     main(["merge", *(str(tmp_path / name) for name in ("1.npz", "2.npz", "3.npz"))])
     merged = CueFile.open(tmp_path / "3.npz")
     assert set(merged.ids) == set(first)
@@ -326,6 +326,6 @@ def test_commands(tmp_path, capsys):
         np.savez(tmp_path / "4.npz", a=1)
         main(["convert", str(tmp_path / "4.npz"), str(tmp_path / "5.npz")])
     assert not (tmp_path / "5.npz").exists()
-    write_cues(tmp_path / "6.npz", example(1, (4, 7, 7)))
+    CueFile.collect(example(1, (4, 7, 7))).write(tmp_path / "6.npz")
     with pytest.raises(SystemExit, match="do not fit each other"):
         main(["merge", *(str(tmp_path / name) for name in ("1.npz", "6.npz", "7.npz"))])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from base import UserError
-from datalist.cue import CueFile, write_cues
+from datalist.cue import CueFile
 from datalist.saliency import Flags, background_cue, collect, main, read_saliency
 
 
@@ -13,7 +13,7 @@ from datalist.saliency import Flags, background_cue, collect, main, read_salienc
 def like(tmp_path):
     """A cue file of two images, three classes, 4 x 6 cells."""
     path = tmp_path / "like.npz"
-    write_cues(path, {name: np.zeros((3, 4, 6), bool) for name in ("one", "two")})
+    CueFile.collect({name: np.zeros((3, 4, 6), bool) for name in ("one", "two")}).write(path)
     return path
 
 

@@ -10,7 +10,7 @@ from recipes import change
 import densecrf
 from base import UserError
 from base.contract import Context
-from datalist.cue import write_cues
+from datalist.cue import CueFile
 from datalist.spec import resolve
 from datalist.tag import read_tags
 from method.refinement import Refinement
@@ -110,7 +110,7 @@ def test_tags_of_the_cues_or_of_the_data_set(scenes_root, tmp_path, source, expe
     cues = {i: np.zeros((spec.num_classes, 20, 20), bool) for i in spec.ids("train")}
     for cue in cues.values():
         cue[0, 0, 0] = True  # the background alone has cues
-    write_cues(tmp_path / "cue.npz", cues)
+    CueFile.collect(cues).write(tmp_path / "cue.npz")
     recipe = SEC.recipes["smoke"]
     recipe = replace(
         recipe,

@@ -61,10 +61,11 @@ def test_upsampling_is_bilinear_between_pixel_centres():
 def test_cue_round_trip(tmp_path):
     cue = np.array([[0, 3, 3], [0, 1, 4], [6, 5, 2]])
     output.write_cue(tmp_path / "a.npz", cue, (5, 7), 9)
-    found, grid = output.read_cue(tmp_path / "a.npz")
-    assert grid == (5, 7) and found.dtype == np.int16 and (found == cue).all()
+    found = np.load(tmp_path / "a.npz")
+    assert found["cue"].dtype == np.int16 and (found["cue"] == cue).all()
+    assert (found["grid"].tolist(), found["num_classes"]) == ([5, 7], 9)
     output.write_cue(tmp_path / "none.npz", np.zeros((3, 0), int), (5, 7), 9)
-    assert output.read_cue(tmp_path / "none.npz")[0].shape == (3, 0)
+    assert np.load(tmp_path / "none.npz")["cue"].shape == (3, 0)
     with pytest.raises(UserError, match="outside its grid of 5 x 6"):
         output.write_cue(tmp_path / "b.npz", cue, (5, 6), 9)
     assert not (tmp_path / "b.npz").exists()
