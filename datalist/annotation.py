@@ -99,6 +99,22 @@ def check_instances(content: Any, path: Path) -> dict:
     return content
 
 
+def objects_of(content: dict, path: Path) -> tuple[dict[int, str], dict[int, list[dict]]]:
+    """Names of the categories of COCO instances, and the annotations of each image, by their ids.
+
+    Raises:
+        UserError: an annotation names an image or a category that the file has not.
+    """
+    names = {row["id"]: row["name"] for row in content["categories"]}
+    objects: dict[int, list[dict]] = {image["id"]: [] for image in content["images"]}
+    for item in content["annotations"]:
+        image, category = item["image_id"], item["category_id"]
+        if image not in objects or category not in names:
+            raise UserError(f"{path}: an annotation names image {image!r}, class {category!r}.")
+        objects[image].append(item)
+    return names, objects
+
+
 def without_twins(rows: list[dict], key: str, path: Path) -> list[dict]:
     """Entries of a json, each id once.
 

@@ -30,7 +30,7 @@ import numpy as np
 import tyro
 
 from base import UserError, entry
-from datalist.annotation import image_id, read_instances, stem, xml_names
+from datalist.annotation import image_id, objects_of, read_instances, stem, xml_names
 from datalist.folder import WRONG, write_tags
 from datalist.spec import Spec, plain, read_text, resolve, safe_id
 
@@ -266,19 +266,17 @@ def from_instances(path: Path, classes: Sequence[str]) -> Tags:
         UserError: the file is no such json, or names an unknown class.
     """
     content = read_instances(path)
-    names = {}
-    for category in content["categories"]:
-        names[category["id"]] = indices([str(category["name"])], classes, str(path))
-    stems = {image["id"]: image_id(image["file_name"]) for image in content["images"]}
-    tags: dict[str, set[int]] = {name: set() for name in stems.values()}
+    names, objects = objects_of(content, path)
+    index = {number: indices([name], classes, str(path)) for number, name in names.items()}
+    tags = {
+        image_id(image["file_name"]): tuple(
+            sorted({k for item in objects[image["id"]] for k in index[item["category_id"]]})
+        )
+        for image in content["images"]
+    }
     if len(tags) < len(content["images"]):
         raise UserError(f"{path} has two images of one name or number: names must differ.")
-    for annotation in content["annotations"]:
-        image, category = annotation["image_id"], annotation["category_id"]
-        if image not in stems or category not in names:
-            raise UserError(f"{path}: an annotation names image {image!r}, class {category!r}.")
-        tags[stems[image]].update(names[category])
-    return {name: tuple(sorted(row)) for name, row in tags.items()}
+    return tags
 
 
 READERS = {"text": from_text, "folders": from_folders, "instances": from_instances}

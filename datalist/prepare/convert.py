@@ -10,26 +10,24 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import tyro
 from tqdm import tqdm
+from tyro.conf import Positional
 
 from base import UserError, entry
 from datalist.annotation import image_id, parts
 from datalist.image import image_size, write_mask
 from datalist.mat import apart, read_apart
-from datalist.prepare.drawn import DAMAGE, paint, read_drawings
+from datalist.prepare.drawn import paint, read_drawings
 from datalist.prepare.masks import new_masks
 from datalist.prepare.names import pictures_by_name, without_hash
-from datalist.prepare.originals import Labels, camvid, msrc, neu
-from datalist.prepare.tools import Drawing, coco_drawing
+from datalist.prepare.originals import camvid, msrc, neu
+from datalist.prepare.tools import Drawing
 from datalist.spec import Spec, resolve
 from datalist.tag import indices
 
@@ -44,7 +42,8 @@ def augment_voc(spec: Spec, sbd: Path) -> Path:
     Returns:
         The folder, which appears when it is whole. A run that was cut off goes on.
 
-    Errors: UserError naming an image that neither has a mask of.
+    Raises:
+        UserError: neither has a mask of an image.
 
     Source: Hariharan et al., ICCV 2011 (SBD); the 10582 ids of train_aug are what this field
     trains on.
@@ -72,10 +71,7 @@ def augment_voc(spec: Spec, sbd: Path) -> Path:
 
 
 def read_sbd(path: Path, num_classes: int, pool: ProcessPoolExecutor) -> np.ndarray:
-    """Class indices of one of SBD's .mat files, uint8 (H, W), read in the process of `apart`.
-
-    Errors: UserError for another file; where it crashed the process, the pool is of no more use.
-    """
+    """Class indices of one of SBD's .mat files, uint8 (H, W), read in the process of `apart`."""
     (mask,) = read_apart(path, sbd_arrays, "a mask of SBD", pool)
     if mask.min(initial=0) < 0 or mask.max(initial=0) >= num_classes:
         raise UserError(f"{path} holds the value {mask.max()}: classes go to {num_classes - 1}.")
@@ -199,115 +195,35 @@ def match_drawings(
     return matched, lost
 
 
-def draw_objects(image: dict, objects: list[dict], index: dict[int, int], path: Path) -> np.ndarray:
-    """Paint the objects of an image of a COCO instances json, the largest first.
-
-    Args:
-        image: its entry in the json, with `file_name`, `height` and `width`.
-        objects: its annotations.
-        index: class index of each category id.
-        path: the json, for errors.
-
-    Returns:
-        Class indices, uint8 (height, width).
-
-    Raises:
-        UserError: an object cannot be painted, or pycocotools is missing.
-    """
-    where = f"{path}: image '{image['file_name']}'"
-    try:
-        drawing = coco_drawing(image, objects, index, Counter())
-    except DAMAGE as error:
-        raise UserError(f"{where} cannot be drawn ({error}).") from None
-    if drawing.size is None:
-        raise UserError(f"{where} has no height and width.")
-    return paint(drawing.size, drawing.shapes, where)
-
-
-@dataclass(frozen=True)
-class Masks:
+def paint_masks(file: Positional[Path], dataset: Positional[str], key: str = "") -> None:
     """Paint masks from an export of an annotation tool into a data set.
 
-    `python -m datalist.prepare.convert msrc --help` and `... camvid --help` build data
+    `python -m datalist.prepare.convert msrc --help`, `camvid --help` and `neu --help` build data
     sets instead.
+
+    Args:
+        file: COCO instances json, Label Studio json, the XML of "CVAT for images 1.1", or json or
+            csv of the VGG Image Annotator.
+        dataset: folder in VOC layout; its SegmentationClass gets a PNG for each image of the file.
+        key: Label Studio: key of the task's data that holds the picture. VGG Image Annotator:
+            attribute of regions that names the class. Only needed where there are several.
     """
-
-    file: Annotated[Path, tyro.conf.Positional]
-    """COCO instances json, Label Studio json, the XML of "CVAT for images 1.1", or json or csv of
-    the VGG Image Annotator."""
-    dataset: Annotated[str, tyro.conf.Positional]
-    """Folder in VOC layout; its SegmentationClass gets a PNG for each image of the file."""
-    key: str = ""
-    """Label Studio: key of the task's data that holds the picture. VGG Image Annotator: attribute
-    of regions that names the class. Only needed where there are several."""
+    spec = resolve(dataset)
+    count, notes = import_masks(spec, file, key)
+    print("".join(f"note: {note}\n" for note in notes), end="")
+    print(f"{spec.mask_folder}: {count} masks")
 
 
-@dataclass(frozen=True)
-class Msrc:
-    """Build a folder of MSRC v2 from the public originals; see docs/data.md."""
-
-    images: Annotated[Path, tyro.conf.Positional]
-    """Folder Images of MSRC v2: ID.bmp."""
-    mats: Annotated[Path, tyro.conf.Positional]
-    """Folder newsegmentations_mats of Malisiewicz and Efros: ID_GT.mat."""
-    lists: Annotated[Path, tyro.conf.Positional]
-    """Folder of lists of ids, such as train.txt and val.txt."""
-    out: Annotated[Path, tyro.conf.Positional]
-    """Folder to make."""
-    labels: Labels = "objects"
-    """objects: 14 classes before a background. all: each of the 23 labels is a class (22; face and
-    body are person), as external masks need it."""
-
-
-@dataclass(frozen=True)
-class CamVid:
-    """Build a folder of CamVid from the SegNet tutorial's frames; see docs/data.md."""
-
-    images: Annotated[Path, tyro.conf.Positional]
-    """Folder CamVid of the SegNet tutorial: train/FRAME.png, trainannot/FRAME.png, val, test."""
-    lists: Annotated[Path, tyro.conf.Positional]
-    """Folder of lists, such as train.txt and val.txt, of ids FRAME_rc (a window in row r, column
-    c) or FRAME (all of it)."""
-    out: Annotated[Path, tyro.conf.Positional]
-    """Folder to make."""
-    labels: Labels = "objects"
-    """objects: 4 classes before a background. all: each of the 11 labels is a class (10;
-    pedestrians and bicyclists are person), as external masks need it."""
-
-
-@dataclass(frozen=True)
-class Neu:
-    """Build a folder of NEU_Seg, defects of steel surfaces; see docs/data.md."""
-
-    root: Annotated[Path, tyro.conf.Positional]
-    """Folder of the public original: images/training/N.jpg, annotations/training/N.png."""
-    lists: Annotated[Path, tyro.conf.Positional]
-    """Folder of lists of ids, such as train.txt and val.txt: steel_N."""
-    out: Annotated[Path, tyro.conf.Positional]
-    """Folder to make."""
-
-
-def main(arguments: Masks | Msrc | CamVid | Neu) -> None:
+def main(words: list[str]) -> None:
     """Paint masks, or build a folder; say what was made."""
-    if isinstance(arguments, Msrc):
-        count = msrc(
-            arguments.images, arguments.mats, arguments.lists, arguments.out, arguments.labels
-        )
-        print(f"{arguments.out}: {count} images")
-    elif isinstance(arguments, CamVid):
-        count = camvid(arguments.images, arguments.lists, arguments.out, arguments.labels)
-        print(f"{arguments.out}: {count} images")
-    elif isinstance(arguments, Neu):
-        print(f"{arguments.out}: {neu(arguments.root, arguments.lists, arguments.out)} images")
+    builders: dict[str, Callable] = {"msrc": msrc, "camvid": camvid, "neu": neu}
+    if words and words[0] in builders:
+        out, count = tyro.cli(builders[words[0]], args=words[1:])
+        print(f"{out}: {count} images")
     else:
-        spec = resolve(arguments.dataset)
-        count, notes = import_masks(spec, arguments.file, arguments.key)
-        print("".join(f"note: {note}\n" for note in notes), end="")
-        print(f"{spec.mask_folder}: {count} masks")
+        tyro.cli(paint_masks, args=words)
 
 
 if __name__ == "__main__":
     with entry():
-        builders = {"msrc": Msrc, "camvid": CamVid, "neu": Neu}
-        command = builders.get(sys.argv[1]) if len(sys.argv) > 1 else None
-        main(tyro.cli(command or Masks, args=sys.argv[2:] if command else None))
+        main(sys.argv[1:])

@@ -13,10 +13,10 @@ import yaml
 from PIL import Image, IptcImagePlugin
 
 from base import UserError
-from datalist.annotation import check_instances, read_json, read_xml
+from datalist.annotation import check_instances, objects_of, parts, read_json
 from datalist.prepare.names import has_picture_suffix
 from datalist.prepare.table.text import Grid
-from datalist.prepare.tools import XML_LIMIT
+from datalist.prepare.tools import read_cvat
 from datalist.spec import read_text
 
 Rows = list[tuple[str, list[str]]]
@@ -42,7 +42,7 @@ def read_export(path: Path) -> Rows | Grid:
     if suffix == ".xml":
         return from_cvat(path)
     if suffix in (".jsonl", ".ndjson"):
-        return to_grid([read_line(path, *pair) for pair in enumerate(lines_of(path), 1)], path)
+        return to_grid(read_lines(path), path)
     content = read_json(path)
     if not isinstance(content, list):
         return from_coco(check_instances(content, path), path)
@@ -51,17 +51,15 @@ def read_export(path: Path) -> Rows | Grid:
     return to_grid(content, path)
 
 
-def lines_of(path: Path) -> list[str]:
-    """Lines of a file that are not empty."""
-    return [line for line in read_text(path).splitlines() if line.strip()]
-
-
-def read_line(path: Path, number: int, line: str) -> Any:
-    """The record of a line of json lines."""
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        raise UserError(f"{path}, line {number}: the line is not json.") from None
+def read_lines(path: Path) -> list[Any]:
+    """The records of a file of json lines."""
+    records = []
+    for number, line in enumerate(filter(str.strip, read_text(path).splitlines()), 1):
+        try:
+            records.append(json.loads(line))
+        except (ValueError, RecursionError):
+            raise UserError(f"{path}, line {number}: the line is not json.") from None
+    return records
 
 
 def to_grid(records: Sequence[Any], path: Path) -> Grid:
@@ -74,30 +72,22 @@ def to_grid(records: Sequence[Any], path: Path) -> Grid:
         for key, value in record.items():
             inner = value if isinstance(value, dict) and "choices" not in value else {"": value}
             for part, item in inner.items():
-                row[f"{key}.{part}" if part else str(key)] = as_text(item)
+                text = "" if item is None else item
+                text = text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)
+                row[f"{key}.{part}" if part else str(key)] = text
         flat.append(row)
     header = list(dict.fromkeys(key for row in flat for key in row))
     return [header, *([row.get(key, "") for key in header] for row in flat)]
 
 
-def as_text(value: Any) -> str:
-    """A value of json as a field of a table."""
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
 def from_coco(content: dict, path: Path) -> Rows:
     """File name and category names of each image of a COCO instances json."""
-    names = {row["id"]: row["name"] for row in content["categories"]}
-    tags: dict[int, list[str]] = {image["id"]: [] for image in content["images"]}
-    for annotation in content["annotations"]:
-        image, category = annotation["image_id"], annotation["category_id"]
-        if image not in tags or category not in names:
-            raise UserError(f"{path}: an annotation names image {image!r}, class {category!r}.")
-        tags[image].append(names[category])
+    names, objects = objects_of(content, path)
     return [
-        (image["file_name"], [re.sub(r"[\s_]+", " ", tag) for tag in tags[image["id"]]])
+        (
+            image["file_name"],
+            [re.sub(r"[\s_]+", " ", names[item["category_id"]]) for item in objects[image["id"]]],
+        )
         for image in content["images"]
     ]
 
@@ -111,8 +101,11 @@ def from_labelstudio(tasks: Iterable[Any], path: Path) -> Rows:
     rows: Rows = []
     try:
         for task in tasks:
-            data = task["data"].values()
-            pictures = [x for x in data if isinstance(x, str) and is_picture_name(x)]
+            pictures = [
+                text
+                for text in task["data"].values()
+                if isinstance(text, str) and has_picture_suffix((parts(text) or [""])[-1])
+            ]
             if len(pictures) != 1:
                 raise UserError(f"{path}: task {task.get('id')} names {len(pictures)} pictures.")
             done = [row for row in task.get("annotations", []) if not row.get("was_cancelled")]
@@ -128,25 +121,11 @@ def from_labelstudio(tasks: Iterable[Any], path: Path) -> Rows:
     return rows
 
 
-def is_picture_name(text: str) -> bool:
-    """Whether a text is the name or the address of a picture."""
-    return has_picture_suffix(re.split(r"[?#]", text)[0]) or "?d=" in text or "fileuri=" in text
-
-
 def from_cvat(path: Path) -> Rows:
-    """Labels of tags and shapes of each image in the XML of "CVAT for images 1.1".
-
-    Raises:
-        UserError: the file is another XML.
-    """
-    root = read_xml(path, XML_LIMIT)
-    images = root.findall("image")
-    if root.tag != "annotations" or not images:
-        raise UserError(f"{path} is not an XML of 'CVAT for images 1.1': export the task as that.")
+    """Labels of tags and shapes of each image in the XML of CVAT."""
+    images = read_cvat(path)
     try:
-        return [
-            (image.attrib["name"], [item.attrib["label"] for item in image]) for image in images
-        ]
+        return [(x.attrib["name"], [item.attrib["label"] for item in x]) for x in images]
     except KeyError as error:
         raise UserError(f"{path}: an image or a label has no {error}.") from None
 

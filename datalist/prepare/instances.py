@@ -5,7 +5,7 @@ python -m datalist.prepare.instances annotations/instances_train2017.json train2
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +17,8 @@ from base import UserError, entry
 from datalist.annotation import image_id, read_instances
 from datalist.folder import new_data_folder
 from datalist.image import image_size, write_mask
-from datalist.prepare.convert import draw_objects
+from datalist.prepare.drawn import DAMAGE, paint
+from datalist.prepare.tools import coco_drawing
 from datalist.spec import plain
 
 CATEGORY = (
@@ -49,14 +50,18 @@ def build(arguments: Arguments) -> int:
     Returns:
         Number of images.
 
-    Errors: UserError for an unusable json, an unknown category, or a folder that is there already.
+    Raises:
+        UserError: an unusable json, an unknown category, or a folder that is there already.
     """
     source, out = arguments.json, arguments.out
     if not arguments.image.is_dir():
         raise UserError(f"the folder of images {arguments.image} does not exist.")
     content = read_instances(source)
     classes = ("background", *arguments.beside, *arguments.category)
-    index = category_index(content["categories"], classes, source)
+    identity = {plain(row["name"]): row["id"] for row in content["categories"]}
+    if unknown := [name for name in classes[1:] if plain(name) not in identity]:
+        raise UserError(f"{source} has no category '{unknown[0]}'.")
+    index = {identity[plain(name)]: number for number, name in enumerate(classes) if number}
     kept = {k for k, number in index.items() if number > len(arguments.beside)}
     objects: dict[int, list[dict]] = {}
     for item in content["annotations"]:
@@ -71,28 +76,15 @@ def build(arguments: Arguments) -> int:
         raise UserError(f"{source} has no image of {', '.join(arguments.category)}.")
     with new_data_folder(out, classes, arguments.image) as data:
         for image in tqdm(images, desc="masks", leave=False, disable=None):
-            name = image_id(image["file_name"])
-            if not image.get("height") or not image.get("width"):
-                size = image_size(arguments.image / image["file_name"])
-                image |= dict(zip(("height", "width"), size))
-            mask = draw_objects(image, objects[image["id"]], index, source)
-            write_mask(data.mask(name), mask)
+            name, where = image_id(image["file_name"]), f"{source}: image '{image['file_name']}'"
+            try:
+                drawing = coco_drawing(image, objects[image["id"]], index, Counter())
+            except DAMAGE as error:
+                raise UserError(f"{where} cannot be drawn ({error}).") from None
+            size = drawing.size or image_size(arguments.image / image["file_name"])
+            write_mask(data.mask(name), paint(size, drawing.shapes, where))
             data.tags[name] = sorted({index[item["category_id"]] for item in objects[image["id"]]})
     return len(images)
-
-
-def category_index(
-    categories: Sequence[dict], classes: Sequence[str], source: Path
-) -> dict[int, int]:
-    """Class index of each category id that is wanted.
-
-    Errors: UserError for a class, background excepted, that is no category.
-    """
-    identity = {plain(row["name"]): row["id"] for row in categories}
-    unknown = [name for name in classes[1:] if plain(name) not in identity]
-    if unknown:
-        raise UserError(f"{source} has no category '{unknown[0]}'.")
-    return {identity[plain(name)]: number for number, name in enumerate(classes) if number}
 
 
 if __name__ == "__main__":

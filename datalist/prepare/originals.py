@@ -8,13 +8,14 @@ terms.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
+from tyro.conf import Positional
 
 from base import IGNORE, UserError
 from datalist.folder import new_data_folder
@@ -72,16 +73,25 @@ Sample = tuple[np.ndarray | Path, np.ndarray, tuple[int, ...]]
 """Image RGB uint8 (H, W, 3), or a JPEG to copy; mask uint8 (H, W); tags."""
 
 
-def msrc(images: Path, mats: Path, lists: Path, out: Path, labels: Labels = "objects") -> int:
-    """Build a folder of MSRC v2; return the number of images.
+def msrc(
+    images: Positional[Path],
+    mats: Positional[Path],
+    lists: Positional[Path],
+    out: Positional[Path],
+    labels: Labels = "objects",
+) -> tuple[Path, int]:
+    """Build a folder of MSRC v2 from the public originals; see docs/data.md.
 
     Args:
-        images: folder of ID.bmp.
-        mats: folder of ID_GT.mat: `newseg` numbers segments from 1, `newlabels` has the label of
-            each; a segment beyond that list is void.
-        lists: folder of lists of ids.
+        images: folder Images of MSRC v2: ID.bmp.
+        mats: folder newsegmentations_mats of Malisiewicz and Efros: ID_GT.mat.
+        lists: folder of lists of ids, such as train.txt and val.txt.
         out: folder to make.
-        labels: which labels are classes.
+        labels: objects: 14 classes before a background. all: each of the 23 labels is a class (22;
+            face and body are person), as external masks need it.
+
+    Returns:
+        The folder, and its number of images.
 
     Raises:
         UserError: a missing or unreadable file.
@@ -95,23 +105,22 @@ def msrc(images: Path, mats: Path, lists: Path, out: Path, labels: Labels = "obj
             table[number] = classes.index(name)
         elif name in MSRC_IGNORED:
             table[number] = IGNORE
+    what = "a cleaned segmentation of MSRC v2"
 
-    def samples(ids: list[str]) -> Iterator[Sample]:
-        with apart() as pool:
-            for name in ids:
-                path = mats / f"{name}_GT.mat"
-                what = "a cleaned segmentation of MSRC v2"
-                segments, label = read_apart(path, msrc_arrays, what, pool)
-                if segments.min() < 1 or label.min() < 0 or label.max() >= len(table):
-                    raise UserError(f"{path} is not {what} (its numbers are out of range).")
-                index = np.full(max(int(segments.max()), label.size) + 1, IGNORE, np.uint8)
-                index[1 : label.size + 1] = table[label.ravel()]
-                mask = index[segments]
-                count = np.bincount(mask.ravel(), minlength=256)[1 : len(classes)]
-                tags = tuple(int(k) + 1 for k in np.flatnonzero(count >= MSRC_TAG_PIXELS))
-                yield read_image(images / f"{name}.bmp"), mask, tags
+    def sample(name: str) -> Sample:
+        # `newseg` numbers segments from 1, `newlabels` has the label of each; a segment beyond
+        # that list is void.
+        path = mats / f"{name}_GT.mat"
+        segments, label = read_apart(path, msrc_arrays, what, pool)
+        if segments.min() < 1 or label.min() < 0 or label.max() >= len(table):
+            raise UserError(f"{path} is not {what} (its numbers are out of range).")
+        index = np.full(max(int(segments.max()), label.size) + 1, IGNORE, np.uint8)
+        index[1 : label.size + 1] = table[label.ravel()]
+        mask = index[segments]
+        return read_image(images / f"{name}.bmp"), mask, shown(mask, classes, MSRC_TAG_PIXELS)
 
-    return _build(out, lists, classes, samples)
+    with apart() as pool:
+        return build(out, lists, classes, sample)
 
 
 def msrc_arrays(content: dict) -> tuple[np.ndarray, ...]:
@@ -119,18 +128,24 @@ def msrc_arrays(content: dict) -> tuple[np.ndarray, ...]:
     return content["newseg"], content["newlabels"]
 
 
-def camvid(images: Path, lists: Path, out: Path, labels: Labels = "objects") -> int:
-    """Build a folder of CamVid; return the number of images.
+def camvid(
+    images: Positional[Path],
+    lists: Positional[Path],
+    out: Positional[Path],
+    labels: Labels = "objects",
+) -> tuple[Path, int]:
+    """Build a folder of CamVid from the SegNet tutorial's frames; see docs/data.md.
 
     Args:
-        images: folder with train, val and test (FRAME.png) and trainannot, valannot, testannot.
-        lists: folder of lists of ids: FRAME_rc, where r and c are row and column of the window,
-            or FRAME, the whole of it.
+        images: folder CamVid of the SegNet tutorial: train/FRAME.png, trainannot/FRAME.png, val,
+            test.
+        lists: folder of lists, such as train.txt and val.txt, of ids FRAME_rc (a window in row r,
+            column c) or FRAME (all of it).
         out: folder to make.
-        labels: which labels are classes.
+        labels: objects: 4 classes before a background. all: each of the 11 labels is a class (10;
+            pedestrians and bicyclists are person), as external masks need it.
 
-    Raises:
-        UserError: a missing or unreadable file, or an id of another form.
+    Returns, Raises: as of `msrc`; UserError also for an id of another form.
     """
     classes, meaning = CAMVID_CLASSES, CAMVID_LABELS
     if labels == "all":
@@ -142,35 +157,27 @@ def camvid(images: Path, lists: Path, out: Path, labels: Labels = "objects") -> 
         folders = ("train", "val", "test")
         return next((s for s in folders if (images / s / f"{frame}.png").is_file()), None)
 
-    def samples(ids: list[str]) -> Iterator[Sample]:
-        for name in ids:
-            frame, inside = name, (slice(None), slice(None))
-            if (split := split_of(name)) is None:
-                frame, inside = camvid_window(name)
-                split = split_of(frame)
-            if split is None:
-                raise UserError(f"{images} has no frame {frame}.png in train, val or test.")
-            label = read_mask(images / f"{split}annot" / f"{frame}.png")
-            image = read_image(images / split / f"{frame}.png")
-            if label.shape != CAMVID_FRAME or image.shape[:2] != CAMVID_FRAME:
-                raise UserError(f"{images / split / frame}.png is not 360 x 480 pixels.")
-            image, mask = image[inside], table[label[inside]]
-            count = np.bincount(mask.ravel(), minlength=256)
-            for index in range(1, len(classes)):
-                if count[index] < CAMVID_SHARE * mask.size:
-                    mask[mask == index] = IGNORE
-            tags = tuple(int(k) for k in np.unique(mask) if 0 < k < IGNORE)
-            yield image, mask, tags
+    def sample(name: str) -> Sample:
+        frame, inside = name, (slice(None), slice(None))
+        if (split := split_of(name)) is None:
+            frame, inside = camvid_window(name)
+            split = split_of(frame)
+        if split is None:
+            raise UserError(f"{images} has no frame {frame}.png in train, val or test.")
+        label = read_mask(images / f"{split}annot" / f"{frame}.png")
+        image = read_image(images / split / f"{frame}.png")
+        if label.shape != CAMVID_FRAME or image.shape[:2] != CAMVID_FRAME:
+            raise UserError(f"{images / split / frame}.png is not 360 x 480 pixels.")
+        image, mask = image[inside], table[label[inside]]
+        tags = shown(mask, classes, CAMVID_SHARE * mask.size)
+        mask[~np.isin(mask, [0, *tags])] = IGNORE
+        return image, mask, tags
 
-    return _build(out, lists, classes, samples)
+    return build(out, lists, classes, sample)
 
 
 def camvid_window(name: str) -> tuple[str, tuple[slice, slice]]:
-    """Frame of a window's id FRAME_rc, and its rows and columns there.
-
-    Raises:
-        UserError: an id of another form.
-    """
+    """Frame of a window's id FRAME_rc, and its rows and columns there."""
     frame, _, window = name.rpartition("_")
     if not frame or len(window) != 2 or window[0] not in "01" or window[1] not in "012":
         raise UserError(f"'{name}' is not a window of a CamVid frame: FRAME_rc is needed.")
@@ -179,50 +186,56 @@ def camvid_window(name: str) -> tuple[str, tuple[slice, slice]]:
     return frame, (slice(top, top + height), slice(left, left + width))
 
 
-def neu(root: Path, lists: Path, out: Path) -> int:
-    """Build a folder of NEU_Seg, surfaces of steel; return the number of images.
+def neu(root: Positional[Path], lists: Positional[Path], out: Positional[Path]) -> tuple[Path, int]:
+    """Build a folder of NEU_Seg, defects of steel surfaces; see docs/data.md.
 
     Args:
-        root: folder with images/training/N.jpg and annotations/training/N.png, and test.
-        lists: folder of lists of ids: steel_N of the training part, steel_test_N of the other.
+        root: folder of the public original: images/training/N.jpg, annotations/training/N.png, and
+            test.
+        lists: folder of lists of ids, such as train.txt and val.txt: steel_N of the training part,
+            steel_test_N of the other.
         out: folder to make.
 
-    Raises:
-        UserError: for a missing or unreadable file, or an id of another form.
+    Returns, Raises: as of `camvid`.
     """
 
-    def samples(ids: list[str]) -> Iterator[Sample]:
-        for name in ids:
-            number = name.removeprefix(NEU_PREFIX)
-            part = "test" if number.startswith("test_") else "training"
-            number = number.removeprefix("test_")
-            if not name.startswith(NEU_PREFIX) or not number.isdigit():
-                raise UserError(f"'{name}' is not an image of NEU_Seg: steel_N is needed.")
-            image = root / "images" / part / f"{number}.jpg"
-            mask = read_mask(root / "annotations" / part / f"{number}.png")
-            if mask.max(initial=0) >= len(NEU_CLASSES) or mask.shape != image_size(image):
-                raise UserError(f"{root}/annotations/{part}/{number}.png is no mask of NEU_Seg.")
-            count = np.bincount(mask.ravel(), minlength=len(NEU_CLASSES))
-            tags = tuple(k for k in range(1, len(NEU_CLASSES)) if count[k] >= NEU_TAG_PIXELS)
-            yield image, mask, tags
+    def sample(name: str) -> Sample:
+        number = name.removeprefix(NEU_PREFIX)
+        part = "test" if number.startswith("test_") else "training"
+        number = number.removeprefix("test_")
+        if not name.startswith(NEU_PREFIX) or not number.isdigit():
+            raise UserError(f"'{name}' is not an image of NEU_Seg: steel_N is needed.")
+        image = root / "images" / part / f"{number}.jpg"
+        mask = read_mask(root / "annotations" / part / f"{number}.png")
+        if mask.max(initial=0) >= len(NEU_CLASSES) or mask.shape != image_size(image):
+            raise UserError(f"{root}/annotations/{part}/{number}.png is not a mask of NEU_Seg.")
+        return image, mask, shown(mask, NEU_CLASSES, NEU_TAG_PIXELS)
 
-    return _build(out, lists, NEU_CLASSES, samples)
+    return build(out, lists, NEU_CLASSES, sample)
 
 
-def _build(out: Path, lists: Path, classes: tuple[str, ...], samples) -> int:
+def shown(mask: np.ndarray, classes: Sequence[str], least: float) -> tuple[int, ...]:
+    """Classes, but the background, of at least so many pixels (one where `least` is below)."""
+    count = np.bincount(mask.ravel(), minlength=256)[: len(classes)]
+    return tuple(int(k) for k in np.flatnonzero(count >= max(least, 1)) if k)
+
+
+def build(
+    out: Path, lists: Path, classes: Sequence[str], sample: Callable[[str], Sample]
+) -> tuple[Path, int]:
+    """Write the sample of each id of the lists into a folder in VOC layout."""
     splits = {path.stem: read_ids(path) for path in sorted(lists.glob("*.txt"))}
     if not splits:
         raise UserError(f"{lists} holds no list of ids: train.txt and val.txt are needed.")
     ids = list(dict.fromkeys(name for split in splits.values() for name in split))
     with new_data_folder(out, classes) as data:
-        bar = tqdm(samples(ids), desc=out.name, total=len(ids), leave=False, disable=None)
-        for name, (image, mask, row) in zip(ids, bar):
+        for name in tqdm(ids, desc=out.name, leave=False, disable=None):
+            image, mask, data.tags[name] = sample(name)
             if isinstance(image, Path):
                 shutil.copyfile(image, data.image(name))
             else:
                 Image.fromarray(np.ascontiguousarray(image)).save(data.image(name), quality=QUALITY)
             write_mask(data.mask(name), mask)
-            data.tags[name] = row
         data.tags = dict(sorted(data.tags.items()))
         data.lists = splits
-    return len(ids)
+    return out, len(ids)

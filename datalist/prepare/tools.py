@@ -5,15 +5,16 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import Element
 
 import numpy as np
 
 from base import UserError
-from datalist.annotation import parts, read_xml
+from datalist.annotation import objects_of, parts, read_xml
 from datalist.prepare.names import has_picture_suffix
 from datalist.spec import read_text
 
@@ -21,8 +22,6 @@ XML_LIMIT = 1 << 28
 """Bytes of a CVAT export."""
 NO_AREA = "objects without an outline (boxes, empty or of two points) are"
 """What is counted of COCO's objects."""
-CORNERS = 64
-"""Corners of the polygon that a circle or an ellipse becomes."""
 
 
 @dataclass
@@ -51,52 +50,33 @@ class Drawing:
 
 
 def from_coco(content: dict, path: Path, ignored: Counter[str]) -> list[Drawing]:
-    """Drawings of COCO instances.
-
-    Raises:
-        UserError: an annotation names an image or a category that the file has not.
-    """
-    names = {row["id"]: row["name"] for row in content["categories"]}
-    objects: dict[int, list[dict]] = {image["id"]: [] for image in content["images"]}
-    for item in content["annotations"]:
-        image, category = item["image_id"], item["category_id"]
-        if image not in objects or category not in names:
-            raise UserError(f"{path}: an annotation names image {image!r}, class {category!r}.")
-        objects[image].append(item)
+    """Drawings of COCO instances."""
+    names, objects = objects_of(content, path)
     return [
         coco_drawing(image, objects[image["id"]], names, ignored) for image in content["images"]
     ]
 
 
 def coco_drawing(
-    image: dict, objects: Iterable[dict], labels: Mapping[int, Any], ignored: Counter[str]
+    image: dict, objects: Sequence[dict], labels: Mapping[int, Any], ignored: Counter[str]
 ) -> Drawing:
     """Drawing of one image: larger objects first, so that small ones lie on top."""
-    drawing = Drawing(image["file_name"], size_of(image.get("height"), image.get("width")))
+    height, width = image.get("height"), image.get("width")
+    size = None
+    if height and width:
+        if int(height) != float(height) or int(width) != float(width) or isinstance(height, str):
+            raise ValueError(f"{height!r} x {width!r} pixels")
+        size = (int(height), int(width))
     shapes = []
     for item in objects:
         shape = outline(item.get("segmentation"))
         if shape is not None:
             shapes.append((area_of(item, shape), labels[item["category_id"]], shape))
         else:
-            drawing.left_out = True
             ignored[NO_AREA] += 1
+    left_out = len(shapes) < len(objects)
     shapes.sort(key=lambda shape: -shape[0])
-    drawing.shapes = [(label, shape) for _, label, shape in shapes]
-    return drawing
-
-
-def size_of(height: Any, width: Any) -> tuple[int, int] | None:
-    """(height, width) as whole numbers; None where one is not given.
-
-    Raises:
-        ValueError: they are no numbers of pixels.
-    """
-    if not height or not width:
-        return None
-    if int(height) != float(height) or int(width) != float(width) or isinstance(height, str):
-        raise ValueError(f"{height!r} x {width!r} pixels")
-    return int(height), int(width)
+    return Drawing(image["file_name"], size, [shape[1:] for shape in shapes], left_out)
 
 
 def outline(segmentation: Any) -> Any:
@@ -164,13 +144,10 @@ def from_labelstudio(tasks: list[dict], key: str, ignored: Counter[str]) -> list
                 f"a task has several pictures ({', '.join(pictures)}): say with --key which of "
                 "them was drawn on."
             )
-        made = {
-            (k, page): Drawing(name, None)
-            for k in drawn_on
-            for page, name in enumerate(pictures[k])
-        }
+        made = {(k, page): Drawing(name, None) for k in drawn_on
+                for page, name in enumerate(pictures[k])}  # fmt: skip
         for item in done[-1]["result"]:
-            k = item["to_name"] if item.get("to_name") in made_keys(made) else drawn_on[0]
+            k = item["to_name"] if item.get("to_name") in drawn_on else drawn_on[0]
             page = item.get("item_index") or 0
             if (k, page) not in made:
                 raise UserError(f"a result lies on page {page} of {len(pictures[k])} pictures.")
@@ -184,32 +161,23 @@ def from_labelstudio(tasks: list[dict], key: str, ignored: Counter[str]) -> list
     return drawings
 
 
-def made_keys(made: Mapping[tuple[str, int], Drawing]) -> set[str]:
-    """Keys of the data of a task that were drawn on."""
-    return {key for key, _ in made}
-
-
 def task_pictures(data: Mapping[str, Any], key: str) -> dict[str, list[str]]:
-    """Addresses of the pictures of a task, by the key of its data.
-
-    Raises:
-        UserError: there are none.
-    """
+    """Addresses of the pictures of a task, signed ones too, by the key of its data."""
     if key:
         if key not in data:
             raise UserError(f"a task has no '{key}', only {', '.join(map(str, data))}.")
         data = {key: data[key]}
-    texts = {
-        name: [value] if isinstance(value, str) else list(value)
-        for name, value in data.items()
-        if isinstance(value, str | list)
-    }
-    texts = {
-        name: [v["url"] if isinstance(v, dict) and "url" in v else v for v in values]
+    texts: dict[str, list[str]] = {}
+    for name, value in data.items():
+        values = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+        values = [v["url"] if isinstance(v, dict) and "url" in v else v for v in values]
+        if values and all(isinstance(v, str) for v in values):
+            texts[name] = values
+    pictures = {
+        name: values
         for name, values in texts.items()
+        if all(has_picture_suffix((parts(v) or [""])[-1]) for v in values)
     }
-    texts = {name: v for name, v in texts.items() if v and all(isinstance(x, str) for x in v)}
-    pictures = {name: v for name, v in texts.items() if all(map(is_address, v))}
     if not pictures and len(texts) == 1:  # a name without suffix
         pictures = texts
     if not pictures:
@@ -217,12 +185,6 @@ def task_pictures(data: Mapping[str, Any], key: str) -> dict[str, list[str]]:
             f"a task has no picture under {', '.join(map(str, data))}: say with --key which it is."
         )
     return pictures
-
-
-def is_address(text: str) -> bool:
-    """Whether a text is the path or address of a picture, also a signed one."""
-    split = parts(text)
-    return bool(split) and has_picture_suffix(split[-1])
 
 
 def add_result(drawing: Drawing, item: dict, ignored: Counter[str]) -> None:
@@ -250,17 +212,23 @@ def add_result(drawing: Drawing, item: dict, ignored: Counter[str]) -> None:
 # -- CVAT -----------------------------------------------------------------------------------------
 
 
-def from_cvat(path: Path, ignored: Counter[str]) -> list[Drawing]:
-    """Drawings of the XML of "CVAT for images 1.1", painted by z order.
+def read_cvat(path: Path) -> list[Element]:
+    """The images in the XML of "CVAT for images 1.1".
 
     Raises:
         UserError: another XML.
     """
     root = read_xml(path, XML_LIMIT)
-    if root.tag != "annotations" or root.find("track") is not None:
-        raise UserError(f"{path} is no XML of 'CVAT for images 1.1': export the task as that.")
+    images = root.findall("image")
+    if root.tag != "annotations" or root.find("track") is not None or not images:
+        raise UserError(f"{path} is not an XML of 'CVAT for images 1.1': export the task as that.")
+    return images
+
+
+def from_cvat(path: Path, ignored: Counter[str]) -> list[Drawing]:
+    """Drawings of the XML of CVAT, painted by z order."""
     drawings = []
-    for image in root.findall("image"):
+    for image in read_cvat(path):
         size = (int(image.attrib["height"]), int(image.attrib["width"]))
         drawing = Drawing(image.attrib["name"], size)
         for item in sorted(image, key=lambda item: int(item.get("z_order", 0))):
@@ -305,7 +273,9 @@ def via_table(path: Path) -> dict[str, dict]:
     rows = list(csv.DictReader(read_text(path).splitlines()))
     needed = {"filename", "region_shape_attributes", "region_attributes"}
     if not rows or not needed <= set(rows[0]):
-        raise UserError(f"{path} is no CSV of the VGG Image Annotator: masks come as json or XML.")
+        raise UserError(
+            f"{path} is not a CSV of the VGG Image Annotator: masks come as json or XML."
+        )
     files: dict[str, dict] = {}
     for row in rows:
         file = files.setdefault(row["filename"], {"filename": row["filename"], "regions": []})
@@ -375,15 +345,7 @@ def via_label(attributes: dict, key: str) -> str:
 
 
 def ellipse(x: float, y: float, rx: float, ry: float, degrees: float) -> list[list[float]]:
-    """Polygon of an ellipse with centre (x, y), radii and a turn in degrees."""
-    angle = np.linspace(0, 2 * np.pi, CORNERS, endpoint=False)
-    across, along = rx * np.cos(angle), ry * np.sin(angle)
-    turn = np.radians(degrees)
-    points = np.stack(
-        [
-            x + across * np.cos(turn) - along * np.sin(turn),
-            y + across * np.sin(turn) + along * np.cos(turn),
-        ],
-        1,
-    )
-    return [points.ravel().tolist()]
+    """Polygon of 64 corners of an ellipse with centre (x, y), radii and a turn in degrees."""
+    angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+    plain = rx * np.cos(angle) + 1j * ry * np.sin(angle)
+    return [(complex(x, y) + np.exp(1j * np.radians(degrees)) * plain).view(float).tolist()]

@@ -8,7 +8,6 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -24,8 +23,9 @@ from base import UserError
 from datalist.image import read_image, read_mask
 from datalist.prepare.arrange import Arguments, arrange
 from datalist.prepare.check import inspect
-from datalist.prepare.convert import CamVid, Masks, Msrc, Neu, import_masks, main
+from datalist.prepare.convert import import_masks
 from datalist.prepare.drawn import read_drawings, shape_mask, unpack_brush
+from datalist.prepare.originals import camvid, msrc, neu
 from datalist.spec import read_ids, resolve
 from datalist.tag import read_tags
 
@@ -127,7 +127,7 @@ def test_masks_that_do_not_fit(unmasked, tmp_path):
         path = tmp_path / "changed.xml"
         path.write_text((EXPORT / "cvat.xml").read_text().replace(old, new))
         with pytest.raises(UserError, match=match):
-            main(Masks(path, str(unmasked)))
+            import_masks(resolve(str(unmasked)), path)
         assert not list(unmasked.glob("SegmentationClass/*"))
 
     refused(
@@ -196,8 +196,8 @@ def test_msrc(tmp_path):
     labels = np.array([[4, 11, 5, 2, 12]], np.uint8)
     savemat(tmp_path / "mats/1_1_s_GT.mat", {"newseg": segments, "newlabels": labels})
     (tmp_path / "lists/train.txt").write_text("1_1_s\n")
-    arguments = Msrc(*(tmp_path / name for name in ("Images", "mats", "lists", "out")))
-    main(arguments)
+    folders = [tmp_path / name for name in ("Images", "mats", "lists")]
+    msrc(*folders, tmp_path / "out")
     spec = resolve(str(tmp_path / "out"))
     index = [spec.classes.index(name) for name in ("cow", "person", "background", "car")]
     expected = np.choose(segments - 1, [index[0], index[1], 255, 0, index[3], 255])
@@ -205,7 +205,7 @@ def test_msrc(tmp_path):
     assert read_tags(spec, ["1_1_s"])["1_1_s"] == tuple(sorted(index[:2]))  # of car: 100 pixels
     assert read_image(spec.image_path("1_1_s")).shape == (30, 40, 3)
 
-    main(replace(arguments, out=tmp_path / "all", labels="all"))
+    msrc(*folders, tmp_path / "all", "all")
     spec = resolve(str(tmp_path / "all"))
     assert spec.num_classes == 23
     index = [spec.classes.index(name) for name in ("cow", "person", "horse", "grass", "car")]
@@ -215,7 +215,7 @@ def test_msrc(tmp_path):
     (tmp_path / "mats/1_1_s_GT.mat").write_bytes(b"nothing")
     shutil.rmtree(tmp_path / "out")
     with pytest.raises(UserError, match="is not a cleaned segmentation"):
-        main(arguments)
+        msrc(*folders, tmp_path / "out")
     assert not [path for path in tmp_path.iterdir() if "out" in path.name]
 
 
@@ -233,8 +233,8 @@ def test_camvid(tmp_path):
         Image.fromarray(label).save(tmp_path / f"CamVid/{split}annot/{frame}.png")
     (tmp_path / "lists/train.txt").write_text("f_1_01\nf_1_02\n")
     (tmp_path / "lists/val.txt").write_text("f_2_12\n")
-    arguments = CamVid(tmp_path / "CamVid", tmp_path / "lists", tmp_path / "out")
-    main(arguments)
+    folders = [tmp_path / name for name in ("CamVid", "lists", "out")]
+    camvid(*folders)
     spec = resolve(str(tmp_path / "out"))
     assert read_tags(spec, ["f_1_01", "f_1_02", "f_2_12"]) == {
         "f_1_01": (1,),
@@ -247,10 +247,10 @@ def test_camvid(tmp_path):
     (tmp_path / "lists/val.txt").write_text("f_2_30\n")
     shutil.rmtree(tmp_path / "out")
     with pytest.raises(UserError, match="'f_2_30' is not a window"):
-        main(arguments)
+        camvid(*folders)
     (tmp_path / "lists/val.txt").write_text("f_3_00\n")
     with pytest.raises(UserError, match=r"has no frame f_3\.png"):
-        main(arguments)
+        camvid(*folders)
 
 
 def test_camvid_all_labels(tmp_path):
@@ -290,8 +290,8 @@ def test_neu(tmp_path):
     (tmp_path / "lists").mkdir()
     (tmp_path / "lists/train.txt").write_text("steel_000001\n")
     (tmp_path / "lists/val.txt").write_text("steel_test_000002\n")
-    arguments = Neu(tmp_path / "neu", tmp_path / "lists", tmp_path / "out")
-    main(arguments)
+    folders = [tmp_path / name for name in ("neu", "lists", "out")]
+    assert neu(*folders) == (tmp_path / "out", 2)
     spec = resolve(str(tmp_path / "out"))
     # Of the inclusion there are only 30 pixels.
     assert read_tags(spec, ["steel_000001", "steel_test_000002"]) == {
@@ -307,7 +307,7 @@ def test_neu(tmp_path):
     shutil.rmtree(tmp_path / "out")
     (tmp_path / "lists/val.txt").write_text("iron_1\n")
     with pytest.raises(UserError, match="'iron_1' is not an image of NEU_Seg"):
-        main(arguments)
+        neu(*folders)
 
 
 @pytest.mark.skipif(not STEEL.is_dir(), reason="no ../shared/data/steel-defects")
