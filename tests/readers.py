@@ -31,14 +31,14 @@ from hostile import (
 from networks import vgg
 from safetensors.torch import save
 
-from datalist.annotation import read_instances
 from datalist.answer import GroupFile, read_answers
 from datalist.bands import Bands, read_bands
 from datalist.cue import CueFile
 from datalist.image import PictureFile, image_size, read_image, read_mask
 from datalist.pickled import read_cues, read_index
 from datalist.prepare.check import inspect
-from datalist.prepare.convert import apart, draw_objects, read_sbd
+from datalist.prepare.convert import apart, read_sbd
+from datalist.prepare.drawn import paint, read_drawings
 from datalist.prepare.exports import read_export
 from datalist.prepare.names import NameIndex
 from datalist.prepare.table import read_grid, read_table
@@ -171,10 +171,9 @@ def read_pictures(path: Path) -> None:
 
 def draw_masks(path: Path) -> None:
     """Masks of all images of a COCO json."""
-    content = read_instances(path)
-    for image in content["images"]:
-        rows = [row for row in content["annotations"] if row["image_id"] == image["id"]]
-        assert draw_objects(image, rows, {3: 1, 5: 2}, path).dtype == np.uint8
+    for drawing in read_drawings(path)[0]:
+        shapes = [(1, shape) for _, shape in drawing.shapes]
+        assert paint(drawing.size or (20, 30), shapes, str(path)).dtype == np.uint8
 
 
 def open_cues(path: Path) -> None:

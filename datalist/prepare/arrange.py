@@ -222,7 +222,7 @@ def by_table(
         else:
             table = Table(rows, f"none ({path.suffix[1:] or 'YOLO'})", "lines")
     else:
-        table = read_table(path, index, arguments.layout, known, flags)
+        table = read_table(path, index, known, flags)
     left_out += table.notes
     matched: dict[str, list[str]] = {}
     lost = []

@@ -15,7 +15,7 @@ def tags(tmp_path, text, flags=None, pictures=PICTURES, name="t.csv"):
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     index = NameIndex({picture: [picture] for picture in pictures})
     found: dict[str, list[str]] = {}
-    for written, row in read_table(path, index, flags.layout if flags else None, None, flags).rows:
+    for written, row in read_table(path, index, None, flags or TableFlags()).rows:
         if picture := index.find(written):
             found.setdefault(picture[0], []).extend(row)
     return {k: sorted(set(row)) for k, row in found.items()}

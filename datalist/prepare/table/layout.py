@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -74,19 +74,14 @@ class Table:
         common = ", ".join(f"{tag} {number}" for tag, number in count.most_common(10))
         more = f", and {len(count) - 10} more" if len(count) > 10 else ""
         rows = sorted(self.rows, key=lambda row: not row[1])[:5]  # those with tags tell more
-        examples = [f"  {name} -> {', '.join(tags) or '(no tag)'}" for name, tags in rows]
-        return "\n".join(
-            [
-                f"separator: {self.separator}; layout: {self.layout}; {len(self.rows)} lines",
-                f"classes ({len(count)}): {common or 'none'}{more}",
-                *examples,
-                *(
-                    [f"columns that are not tags: {', '.join(self.others[:20])}"]
-                    if self.others
-                    else []
-                ),
-            ]
-        )
+        lines = [
+            f"separator: {self.separator}; layout: {self.layout}; {len(self.rows)} lines",
+            f"classes ({len(count)}): {common or 'none'}{more}",
+            *(f"  {name} -> {', '.join(tags) or '(no tag)'}" for name, tags in rows),
+        ]
+        if self.others:
+            lines.append(f"columns that are not tags: {', '.join(self.others[:20])}")
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -102,23 +97,20 @@ class TableFlags:
 def read_table(
     path: Path,
     index: NameIndex,
-    layout: Layout | None = None,
     classes: Sequence[str] | None = None,
-    flags: TableFlags | None = None,
+    flags: TableFlags = TableFlags(),
 ) -> Table:
     """Read a table by the rules above.
 
     Args:
         path: the file; UTF-8, UTF-16 or Windows' cp1252.
         index: the pictures.
-        layout: what the fields mean; default: decided by the rules.
         classes: class names, where they are known; they settle what a field of several words is.
-        flags: answers to further questions.
+        flags: answers to questions.
 
     Raises:
         UserError: no column names a picture, or the columns can be read in several ways.
     """
-    flags = flags or TableFlags(layout)
     text, encoding = read_any_text(path)
     separator, grid = split(path, text, index)
     table = read_grid(path, without_titles(grid), index, classes, flags)
@@ -133,76 +125,60 @@ def read_grid(
     grid: Grid,
     index: NameIndex,
     classes: Sequence[str] | None = None,
-    flags: TableFlags | None = None,
+    flags: TableFlags = TableFlags(),
 ) -> Table:
     """Read the fields of a table, as `read_table` does."""
-    flags = flags or TableFlags()
     if not any(map(any, grid)):
         raise UserError(f"{path} holds no tags: write NAME,TAG,TAG one picture a line.")
-    header, grid = _header(grid, index, flags)
+    header, grid = split_header(grid, index, flags)
     if not grid:
         raise UserError(f"{path} holds a header but no pictures.")
-    columns = _columns(header, grid)
-    names = _name_column(path, columns, index, flags, header or grid[0])
-    rows = [k for k, name in enumerate(names.cells) if name]
-    # Rows that are equal say one thing once.
-    seen: dict[tuple, int] = {}
-    for k in rows:
-        seen.setdefault(tuple(column.cells[k] for column in columns), k)
-    rows = list(seen.values())
-    columns = [Column(c.number, c.heading, tuple(c.cells[k] for k in rows)) for c in columns]
-    names = next(column for column in columns if column.number == names.number)
-    others = [column for column in columns if column is not names]
-    return _Reader(path, bool(header), names, others, flags, classes).read()
-
-
-def _columns(header: list[str] | None, grid: Grid) -> list[Column]:
     width = max(map(len, grid))
-    return [
-        Column(
-            k,
-            header[k] if header and k < len(header) else "",
-            tuple(row[k] if k < len(row) else "" for row in grid),
-        )
-        for k in range(width)
-    ]
+    rows = [[*row, *[""] * (width - len(row))] for row in grid]
+    columns = [Column(k, *pair) for k, pair in enumerate(zip(pad(header, width), zip(*rows)))]
+    k = name_column(path, columns, index, flags, header or grid[0]).number
+    # Rows that are equal say one thing once.
+    rows = list(dict.fromkeys(tuple(row) for row in rows if row[k]))
+    columns = [Column(c.number, c.heading, cells) for c, cells in zip(columns, zip(*rows))]
+    return Reader(path, columns.pop(k), columns, bool(header), flags, classes or ()).read()
 
 
-def _header(grid: Grid, index: NameIndex, flags: TableFlags) -> tuple[list[str] | None, Grid]:
-    """The header, where there is one, and the rows below it."""
+def pad(header: list[str], width: int) -> list[str]:
+    """Headings of as many columns as there are."""
+    return [*header, *[""] * width][:width]
+
+
+def split_header(grid: Grid, index: NameIndex, flags: TableFlags) -> tuple[list[str], Grid]:
+    """The header, empty where there is none, and the rows below it."""
     first, rest = grid[0], grid[1:]
     if not rest or any(map(has_picture_suffix, first)):
-        return None, grid
-    if index.counts(first) and not any(is_name_heading(cell) for cell in first):
-        return None, grid
-    numbers = [
-        k
-        for k, cell in enumerate(first)
-        if not is_number(cell) and (below := [c for c in column_of(rest, k) if c])
-        and all(is_number(c) or c.casefold() in YES | NO for c in below)
-    ]  # fmt: skip
+        return [], grid
+    if index.counts(first) and not any(map(is_name_heading, first)):
+        return [], grid
+
+    def above_numbers(k: int, cell: str) -> bool:
+        below = [c for c in column_of(rest, k) if c]
+        numbers = all(is_number(c) or c.casefold() in YES | NO for c in below)
+        return bool(below) and numbers and not is_number(cell)
+
     known = any(Column(0, cell, ()).is_tags or is_name_heading(cell) for cell in first)
     asked = {plain(name) for name in (*flags.tag_columns, flags.name_column or "") if name}
-    if not (known or numbers or asked & {plain(cell) for cell in first}):
-        return None, grid
-    lengths = {len(row) for row in rest}
-    if lengths == {len(first) + 1} and first[0]:
+    named = known or asked & {plain(cell) for cell in first}
+    if not named and not any(above_numbers(k, cell) for k, cell in enumerate(first)):
+        return [], grid
+    if {len(row) for row in rest} == {len(first) + 1} and first[0]:
         first = ["", *first]  # R leaves out the heading of the row names
     return first, rest
 
 
-def _name_column(
+def name_column(
     path: Path, columns: list[Column], index: NameIndex, flags: TableFlags, first: list[str]
 ) -> Column:
-    """The column of names.
-
-    Raises:
-        UserError: no column names a picture, or two may.
-    """
+    """The column of names."""
     if flags.name_column is not None:
         if column := find_column(columns, flags.name_column):
             return column
-        raise UserError(f"{path} has no column {flags.name_column!r}: it has {_list(columns)}.")
+        raise UserError(f"{path} has no column {flags.name_column!r}: it has {listing(columns)}.")
     count = {column.number: index.counts(column.cells) for column in columns}
     most = max(count.values())
     if not most:
@@ -212,36 +188,33 @@ def _name_column(
         )
 
     def rank(column: Column) -> tuple:
-        suffixes = sum(map(has_picture_suffix, column.cells))
+        suffixes = any(map(has_picture_suffix, column.cells))
         headed = is_name_heading(column.heading)
-        return (suffixes > 0, headed and 2 * count[column.number] >= most, count[column.number])
+        return (suffixes, headed and 2 * count[column.number] >= most, count[column.number])
 
     return max((c for c in columns if count[c.number]), key=rank)
 
 
-def _list(columns: Iterable[Column]) -> str:
-    columns = list(columns)
+def listing(columns: Sequence[Column]) -> str:
+    """Columns in a question."""
     more = f"; and {len(columns) - SHOWN} more" if len(columns) > SHOWN else ""
     return "; ".join(map(str, columns[:SHOWN])) + more
 
 
-class _Reader:
+@dataclass
+class Reader:
     """Decides what the columns beside the names mean, and reads them."""
 
-    def __init__(
-        self,
-        path: Path,
-        header: bool,
-        names: Column,
-        others: list[Column],
-        flags: TableFlags,
-        classes: Sequence[str] | None,
-    ) -> None:
-        self.path, self.header, self.names, self.others = path, header, names, others
-        self.flags, self.classes = flags, classes
-        self.notes: list[str] = []
+    path: Path
+    names: Column
+    others: list[Column]
+    header: bool
+    flags: TableFlags
+    classes: Sequence[str]
+    notes: list[str] = field(default_factory=list)
 
     def read(self) -> Table:
+        """The table; UserError where it can be read in several ways."""
         columns = self.tag_columns()
         layout = self.flags.layout or self.layout(columns)
         rows = self.onehot(columns) if layout == "onehot" else self.listed(columns, layout)
@@ -252,7 +225,7 @@ class _Reader:
         """The question about the columns, with what answers it."""
         more = ", or --at-least NUMBER (from which a number says that the class is there)"
         return UserError(
-            f"{self.path}: {reason}. Its columns are {_list([self.names, *self.others])}. "
+            f"{self.path}: {reason}. Its columns are {listing([self.names, *self.others])}. "
             'Say which hold tags: --tag-columns "HEADING" "HEADING" (or numbers, from 1), and '
             f'--name-column "HEADING" where another holds the names{more if at_least else ""}.'
         )
@@ -260,106 +233,97 @@ class _Reader:
     # -- which columns -----------------------------------------------------------------------
 
     def tag_columns(self) -> list[Column]:
-        if self.flags.tag_columns:
-            chosen = []
-            for wanted in self.flags.tag_columns:
-                column = find_column(self.others, wanted)
-                if column is None:
-                    raise self.ask(f"it has no column {wanted!r}")
-                chosen.append(column)
+        """The columns that hold tags."""
+        chosen = []
+        for wanted in self.flags.tag_columns:
+            if (column := find_column(self.others, wanted)) is None:
+                raise self.ask(f"it has no column {wanted!r}")
+            chosen.append(column)
+        if chosen:
             return chosen
         if not self.header:
             return self.without_header()
-        tagged = [c for c in self.others if c.is_tags and (c.filled or c.cells)]
-        if tagged:
+        if tagged := [c for c in self.others if c.is_tags and c.cells]:
             return self.headed(tagged)
         rest = [
-            column
-            for column in self.others
-            if column.filled and not column.is_other and (column.heading or not column.numeric)
+            c for c in self.others if c.filled and not c.is_other and (c.heading or not c.numeric)
         ]
-        marks = [column for column in rest if column.marks]
-        numbers = [column for column in rest if column.numeric and not column.marks]
-        texts = [column for column in rest if column not in marks and column not in numbers]
-        onehot = self.flags.layout == "onehot"
-        if onehot:
+        marks = [c for c in rest if c.marks]
+        numbers = [c for c in rest if c.numeric and not c.marks]
+        texts = [c for c in rest if c not in marks and c not in numbers]
+        if self.flags.layout == "onehot":
             return rest
         if numbers and (marks or len(numbers) > 1) and not texts:
-            if self.flags.at_least is not None and all(column.heading for column in rest):
+            if self.flags.at_least is not None and all(c.heading for c in rest):
                 return rest
             raise self.ask(f"{numbers[0]} holds other numbers than 0 and 1", at_least=True)
         if marks and not texts and not numbers:
             return marks
-        if not marks and not numbers and len(texts) == 1:
-            return self.plausible(texts)
-        ragged = [column for column in texts if not column.heading]
-        if ragged and texts == ragged and not marks and not numbers:
-            return ragged
+        if not marks and not numbers:
+            if len(texts) == 1:
+                return self.plausible(texts)
+            if texts and not any(c.heading for c in texts):  # the further tags of ragged lines
+                return texts
         if not rest:
             raise self.ask("none of its columns holds tags")
         raise self.ask("its headings do not say which columns hold tags")
 
     def headed(self, tagged: list[Column]) -> list[Column]:
         """Of the columns whose headings say that they hold tags, those that are taken."""
-        words = [column for column in tagged if column.filled and not column.numeric]
-        if words and len(words) < len(tagged):
-            tagged = words  # beside `label` a column `label_id` says the same as a number
-        if all(column.marks for column in tagged) and len(tagged) > 1:
-            return [c for c in self.others if c.marks and not (c.is_other and not c.is_tags)]
-        kinds = {re.sub(r"\d+", "", "".join(words_of(column.heading))) for column in tagged}
+        words = [c for c in tagged if c.filled and not c.numeric]
+        tagged = words or tagged  # beside `label` a column `label_id` says the same as a number
+        if all(c.marks for c in tagged) and len(tagged) > 1:
+            return [c for c in self.others if c.marks and (c.is_tags or not c.is_other)]
+        kinds = {re.sub(r"\d+", "", "".join(words_of(c.heading))) for c in tagged}
         if len(kinds) > 1:
             raise self.ask(f"{len(tagged)} of its columns may hold the tags")
         # What follows the last heading are further tags of a ragged line (id,tags / a,cat,dog).
-        ragged = [column for column in self.others if not column.heading and column.filled]
-        ragged = [c for c in ragged if c.number > tagged[-1].number and not c.numeric]
-        return tagged + ragged
+        ragged = [c for c in self.others if not c.heading and c.filled and not c.numeric]
+        return tagged + [c for c in ragged if c.number > tagged[-1].number]
 
     def without_header(self) -> list[Column]:
-        rest = [column for column in self.others if column.filled and not column.is_other]
-        words = [column for column in rest if not column.numeric]
+        """The columns of words, or the only one of numbers."""
+        rest = [c for c in self.others if c.filled and not c.is_other]
+        words = [c for c in rest if not c.numeric]
         if words and len(words) < len(rest):
             return words
         if not words and len(rest) > 1:
             raise self.ask("its columns hold numbers and have no headings")
-        if not rest:
-            return self.others
-        return self.plausible(rest)
+        return self.plausible(rest) if rest else self.others
 
     def plausible(self, columns: list[Column]) -> list[Column]:
         """The columns, unless nearly each row has a tag of its own, as captions have."""
-        values = [cell for column in columns for cell in column.filled]
-        if len(values) > 20 and len({plain(value) for value in values}) > 0.8 * len(values):
+        values = [cell for c in columns for cell in c.filled]
+        if len(values) > 20 and len(set(map(plain, values))) > 0.8 * len(values):
             raise self.ask("nearly each picture has a tag of its own")
         return columns
 
     # -- what they mean ----------------------------------------------------------------------
 
     def layout(self, columns: list[Column]) -> Layout:
-        marked = columns and all(column.marks or not column.filled for column in columns)
+        """How the fields of the columns are read."""
         if self.header and self.flags.at_least is not None and self.confidence() is None:
             return "onehot"
-        if marked and any(column.filled for column in columns):
-            if len(columns) == 1 and columns[0].is_tags and len(self.others) == 1:
-                raise self.two_ways("its tags are all 0 or 1", "onehot", "columns")
+        filled = [c for c in columns if c.filled]
+        if filled and all(c.marks for c in filled):
             single = len(columns) == 1 and columns[0].is_tags
-            if self.header and not single and all(column.heading for column in columns):
+            if single and len(self.others) == 1:
+                raise self.two_ways("its tags are all 0 or 1", "onehot", "columns")
+            if self.header and not single and all(c.heading for c in columns):
                 return "onehot"
-        flat = [cell for column in columns for cell in column.cells]
         if len(set(self.names.cells)) < len(self.names.cells):
             return "lines"
-        flat = [line for cell in flat for line in cell.splitlines()]
+        flat = [line for c in columns for cell in c.cells for line in cell.splitlines()]
         several = {plain(cell) for cell in flat if re.search(r"\s", cell)}
         if len(columns) > 1 or not several or any(re.search(r"[;|,{\[(]", cell) for cell in flat):
             return "columns"
+        if self.classes:
+            return "columns" if several <= set(map(plain, self.classes)) else "words"
         whole = {plain(cell) for cell in flat if plain(cell) not in NO_TAG}
-        if self.classes is not None:
-            known = {plain(name) for name in self.classes}
-            return "columns" if several <= known else "words"
-        vocabulary = {word for cell in whole for word in cell.split()}
         inside = {word for cell in several for word in cell.split()}
-        if inside <= whole or (inside & whole and len(vocabulary) < len(whole)):
-            return "words"
         cells_of = Counter(word for cell in whole for word in set(cell.split()))
+        if inside <= whole or (inside & whole and len(cells_of) < len(whole)):
+            return "words"
         if all(cells_of[word] == 1 for word in inside):
             return "columns"  # words that never come apart are one class
         example = min(several)
@@ -368,6 +332,7 @@ class _Reader:
         )
 
     def two_ways(self, reason: str, *layouts: str) -> UserError:
+        """The question between two layouts."""
         meaning = {
             "columns": "every field is one class",
             "words": "blanks separate classes",
@@ -377,31 +342,26 @@ class _Reader:
         return UserError(f"{self.path} can be read in two ways: {reason}. Say which: {choice}.")
 
     def onehot(self, columns: list[Column]) -> list[tuple[str, list[str]]]:
-        if not any(column.heading for column in columns):
+        """Name and tags of each row, where fields say yes or no to the class of their heading."""
+        columns = [c for c in columns if c.heading]
+        if not columns:
             raise UserError(f"{self.path} needs a first line that names the class of each column.")
         rows, uncertain = [], 0
-        for k, name in enumerate(self.names.cells):
-            tags, said = [], False
-            for column in columns:
-                if not column.heading or plain(cell := column.cells[k]) in NO_TAG:
-                    continue
-                uncertain += cell.casefold() in UNCERTAIN
-                said = True
-                if self.says_yes(column, cell):
-                    tags.append(column.heading)
-            none = [tag for tag in tags if plain(tag) in NO_FINDING]
-            tags = [tag for tag in tags if tag not in none]
-            rows.append((name, tags or ([BACKGROUND] if said else [])))
+        for name, *cells in zip(self.names.cells, *(c.cells for c in columns)):
+            said = [(c, cell) for c, cell in zip(columns, cells) if plain(cell) not in NO_TAG]
+            tags = [c.heading for c, cell in said if self.says_yes(c, cell)]
+            uncertain += sum(cell.casefold() in UNCERTAIN for _, cell in said)
+            rows.append((name, findings(tags) or [BACKGROUND] * bool(said)))
         if uncertain:
             self.notes.append(
                 f"{uncertain} fields of {self.path} are -1 (uncertain): taken as not there."
             )
-        empty = sum(tags == [BACKGROUND] for _, tags in rows)
-        if empty:
+        if empty := sum(tags == [BACKGROUND] for _, tags in rows):
             self.notes.append(f"{empty} pictures show none of the classes: all their fields are 0.")
         return rows
 
     def says_yes(self, column: Column, cell: str) -> bool:
+        """Whether a field of a one-hot table says that the class is there."""
         if self.flags.at_least is not None and is_number(cell):
             return float(cell.replace(",", ".")) >= self.flags.at_least
         if cell.casefold() not in YES | NO | UNCERTAIN:
@@ -418,8 +378,9 @@ class _Reader:
         return next((c for c in headed if c.numeric and not c.is_tags), None)
 
     def listed(self, columns: list[Column], layout: Layout) -> list[tuple[str, list[str]]]:
-        known = {plain(name) for name in self.classes or ()}
-        cells = [cell for column in columns for cell in column.filled]
+        """Name and tags of each row, where fields hold tags."""
+        known = set(map(plain, self.classes))
+        cells = [cell for c in columns for cell in c.filled]
         separators = ";|" if any(re.search(r"[;|]", cell) for cell in cells) else ","
         if separators == ",":
             known |= self.labels_with_commas(cells)
@@ -434,26 +395,22 @@ class _Reader:
             limit = 0.5
         rows = []
         for k, name in enumerate(self.names.cells):
-            tags = []
-            for column in columns:
-                cell = column.cells[k]
-                tags += tags_of(cell, layout == "words", known, separators)
+            words = (tags_of(c.cells[k], layout == "words", known, separators) for c in columns)
+            tags = [tag for row in words for tag in row]
+            present = True
             if sure and limit is not None:
                 value = sure.cells[k].replace(",", ".")
                 present = float(value) >= limit if is_number(value) else value.casefold() in YES
-                tags = tags if present or not tags else [BACKGROUND]
-            none = [tag for tag in tags if plain(tag) in NO_FINDING]
-            tags = [tag for tag in tags if tag not in none] or [BACKGROUND] * bool(none)
-            rows.append((name, tags))
+            rows.append((name, (findings(tags) if present else []) or [BACKGROUND] * bool(tags)))
         self.refuse_numbers(columns, rows)
         return rows
 
     def labels_with_commas(self, cells: list[str]) -> set[str]:
         """Fields with a comma whose parts never come apart: one class, and not several."""
         whole = {plain(cell) for cell in cells if cell[0] not in "[({"}
-        parts = {cell: [part.strip() for part in cell.split(",")] for cell in whole if "," in cell}
-        count = Counter(part for cell in whole for part in {p.strip() for p in cell.split(",")})
-        together = {cell for cell, split in parts.items() if all(count[p] == 1 for p in split)}
+        parts = {cell: {part.strip() for part in cell.split(",")} for cell in whole}
+        count = Counter(part for row in parts.values() for part in row)
+        together = {c for c, row in parts.items() if "," in c and all(count[p] == 1 for p in row)}
         if together:
             self.notes.append(
                 f"'{min(together)}' is taken as one class: its parts never come apart."
@@ -462,14 +419,17 @@ class _Reader:
 
     def refuse_numbers(self, columns: list[Column], rows: list[tuple[str, list[str]]]) -> None:
         """Refuse classes that are numbers, unless a heading says that the column holds classes."""
-        if self.flags.tag_columns or self.classes or self.flags.layout:
-            return
-        headed = self.header and any(column.is_tags for column in columns)
         numbers = {tag for _, tags in rows for tag in tags if is_number(tag)}
-        if not numbers:
+        if self.flags.tag_columns or self.classes or self.flags.layout or not numbers:
             return
-        if (len(columns) > 1 and len(numbers) > 0) or (len(self.others) > 1 and not headed):
+        headed = self.header and any(c.is_tags for c in columns)
+        if len(columns) > 1 or (len(self.others) > 1 and not headed):
             raise self.ask(f"'{min(numbers)}' is a number and would be a class")
         self.notes.append(
             f"the classes of {self.path} are numbers: their names can be written into classes.txt."
         )
+
+
+def findings(tags: list[str]) -> list[str]:
+    """Tags but those that say that there is none."""
+    return [tag for tag in tags if plain(tag) not in NO_FINDING]
