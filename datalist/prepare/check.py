@@ -10,10 +10,11 @@ import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated
 
 import numpy as np
@@ -24,7 +25,7 @@ from base import UserError, entry
 from datalist.bands import BANDS_FILE, Bands
 from datalist.formats import is_picture
 from datalist.image import PIXEL_LIMIT, mask_colours, read_mask, read_sized
-from datalist.prepare.compare import MaskFacts, compare
+from datalist.prepare.compare import MaskFacts, Split, compare
 from datalist.spec import Spec, resolve
 from datalist.tag import Tags, find, from_text, from_xml, read_tags
 
@@ -107,45 +108,58 @@ def inspect(spec: Spec, splits: Iterable[str] = ("train", "val"), threads: int =
     return report
 
 
-def _check_images(spec: Spec, split: str, ids: list[str], report: Report, threads: int) -> None:
-    def check(name: str) -> tuple[tuple[int, int] | None, str, str, bool, MaskFacts | None]:
-        size, image_error, mask_error, facts = None, "", "", None
-        try:
-            size = read_sized(spec.image_path(name), spec.bands)[1]
-        except UserError as error:
-            image_error = str(error)
-        path = spec.mask_path(name)
-        masked = path.is_file()
-        if masked:
-            try:
-                mask = read_mask(path)
-                facts = MaskFacts(frozenset(np.unique(mask).tolist()), mask_colours(path))
-                if size and mask.shape != size:
-                    mask_error = f"{path} is {_by(mask.shape)}, its image {_by(size)} pixels."
-            except UserError as error:
-                mask_error = str(error)
-        return size, image_error, mask_error, masked, facts
+@dataclass
+class Image:
+    """What was found of an image: (height, width), what is in its mask, and what is wrong."""
 
-    rows = _each(check, ids, threads, split)
-    sizes = [row[0] for row in rows if row[0]]
+    size: tuple[int, int] | None = None
+    masked: bool = False
+    facts: MaskFacts | None = None
+    image_error: str = ""
+    mask_error: str = ""
+
+
+def _read(spec: Spec, name: str) -> Image:
+    path = spec.mask_path(name)
+    image = Image(masked=path.is_file())
+    try:
+        image.size = read_sized(spec.image_path(name), spec.bands)[1]
+    except UserError as error:
+        image.image_error = str(error)
+    try:
+        if image.masked:
+            mask = read_mask(path)
+            image.facts = MaskFacts(frozenset(np.unique(mask).tolist()), mask_colours(path))
+            if image.size and mask.shape != image.size:
+                sizes = f"{_by(mask.shape)}, its image {_by(image.size)}"
+                image.mask_error = f"{path} is {sizes} pixels."
+    except UserError as error:
+        image.mask_error = str(error)
+    return image
+
+
+def _check_images(spec: Spec, split: str, ids: list[str], report: Report, threads: int) -> None:
+    with ThreadPoolExecutor(max(threads, 1)) as pool:
+        read = pool.map(partial(_read, spec), ids)
+        rows = list(tqdm(read, split, len(ids), leave=False, disable=None, file=sys.stderr))
+    sizes = [row.size for row in rows if row.size]
     line = f"{split}: {len(ids)} images"
     if sizes:
         low, high = np.min(sizes, axis=0), np.max(sizes, axis=0)
         line += f" of {_by(low)}" + (f" to {_by(high)}" if (low != high).any() else "")
         line += " pixels (height x width)"
-    masks = sum(row[3] for row in rows)
+    masks = sum(row.masked for row in rows)
     report.lines.append(f"{line}, {masks or 'no'} masks")
-    report.groups["images"] += together([row[1] for row in rows if row[1]])
-    report.groups["masks"] += [row[2] for row in rows if row[2]]
+    report.groups["images"] += together([row.image_error for row in rows if row.image_error])
     tags: Tags = {}
     with suppress(UserError):  # said with the tags
         tags = _read_tags(spec, ids, [])
-    facts = {name: row[4] for name, row in zip(ids, rows) if row[4]}
-    errors, lines = compare(facts, tags, spec.classes, spec.mask_folder, spec.root)
-    report.groups["masks"] += errors
+    facts = {name: row.facts for name, row in zip(ids, rows) if row.facts}
+    errors, lines = compare(Split(facts, tags, spec.classes, spec.mask_folder, spec.root))
+    report.groups["masks"] += [*(row.mask_error for row in rows if row.mask_error), *errors]
     report.lines += lines
     if split == "val" and masks < len(ids):
-        lost = [name for name, row in zip(ids, rows) if not row[3]]
+        lost = [name for name, row in zip(ids, rows) if not row.masked]
         report.groups["masks"].append(
             f"{len(lost)} of {len(ids)} val images have no mask in {spec.mask_folder}, such as "
             f"'{lost[0]}': evaluation needs them. Add them, take these images off the list, or "
@@ -207,6 +221,7 @@ def _check_tags(spec: Spec, ids: list[str], report: Report) -> None:
     untagged = sum(not row for row in tags.values())
     mean = sum(count.values()) / len(tags)
     report.lines.append(f"tags of train: {mean:.2f} an image, {untagged} images without")
+    warn = report.warnings.append
     width = max(map(len, spec.classes))
     for index, name in enumerate(spec.classes[1:], 1):
         seen = count[index]
@@ -217,26 +232,24 @@ def _check_tags(spec: Spec, ids: list[str], report: Report) -> None:
         report.lines.append(row)
         if 0 < seen < FEW:
             images = "one train image" if seen == 1 else f"{seen} train images"
-            report.warnings.append(
-                f"'{name}' is in {images}: too few to learn it, add some ({FEW} at least)."
-            )
+            warn(f"'{name}' is in {images}: too few to learn it, add some ({FEW} at least).")
         if not seen:
-            report.warnings.append(f"'{name}' is in no train image: it will never be predicted.")
+            warn(f"'{name}' is in no train image: it will never be predicted.")
         elif seen == len(tags):
             report.inseparable = True
-            report.warnings.append(
+            warn(
                 f"'{name}' is in every train image, so tags do not tell it from the background "
                 "and it cannot be learned: add images without it."
             )
         elif seen >= NEARLY * len(tags):
-            report.warnings.append(
+            warn(
                 f"'{name}' is in {100 * seen / len(tags):.0f} % of the train images: too few "
                 "without it to learn what it looks like."
             )
         for other in range(index + 1, spec.num_classes):
             if seen and seen == count[other] == pairs[index, other]:
                 report.inseparable = True
-                report.warnings.append(
+                warn(
                     f"'{name}' and '{spec.classes[other]}' only ever come together, so tags do "
                     "not tell them apart: add images of one without the other."
                 )
@@ -263,17 +276,6 @@ def _read_tags(spec: Spec, ids: list[str], faults: list[str]) -> Tags:
         except UserError as error:
             faults.append(str(error))
     return tags
-
-
-def _each(check: Callable, ids: list[str], threads: int, title: str) -> list:
-    with ThreadPoolExecutor(max(threads, 1)) as pool:
-        bar = tqdm(total=len(ids), desc=title, leave=False, disable=None, file=sys.stderr)
-        rows = []
-        for row in pool.map(check, ids):
-            rows.append(row)
-            bar.update()
-        bar.close()
-    return rows
 
 
 def _by(size: Iterable[int]) -> str:
