@@ -105,14 +105,16 @@ class Solver:
     """Weight decay of weights."""
     decay_all: bool = False
     """Decay biases and normalisation layers as well."""
-    max_norm: float = 0.0
-    """Largest norm of the gradient; 0: any (ours, for small batches)."""
     policy: Literal["step", "poly", "cosine"] = "step"
     """How the learning rate falls: by a factor every so often, as (1 - t)^0.9, or as a cosine."""
     decay_every: int = 2000
     """Steps between two cuts of the step policy."""
     decay_factor: float = 0.1
     """What a cut multiplies the learning rate by."""
+
+    # -- ours: not in the publication ------------------------------------------------------------
+    max_norm: float = 0.0
+    """Largest norm of the gradient; 0: any (ours, for small batches)."""
     warmup: int = 0
     """Steps over which the learning rate rises linearly from 0 (ours, for AdamW)."""
 

@@ -18,9 +18,9 @@ from base.contract import Context, Term
 from base.recipe import Data, Flat, Prediction, Solver
 from base.tensor import resize, shrink
 from loss.affinity import affinity_terms
+from method import preset
 from method.backbone import Backbone, ResNet, Timm
 from method.head import refuse
-from method.preset import IRN_RESNET50, SMALL_DATA, SMALL_RESNET, SMALL_SOLVER, photo
 from method.smoke import with_smoke
 from method.target import FromMasks, PseudoMasks
 from network.boundary import Boundary, BoundaryHead
@@ -45,16 +45,16 @@ class AffinityRecipe:
         decay_all=True,
         policy="poly",
     )
-    backbone: Flat[Backbone] = IRN_RESNET50
+    backbone: Flat[Backbone] = preset.IRN_RESNET50
     head: Flat[BoundaryHead] = BoundaryHead()
     masks: Flat[PseudoMasks] = PseudoMasks()
     prediction: Flat[Prediction] = Prediction()
 
 
 SMALL = AffinityRecipe(
-    data=SMALL_DATA,
-    solver=replace(SMALL_SOLVER, steps=200),
-    backbone=SMALL_RESNET,
+    data=preset.SMALL_DATA,
+    solver=replace(preset.SMALL_SOLVER, steps=200),
+    backbone=preset.SMALL_RESNET,
     # A side has 20 cells, not 128. On training masks of `scenes` this walk is 18 points better than
     # the published (5, 10, 8), and 1.4 better than (2, 10, 5), its scaled version. More training
     # steps lower the masks: the network then learns the errors of its labels.
@@ -64,7 +64,7 @@ SMALL = AffinityRecipe(
 )
 # Four times the pixels of the other networks: the grid then has about as many cells as that of IRN
 # on VOC (500 x 375 pixels at stride 4), and IRN's radii and steps reach as far.
-PHOTO = photo(AffinityRecipe(), area=153600, epochs=3, prediction=Prediction())
+PHOTO = preset.photo(AffinityRecipe(), area=153600, epochs=3, prediction=Prediction())
 
 
 class Affinity(FromMasks):

@@ -38,17 +38,19 @@ from network.trunk import ClassMaps, average
 class Maps:
     """Classifier, and the background score beside its maps."""
 
+    decay: float = 1.0
+    """Decay of the rank pooling that makes one logit of a map, on SEC's grid of 41 x 41; 1: the
+    average, as published."""
+    gamma: float = 2.0
+    """The background scores (1 - the best class)^gamma (as in the released RecurSeed code)."""
+
+    # -- ours: not in the publication ------------------------------------------------------------
     dropout: float = 0.2
     """Probability of dropping whole channels of the features (ours)."""
     join: bool = False
     """Classify the features of all stages, normalised, instead of the last one's (ours)."""
     frozen: bool = False
     """The trunk keeps its pretrained weights, and only the classifier learns (ours)."""
-    decay: float = 1.0
-    """Decay of the rank pooling that makes one logit of a map, on SEC's grid of 41 x 41; 1: the
-    average, as published."""
-    gamma: float = 2.0
-    """The background scores (1 - the best class)^gamma (as in the released RecurSeed code)."""
 
 
 @dataclass(frozen=True)

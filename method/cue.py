@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from base.contract import Context, Term
 from base.recipe import Data, Flat, Prediction, Solver
 from datalist.dataset import Images
+from method import preset
 from method.backbone import VGG16, Backbone, ResNet
 from method.head import refuse
-from method.preset import MXNET_DATA, SMALL_DATA, SMALL_RESNET, SMALL_SOLVER, SMALL_VGG16
 from method.smoke import with_smoke
 from method.stage import Stage, each_view, mean_score, with_constant
 from network.cue import (
@@ -64,14 +64,14 @@ class ForegroundCueRecipe:
 
 FOREGROUND = ForegroundCueRecipe()
 FOREGROUND_MXNET = replace(
-    FOREGROUND, data=MXNET_DATA, solver=Solver(), head=ForegroundCueHead(style="mxnet")
+    FOREGROUND, data=preset.MXNET_DATA, solver=Solver(), head=ForegroundCueHead(style="mxnet")
 )
 # Maps of a network from scratch are broad: on `scenes` a cut at 0.2 is right in 72 of 100 cells,
 # at 0.5 in 88, and SEC needs sure cues.
 SMALL_FOREGROUND = ForegroundCueRecipe(
-    data=SMALL_DATA,
-    solver=SMALL_SOLVER,
-    backbone=replace(SMALL_VGG16, pool=(2, 2, 1, 0, 0), dilation=(1,) * 5),
+    data=preset.SMALL_DATA,
+    solver=preset.SMALL_SOLVER,
+    backbone=replace(preset.SMALL_VGG16, pool=(2, 2, 1, 0, 0), dilation=(1,) * 5),
     head=ForegroundCueHead(hidden=128, dropout=0.1, style="mxnet", threshold=0.5),
 )
 
@@ -89,7 +89,7 @@ class ForegroundCue(Classifier):
             ),
             "small": SMALL_FOREGROUND,
             "small-resnet50": replace(
-                SMALL_FOREGROUND, backbone=replace(SMALL_RESNET, dilation=(1,) * 4)
+                SMALL_FOREGROUND, backbone=replace(preset.SMALL_RESNET, dilation=(1,) * 4)
             ),
         }
     )
@@ -133,14 +133,17 @@ class BackgroundCueRecipe:
 
 BACKGROUND = BackgroundCueRecipe()
 BACKGROUND_MXNET = replace(
-    BACKGROUND, data=MXNET_DATA, solver=Solver(), head=BackgroundCueHead(dropout=0.0, style="mxnet")
+    BACKGROUND,
+    data=preset.MXNET_DATA,
+    solver=Solver(),
+    head=BackgroundCueHead(dropout=0.0, style="mxnet"),
 )
 # From scratch the dense head learns nothing in some hundred steps. With the average, the lowest
 # tenth at conv3_1 is background with precision 0.99 on `scenes`, at conv4_1 0.88.
 SMALL_BACKGROUND = BackgroundCueRecipe(
-    data=SMALL_DATA,
-    solver=replace(SMALL_SOLVER, steps=300),
-    backbone=replace(SMALL_VGG16, pool=(2, 2, 1, 0, 0), pool_size=2, dilation=(1,) * 5),
+    data=preset.SMALL_DATA,
+    solver=replace(preset.SMALL_SOLVER, steps=300),
+    backbone=replace(preset.SMALL_VGG16, pool=(2, 2, 1, 0, 0), pool_size=2, dilation=(1,) * 5),
     head=BackgroundCueHead(hidden=128, dropout=0.1, head="average", style="mxnet", layer="conv3_1"),
 )
 
@@ -160,7 +163,7 @@ class BackgroundCue(Classifier):
             "small": SMALL_BACKGROUND,
             "small-resnet50": replace(
                 SMALL_BACKGROUND,
-                backbone=replace(SMALL_RESNET, dilation=(1,) * 4),
+                backbone=replace(preset.SMALL_RESNET, dilation=(1,) * 4),
                 head=replace(SMALL_BACKGROUND.head, layer="layer2.0"),
             ),
         }

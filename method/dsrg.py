@@ -21,19 +21,9 @@ from base.contract import Context, Term
 from base.recipe import Data, Flat, Prediction, Solver
 from datalist.dataset import Images
 from loss import balanced_seed_loss, constrain_loss, floor_softmax
+from method import preset
 from method.backbone import VGG16, Backbone
 from method.head import Head, PyramidHead, segmentation_network
-from method.preset import (
-    DSRG_TEST,
-    RESNET101_AT_8,
-    SMALL_DATA,
-    SMALL_DSRG_TEST,
-    SMALL_PYRAMID,
-    SMALL_RESNET_DILATED,
-    SMALL_SOLVER,
-    SMALL_VGG16,
-    photo,
-)
 from method.refinement import Refinement, TrainCRF
 from method.smoke import with_smoke
 from method.stage import Stage, each_view, softmax_of_sum, softmax_score
@@ -73,10 +63,16 @@ class DSRGRecipe:
     head: Flat[Head] = PyramidHead()
     dsrg: Flat[DSRGLosses] = DSRGLosses()
     train_crf: Flat[TrainCRF] = TrainCRF(crf_input="score")
-    prediction: Flat[Prediction] = DSRG_TEST
+    prediction: Flat[Prediction] = preset.DSRG_TEST
 
 
-SMALL = DSRGRecipe(SMALL_DATA, SMALL_SOLVER, SMALL_VGG16, SMALL_PYRAMID, prediction=SMALL_DSRG_TEST)
+SMALL = DSRGRecipe(
+    preset.SMALL_DATA,
+    preset.SMALL_SOLVER,
+    preset.SMALL_VGG16,
+    preset.SMALL_PYRAMID,
+    prediction=preset.SMALL_DSRG_TEST,
+)
 
 
 class DSRG(Stage):
@@ -86,12 +82,12 @@ class DSRG(Stage):
         {
             # not measured
             "paper": DSRGRecipe(),
-            "paper-resnet101": DSRGRecipe(backbone=RESNET101_AT_8),
+            "paper-resnet101": DSRGRecipe(backbone=preset.RESNET101_AT_8),
             # script/dsrg.sh, before step 2: 75.7 on scenes (3 seeds), 4 minutes on 2 cores
             "small": SMALL,
-            "small-resnet101": replace(SMALL, backbone=SMALL_RESNET_DILATED),
+            "small-resnet101": replace(SMALL, backbone=preset.SMALL_RESNET_DILATED),
             # script/dsrg.sh, before step 2: 70.0 on msrc-objects (3 seeds), 11 minutes on 1 core
-            "photo": photo(DSRGRecipe(), crf_scale=None),
+            "photo": preset.photo(DSRGRecipe(), crf_scale=None),
         }
     )
 

@@ -24,15 +24,17 @@ class SEAMLosses:
 
     equivariance: bool = True
     """Learn from two views and refine the maps; without, plain class activation maps."""
-    ramp: int = 0
-    """Steps over which all losses but the classification's rise to their full weight (ours, for
-    training from scratch: maps that know nothing yet agree best where they are empty)."""
     ratio: float = 0.3
     """Size of the second view over that of the first."""
     lowest: float = 0.25
     """Share of the positions whose refined maps are held low (rvmin)."""
     hardest: float = 0.2
     """Share of the values that the cross regularisation looks at (ECR)."""
+
+    # -- ours: not in the publication ------------------------------------------------------------
+    ramp: int = 0
+    """Steps over which all losses but the classification's rise to their full weight (ours, for
+    training from scratch: maps that know nothing yet agree best where they are empty)."""
     decay: float = 1.0
     """Decay of the pooling by rank that makes one logit of a map, on a grid of 41 x 41 (ours); 1:
     the average, as released."""

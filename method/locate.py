@@ -27,6 +27,7 @@ from base.tensor import max_norm, over_peak, resize
 from datalist.dataset import Images
 from loss.dice import dice_loss, entropy_loss
 from loss.seam import pooled_maps
+from method import preset
 from method.backbone import Backbone, ResNet, ResNet38d, Timm
 from method.head import DecoderHead
 from method.localiser import (
@@ -44,7 +45,6 @@ from method.localiser import (
     localiser,
     two_views,
 )
-from method.preset import IRN_RESNET50, PHOTO, SMALL_SOLVER, photo
 from method.smoke import with_smoke
 from method.stage import Stage, mean_score, parameter_groups
 from network.deeplabv3 import DeepLabV3Plus
@@ -60,6 +60,8 @@ class Prompting:
     """Number of segmenter passes: first on the localiser's map, then on its own mask."""
     background: float = 0.5
     """Score of the background beside the masks (infer_and_envalue.py)."""
+
+    # -- ours: not in the publication ------------------------------------------------------------
     presence: float = 0.5
     """Without tags: classes that the localiser gives a higher probability are segmented (ours)."""
     average: bool = False
@@ -81,6 +83,11 @@ class SegmenterTraining:
     empty: its backbone's weights."""
     pairs: int = 4
     """Pairs of an image and a class that the segmenter learns from at each step, at most."""
+    adam_lr: float = 0.0
+    """Learning rate of the segmenter's own Adam, constant and without weight decay, while the
+    solver trains the localiser alone (as released); 0: the solver trains both."""
+
+    # -- ours: not in the publication ------------------------------------------------------------
     fixed: bool = False
     """A localiser that starts from a checkpoint (`start`) learns no more, and only gives prompts
     (ours): half of the work."""
@@ -90,9 +97,6 @@ class SegmenterTraining:
     contrast: float = 0.0
     """Share of an image that other classes must cover for a pair to be learned from (ours): where
     all pixels but those of one class are ignored, the only lesson is a mask of everything."""
-    adam_lr: float = 0.0
-    """Learning rate of the segmenter's own Adam, constant and without weight decay, while the
-    solver trains the localiser alone (as released); 0: the solver trains both."""
 
 
 @dataclass(frozen=True)
@@ -143,23 +147,14 @@ class ResegmentRecipe:
 
 def resegmenting(segmenter: SegmenterRecipe, data: Data, solver: Solver) -> ResegmentRecipe:
     """The recipe that uses the networks of a segmenter's recipe on the target data set."""
-    return ResegmentRecipe(
-        data=data,
-        solver=solver,
-        backbone=segmenter.backbone,
-        head=segmenter.head,
-        seam=segmenter.seam,
-        segmenter=segmenter.segmenter,
-        decoder=segmenter.decoder,
-        prompting=segmenter.prompting,
-        prediction=segmenter.prediction,
-    )
+    shared = ("backbone", "head", "seam", "segmenter", "decoder", "prompting", "prediction")
+    return ResegmentRecipe(data, solver, **{name: getattr(segmenter, name) for name in shared})
 
 
 SMALL_SEGMENTER = SegmenterRecipe(
     # 0.7 to 1.3 of the longer side at test
     data=replace(SMALL_LOCALISER_DATA, long=(67, 125)),
-    solver=replace(SMALL_SOLVER, steps=800, batch=8),
+    solver=replace(preset.SMALL_SOLVER, steps=800, batch=8),
     backbone=SMALL_LOCALISER,
     head=SMALL_CORRELATION,
     seam=SMALL_LOSSES,
@@ -178,23 +173,23 @@ SMALL_SEGMENTER = SegmenterRecipe(
     prediction=Prediction(test_crf="deeplab", test_crf_scale=4.0),
 )
 SMALL_RESEGMENT = resegmenting(
-    SMALL_SEGMENTER, SMALL_LOCALISER_DATA, replace(SMALL_SOLVER, steps=0)
+    SMALL_SEGMENTER, SMALL_LOCALISER_DATA, replace(preset.SMALL_SOLVER, steps=0)
 )
-PHOTO_SEGMENTER = photo(
+PHOTO_SEGMENTER = preset.photo(
     SegmenterRecipe(),
     steps=300,
     epochs=None,
     batch=4,
     head=PHOTO_CORRELATION,
     seam=PHOTO_LOSSES,
-    segmenter=PHOTO["backbone"],
-    decoder=replace(PHOTO["head"], dropout=0.0),
+    segmenter=preset.PHOTO["backbone"],
+    decoder=replace(preset.PHOTO["head"], dropout=0.0),
     # Each further pass spreads the masks.
     prompting=Prompting(passes=1, average=True, joint=True),
     training=SegmenterTraining(pairs=4, fixed=True, entropy=1.0, contrast=0.05),
 )
 PHOTO_RESEGMENT = resegmenting(
-    PHOTO_SEGMENTER, PHOTO["data"], replace(PHOTO["solver"], steps=0, epochs=None)
+    PHOTO_SEGMENTER, preset.PHOTO["data"], replace(preset.PHOTO["solver"], steps=0, epochs=None)
 )
 
 
@@ -252,15 +247,49 @@ def resegment_scores(
     return score / score.sum(dim=1, keepdim=True)
 
 
-class Segmenter(Stage):
-    """A class-agnostic network that turns maps into masks, learned from external masks."""
+class LocateStage(Stage):
+    """A localiser and a segmenter that predict together."""
 
     can: ClassVar = frozenset({"predict"})  # the number of masks depends on the image
+
+    def __init__(self, recipe: SegmenterRecipe | ResegmentRecipe, spec, background: bool):
+        super().__init__(recipe, spec, locate_segment(recipe, spec.num_classes, background))
+        self.presence = recipe.prompting.presence
+
+    def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
+        """Mean of `resegment_scores` over scales and mirror images.
+
+        Without tags the localiser decides which classes there are, by the first scale.
+        """
+        network, prompting = self.network, self.recipe.prompting
+        flips = (False, True) if mirror else (False,)
+        views = [(image, flip) for image in images for flip in flips]
+        both = [network(channels_last(mirrored(*view))) for view in views]
+        maps = [mirrored(cam, flip) for (cam, _), (_, flip) in zip(both, views)]
+        if tags is None:
+            logit = pooled_maps(maps[0], self.recipe.seam.decay)
+            tags = logit.sigmoid() > self.presence
+        if prompting.average:
+            classes = tags.shape[1]  # the refined maps may begin with one of the background
+            refined = [
+                mirrored(cam[:, -classes:], flip) for (_, cam), (_, flip) in zip(both, views)
+            ]
+            maps = [mean_score([over_peak(cam) for cam in maps + refined])] * len(views)
+        scores = []
+        for (image, flip), prompt in zip(views, maps):
+            pair = mirrored(image, flip), mirrored(prompt, flip)
+            scores.append(mirrored(resegment_scores(network, *pair, tags, prompting), flip))
+        return mean_score(scores)
+
+
+class Segmenter(LocateStage):
+    """A class-agnostic network that turns maps into masks, learned from external masks."""
+
     recipes: ClassVar = with_smoke(
         {
             # not measured
             "paper": SegmenterRecipe(),
-            "paper-resnet50": SegmenterRecipe(backbone=IRN_RESNET50),
+            "paper-resnet50": SegmenterRecipe(backbone=preset.IRN_RESNET50),
             # script/locate.sh, masks of the training images: see Resegment; 2 cores
             "small": SMALL_SEGMENTER,
             "small-resnet50": replace(SMALL_SEGMENTER, backbone=SMALL_LOCALISER_RESNET50),
@@ -270,8 +299,7 @@ class Segmenter(Stage):
     )
 
     def __init__(self, recipe: SegmenterRecipe, spec):
-        super().__init__(recipe, spec, locate_segment(recipe, spec.num_classes, background=False))
-        self.presence = recipe.prompting.presence
+        super().__init__(recipe, spec, background=False)
         if recipe.training.fixed and recipe.training.start:
             self.network.fix_localiser()
 
@@ -336,7 +364,7 @@ class Segmenter(Stage):
             "agree": dice_loss(first, second, valid),
         }
         if weight := self.recipe.training.entropy:
-            each = [entropy_loss(made, truth, valid) for made in (first, second)]
+            each = [entropy_loss(score, truth, valid) for score in (first, second)]
             masks["entropy"] = weight * sum(each)
         return terms | masks
 
@@ -348,9 +376,6 @@ class Segmenter(Stage):
         kept = torch.randperm(len(pairs))[: self.recipe.training.pairs].to(pairs.device)
         return pairs[kept].unbind(1)
 
-    def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
-        return predict_masks(self, images, tags, mirror)
-
     @torch.no_grad()
     def panels(self, batch: dict) -> dict[str, Tensor]:
         """What the segmenter makes of the classes in the crop, after the last pass."""
@@ -358,15 +383,14 @@ class Segmenter(Stage):
         return {"prediction": self.predict([batch["image"]], tag, False).argmax(1)}
 
 
-class Resegment(Stage):
+class Resegment(LocateStage):
     """Masks of the target's tags: its localiser's maps, segmented by an external segmenter."""
 
-    can: ClassVar = frozenset({"predict"})
     recipes: ClassVar = with_smoke(
         {
             # not measured; published: 68.8 on VOC 2012 val, retrained
             "paper": ResegmentRecipe(),
-            "paper-resnet50": ResegmentRecipe(backbone=IRN_RESNET50),
+            "paper-resnet50": ResegmentRecipe(backbone=preset.IRN_RESNET50),
             # script/locate.sh, masks of the training images: 76.2 on scenes (3 seeds); 2 cores
             "small": SMALL_RESEGMENT,
             "small-resnet50": replace(SMALL_RESEGMENT, backbone=SMALL_LOCALISER_RESNET50),
@@ -376,8 +400,7 @@ class Resegment(Stage):
     )
 
     def __init__(self, recipe: ResegmentRecipe, spec):
-        super().__init__(recipe, spec, locate_segment(recipe, spec.num_classes, background=True))
-        self.presence = recipe.prompting.presence
+        super().__init__(recipe, spec, background=True)
         self.network.segmenter.requires_grad_(False)
 
     def load(self) -> str:
@@ -406,34 +429,6 @@ class Resegment(Stage):
     def terms(self, batch: dict, context: Context) -> dict[str, Term]:
         views = two_views(batch["image"], self.recipe.seam, self.network, context)
         return compare_views(views, batch["tag"], self.recipe.seam, context)
-
-    def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
-        return predict_masks(self, images, tags, mirror)
-
-
-def predict_masks(
-    stage: Segmenter | Resegment, images: list[Tensor], tags: Tensor | None, mirror: bool
-) -> Tensor:
-    """Mean of `resegment_scores` over scales and mirror images.
-
-    Without tags the localiser decides which classes there are, by the first scale.
-    """
-    network, prompting = stage.network, stage.recipe.prompting
-    views = [(image, flip) for image in images for flip in ((False, True) if mirror else (False,))]
-    both = [network(channels_last(mirrored(*view))) for view in views]
-    maps = [mirrored(cam, flip) for (cam, _), (_, flip) in zip(both, views)]
-    if tags is None:
-        logit = pooled_maps(maps[0], stage.recipe.seam.decay)
-        tags = logit.sigmoid() > stage.presence
-    if prompting.average:
-        classes = tags.shape[1]  # the refined maps may begin with one of the background
-        refined = [mirrored(cam[:, -classes:], flip) for (_, cam), (_, flip) in zip(both, views)]
-        maps = [mean_score([over_peak(one) for one in maps + refined])] * len(views)
-    scores = []
-    for (image, flip), prompt in zip(views, maps):
-        pair = mirrored(image, flip), mirrored(prompt, flip)
-        scores.append(mirrored(resegment_scores(network, *pair, tags, prompting), flip))
-    return mean_score(scores)
 
 
 def mirrored(maps: Tensor, flip: bool) -> Tensor:

@@ -28,18 +28,9 @@ from base.contract import Context, Term
 from base.recipe import Data, Flat, Prediction, Solver
 from base.tensor import over_peak, resize, shrink
 from datalist.dataset import Images
+from method import preset
 from method.backbone import Backbone, ResNet, Timm
 from method.head import DecoderHead, refuse
-from method.preset import (
-    DHR_SOLVER,
-    RECURSEED_TEST,
-    SMALL_DATA,
-    SMALL_DECODER,
-    SMALL_DECODER_TEST,
-    SMALL_RESNET,
-    SMALL_SOLVER,
-    photo,
-)
 from method.smoke import with_smoke
 from method.stage import Stage, each_view, mean_score
 from method.target import segment_loss
@@ -98,6 +89,8 @@ class Recursion:
     """Refined maps of at least this label their class (tag) [inferred: what c means]."""
     uncertain: float = 0.10
     """Refined maps of at most this label the background (tag) [inferred: what u means]."""
+
+    # -- ours: not in the publication ------------------------------------------------------------
     cue: str = ""
     """Folder of cues as masks, ID.png with 255 where there is no cue; empty: none, as published.
     Where there is a cue the maps have its values: 1 for its class, 0 for all others (ours)."""
@@ -136,28 +129,28 @@ class RSEPMRecipe:
     data: Flat[Data] = Data(
         size=(512, 512), fit="crop", long=(320, 640), jitter=(0.3, 0.3, 0.3, 0.1), mirror=True
     )
-    solver: Flat[Solver] = DHR_SOLVER
+    solver: Flat[Solver] = preset.DHR_SOLVER
     backbone: Flat[Backbone] = ResNet()
     head: Flat[DecoderHead] = DecoderHead()
     average: Flat[Average] = Average()
     recursion: Flat[Recursion] = Recursion()
     mixing: Flat[Mixing] = Mixing()
     inference: Flat[Inference] = Inference()
-    prediction: Flat[Prediction] = RECURSEED_TEST
+    prediction: Flat[Prediction] = preset.RECURSEED_TEST
 
 
 SMALL = RSEPMRecipe(
-    data=SMALL_DATA,
-    solver=replace(SMALL_SOLVER, steps=600),
-    backbone=SMALL_RESNET,
-    head=SMALL_DECODER,
+    data=preset.SMALL_DATA,
+    solver=replace(preset.SMALL_SOLVER, steps=600),
+    backbone=preset.SMALL_RESNET,
+    head=preset.SMALL_DECODER,
     average=Average(0.98, 50.0),
     recursion=Recursion(recursion_epoch=3, levels=(4, 5), refine=2, refine_dilations=(1, 2, 4)),
     mixing=Mixing(mix_epoch=5),
-    prediction=SMALL_DECODER_TEST,
+    prediction=preset.SMALL_DECODER_TEST,
 )
 
-PHOTO = photo(
+PHOTO = preset.photo(
     RSEPMRecipe(),
     epochs=12,
     lr=2e-4,

@@ -17,6 +17,7 @@ from base.contract import Context, Term
 from base.recipe import Data, Flat, Prediction, Solver, change
 from base.tensor import max_norm, resize
 from datalist.dataset import Images
+from method import preset
 from method.backbone import Backbone, ResNet38d
 from method.localiser import (
     LOCALISER_DATA,
@@ -31,7 +32,6 @@ from method.localiser import (
     localiser,
     two_views,
 )
-from method.preset import IRN_RESNET50, PHOTO_CLASSIFIER, SMALL_RESNET38D, SMALL_SOLVER, photo
 from method.smoke import with_smoke
 from method.stage import Stage, each_view, mean_score, with_constant
 
@@ -67,15 +67,15 @@ class SEAMRecipe:
 
 SMALL = SEAMRecipe(
     data=SMALL_LOCALISER_DATA,
-    solver=SMALL_SOLVER,
+    solver=preset.SMALL_SOLVER,
     backbone=SMALL_LOCALISER,
     head=SMALL_CORRELATION,
     seam=SMALL_LOSSES,
     cut=CueCut(threshold=0.5, cell=4),  # right in 79 cells of 100 on `scenes`, at 0.3 in 71
 )
-PHOTO = photo(
+PHOTO = preset.photo(
     SEAMRecipe(),
-    **PHOTO_CLASSIFIER | {"enlarge": 2.0, "ratio": 0.5},
+    **preset.PHOTO_CLASSIFIER | {"enlarge": 2.0, "ratio": 0.5},
     prediction=Prediction((1.0, 1.5), test_crf_scale=None),
 )
 
@@ -88,10 +88,10 @@ class SEAM(Stage):
         {
             # not measured
             "paper": SEAMRecipe(),
-            "paper-resnet50": SEAMRecipe(backbone=IRN_RESNET50),
+            "paper-resnet50": SEAMRecipe(backbone=preset.IRN_RESNET50),
             # train.py seam --dataset scenes: maps of 57.1 on the training images (3 seeds); 2 cores
             "small": SMALL,
-            "small-resnet38d": replace(SMALL, backbone=SMALL_RESNET38D),
+            "small-resnet38d": replace(SMALL, backbone=preset.SMALL_RESNET38D),
             "small-resnet50": replace(SMALL, backbone=SMALL_LOCALISER_RESNET50),
             # script/locate.sh: maps of 67.4 on 82 training images of camvid-third; 1 core
             "photo": PHOTO,

@@ -23,21 +23,9 @@ from datalist.answer import read_answers
 from datalist.dataset import Images
 from datalist.shape import read_shapes
 from loss import constrain_loss, decay_for, expand_loss, floor_softmax, seed_loss
+from method import preset
 from method.backbone import VGG16, Backbone
 from method.head import Head, LargeFOVHead, segmentation_network
-from method.preset import (
-    MXNET_DATA,
-    MXNET_TEST,
-    RESNET50_AT_8,
-    SEC_TEST,
-    SMALL_DATA,
-    SMALL_FOV,
-    SMALL_RESNET_DILATED,
-    SMALL_SEC_TEST,
-    SMALL_SOLVER,
-    SMALL_VGG16,
-    photo,
-)
 from method.refinement import Refinement, TrainCRF
 from method.smoke import with_smoke
 from method.stage import Stage, each_view, mean_score, softmax_score
@@ -60,12 +48,6 @@ class SECLosses:
     """Rank-pooling decay of tagged classes (paper), on a grid of `decay_grid`."""
     decay_background: float = 0.999
     """Rank-pooling decay of the background (paper), on a grid of `decay_grid`."""
-    answers: str = ""
-    """answers.csv of the page of questions: the sizes that it names give their classes decays of
-    their own (ours)."""
-    shape: str = ""
-    """shape.json of pseudo.py, which measured the classes' shares of their images: these give the
-    classes decays of their own, where no answers do (ours)."""
     decay_grid: tuple[int, int] = (41, 41)
     """Grid of the two decays; on other grids the share of pixels with half the weight is kept."""
     seed_weight: float = 1.0
@@ -74,6 +56,14 @@ class SECLosses:
     """Weight of the expansion loss (paper); 0 leaves it out."""
     constrain_weight: float = 1.0
     """Weight of the constrain-to-boundary loss (paper); 0 leaves it out."""
+
+    # -- ours: not in the publication ------------------------------------------------------------
+    answers: str = ""
+    """answers.csv of the page of questions: the sizes that it names give their classes decays of
+    their own (ours)."""
+    shape: str = ""
+    """shape.json of pseudo.py, which measured the classes' shares of their images: these give the
+    classes decays of their own, where no answers do (ours)."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +76,18 @@ class SECRecipe:
     head: Flat[Head] = LargeFOVHead()
     sec: Flat[SECLosses] = SECLosses()
     train_crf: Flat[TrainCRF] = TrainCRF()
-    prediction: Flat[Prediction] = SEC_TEST
+    prediction: Flat[Prediction] = preset.SEC_TEST
 
 
-MXNET = SECRecipe(MXNET_DATA, head=LargeFOVHead(dropout=0.0), prediction=MXNET_TEST)
+MXNET = SECRecipe(preset.MXNET_DATA, head=LargeFOVHead(dropout=0.0), prediction=preset.MXNET_TEST)
 """ascust/SEC-MXNet on VGG16."""
-SMALL = SECRecipe(SMALL_DATA, SMALL_SOLVER, SMALL_VGG16, SMALL_FOV, prediction=SMALL_SEC_TEST)
+SMALL = SECRecipe(
+    preset.SMALL_DATA,
+    preset.SMALL_SOLVER,
+    preset.SMALL_VGG16,
+    preset.SMALL_FOV,
+    prediction=preset.SMALL_SEC_TEST,
+)
 
 
 HALF_WEIGHT = {"speck": 0.003, "small": 0.04, "half": 0.14, "most": 0.35}
@@ -121,12 +117,14 @@ class SEC(Stage):
             "paper": SECRecipe(),
             # not measured; published: 50.2, and 55.3 on ResNet-50
             "mxnet": MXNET,
-            "paper-resnet50": replace(MXNET, backbone=RESNET50_AT_8, head=LargeFOVHead(hidden=512)),
+            "paper-resnet50": replace(
+                MXNET, backbone=preset.RESNET50_AT_8, head=LargeFOVHead(hidden=512)
+            ),
             # script/sec.sh: 71.9 on scenes (3 seeds), 3 minutes on 2 cores
             "small": SMALL,
-            "small-resnet50": replace(SMALL, backbone=SMALL_RESNET_DILATED),
+            "small-resnet50": replace(SMALL, backbone=preset.SMALL_RESNET_DILATED),
             # script/sec.sh: 72.3 on msrc-objects (3 seeds), 10 minutes on 1 core
-            "photo": photo(SECRecipe(), crf_scale=None),
+            "photo": preset.photo(SECRecipe(), crf_scale=None),
         }
     )
 

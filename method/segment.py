@@ -18,30 +18,9 @@ from base.contract import Context, Term
 from base.recipe import Data, Flat, Prediction, Solver, change
 from base.tensor import resize, shrink
 from datalist.dataset import Images
+from method import preset
 from method.backbone import VGG16, Backbone, ResNet
 from method.head import DecoderHead, Head, LargeFOVHead, PyramidHead, segmentation_network
-from method.preset import (
-    DHR_SOLVER,
-    DSRG_TEST,
-    MXNET_DATA,
-    MXNET_TEST,
-    RECURSEED_TEST,
-    RESNET50_AT_8,
-    RESNET101_AT_8,
-    SEC_TEST,
-    SMALL_DATA,
-    SMALL_DECODER,
-    SMALL_DECODER_TEST,
-    SMALL_DSRG_TEST,
-    SMALL_FOV,
-    SMALL_PYRAMID,
-    SMALL_RESNET,
-    SMALL_RESNET_DILATED,
-    SMALL_SEC_TEST,
-    SMALL_SOLVER,
-    SMALL_VGG16,
-    photo,
-)
 from method.smoke import with_smoke
 from method.stage import Stage, each_view, mean_score, softmax_of_sum, softmax_score
 from method.target import FromMasks, PseudoMasks, segment_loss
@@ -89,12 +68,18 @@ class SupervisedRecipe:
     backbone: Flat[Backbone] = VGG16()
     head: Flat[Head] = LargeFOVHead()
     masks: Flat[Masks] = Masks()
-    prediction: Flat[Prediction] = SEC_TEST
+    prediction: Flat[Prediction] = preset.SEC_TEST
 
 
-MXNET = SupervisedRecipe(MXNET_DATA, head=LargeFOVHead(dropout=0.0), prediction=MXNET_TEST)
+MXNET = SupervisedRecipe(
+    preset.MXNET_DATA, head=LargeFOVHead(dropout=0.0), prediction=preset.MXNET_TEST
+)
 SMALL = SupervisedRecipe(
-    SMALL_DATA, SMALL_SOLVER, SMALL_VGG16, SMALL_FOV, prediction=SMALL_SEC_TEST
+    preset.SMALL_DATA,
+    preset.SMALL_SOLVER,
+    preset.SMALL_VGG16,
+    preset.SMALL_FOV,
+    prediction=preset.SMALL_SEC_TEST,
 )
 
 
@@ -106,12 +91,14 @@ class Supervised(Segment):
             # not measured
             "paper": SupervisedRecipe(),
             "mxnet": MXNET,
-            "paper-resnet50": change(MXNET, backbone=RESNET50_AT_8, head=LargeFOVHead(hidden=512)),
+            "paper-resnet50": change(
+                MXNET, backbone=preset.RESNET50_AT_8, head=LargeFOVHead(hidden=512)
+            ),
             # train.py supervised --dataset scenes: 85.0 before the last corrections; 2 cores
             "small": SMALL,
-            "small-resnet50": replace(SMALL, backbone=SMALL_RESNET_DILATED),
+            "small-resnet50": replace(SMALL, backbone=preset.SMALL_RESNET_DILATED),
             # train.py supervised --dataset data/msrc-objects: 79.0 (3 seeds), 5 minutes on 1 core
-            "photo": photo(SupervisedRecipe(), epochs=10),
+            "photo": preset.photo(SupervisedRecipe(), epochs=10),
         }
     )
 
@@ -131,16 +118,16 @@ class RetrainRecipe:
     backbone: Flat[Backbone] = VGG16()
     head: Flat[Head] = PyramidHead()
     masks: Flat[PseudoMasks] = PseudoMasks()
-    prediction: Flat[Prediction] = DSRG_TEST
+    prediction: Flat[Prediction] = preset.DSRG_TEST
 
 
 SMALL_RETRAIN = RetrainRecipe(
     # Objects of `scenes` on three test scales: a network from scratch must have seen them so.
-    data=replace(SMALL_DATA, fit="crop", scale=(0.75, 1.25)),
-    solver=replace(SMALL_SOLVER, steps=800),
-    backbone=SMALL_VGG16,
-    head=SMALL_PYRAMID,
-    prediction=SMALL_DSRG_TEST,
+    data=replace(preset.SMALL_DATA, fit="crop", scale=(0.75, 1.25)),
+    solver=replace(preset.SMALL_SOLVER, steps=800),
+    backbone=preset.SMALL_VGG16,
+    head=preset.SMALL_PYRAMID,
+    prediction=preset.SMALL_DSRG_TEST,
 )
 
 
@@ -151,12 +138,12 @@ class Retrain(FromMasks, Segment):
         {
             # not measured; published: 59.0 on VOC 2012 val
             "paper": RetrainRecipe(),
-            "paper-resnet101": RetrainRecipe(backbone=RESNET101_AT_8),
+            "paper-resnet101": RetrainRecipe(backbone=preset.RESNET101_AT_8),
             # script/dsrg.sh: 77.5 on scenes (3 seeds), 6 minutes on 2 cores
             "small": SMALL_RETRAIN,
-            "small-resnet101": replace(SMALL_RETRAIN, backbone=SMALL_RESNET_DILATED),
+            "small-resnet101": replace(SMALL_RETRAIN, backbone=preset.SMALL_RESNET_DILATED),
             # script/dsrg.sh: 68.1 on msrc-objects (3 seeds), 14 minutes on 1 core
-            "photo": photo(RetrainRecipe()),
+            "photo": preset.photo(RetrainRecipe()),
         }
     )
 
@@ -181,20 +168,20 @@ class DeepLabRecipe:
     DeepLab's."""
 
     data: Flat[Data] = Data(size=(512, 512), fit="crop", scale=(0.5, 2.0), mirror=True)
-    solver: Flat[Solver] = replace(DHR_SOLVER, epochs=50)  # 50 epochs: ours
+    solver: Flat[Solver] = replace(preset.DHR_SOLVER, epochs=50)  # 50 epochs: ours
     backbone: Flat[Backbone] = ResNet(blocks=(3, 4, 23, 3))
     head: Flat[Head] = DecoderHead(low=48)
     masks: Flat[PseudoMasks] = PseudoMasks()
     faint: Flat[Faint] = Faint()
-    prediction: Flat[Prediction] = RECURSEED_TEST
+    prediction: Flat[Prediction] = preset.RECURSEED_TEST
 
 
 SMALL_DEEPLAB = DeepLabRecipe(
-    data=SMALL_DATA,
-    solver=replace(SMALL_SOLVER, steps=500),
-    backbone=SMALL_RESNET,
-    head=SMALL_DECODER,
-    prediction=SMALL_DECODER_TEST,
+    data=preset.SMALL_DATA,
+    solver=replace(preset.SMALL_SOLVER, steps=500),
+    backbone=preset.SMALL_RESNET,
+    head=preset.SMALL_DECODER,
+    prediction=preset.SMALL_DECODER_TEST,
 )
 
 
@@ -212,7 +199,7 @@ class DeepLab(FromMasks, Segment):
             # script/rsepm.sh: 82.3 on scenes (3 seeds), 6 minutes on 2 cores
             "small": SMALL_DEEPLAB,
             # script/cam.sh: 65.4 on msrc-objects (3 seeds), 10 minutes on 1 core
-            "photo": photo(DeepLabRecipe()),
+            "photo": preset.photo(DeepLabRecipe()),
         }
     )
 

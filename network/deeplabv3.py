@@ -25,6 +25,8 @@ class DecoderHead:
     fifth of it after the second."""
     join: bool = False
     """The pyramid sees the last two stages, which must have one stride, and not the last alone."""
+
+    # -- ours: not in the publication ------------------------------------------------------------
     fine: bool = False
     """Logits at the first stage's stride, 4, from a second step that sees its features, instead of
     at the second's, 8 (ours): for things of a few pixels' width."""

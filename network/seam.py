@@ -18,6 +18,8 @@ class CorrelationHead:
     """Channels that the pixel correlation's two features are reduced to (released)."""
     dropout: float = 0.5
     """Probability of dropping whole channels before the classifier (released)."""
+
+    # -- ours: not in the publication ------------------------------------------------------------
     join: bool = False
     """Classify the features of all stages, normalised, instead of the last one's (ours)."""
     frozen: bool = False

@@ -33,6 +33,8 @@ class VGG16:
     """Side of the pools, 3 (padded) or 2 pixels."""
     dilation: tuple[int, ...] = (1, 1, 1, 1, 2)
     """Dilation of each block's convolutions (SEC's train.prototxt)."""
+
+    # -- ours: not in the publication ------------------------------------------------------------
     norm: bool = False
     """Batch normalisation after each convolution, for training from scratch (ours)."""
 

@@ -92,6 +92,8 @@ class ResNet38d:
     """Dilation of b5 to b7."""
     drop: float = 0.5
     """Share of the channels dropped in b7; b6 drops 0.6 of it."""
+
+    # -- ours: not in the publication ------------------------------------------------------------
     norm: bool = False
     """Batch normalisation learns, for training from scratch (ours)."""
 
