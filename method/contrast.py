@@ -90,11 +90,13 @@ def collect_evidence(
         image: RGB, (H, W, 3).
         keys: class of each map.
     """
+    if not len(seed):
+        return []
     factor = min(1.0, (PIXELS / (image.shape[0] * image.shape[1])) ** 0.5)
     if factor < 1:
         size = tuple(max(1, round(side * factor)) for side in image.shape[1::-1])
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        seed = np.stack([cv2.resize(x, size) for x in seed]) if len(seed) else seed
+        seed = np.stack([cv2.resize(x, size) for x in seed])
     maps = {name: measure_contrast(image, seed, name) for name in MEASURES}
     result = []
     for cam, index in zip(seed, keys):

@@ -74,3 +74,8 @@ def test_masks_of_thin_lines_are_thin():
     wide = mask_of(blob(14), image, recipe, keys=[1], contrast=Contrast({}, False))
     assert (wide == 1).sum() > 2 * (mask == 1).sum()
     assert not mask_of(blob(14)[:0], image, recipe, keys=[], contrast=chosen).any()
+
+
+def test_a_large_image_without_classes_says_nothing():
+    image = np.zeros((300, 400, 3), np.uint8)
+    assert collect_evidence(np.zeros((0, 300, 400), np.float32), image, []) == []
