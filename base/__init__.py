@@ -8,4 +8,7 @@ from base.error import UserError, entry
 IGNORE = 255
 """Value of mask pixels that belong to no class, as in VOC."""
 
-__all__ = ["IGNORE", "UserError", "entry"]
+WORK_PIXELS = 2_000_000
+"""Images of more pixels are shrunk to this size before networks and CRF."""
+
+__all__ = ["IGNORE", "WORK_PIXELS", "UserError", "entry"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 import torch
@@ -51,7 +52,7 @@ class Context:
             return total / self.mean(count.float()).clamp_min(1)
         return self.weight * term
 
-    def run(self, network: nn.Module, image: Tensor) -> Any:
+    def run(self, network: Callable[[Tensor], Any], image: Tensor) -> Any:
         """Run a stage's network on images (N, 3, H, W); float32 tensor or tuple of tensors."""
         # Not `replica or network`: the truth of a compiled module is its length, which it may lack.
         call = network if self.replica is None else self.replica
@@ -97,6 +98,8 @@ class Stage(Protocol):
     network: nn.Module
     phases: Mapping[str, float]
     """Epoch at which each phase of the schedule begins, by name; often empty."""
+    folder: Path | None
+    """Folder of the run, where a stage may keep what it can compute again; None: nowhere."""
     presence: float | None
     """Least probability of a class that may occur where tags are not known; None: the stage does
     not find classes itself."""

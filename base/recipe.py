@@ -51,6 +51,12 @@ class Data:
     test_long: int = 0
     """With crop: longer side of images at test, pixels; 0: their own size."""
 
+    @property
+    def fixed(self) -> bool:
+        """Whether an image is the same input every time, as nothing in it is random."""
+        whole = self.fit == "warp" or (self.fit == "window" and self.window == (1.0, 1.0))
+        return whole and not (self.jitter or self.mirror)
+
     def check(self) -> None:
         """Raise UserError where a field contradicts another."""
         if self.fit != "crop" and (self.long or self.scale or self.test_long):

@@ -37,6 +37,17 @@ def shrink(image: np.ndarray, size: Size) -> np.ndarray:
     return np.dstack([cv2.resize(part, size[::-1], interpolation=cv2.INTER_AREA) for part in parts])
 
 
+def limit_pixels(image: np.ndarray, pixels: int) -> np.ndarray:
+    """Shrink an image, uint8 (H, W, channels), to at most so many pixels."""
+    height, width = image.shape[:2]
+    if height * width <= pixels:
+        return image
+    factor = (pixels / (height * width)) ** 0.5
+    # A short side is one pixel at least, and the long one then ends at the limit.
+    rows, columns = (min(pixels, max(1, int(side * factor))) for side in (height, width))
+    return shrink(image, (rows, columns))
+
+
 def warp_mask(mask: np.ndarray, size: Size) -> np.ndarray:
     """Resize a mask, uint8 (H, W), to a size by taking the nearest value."""
     if mask.shape == tuple(size):

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from base import IGNORE, UserError
+from base import IGNORE, WORK_PIXELS, UserError
+from base.tensor import resize as resize_maps
 from datalist import augment
 from datalist.bands import Bands
 from datalist.cell import resize
@@ -105,6 +106,7 @@ class Images(Dataset):
         self.cue, self.grid, self.mirror, self.seed = cue, grid, mirror, seed
         self.scale, self.long, self.fill, self.jitter = scale, long, fill, jitter
         self.window = window
+        self.whole = window == (1.0, 1.0) and jitter is None
         self.mask = Path(mask) if mask is not None else None
         self.num_classes = spec.num_classes
         self.ids = spec.ids(split)
@@ -149,7 +151,7 @@ class Images(Dataset):
             if flipped:
                 left, right = self.size[1] - right, self.size[1] - left
             sample["box"] = torch.tensor((top, left, bottom, right))
-        elif self.mode == "window":
+        elif self.mode == "window" and not self.whole:
             part = augment.draw_window(rng, *self.window)
             image = augment.cut_window(image, part, self.size, cv2.INTER_LINEAR)
             if mask is not None:
@@ -184,6 +186,10 @@ class Images(Dataset):
         if self.mode == "warp" and self.size is not None:
             image = augment.warp(image, self.size)
             mask = augment.warp_mask(mask, self.size) if mask is not None else None
+        elif self.whole:
+            # The same pixels as in prediction, whose features a stage may have kept.
+            image = whole_input(image, self.size)
+            mask = augment.warp_mask(mask, self.size) if mask is not None else None
         elif self.mode == "window":
             # Parts are enlarged or barely shrunk, and need no more pixels than this.
             limit = math.prod(self.size) / self.window[0] ** 2
@@ -211,6 +217,13 @@ class Images(Dataset):
                 f"{size[0]} x {size[1]}."
             )
         return mask
+
+
+def whole_input(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize an image, uint8 (H, W, channels), to a size as prediction does, in grey levels."""
+    image = augment.limit_pixels(image, WORK_PIXELS)
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    return resize_maps(pixels, size)[0].round().to(torch.uint8).permute(1, 2, 0).numpy()
 
 
 class Photos(Dataset):

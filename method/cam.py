@@ -7,7 +7,7 @@ training images (`method/pseudo.py`), and a segmentation network learns from the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
@@ -21,6 +21,7 @@ from datalist.dataset import Images
 from loss import rank_average
 from method.backbone import Backbone, ResNet, Timm
 from method.head import refuse
+from method.kept import kept_features, network_checksum
 from method.preset import (
     IRN_RESNET50,
     PHOTO_CLASSIFIER,
@@ -73,11 +74,15 @@ SMALL = CAMRecipe(
 PHOTO = photo(
     CAMRecipe(),
     area=153600,
-    window=(0.7, 1.0),
+    window=(1.0, 1.0),
+    jitter=None,
+    mirror=False,
     prediction=Prediction((1.0, 1.5), False, "sec-test", None),
-    **PHOTO_CLASSIFIER,
+    **PHOTO_CLASSIFIER | {"lr": 1e-2, "weight_decay": 1.0},
 )
-"""Four times the pixels of the segmentation networks; a CRF of wider smoothing."""
+"""Four times the pixels of the segmentation networks; a CRF of wider smoothing. Nothing in an image
+is random, so that the trunk sees each one once; a strong decay keeps the classifier from learning
+the images by heart instead."""
 
 
 class CAM(Stage):
@@ -103,13 +108,48 @@ class CAM(Stage):
         super().__init__(
             recipe, spec, ClassMaps(trunk, spec.num_classes - 1, maps.dropout, maps.join, pool)
         )
+        self.constant = maps.frozen and not recipe.backbone.norm and recipe.data.fixed
+        """Whether an image has the same features in every step."""
+        self.source: bytes | None = None
 
     def dataset(self) -> Images:
         return self.images()
 
     def terms(self, batch: dict, context: Context) -> dict[str, Term]:
-        logit = context.run(self.network, batch["image"])
+        image = batch["image"]
+        if self.constant:
+            image = self.features(image, context, keep=True)
+        logit = context.run(self.network, image)
         return {"classify": nn.functional.multilabel_soft_margin_loss(logit, batch["tag"])}
+
+    def features(self, image: Tensor, context: Context | None = None, keep: bool = False) -> Tensor:
+        """Features (N, D, h, w) of images (N, C, H, W), by `ClassMaps.features`.
+
+        Where they cannot change, they come from files of earlier passes, which training writes
+        (`keep`); images are brought to grey levels and features to float16 for it.
+        """
+        if not self.constant:
+            return self.network.features(image)
+        image = image.float().round()
+        if torch.compiler.is_compiling():  # an exported program has no files
+            return self.network.features(image).half().float()
+        trunk = self.network.trunk.eval()  # the loop sets the training mode
+        context = context or Context()
+        if self.source is None:
+            settings = self.recipe.backbone, context.bfloat16, image.device.type
+            self.source = network_checksum(trunk, *settings)
+        alone = replace(context, replica=None)
+        return kept_features(
+            image.to(torch.uint8),
+            lambda pixels: alone.run(self.network.features, pixels),
+            self.source,
+            self.folder / "features" if self.folder is not None else None,
+            keep,
+        )
+
+    def maps(self, image: Tensor) -> Tensor:
+        """Positive activation maps (N, K, h, w) of images (N, C, H, W)."""
+        return self.network.cam(self.features(image)).clamp_min(0)
 
     def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
         """Mean of the positive maps over its maximum; the background (1 - the best class)^gamma.
@@ -117,8 +157,8 @@ class CAM(Stage):
         Without tags, the classes are those that the classifier finds likelier than not.
         """
         if tags is None:
-            tags = self.network(images[0]) > 0
-        cam = mean_score(each_view(lambda x: self.network.cam(x).clamp_min(0), images, mirror))
+            tags = self.network(self.features(images[0])) > 0
+        cam = mean_score(each_view(self.maps, images, mirror))
         seed = over_peak(cam * tags[:, :, None, None].to(cam))
         background = (1 - seed.amax(dim=1, keepdim=True)) ** self.recipe.maps.gamma
         return torch.cat((background, seed), dim=1)

@@ -63,6 +63,7 @@ def restore(
     if not fits:
         raise UserError(f"{path}: its tensors are not those of its recipe's network")
     stage = stage_type(recipe, spec)
+    stage.folder = path.parent
     stage.network.load_state_dict(content["network"])
     return stage
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -34,6 +35,7 @@ class Stage:
     recipes: ClassVar[dict[str, Any]] = {}
     can: ClassVar[frozenset[Ability]] = frozenset({"predict", "export"})
     phases: dict[str, float] = {}
+    folder: Path | None = None
     presence: float | None = None
 
     def __init__(self, recipe: Any, spec: Spec, network: nn.Module):

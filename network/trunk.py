@@ -168,24 +168,32 @@ class ClassMaps(nn.Module):
     ):
         super().__init__()
         self.trunk, self.pool = trunk, pool
-        channels = sum(trunk.channels) if join else trunk.channels[-1]
-        self.all_stages = JoinedStages(channels) if join else None
+        self.channels = sum(trunk.channels) if join else trunk.channels[-1]
+        self.all_stages = JoinedStages(self.channels) if join else None
         self.dropout = nn.Dropout2d(dropout)
-        self.score = nn.Conv2d(channels, num_tags, 1)
+        self.score = nn.Conv2d(self.channels, num_tags, 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Class logits (N, num_tags) of RGB images 0..255, (N, 3, H, W)."""
+        """Class logits (N, num_tags) of RGB images 0..255, (N, 3, H, W).
+
+        In place of images it takes what `features` gave for them.
+        """
         return self.pool(self.cam(image))
 
     def cam(self, image: Tensor) -> Tensor:
         """Class activation maps before any cut, (N, num_tags, h, w); any real numbers."""
-        return self.score(self.dropout(self.features(image)))
+        feature = image if image.shape[1] == self.channels else self.features(image)
+        return self.score(self.dropout(self.normalised(feature)))
+
+    def normalised(self, feature: Tensor) -> Tensor:
+        """What is classified, of what `features` gave."""
+        return feature if self.all_stages is None else self.all_stages.norm(feature)
 
     def features(self, image: Tensor) -> Tensor:
-        """What is classified, (N, channels, h, w)."""
+        """What the trunk gives, not yet normalised, (N, channels, h, w)."""
         if self.all_stages is None:
             return self.trunk(image)
-        return self.all_stages(self.trunk.stages(image))
+        return self.all_stages.join(self.trunk.stages(image))
 
 
 class JoinedStages(nn.Module):
@@ -202,8 +210,12 @@ class JoinedStages(nn.Module):
 
     def forward(self, stages: Sequence[Tensor]) -> Tensor:
         """Join features (N, C, H, W) of falling size to (N, channels, h, w)."""
+        return self.norm(self.join(stages))
+
+    def join(self, stages: Sequence[Tensor]) -> Tensor:
+        """The same, not yet normalised."""
         size = stages[-1].shape[-2:]
-        return self.norm(torch.cat([adaptive_avg_pool2d(stage, size) for stage in stages], dim=1))
+        return torch.cat([adaptive_avg_pool2d(stage, size) for stage in stages], dim=1)
 
 
 def build(name: str, output_stride: int, channels: int) -> nn.Module:

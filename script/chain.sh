@@ -154,6 +154,7 @@ make_sure() {
     python -m script.questions "$1/cam/last.pt" "$1/seed" "${data[@]}" --page "$OUT/questions.html" \
       --command "FRESH=1 ANSWERS={} $(again)"
   fi
+  rm -rf "$1/cam/features" # a cache of what the classifier has seen
   step "masks $1/sure"
   python pseudo.py "$1/seed" "${data[@]}" "${fresh[@]}" --out "$1/sure" --purpose sure \
     ${ANSWERS:+--answers "$ANSWERS"} ${PSEUDO:-}

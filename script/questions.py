@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import tyro
 
-from base import UserError, entry
+from base import WORK_PIXELS, UserError, entry
 from base.tensor import resize
 from datalist.answer import NONE, GroupFile
 from datalist.dataset import Images
@@ -30,8 +30,6 @@ from utils.output import output_path, read_score
 from utils.progress import progress
 from utils.report import questions
 
-WORK_PIXELS = 2_000_000
-"""Pixels; larger images are shrunk to this size."""
 GROUPS = 8
 """Groups of each class (ours)."""
 LEAST = 0.05
@@ -83,7 +81,8 @@ def read_cells(stage: Any, seeds: Path, sample: dict, device: torch.device) -> d
     """Cells of the classes of an image, by class index."""
     image = sample["image"][None].to(device).float()
     size = stage.recipe.data.input_size(tuple(image.shape[-2:]))
-    feature = stage.network.features(resize(image, size))[0].half().cpu().numpy()
+    feature = stage.network.normalised(stage.features(resize(image, size)))
+    feature = feature[0].half().cpu().numpy()
     stored = read_score(output_path(seeds, "score", sample["id"]))
     cells = {}
     for index, score in zip(stored.keys.tolist(), stored.score):
@@ -123,7 +122,7 @@ def main(flags: Flags) -> None:
     spec = resolve(flags.dataset, flags.root)
     content = checkpoint.load(flags.checkpoint)
     stage = restore(flags.checkpoint, content, flags.dataset, str(flags.root or ""))
-    if not hasattr(stage.network, "features"):
+    if not hasattr(stage, "features"):
         raise UserError(f"{flags.checkpoint}: questions need a classifier of train.py cam")
     device = choose_device(flags.device)
     stage.network.to(device).eval()

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from base import WORK_PIXELS
+
 Folder = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
 """A folder whose default the help text gives."""
 Kind = Literal["label", "score", "overlay", "cue"]
@@ -77,7 +79,7 @@ class Predict:
     presence: float | None = None
     """Without tags: least probability of a class that may occur; None: the recipe's. Only for
     stages that find the classes themselves (rsepm, segmenter, resegment)."""
-    work_pixels: int = 2_000_000
+    work_pixels: int = WORK_PIXELS
     """Pixels; larger images are shrunk to this size before the network and the CRF. Labels have
     the image's own size."""
     memory: float = 0.0
@@ -185,7 +187,7 @@ class Pseudo:
     again; otherwise they are refused."""
     device: str = "auto"
     """Where that network runs: auto, cpu, cuda or cuda:N."""
-    work_pixels: int = 2_000_000
+    work_pixels: int = WORK_PIXELS
     """Pixels; larger images are shrunk to this size for the walk and the CRF. Masks have the
     image's own size."""
     memory: float = 0.0

@@ -143,10 +143,7 @@ def limit_pixels(sample: dict, pixels: int) -> dict:
     height, width = sample["image"].shape[-2:]
     if height * width <= pixels:
         return sample
-    factor = (pixels / (height * width)) ** 0.5
-    # A short side is one pixel at least, and the long one then ends at the limit.
-    rows, columns = (min(pixels, max(1, int(side * factor))) for side in (height, width))
-    image = augment.shrink(sample["image"].permute(1, 2, 0).numpy(), (rows, columns))
+    image = augment.limit_pixels(sample["image"].permute(1, 2, 0).numpy(), pixels)
     pixels_first = np.ascontiguousarray(image.transpose(2, 0, 1))
     return sample | {"image": torch.from_numpy(pixels_first)}
 

@@ -90,6 +90,7 @@ class Loop:
     def __init__(self, stage: Stage, name: str, flags: Train, world: World):
         self.stage, self.name, self.flags, self.world = stage, name, flags, world
         self.solver = stage.recipe.solver
+        stage.folder = flags.out
         self.share = world.share(self.solver.batch)
         self.device = choose_device(flags.device, world)
         self.data = stage.dataset()  # before anything is written: most refusals come from here

@@ -1,0 +1,118 @@
+"""Features of a frozen trunk are computed once for each image, and are the same without files."""
+
+import pytest
+import torch
+from recipes import change, recipe_of
+
+from base.contract import Context
+from datalist.spec import resolve
+from method.cam import CAM
+from method.kept import kept_features, network_checksum
+
+SOURCE = b"network"
+
+
+def test_features_are_computed_once_and_stay_what_they_are(tmp_path):
+    seen = []
+
+    def compute(image):
+        seen.append(image.shape[0])
+        return image.float() / 3
+
+    image = torch.randint(0, 256, (5, 3, 6, 4), dtype=torch.uint8)
+    image[4] = image[1]
+    expected = (image.float() / 3).half().float()
+    folder = tmp_path / "features"
+    assert torch.equal(kept_features(image, compute, SOURCE, folder, False), expected)
+    assert seen == [1] * 5 and not folder.exists()
+    seen.clear()
+    for order in ((0, 1, 2), (2, 0), (3, 4), (4, 3, 2, 1, 0)):
+        rows = list(order)
+        assert torch.equal(
+            kept_features(image[rows], compute, SOURCE, folder, True), expected[rows]
+        )
+    assert seen == [1, 1, 1, 1]  # two images are the same
+    # A file that was cut off does not count, nor do those of another network or another shape.
+    assert len(list(folder.iterdir())) == 4
+    for file in folder.iterdir():
+        file.write_bytes(file.read_bytes()[:-5])
+    kept_features(image[:1], compute, SOURCE, folder, True)
+    assert seen == [1] * 5
+    kept_features(image[:1], compute, SOURCE, folder, False)
+    assert seen == [1] * 5
+    kept_features(image[:1], compute, b"another", folder, False)
+    kept_features(image[:1].reshape(1, 3, 4, 6), compute, SOURCE, folder, False)
+    assert seen == [1] * 7
+
+
+def test_a_network_is_known_by_tensors_and_settings():
+    torch.manual_seed(0)
+    network = torch.nn.Conv2d(3, 2, 1)
+    before = network_checksum(network, 16)
+    assert network_checksum(network, 16) == before != network_checksum(network, 8)
+    network.bias.data[0] += 1
+    assert network_checksum(network, 16) != before
+
+
+@pytest.mark.parametrize(
+    "fields, constant",
+    [
+        ({}, True),
+        ({"jitter": (0.1, 0, 0, 0)}, False),
+        ({"mirror": True}, False),
+        ({"window": (0.5, 1.0)}, False),
+        ({"frozen": False}, False),
+        ({"norm": True}, False),
+    ],
+)
+def test_a_classifier_keeps_what_cannot_change(scenes_root, fields, constant):
+    recipe = change(recipe_of("cam", "photo-timm"), norm=False, dataset=str(scenes_root))
+    stage = CAM(change(recipe, **fields), resolve(str(scenes_root)))
+    assert stage.constant is constant
+
+
+def test_training_and_prediction_share_the_features_of_an_image(scenes_root, tmp_path):
+    recipe = change(recipe_of("cam", "photo-timm"), norm=False, dataset=str(scenes_root))
+    torch.manual_seed(0)
+    stage = CAM(recipe, resolve(str(scenes_root)))
+    stage.network.train()
+    samples = [stage.dataset()[index] for index in range(4)]
+    batch = {key: torch.stack([sample[key] for sample in samples]) for key in ("image", "tag")}
+    alone = stage.losses(batch, Context())["classify"]
+    stage.folder = tmp_path
+    first, again = (stage.losses(batch, Context())["classify"] for _ in range(2))
+    assert torch.equal(alone, first) and torch.equal(first, again)
+    files = sorted((tmp_path / "features").iterdir())
+    assert len(files) == 4
+    stage.network.eval()
+    with torch.inference_mode():
+        images = [batch["image"].float() + 0.3, batch["image"].float().repeat(1, 1, 2, 2)]
+        kept = stage.predict(images, batch["tag"], False)
+        assert sorted((tmp_path / "features").iterdir()) == files
+        computed = []
+        stage.network.trunk.stages = _counted(stage.network.trunk.stages, computed)
+        assert torch.equal(stage.predict(images, batch["tag"], False), kept)
+        assert len(computed) == 4  # the second scale alone
+        stage.folder = None
+        assert torch.equal(stage.predict(images, batch["tag"], False), kept)
+
+
+def _counted(function, calls):
+    def counted(*arguments):
+        calls.append(1)
+        return function(*arguments)
+
+    return counted
+
+
+def test_a_whole_image_is_the_input_of_prediction(scenes_root):
+    from base.tensor import resize
+    from datalist.dataset import Images
+
+    spec = resolve(str(scenes_root))
+    size = (40, 72)
+    whole = Images(spec, "train", size, mode="window", window=(1.0, 1.0))
+    raw = Images(spec, "train")
+    for index in range(3):
+        expected = resize(raw[index]["image"][None].float(), size)[0].round()
+        assert torch.equal(whole[index]["image"].float(), expected)
