@@ -38,8 +38,8 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """Data set that the default recipe depends on."""
+class Start(Choice):
+    """All that decides which recipe the other flags start from."""
 
     dataset: str = "scenes"
 
@@ -79,9 +79,9 @@ def command(name: str, words: list[str]) -> tuple[Any, Any]:
     """
     import tyro
 
-    choice, rest = tyro.cli(Choice, args=words, return_unknown_args=True, add_help=False)
-    data, _ = tyro.cli(Dataset, args=rest, return_unknown_args=True, add_help=False)
-    chosen, start = choose_recipe(name, choice.recipe, choice.backbone, data.dataset)
+    first, _ = tyro.cli(Start, args=words, return_unknown_args=True, add_help=False)
+    chosen, start = choose_recipe(name, first.recipe, first.backbone, first.dataset)
+    choice = Choice(first.recipe, first.backbone)
     text = f"{summary(name)} The defaults shown are those of the recipe {chosen}."
     config = (tyro.conf.AvoidSubcommands,)
     program = f"train.py {name}"

@@ -61,7 +61,7 @@ def read_instances(path: Path) -> dict:
     """Read a COCO instances json and check the fields that are used here.
 
     Raises:
-        UserError: it is no such json.
+        UserError: it is not such a json.
     """
     return check_instances(read_json(path), path)
 
@@ -160,7 +160,7 @@ def image_id(file_name: str) -> str:
     """Id of an image that a json names, maybe with folders before it, as labelling tools do.
 
     Raises:
-        UserError: it is no plain file name, or one of the folders is "..".
+        UserError: it is not a plain file name, or one of the folders is "..".
     """
     split = parts(file_name)
     return safe_id(file_name if ".." in split or not split else stem(split[-1]))

@@ -62,8 +62,8 @@ def read_npz(path: str | Path, wanted: Mapping[str, tuple[str, int]]) -> dict[st
         The wanted arrays; further ones in the file are not looked at.
 
     Raises:
-        UserError: the file is no .npz, lacks an array, holds one of another dtype, or unpacks to
-            more than max(64 MiB, 100 times its size).
+        UserError: the file is not an .npz, lacks an array, holds one of another dtype, or unpacks
+            to more than max(64 MiB, 100 times its size).
     """
     path = Path(path)
     try:
@@ -105,7 +105,7 @@ def read_npy(path: Path, codes: str, dimensions: int) -> np.ndarray:
         codes, dimensions: codes of dtypes and number of dimensions, as in `read_npz`.
 
     Raises:
-        UserError: it is no such file.
+        UserError: it is not a .npy of such an array.
     """
     try:
         with open(path, "rb") as file:
@@ -113,7 +113,7 @@ def read_npy(path: Path, codes: str, dimensions: int) -> np.ndarray:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}.") from None
     except DAMAGE as error:
-        raise UserError(f"{path} is no readable array ({_line(error)}).") from None
+        raise UserError(f"{path} is not a readable array ({_line(error)}).") from None
 
 
 def _line(error: Exception) -> str:

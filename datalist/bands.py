@@ -64,7 +64,7 @@ class Bands:
         if not all(map(math.isfinite, self.mean)) or not all(
             math.isfinite(d) and d > 0 for d in self.deviation
         ):
-            raise UserError("mean or deviation of a band is no number.")
+            raise UserError("mean or deviation of a band is not a number.")
 
     @property
     def channels(self) -> int:

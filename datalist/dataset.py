@@ -318,4 +318,4 @@ def _check_file(path: Path) -> None:
         link = "a link to a file that cannot be reached" if path.is_symlink() else "not readable"
         raise UserError(f"{path} is {link} ({error.strerror}): it is left out.") from None
     if not stat.S_ISREG(mode):
-        raise UserError(f"{path} is no file: it is left out.")
+        raise UserError(f"{path} is not a file: it is left out.")

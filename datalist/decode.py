@@ -22,7 +22,6 @@ ORIENTATION = 0x0112
 """EXIF tag of how the camera was held."""
 HARMLESS = ("Unknown Adobe", "Warning", "Invalid SOS parameters for", "Corrupt JPEG data: bad ICC")
 """Beginnings of what the JPEG decoder warns of though all pixels are right."""
-Image.MAX_IMAGE_PIXELS = None  # `opened` has a limit of its own, and Pillow's would print a warning
 
 
 def is_tiff(path: Path) -> bool:
@@ -104,6 +103,7 @@ def decoders() -> list[str]:
         pass
     else:
         pillow_heif.register_heif_opener()
+    Image.MAX_IMAGE_PIXELS = None  # `opened` has a limit of its own; Pillow's would print a warning
     Image.init()
     return [name for name in FORMATS if name in Image.OPEN]
 

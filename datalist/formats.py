@@ -82,7 +82,7 @@ def is_unread_picture(path: Path) -> bool:
 
 
 def what_to_do(path: Path, known: Collection[str] = ()) -> str:
-    """What a file is that is no readable picture, and what to do with it; empty if not known.
+    """What a file is that is not a readable picture, and what to do with it; empty if not known.
 
     Args:
         path: the file.

@@ -48,7 +48,7 @@ def image_size(path: Path) -> tuple[int, int]:
     """(height, width) of an image as it is seen, from the header of its file.
 
     Raises:
-        UserError: it is no image.
+        UserError: it is not an image.
     """
     with PictureFile(path) as picture:
         return picture.size
@@ -215,7 +215,7 @@ class PictureFile:
         return np.ascontiguousarray(self.bands.scale(chosen, self.path, nodata))
 
     def _stored(self, part: int) -> tuple[np.ndarray, bool]:
-        """Decode a file that is no TIFF: its bands, and whether the last is transparency."""
+        """Decode a file that is not a TIFF: its bands, and whether the last is transparency."""
         if self.format in ("AVIF", "HEIF"):
             with opened(self.path) as image:
                 try:
@@ -315,7 +315,7 @@ def mask_colours(path: Path) -> dict[int, tuple[int, int, int]]:
     """R, G, B of each value in the palette of a mask; empty where it has none.
 
     Raises:
-        UserError: it is no image.
+        UserError: it is not an image.
     """
     with opened(path) as image:
         colours = image.getpalette("RGB") if image.mode == "P" else None

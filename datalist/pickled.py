@@ -142,9 +142,9 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
             raise UserError("it holds no dictionary")
         for key, item in content.items():
             if not isinstance(key, str):
-                raise UserError("a key of its dictionary is no text")
+                raise UserError("a key of its dictionary is not text")
             if not isinstance(item, _Array) or item.value is None:
-                raise UserError(f"its entry {key[:40]!r} is no array")
+                raise UserError(f"its entry {key[:40]!r} is not an array")
         return {key: item.value for key, item in content.items()}
     except UserError as error:
         raise UserError(f"{path} is refused: {error}.") from None

@@ -69,7 +69,9 @@ def read_shapes(path: Path, classes: Sequence[str]) -> dict[int, Shape]:
             name: Shape(float(x["share"]), float(x["thickness"])) for name, x in content.items()
         }
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise UserError(f"{path} is no shape.json: pseudo.py writes it beside its masks") from None
+        raise UserError(
+            f"{path} is not a shape.json: pseudo.py writes it beside its masks"
+        ) from None
     for name, shape in shapes.items():
         if name not in classes[1:]:
             raise UserError(f"{path} is about '{name}', which is none of the classes")

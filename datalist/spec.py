@@ -247,7 +247,7 @@ def resolve(dataset: str, root: str | Path | None = None) -> Spec:
         return _scenes(Path(root or "data/scenes"))
     if not Path(dataset).is_dir():
         raise UserError(
-            f"'{dataset}' is no data set: give voc, coco, scenes or the path of a folder that "
+            f"'{dataset}' is not a data set: give voc, coco, scenes or the path of a folder that "
             "holds JPEGImages, classes.txt and ImageSets/Segmentation."
         )
     if root is not None:

@@ -134,8 +134,8 @@ def from_text(path: Path, classes: Sequence[str], faults: list[str] | None = Non
         faults: takes a sentence for each wrong line, which is then left out.
 
     Raises:
-        UserError: there is no line; without `faults` also naming the line of an id that is no plain
-            file name or comes twice, or of an unknown class.
+        UserError: there is no line; without `faults` also naming the line of an id that is not a
+            plain file name or comes twice, or of an unknown class.
     """
     lines = read_text(path).splitlines()
     try:
@@ -247,7 +247,7 @@ def from_folders(path: Path, classes: Sequence[str]) -> Tags:
     """Read `tags/CLASS/ID.*`: the names of the files in one folder per class.
 
     Raises:
-        UserError: a folder that is no class of the data set.
+        UserError: a folder that is not a class of the data set.
     """
     tags: dict[str, set[int]] = {}
     for folder in sorted(path.iterdir()):
@@ -263,7 +263,7 @@ def from_instances(path: Path, classes: Sequence[str]) -> Tags:
     """Read the tags of all annotated images of a COCO instances json.
 
     Raises:
-        UserError: the file is no such json, or names an unknown class.
+        UserError: the file is not such a json, or names an unknown class.
     """
     content = read_instances(path)
     names, objects = objects_of(content, path)

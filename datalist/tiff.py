@@ -74,7 +74,7 @@ class Tiff:
         if self.kind == "YCBCR" and getattr(key.compression, "name", "") not in ("JPEG", "OJPEG"):
             raise UserError(f"{self.path} holds YCbCr without JPEG: save it as RGB.")
         if key.imagedepth > 1 or min(self.size) < 1:
-            raise UserError(f"{self.path} is no picture of rows and columns.")
+            raise UserError(f"{self.path} is not a picture of rows and columns.")
         if math.prod(self.size) > LARGEST:
             raise UserError(f"{self.path} has more than {LARGEST >> 20} million pixels.")
         planes = samples if key.planarconfig == 2 else 1

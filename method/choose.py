@@ -5,8 +5,11 @@ python -m method.choose DATASET [flags of train.py] prints the name of the recip
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+import tyro
+from tyro.conf import Positional
 
 from base import UserError, entry
 
@@ -88,31 +91,26 @@ def choose_pseudo(recipe: str, purpose: str, dataset: str) -> PseudoRecipe:
     return RECIPES[name][purpose]
 
 
-@dataclass(frozen=True)
-class Flags:
-    """Those flags of train.py that decide; all others are passed over."""
+def main(
+    dataset: Positional[str],
+    recipe: str = "",
+    steps: str = "",
+    epochs: str = "",
+    external: bool = False,
+) -> None:
+    """Print the name of the recipe; other flags of train.py are passed over.
 
-    recipe: str = ""
-    """Name of a recipe; empty: the one that suits the data set."""
-    steps: str = ""
-    epochs: str = ""
-    external: bool = False
-    """The recipe of a localiser of other classes than the data set's, as script/locate.sh has."""
-
-
-def main() -> None:
-    import sys
-
-    import tyro
-
-    if not sys.argv[1:] or sys.argv[1].startswith("-"):
-        raise UserError("give the data set first: python -m method.choose DATASET [flags]")
-    flags, _ = tyro.cli(Flags, args=sys.argv[2:], return_unknown_args=True, add_help=False)
-    name = recipe_name(sys.argv[1], flags.recipe)
-    own_length = flags.steps or flags.epochs
-    print("photo-external" if flags.external and name == "photo" and not own_length else name)
+    Args:
+        dataset: voc, coco, scenes or a folder.
+        recipe: name of a recipe; empty: the one that suits the data set.
+        steps, epochs: length of the training, if it is not the recipe's.
+        external: the recipe of a localiser of other classes, as script/locate.sh has it.
+    """
+    name = recipe_name(dataset, recipe)
+    own_length = steps or epochs
+    print("photo-external" if external and name == "photo" and not own_length else name)
 
 
 if __name__ == "__main__":
     with entry():
-        main()
+        tyro.cli(main, return_unknown_args=True)

@@ -199,8 +199,8 @@ class RecurSeed(Stage):
         cue = self.recipe.recursion.cue
         if cue and not Path(cue).is_dir():
             raise UserError(
-                f"--cue {cue} is no folder: this stage takes cues as masks, FOLDER/ID.png with 255 "
-                "where there is no cue"
+                f"--cue {cue} is not a folder: this stage takes cues as masks, FOLDER/ID.png "
+                "with 255 where there is no cue"
             )
         return self.images(mask=cue or None)
 

@@ -42,7 +42,8 @@ SEED=${SEED:-0}
 fresh=(${FRESH:+--fresh})
 
 # use_data: read DATASET, VOC, COCO and SCENES; sets the flags `data`, the `split` of the test and
-# `shown`, the folder of its predictions.
+# `shown`, the folder of its predictions. With DATA_LATER and no DATASET, test.py and evaluate.py
+# take the data set of the checkpoint or of the predictions.
 use_data() {
   local root= name=
   DATASET=${DATASET:-scenes}
@@ -61,24 +62,6 @@ use_data() {
   if [ -d "$DATASET" ] && [ ! -e "$DATASET/ImageSets/Segmentation/val.txt" ]; then
     split=train shown=train-images
   fi
-}
-
-# use_data_of PATH: without DATASET, take the data set of a checkpoint or a folder of predictions.
-use_data_of() {
-  if [ -z "${DATASET:-}" ]; then
-    local lines root
-    lines=$(python -m script.origin "$1")
-    DATASET=$(head -n 1 <<<"$lines")
-    root=$(tail -n +2 <<<"$lines")
-    if [ -n "$root" ]; then
-      case $DATASET in
-        voc) VOC=${VOC:-$root} ;;
-        coco) COCO=${COCO:-$root} ;;
-        scenes) SCENES=${SCENES:-$root} ;;
-      esac
-    fi
-  fi
-  use_data
 }
 
 # again: the command of this run, for pages that say what to do next.
@@ -180,4 +163,5 @@ make_cue() {
   fi
 }
 
-if [ -z "${DATA_LATER:-}" ]; then use_data; fi
+data=() split=${SPLIT:-val}
+if [ -z "${DATA_LATER:-}" ] || [ -n "${DATASET:-}" ]; then use_data; fi

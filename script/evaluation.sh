@@ -3,7 +3,7 @@
 # OUT is the folder of a run, as in script/train.sh and script/test_multiprocess.sh, or one above
 # several runs. Each folder gets score.json and report.html.
 #   STAGE=sec  OUT=out/STAGE  SPLIT=val
-#   DATASET, VOC       default: the data set of each folder's checkpoint
+#   DATASET            default: the data set of each folder's checkpoint; VOC as in chain.sh
 #   EVALUATE           flags of evaluate.py
 DATA_LATER=1
 . "$(dirname "$0")/chain.sh"
@@ -23,18 +23,14 @@ if [ ${#folders[@]} -eq 0 ]; then
   exit 1
 fi
 
-score() { # FOLDER: its table; a subshell, so that one folder's data set is not the next one's
-  (
-    use_data_of "$1"
-    step "$1"
-    python evaluate.py "$1" "${data[@]}" --split "$SPLIT" --report --quiet ${EVALUATE:-}
-  )
-}
 rows=() failed=0 copy=$(mktemp)
 trap 'rm -f "$copy"' EXIT
 for folder in "${folders[@]}"; do
   # A folder of another split does not stop the others.
-  if score "$folder" | tee "$copy"; then
+  if (
+    step "$folder"
+    python evaluate.py "$folder" "${data[@]}" --split "$SPLIT" --report --quiet ${EVALUATE:-}
+  ) | tee "$copy"; then
     rows+=("$(printf '%8s  %s' "$(tail -n 1 "$copy" | cut -d' ' -f2)" "$folder")")
   else
     rows+=("$(printf '%8s  %s' - "$folder")")

@@ -25,6 +25,7 @@ from datalist.folder import new_data_folder
 from datalist.image import read_mask, write_mask
 from datalist.spec import Spec, plain, resolve
 from datalist.tag import read_tags
+from utils.flags import DatasetFlags
 from utils.inputs import folder_checksums, tag_checksums, total
 from utils.machine import cores
 from utils.output import write_text
@@ -35,17 +36,13 @@ RECORD = "external.json"
 
 
 @dataclass(frozen=True)
-class Flags:
+class Flags(DatasetFlags):
     """Which classes are left out, and where the rest goes."""
 
     external: Annotated[Path, tyro.conf.Positional]
     """Folder in VOC layout with masks."""
     out: Path
     """Folder to make. One that this program made of other inputs is replaced."""
-    dataset: str = "scenes"
-    """Target: scenes, voc, coco, or a folder in VOC layout."""
-    root: Path | None = None
-    """Where voc, coco or scenes lies, if not in its default place."""
     leave_out: tuple[str, ...] = ()
     """Further classes to leave out, such as those with another name in the target."""
     keep: bool = False

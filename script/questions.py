@@ -25,6 +25,7 @@ from method.restore import restore
 from refine.group import group_cells
 from utils import checkpoint, inputs
 from utils.distributed import choose_device
+from utils.flags import DatasetFlags
 from utils.infer import limit_pixels
 from utils.output import output_path, read_score
 from utils.progress import progress
@@ -38,7 +39,7 @@ class to where its map is low."""
 
 
 @dataclass(frozen=True)
-class Flags:
+class Flags(DatasetFlags):
     """Where the maps come from, and where the page goes."""
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
@@ -47,10 +48,6 @@ class Flags:
     """Folder of its maps, with score/ID.npz; groups.npz is written beside."""
     page: Path
     """HTML file of the questions."""
-    dataset: str = "scenes"
-    """scenes, voc, coco, or a folder in VOC layout."""
-    root: Path | None = None
-    """Where voc, coco or scenes lies, if not in its default place."""
     split: str = "train"
     """List of images."""
     command: str = ""

@@ -4,7 +4,7 @@
 #   STAGE=sec  OUT=out/STAGE  SPLIT=val  PROCESSES=0
 #   CHECKPOINT=FILE    another checkpoint, such as OUT/train/step-004000.pt; OUT is then by default
 #                      the folder two levels up
-#   DATASET, VOC       default: the data set that the checkpoint was trained on
+#   DATASET            default: the data set that the checkpoint was trained on; VOC as in chain.sh
 #   CRF=1              0: without the dense CRF
 # Further flags go to test.py: bash script/test_multiprocess.sh --mirror --save label score
 DATA_LATER=1
@@ -23,9 +23,9 @@ if [ ! -e "$CHECKPOINT" ]; then
   echo "test_multiprocess.sh: no $CHECKPOINT: train it with script/train.sh, or set OUT or CHECKPOINT" >&2
   exit 1
 fi
-use_data_of "$CHECKPOINT"
 folder="$OUT/$SPLIT"
 if [ "$SPLIT" = train ]; then folder="$OUT/train-images"; fi # OUT/train holds the network
 crf=(--crf)
 if [ "${CRF:-1}" = 0 ]; then crf=(); fi
-predict "$CHECKPOINT" "$folder" --split "$SPLIT" ${crf[@]+"${crf[@]}"} "$@"
+split=$SPLIT
+predict "$CHECKPOINT" "$folder" ${crf[@]+"${crf[@]}"} "$@"

@@ -156,18 +156,24 @@ class Evaluate:
     """No progress bar."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class DatasetFlags:
+    """Data set of a program that works on one."""
+
+    dataset: str = "scenes"
+    """scenes, voc, coco, or a folder in VOC layout."""
+    root: Path | None = None
+    """Where voc, coco or scenes lies, if not in its default place."""
+
+
 @dataclass(frozen=True)
-class Pseudo:
+class Pseudo(DatasetFlags):
     """Where the seeds come from, and where the masks go."""
 
     seeds: Annotated[Path, tyro.conf.Positional]
     """Folder that test.py wrote into, with score/ID.npz."""
     out: Path
     """Folder for label/ID.png; images whose files are whole are skipped."""
-    dataset: str = "scenes"
-    """scenes, voc, coco, or a folder in VOC layout."""
-    root: Path | None = None
-    """Where voc, coco or scenes lies, if not in its default place."""
     split: str = "train"
     """List of images."""
     recipe: str = ""

@@ -150,7 +150,7 @@ def read_score(path: str | Path) -> Score:
         or float(size[0]) * float(size[1]) > 4 * PIXEL_LIMIT  # the largest image that is read
     ):
         raise UserError(
-            f"{path} is no score file (score uint8 (k, h, w), rising keys (k,), size (2,)); "
+            f"{path} is not a score file (score uint8 (k, h, w), rising keys (k,), size (2,)); "
             "write it with test.py"
         )
     return Score(score, keys, (int(size[0]), int(size[1])))

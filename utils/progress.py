@@ -14,7 +14,7 @@ LINE = "{desc}: {n_fmt} of {total_fmt}{unit} [{elapsed} < {remaining}{postfix}]\
 
 
 def progress(total: int, desc: str, unit: str, quiet: bool = False, initial: int = 0) -> tqdm:
-    """A tqdm bar; where standard error is no terminal, it prints a line every 30 seconds.
+    """A tqdm bar; where standard error is not a terminal, it prints a line every 30 seconds.
 
     Args:
         total: units of work in all.

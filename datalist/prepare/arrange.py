@@ -85,7 +85,7 @@ def arrange(arguments: Arguments) -> Result:
     """Make the folder, whole or not at all.
 
     Raises:
-        UserError: there is nothing to take, a tag is no class, or names are not unique.
+        UserError: there is nothing to take, a tag is not a class, or names are not unique.
     """
     source, out = arguments.source, arguments.out
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):

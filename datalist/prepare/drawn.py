@@ -75,7 +75,8 @@ def paint(size: tuple[int, int], shapes: Iterable[tuple[int, Any]], where: str) 
     Returns:
         Class indices, uint8 (height, width).
 
-    Errors: UserError for a shape that cannot be painted, or without pycocotools.
+    Raises:
+        UserError: a shape cannot be painted, or pycocotools is missing.
     """
     try:
         height, width = size
@@ -100,7 +101,8 @@ def shape_mask(shape: list | dict, height: int, width: int) -> np.ndarray:
         shape: COCO's polygons or run lengths; {"brush": Label Studio's bytes}; {"runs": row by
             row, first of 0, "left", "top", "width", "height"} of CVAT.
 
-    Errors: ValueError or TypeError for what pycocotools' C code would take without a check.
+    Raises:
+        ValueError, TypeError: what pycocotools' C code would take without a check.
     """
     from pycocotools import mask as rle
 
@@ -145,7 +147,8 @@ def unpack_brush(packed: list[int], height: int, width: int) -> np.ndarray:
     values), 2 bits (which width), the length less one, and one value or as many as the length.
     The values are RGBA, row by row; the alpha channel is the mask.
 
-    Errors: ValueError where the stream ends early or is of another size.
+    Raises:
+        ValueError: the stream ends early or is of another size.
     """
     data = np.array(packed, np.uint8).tobytes()
     bits = "".join(f"{byte:08b}" for byte in data)

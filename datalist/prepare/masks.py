@@ -59,7 +59,7 @@ def convert(arguments: Arguments) -> tuple[Spec, int, list[str]]:
         The data set, the number of masks, and sentences on what was left out.
 
     Raises:
-        UserError: no mask has a picture, or a mask holds what is no class or does not fit.
+        UserError: no mask has a picture, or a mask does not fit or holds what is not a class.
     """
     spec, source = resolve(str(arguments.dataset)), arguments.source
     if not source.is_dir():
@@ -161,7 +161,7 @@ def renumber(
     """Class indices of a mask, uint8 (H, W).
 
     Raises:
-        UserError: a value is no class, or the picture has not one tag.
+        UserError: a value is not a class, or the picture has not one tag.
     """
     if any(isinstance(key, str) for key in meaning):
         values, table = by_colour(path), {int(k[1:], 16): v for k, v in meaning.items()}
@@ -173,7 +173,7 @@ def renumber(
         if value not in table:
             word = f"#{value:06x}" if any(isinstance(k, str) for k in meaning) else str(value)
             raise UserError(
-                f"{path} holds {word}, which is no class: give --map {word}=CLASS, or "
+                f"{path} holds {word}, which is not a class: give --map {word}=CLASS, or "
                 f"{word}=ignore, and the others."
             )
         target = table[value]

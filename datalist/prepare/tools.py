@@ -32,7 +32,7 @@ class Drawing:
         name: the image as the tool calls it.
         size: (height, width) in pixels; None where the export does not say.
         shapes: class name and shape, in the order of painting; shapes as `shape_mask` takes them.
-        left_out: whether more was drawn that is no shape, such as boxes.
+        left_out: whether more was drawn that is not a shape, such as boxes.
     """
 
     name: str

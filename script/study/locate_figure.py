@@ -15,9 +15,9 @@ from base.recipe import Flat
 from datalist.image import read_shown
 from datalist.palette import palette
 from datalist.spec import Spec, resolve
-from script.origin import origin
 from script.study.shared import DataFlags
 from script.study.sheet import sheet
+from utils import checkpoint
 from utils.measure import read_truth
 from utils.output import blend, output_path, read_label, read_score, upsample
 
@@ -70,7 +70,8 @@ def draw(flags: Flags) -> None:
     """Write the figure."""
     dataset, root = flags.data.dataset, flags.data.root
     if not dataset:
-        dataset, root = origin(flags.run / "cam/last.pt")
+        data = checkpoint.load(flags.run / "cam/last.pt")["recipe"]["data"]
+        dataset, root = data["dataset"], data["root"]
     spec = resolve(dataset, root or None)
     chosen = []
     for name in spec.ids("train"):

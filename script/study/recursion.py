@@ -107,11 +107,12 @@ class Watch:
 def read_curves(run: Path) -> dict[str, list[float]]:
     """mIoU of each type of map over the epochs of a run, percent, and the epochs.
 
-    Errors: UserError for a folder that this program did not train in.
+    Raises:
+        UserError: a folder that this program did not train in.
     """
     files = sorted((run / "watch").glob("*.json"))
     if not files:
-        raise UserError(f"{run} is no run of script.study.recursion (it has no watch/*.json)")
+        raise UserError(f"{run} is not a run of script.study.recursion (it has no watch/*.json)")
     rows = [json.loads(file.read_text()) for file in files]
     curves = {name: [row[name]["miou"] for row in rows] for name in TITLES}
     return {"epoch": [int(file.stem) for file in files], **curves}

@@ -27,7 +27,8 @@ class DataFlags:
 def open_stage(path: Path, data: DataFlags) -> Any:
     """The stage of a checkpoint, on the CPU, ready to predict.
 
-    Errors: UserError as of `method.restore.restore`.
+    Raises:
+        UserError: as of `method.restore.restore`.
     """
     stage = restore(path, checkpoint.load(path), data.dataset, data.root)
     stage.network.eval()

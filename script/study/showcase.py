@@ -46,7 +46,8 @@ class Flags:
 def samples() -> tuple[Path, ...]:
     """Files of scikit-image's sample photographs.
 
-    Errors: UserError where scikit-image is not installed.
+    Raises:
+        UserError: scikit-image is not installed.
     """
     try:
         from skimage import data

@@ -123,7 +123,7 @@ def test_values_that_are_no_class(root):
     assert "7 masks, such as" in error and "hold the value 80, 160, 240" in error
     run(error, root, source=root / "SegmentationClass", map=("80=cat", "160=dog", "240=bird"))
     assert said(root) == ([], [])
-    with pytest.raises(UserError, match=r"p0\.png holds 80, which is no class: give --map 80="):
+    with pytest.raises(UserError, match=r"p0\.png holds 80, which is not a class: give --map 80="):
         masks_of(root, lambda mask, name: (mask * 80).astype(np.uint8))
         run(error, root, source=root / "SegmentationClass", map=("160=dog",))
 

@@ -344,8 +344,8 @@ def test_one_odd_file_stops_no_other(folder, tmp_path):
     }
     faults = {s["id"]: s["error"] for s in samples if "error" in s}
     assert len(faults) == 8 and all(str(photos) in sentence for sentence in faults.values())
-    assert "No such file" in faults["dangling"] and "is no file" in faults["folder"]
-    assert "symbolic links" in faults["loop"] and "is no file" in faults["pipe"]
+    assert "No such file" in faults["dangling"] and "is not a file" in faults["folder"]
+    assert "symbolic links" in faults["loop"] and "is not a file" in faults["pipe"]
     assert "not an image id" in faults["a:b"] and "not an image id" in faults[" blank"]
 
 

@@ -100,7 +100,7 @@ def test_benchmark_is_not_there(tmp_path, dataset):
 
 
 def test_no_such_data_set(tmp_path, folder):
-    with pytest.raises(UserError, match="is no data set"):
+    with pytest.raises(UserError, match="is not a data set"):
         resolve(str(tmp_path / "nothing"))
     with pytest.raises(UserError, match="folder already"):
         resolve(str(folder), tmp_path)

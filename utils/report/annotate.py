@@ -84,8 +84,8 @@ def read_pictures(
     """Read a folder of label PNGs, one after the other in order of their names.
 
     Raises:
-        UserError: a folder without PNGs, a damaged one, an index that is no class, or an image that
-            the data set does not have.
+        UserError: a folder without PNGs, a damaged one, an index that is not a class, or an image
+            that the data set does not have.
     """
     inner = arguments.folder / "label"
     paths = sorted((inner if inner.is_dir() else arguments.folder).glob("*.png"))

@@ -39,7 +39,7 @@ def read(path: Path, longest: int, bands: dict) -> tuple[np.ndarray, tuple[int, 
     become 0 and 255 where there are more than 8 bits.
     """
     if not path.is_file():
-        raise ValueError("is no file")
+        raise ValueError("is not a file")
     with open(path, "rb") as file:
         head = file.read(26)
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
@@ -68,7 +68,7 @@ def read(path: Path, longest: int, bands: dict) -> tuple[np.ndarray, tuple[int, 
 
 
 def read_file(path: Path, head: bytes) -> tuple[np.ndarray, tuple[int, int], int]:
-    """All bands (H, W, bands) of a file that is no TIFF, its (height, width) and orientation."""
+    """All bands (H, W, bands) of a file that is not a TIFF, its (height, width) and orientation."""
     with Image.open(path) as image:
         size = image.height, image.width
         if image.width * image.height > PIXELS_AT_ALL:
