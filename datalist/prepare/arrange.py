@@ -93,7 +93,7 @@ def arrange(arguments: Arguments) -> Result:
     if not source.is_dir():
         raise UserError(f"{source} is not a folder: give the folder of your pictures.")
     voc = (source / "JPEGImages").is_dir()
-    files, left_out = find_pictures(source / "JPEGImages" if voc else source)
+    files, left_out = find_pictures(source)
     known = read_classes(arguments.classes) if arguments.classes else None
     if arguments.tags:
         if not arguments.tags.exists():
@@ -113,15 +113,11 @@ def arrange(arguments: Arguments) -> Result:
         raise UserError(
             f"no picture of {source} has a tag: make a folder per class, or give --tags."
         )
+    what = "without a tag are taken as showing none of the classes"
     if arguments.untagged == "skip":
-        for name in untagged:
-            del pictures[name]
+        pictures = {name: picture for name, picture in pictures.items() if picture.tags}
+        what = "without a tag are left out (--untagged background takes them as showing no class)"
     if untagged:
-        what = (
-            "without a tag are left out (--untagged background takes them as showing no class)"
-            if arguments.untagged == "skip"
-            else "without a tag are taken as showing none of the classes"
-        )
         left_out.append(f"{len(untagged)} pictures {what}: {some(untagged)}.")
     commas = {tag for picture in pictures.values() for tag in picture.tags if "," in tag}
     if commas:
@@ -138,28 +134,16 @@ def arrange(arguments: Arguments) -> Result:
     }
     bands, notes = measure([picture.file for picture in pictures.values()], arguments.bands)
     left_out += notes
-    write_folder(out, source, pictures, tags, known, bands)
-    return Result(understood, left_out)
-
-
-def write_folder(
-    out: Path,
-    source: Path,
-    pictures: dict[str, Picture],
-    tags: dict[str, tuple[int, ...]],
-    classes: tuple[str, ...],
-    bands: Bands,
-) -> None:
-    """Write pictures, classes.txt, tags.csv, names.csv, the list train.txt, maybe bands.json."""
-    with new_data_folder(out, classes) as data:
+    with new_data_folder(out, known) as data:
         read_classes(data.root / "classes.txt")
         for name, picture in pictures.items():
             link(picture.file, data.image(name, picture.file.suffix.lower()))
         if bands != Bands():
             write_bands(data.root / BANDS_FILE, bands)
         data.tags = tags
-        files = ((name, pictures[name].file.relative_to(source).as_posix()) for name in tags)
-        write_csv(data.root / NAMES_FILE, ["id", "file"], files)
+        rows = ((name, pictures[name].file.relative_to(source).as_posix()) for name in tags)
+        write_csv(data.root / NAMES_FILE, ["id", "file"], rows)
+    return Result(understood, left_out)
 
 
 def by_annotations(
@@ -239,13 +223,12 @@ def by_table(
                 "give the folder that holds both pictures, or take one of the names out."
             )
         matched.setdefault(picture, []).extend(tags)
-    zeros = [
-        name
-        for picture, name in written.items()
-        if number_of(stem((parts(name) or [""])[-1])) is not None
-        and make_id(stem(parts(name)[-1])) != make_id(paths[picture].stem)
-        and number_of(paths[picture].name) is not None
-    ]
+    zeros = []
+    for picture, name in written.items():
+        last, file = (parts(name) or [""])[-1], paths[picture]
+        numbers = number_of(last) is not None and number_of(file.name) is not None
+        if numbers and make_id(stem(last)) != make_id(file.stem):
+            zeros.append(name)
     if zeros:
         left_out.append(
             f"{len(zeros)} names of {path} have lost the zeros before their numbers and are "

@@ -47,7 +47,9 @@ class Picture:
 
 
 def find_pictures(source: Path) -> tuple[list[Path], list[str]]:
-    """Image files below a folder in order of their names, and a sentence on files left out."""
+    """Image files below a folder (in VOC layout, its JPEGImages), by name; what was left out."""
+    folder = source / "JPEGImages"
+    source = folder if folder.is_dir() else source
     files = [
         path
         for path in sorted(source.rglob("*"))
@@ -157,42 +159,29 @@ def by_folder(
 
 
 def class_root(files: list[Path], source: Path) -> Path:
-    """The folder whose folders are the classes: the only one that holds more than one.
-
-    Raises:
-        UserError: its folders are parts of a data set.
-    """
+    """The folder whose folders are the classes: the only one that holds more than one."""
     root = source
     while True:
-        tops = {file.relative_to(root).parts[0] for file in files if file.parent != root}
-        parts = sorted(top for top in tops if is_split(top))
-        if len(tops) > 1 and parts and (len(parts) == len(tops) or holds_folders(files, root)):
+        paths = [file.relative_to(root).parts for file in files]
+        tops = {path[0] for path in paths if len(path) > 1}
+        parts = sorted(filter(is_split, tops))
+        deep = any(len(path) > 2 and is_split(path[0]) for path in paths)
+        if len(tops) > 1 and parts and (len(parts) == len(tops) or deep):
             raise UserError(
                 f"the folders of {root} are parts of a data set ({', '.join(parts)}), not "
                 f"classes: give one of them, such as {root / parts[0]}."
             )
-        if len(tops) != 1 or any(file.parent == root for file in files):
+        if len(tops) != 1 or any(len(path) == 1 for path in paths):
             return root
         (top,) = tops
-        if any(file.parent == root / top for file in files):
-            if is_split(top) or set(words_of(top)) <= WRAPPERS | {""}:
-                return root / top  # its pictures have no folder of their own
-            return root
+        if any(len(path) == 2 for path in paths):
+            wraps = is_split(top) or set(words_of(top)) <= WRAPPERS | {""}
+            return root / top if wraps else root  # its pictures have no folder of their own
         root = root / top
 
 
-def holds_folders(files: list[Path], root: Path) -> bool:
-    """Whether a part of a data set in a folder holds folders with pictures."""
-    paths = [file.relative_to(root).parts for file in files]
-    return any(len(path) > 2 and is_split(path[0]) for path in paths)
-
-
 def check_background(tops: set[str], root: Path, background: tuple[str, ...] | None) -> None:
-    """Ask which folders hold pictures that show none of the classes.
-
-    Raises:
-        UserError: a folder may be background and nothing was said, or one is not there.
-    """
+    """Ask which folders hold pictures that show none of the classes; UserError is the question."""
     if background is None:
         doubtful = sorted(top for top in tops if may_be_background(top))
         if doubtful:

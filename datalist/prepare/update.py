@@ -14,10 +14,11 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import tyro
 
@@ -36,14 +37,14 @@ Stamps = dict[str, list[int]]
 """Size in bytes and time of change in nanoseconds of each file."""
 
 
-@dataclass(frozen=True)
-class Origin:
-    """Where a picture of the data set came from: file below the folder, checksum, names of tags."""
+class Origin(NamedTuple):
+    """Where a picture of the data set came from."""
 
     file: str
+    """Below the folder of pictures."""
     checksum: int
     tags: tuple[str, ...] | None
-    """None: unknown, as an older version wrote no record."""
+    """Names; None: unknown, as an older version wrote no record."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,8 @@ class Record:
 
     def write(self, path: Path) -> None:
         """Write the record as json, whole or not at all."""
-        content = {
-            "source": self.source,
-            "flags": self.flags,
-            "stamps": self.stamps,
-            "pictures": {n: [o.file, o.checksum, o.tags] for n, o in self.pictures.items()},
-        }
         with replacing(path) as part:
-            part.write_text(json.dumps(content) + "\n", "utf-8")
+            part.write_text(json.dumps(vars(self)) + "\n", "utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Record | None:
@@ -80,41 +75,15 @@ class Record:
             return None
 
 
-@dataclass(frozen=True)
-class Changes:
-    """What became of the pictures.
-
-    Args:
-        origin: id in the old data set of each picture that was in it.
-        groups: ids that are new, gone, or of changed content, file or tags, by a title.
-    """
-
-    origin: dict[str, str]
-    groups: dict[str, list[str]]
-
-    def sentences(self) -> Iterator[str]:
-        """A line for each group that has pictures."""
-        for title, names in self.groups.items():
-            if names:
-                yield f"{len(names)} pictures {title}: {some(names)}"
-
-
 def stamps_of(arguments: Arguments) -> Stamps:
     """Stamps of the pictures and of the table of tags."""
     source = arguments.source
-    files, _ = find_pictures(source / "JPEGImages" if is_voc(source) else source)
+    files, _ = find_pictures(source)
     extra = [path for path in (arguments.tags, arguments.classes) if path]
-    extra += sorted((source / "Annotations").glob("*.xml")) if is_voc(source) else []
-    stamps = {}
-    for path in [*files, *extra]:
-        status = path.stat()
-        stamps[os.path.relpath(path, source)] = [status.st_size, status.st_mtime_ns]
-    return stamps
-
-
-def is_voc(source: Path) -> bool:
-    """Whether a folder has its pictures in JPEGImages."""
-    return (source / "JPEGImages").is_dir()
+    if (source / "JPEGImages").is_dir():
+        extra += sorted((source / "Annotations").glob("*.xml"))
+    status = {os.path.relpath(path, source): path.stat() for path in [*files, *extra]}
+    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in status.items()}
 
 
 def take_stock(data: Path, words: dict[str, tuple[str, ...]] | None) -> dict[str, Origin]:
@@ -142,12 +111,20 @@ def tag_words(spec: Spec) -> dict[str, tuple[str, ...]]:
     return {name: tuple(spec.classes[k] for k in row) for name, row in tags.items()}
 
 
-def compare(before: dict[str, Origin], now: dict[str, Origin]) -> Changes:
-    """Find what became of each picture: by its content, then by the name of its file."""
+def compare(
+    before: dict[str, Origin], now: dict[str, Origin]
+) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """Find what became of each picture: by its content, then by the name of its file.
+
+    Returns:
+        Id in the old data set of each picture that was in it; and files that are new, gone, or of
+        changed content, name or tags, by a title.
+    """
     by_checksum = {origin.checksum: name for name, origin in before.items()}
     by_file = {origin.file: name for name, origin in before.items()}
     origin: dict[str, str] = {}
-    added, replaced, moved, tagged = [], [], [], []
+    titles = ("added", "removed", "replaced", "moved or renamed", "with other tags in the folder")
+    added, removed, replaced, moved, tagged = groups = [[] for _ in titles]
     for name, picture in now.items():
         if name in before and before[name].checksum == picture.checksum:
             old = name
@@ -164,26 +141,23 @@ def compare(before: dict[str, Origin], now: dict[str, Origin]) -> Changes:
             moved.append(picture.file)
         if earlier.tags is not None and earlier.tags != picture.tags:
             tagged.append(picture.file)
-    gone = before.keys() - origin.values()
-    groups = {
-        "added": added,
-        "removed": sorted(before[name].file for name in gone),
-        "replaced": replaced,
-        "moved or renamed": moved,
-        "with other tags in the folder": tagged,
-    }
-    return Changes(origin, groups)
+    removed += sorted(before[name].file for name in before.keys() - origin.values())
+    return origin, {title: files for title, files in zip(titles, groups) if files}
 
 
 def merge(
-    data: Path, new: Path, before: dict[str, Origin], now: dict[str, Origin], changes: Changes
+    data: Path,
+    new: Path,
+    before: dict[str, Origin],
+    now: dict[str, Origin],
+    origin: dict[str, str],
 ) -> list[str]:
     """Bring what people changed in the old data set into the new one.
 
     Args:
         data, new: folders of the old and the new data set; the new one is completed.
         before, now: their pictures as they came from the folder.
-        changes: what `compare` found.
+        origin: old id of each picture that was there, as of `compare`.
 
     Returns:
         Sentences to print.
@@ -194,10 +168,10 @@ def merge(
     words = {name: picture.tags or () for name, picture in now.items()}
     corrected = {
         name: current[old]
-        for name, old in changes.origin.items()
+        for name, old in origin.items()
         if old in current and current[old] != before[old].tags
     }
-    if corrected and any(origin.tags is not None for origin in before.values()):
+    if corrected and any(picture.tags is not None for picture in before.values()):
         notes.append(f"tags of {len(corrected)} pictures that were corrected in {data} stay")
     words |= corrected
 
@@ -209,9 +183,9 @@ def merge(
         if plain(word) not in map(plain, known):
             known.append(word)
     write_lines(new / "classes.txt", known)
-    replaced = {n for n, old in changes.origin.items() if before[old].checksum != now[n].checksum}
+    replaced = {n for n, old in origin.items() if before[old].checksum != now[n].checksum}
     marked = wrong_masks(spec)
-    wrong = {n for n, old in changes.origin.items() if old in marked and n not in replaced}
+    wrong = {n for n, old in origin.items() if old in marked and n not in replaced}
     tags = {name: indices(row, known) for name, row in words.items()}
     write_tags(new / "tags.csv", tags, known, wrong)
 
@@ -219,12 +193,11 @@ def merge(
     lists = {split: spec.ids(split) for split in spec.lists}
     listed = {name for ids in lists.values() for name in ids}
     copies: dict[str, list[str]] = {}
-    for name, old in changes.origin.items():
+    for name, old in origin.items():
         copies.setdefault(old, []).append(name)
     for split, ids in lists.items():
         kept = [name for old in ids for name in copies.get(old, [] if old in before else [old])]
-        if split == "train":
-            kept += [name for name in now if name not in changes.origin]
+        kept += [name for name in now if name not in origin] if split == "train" else []
         write_lines(new / LISTS / f"{split}.txt", kept)
     if off := [name for name in before if name not in listed]:
         notes.append(f"{len(off)} pictures that no list of {data} names stay off the lists")
@@ -236,11 +209,7 @@ def merge(
 
 
 def carry(
-    data: Path,
-    new: Path,
-    arranged: Sequence[str] | set[str],
-    copies: dict[str, list[str]],
-    replaced: set[str],
+    data: Path, new: Path, arranged: Set[str], copies: dict[str, list[str]], replaced: Set[str]
 ) -> list[str]:
     """Link what people added to a data set, such as masks, into the new one.
 
@@ -303,19 +272,19 @@ def update(arguments: Arguments, flags: list[str]) -> None:
                 "compared by name and content, and its tags stay"
             )
         stock = before.pictures if before else take_stock(data, None)
-        changes = compare(stock, now)
-        sentences = list(changes.sentences())
+        origin, groups = compare(stock, now)
+        sentences = [f"{len(names)} pictures {t}: {some(names)}" for t, names in groups.items()]
         if not sentences:
             record.write(data / RECORD)
             print(f"{source}: {len(now)} pictures, none changed")
             return
-        if not changes.origin and before and before.source != record.source:
+        if not origin and before and before.source != record.source:
             raise UserError(
                 f"{data} was made from {before.source}, and {source} has none of its pictures: "
                 "give another OUT"
             )
         print_result(result.understood, [*result.left_out, *sentences])
-        notes = merge(data, new, stock, now, changes)
+        notes = merge(data, new, stock, now, origin)
         os.replace(new, ready)
     (data.parent / CHANGED).touch()
     old = set_aside(data.parent, [data.name])
