@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import shutil
 import sys
 import tarfile
 import tempfile
@@ -67,17 +66,15 @@ def archives(dataset: str) -> tuple[Archive, ...]:
         path = "training/localization_cues/localization_cues.pickle.gz"
         return (Archive(f"{site}/{path}", "54ac7a4b585320f6206dfac27a8bafba", ()),)
     if dataset == "coco":
+        files = (
+            ("annotations", "annotations_trainval2014", "0a379cfc70b0e71301e0f377548639bd"),
+            ("zips", "val2014", "a3d79f5ed8d289b7a7554ce06a5782b3"),
+            ("zips", "train2014", "0da8c0bd3d6becc4dcb32757491aca88"),
+        )
         site = "http://images.cocodataset.org"
-        return (
-            Archive(
-                f"{site}/annotations/annotations_trainval2014.zip",
-                "0a379cfc70b0e71301e0f377548639bd",
-                ("annotations",),
-            ),
-            Archive(f"{site}/zips/val2014.zip", "a3d79f5ed8d289b7a7554ce06a5782b3", ("val2014",)),
-            Archive(
-                f"{site}/zips/train2014.zip", "0da8c0bd3d6becc4dcb32757491aca88", ("train2014",)
-            ),
+        return tuple(
+            Archive(f"{site}/{part}/{name}.zip", md5, (name if part == "zips" else part,))
+            for part, name, md5 in files
         )
     from torchvision.datasets import SBDataset, voc
 
@@ -167,23 +164,22 @@ def _connect(url: str, part: Path) -> str | None:
 
 def unpack(archive: Path, folders: tuple[str, ...], root: Path) -> None:
     """Unpack an archive beside `root`'s folders and move each in when all of it is there."""
-    drawer = Path(tempfile.mkdtemp(prefix=f".{archive.name}.", dir=root))
-    try:
+    with tempfile.TemporaryDirectory(prefix=f".{archive.name}.", dir=root) as name:
+        drawer = Path(name)
         print(f"unpacking {archive}", flush=True)
-        if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as file:
-                file.extractall(drawer)
-        else:
-            with tarfile.open(archive) as file:
-                extract(file, drawer)
+        try:
+            if zipfile.is_zipfile(archive):
+                with zipfile.ZipFile(archive) as file:
+                    file.extractall(drawer)
+            else:
+                with tarfile.open(archive) as file:
+                    extract(file, drawer)
+        except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+            raise UserError(f"{archive} cannot be unpacked ({error}): download it again.") from None
         for folder in folders:
             if not (drawer / folder).is_dir():
                 raise UserError(f"{archive} does not hold the folder {folder}.")
             (drawer / folder).replace(root / folder)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        raise UserError(f"{archive} cannot be unpacked ({error}): download it again.") from None
-    finally:
-        shutil.rmtree(drawer, ignore_errors=True)
 
 
 def extract(file: tarfile.TarFile, folder: Path) -> None:
@@ -229,27 +225,20 @@ def fetch(dataset: str, root: Path, keep: bool = False, masks: tuple[str, ...] =
     Raises:
         UserError: says what is missing and where to put it.
     """
-    if dataset == "cues":
-        provide(*archives("cues"), root)
-        return
-    if dataset == "sbd":
-        spec = resolve("voc", root)
-        if spec.mask == "SegmentationClassAug":
-            return
-        for archive in archives("sbd"):
-            provide(archive, root, keep)
-        augment_voc(spec, root / "benchmark_RELEASE" / "dataset" / "cls")
-        return
     try:
-        spec = resolve(dataset, root)
-        whole = dataset == "voc"
+        whole = dataset == "voc" and bool(resolve("voc", root))
     except UserError:
         whole = False
-    if not whole:
+    augmented = dataset == "sbd" and resolve("voc", root).mask == "SegmentationClassAug"
+    if not whole and not augmented:
         for archive in archives(dataset):
             provide(archive, root, keep)
-    spec = resolve(dataset, root)
-    if dataset == "coco":
+    if dataset == "sbd" and not augmented:
+        augment_voc(resolve("voc", root), root / "benchmark_RELEASE" / "dataset" / "cls")
+    elif dataset == "voc":
+        resolve("voc", root)
+    elif dataset == "coco":
+        spec = resolve("coco", root)
         if not (root / "tags.csv").is_file():
             # Half a gigabyte of json takes every run long to read; this takes it no time.
             write_tags(root / "tags.csv", collect(spec), spec.classes)

@@ -16,7 +16,6 @@ from typing import Annotated
 
 import numpy as np
 import tyro
-from PIL import Image
 from tqdm import tqdm
 
 from base import IGNORE, UserError, entry
@@ -207,10 +206,10 @@ def read_numbers(path: Path) -> np.ndarray:
 
 def by_colour(path: Path) -> np.ndarray:
     """Colours of a mask as numbers 0xrrggbb, int64 (H, W)."""
-    if not is_tiff(path) and mask_colours(path):
-        read_mask(path)  # names every damage
-        with Image.open(path) as image:
-            pixels = np.array(image.convert("RGB"))
+    colours = {} if is_tiff(path) else mask_colours(path)
+    if colours:
+        table = np.array([colours.get(k, (0, 0, 0)) for k in range(256)])
+        pixels = table[read_mask(path)]
     else:
         pixels = read_image(path)
     return (pixels.astype(np.int64) << [16, 8, 0]).sum(2)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -90,44 +90,33 @@ class NameIndex:
             UserError: it means several.
         """
         # Some programs write blanks as %20; a name that really holds it comes first.
-        return self._find(name) or self._find(unquote(name))
-
-    def _find(self, name: str) -> str | None:
-        split = parts(name)
-        if not split:
-            return None
-        *folders, last = split
-        for rule, table in zip(self.RULES, self.tables):
-            if not (ids := table.get(rule(folders, last))):
-                continue
-            if len(ids) > 1:
-                raise UserError(
-                    f"'{name[:80]}' may be any of {len(ids)} pictures ({', '.join(sorted(ids)[:3])}"
-                    "): write their folders before their names."
-                )
-            return next(iter(ids))
-        # Eight digits may be a date. They are a hash where what follows them is a picture.
-        short = without_digits(last)
-        if short != last:
-            return self._find("/".join((*folders, short)))
-        # Spreadsheets drop the zeros before a number.
-        ids = self.numbers.get(number_of(last), set())
-        return next(iter(ids)) if len(ids) == 1 else None
+        ids = self.candidates(parts(name)) or self.candidates(parts(unquote(name)))
+        if len(ids) > 1:
+            raise UserError(
+                f"'{name[:80]}' may be any of {len(ids)} pictures ({', '.join(sorted(ids)[:3])}): "
+                "write their folders before their names."
+            )
+        return next(iter(ids), None)
 
     def counts(self, names: Iterable[str]) -> int:
         """How many names mean a picture, or several."""
-        return sum(self._knows(parts(name)) for name in names)
+        return sum(bool(self.candidates(parts(name))) for name in names)
 
-    def _knows(self, split: list[str]) -> bool:
+    def candidates(self, split: Sequence[str]) -> set[str]:
+        """Ids that a name, split into folders and file name, may mean."""
         if not split:
-            return False
+            return set()
         *folders, last = split
-        if any(rule(folders, last) in table for rule, table in zip(self.RULES, self.tables)):
-            return True
+        for rule, table in zip(self.RULES, self.tables):
+            if ids := table.get(rule(folders, last)):
+                return ids
+        # Eight digits may be a date. They are a hash where what follows them is a picture.
         short = without_digits(last)
         if short != last:
-            return self._knows([*folders, short])
-        return len(self.numbers.get(number_of(last), ())) == 1
+            return self.candidates([*folders, short])
+        # Spreadsheets drop the zeros before a number.
+        ids = self.numbers.get(number_of(last), set())
+        return ids if len(ids) == 1 else set()
 
 
 def pictures_by_name(spec: Spec) -> tuple[NameIndex, dict[str, str]]:
