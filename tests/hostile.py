@@ -137,7 +137,7 @@ def odd_png(rng: random.Random) -> bytes:
         notes["transparency"] = rng.randrange(256)
     kind = "PNG" if mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16") else "TIFF"
     if rng.random() < 0.2 and mode in ("L", "RGB", "CMYK"):
-        kind, notes = rng.choice(("JPEG", "BMP") if mode != "CMYK" else ("JPEG",)), {}
+        kind, notes = rng.choice(("JPEG", "BMP", "WEBP") if mode == "RGB" else ("JPEG",)), {}
     file = io.BytesIO()
     image.save(file, kind, **notes)
     return file.getvalue() if rng.random() < 0.3 else damage(rng, file.getvalue())

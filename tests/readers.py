@@ -71,7 +71,12 @@ INSTANCES = {
     ],
     "categories": [{"id": 3, "name": "cat"}, {"id": 5, "name": "dog"}],
 }  # fmt: skip
-TABLE = b"image,fold,label,cow\na.jpg,1,'[x, y]',0\nb,2,\"dog, cat\",1\n"
+TABLES = (
+    b"image,fold,label,cow\na.jpg,1,'[x, y]',0\nb,2,\"dog, cat\",1\n",
+    b"a.jpg,1,2,3,4,cow\na.jpg,5,6,7,8,dog\nb.jpg,,,,,\n",
+    b"image;cow;dog\na.jpg;1;0\nb.jpg;0;0,7\n",
+)
+EXPORT = Path(__file__).parent / "datalist/export"
 RECORDS = [{"file_name": "a.jpg", "labels": ["cat"], "objects": {"category": [1]}}]
 TASKS = [
     {
@@ -86,6 +91,12 @@ PICKLE = {
     "0_cues": np.array([[0, 2], [0, 1], [4, 1]], np.int64),
     "1_cues": np.array([[1], [2], [2]], np.int64),
 }
+
+
+def read_rows(path: Path) -> None:
+    """A table of tags."""
+    table = read_table(path, PHOTOS)
+    assert table.rows and str(table).startswith("separator: ")
 
 
 def read_records(path: Path) -> object:
@@ -170,7 +181,7 @@ def read_pictures(path: Path) -> None:
 
 
 def draw_masks(path: Path) -> None:
-    """Masks of all images of a COCO json."""
+    """Masks of all images of an export."""
     for drawing in read_drawings(path)[0]:
         shapes = [(1, shape) for _, shape in drawing.shapes]
         assert paint(drawing.size or (20, 30), shapes, str(path)).dtype == np.uint8
@@ -391,7 +402,7 @@ READERS = {
     "index.txt": Reader(text(b"x.jpg 0\ny.jpg 1\n"), read_numbers),
     "tags.csv": Reader(text(b'id,tags\na,cat,"dog"\nb.jpg,dog;cat\n'), tags(from_text)),
     "tags.txt": Reader(text(b"a dog\nb cat dog\n"), tags(from_text)),
-    "table.csv": Reader(text(TABLE), lambda path: read_table(path, PHOTOS)),
+    "table.csv": Reader(text(*TABLES), read_rows),
     "records.json": Reader(partial(odd_json, tree=RECORDS), read_records),
     "tasks.json": Reader(partial(odd_json, tree=TASKS), read_records),
     "cvat.xml": Reader(text(CVAT), read_export),
@@ -400,6 +411,8 @@ READERS = {
     "tags.xml": Reader(text(XML), lambda path: from_xml(path, CLASSES)),
     "tags.json": Reader(partial(odd_json, tree=INSTANCES), tags(from_instances)),
     "masks.json": Reader(partial(odd_json, tree=INSTANCES), draw_masks),
+    "drawn.xml": Reader(text((EXPORT / "cvat.xml").read_bytes()), draw_masks),
+    "drawn.json": Reader(text((EXPORT / "labelstudio.json").read_bytes()), draw_masks),
     "image.png": Reader(odd_png, read_pictures),
     "image.tif": Reader(lambda rng: damage(rng, tiff(rng)), read_tiff),
     "bands.json": Reader(partial(odd_json, tree=BANDS), read_bands),

@@ -9,14 +9,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from damage import damaged
-from hypothesis import given
 
 from base import UserError
 from datalist.prepare.arrange import Arguments, arrange
-from datalist.prepare.names import NameIndex, make_id, read_names
+from datalist.prepare.names import make_id, read_names
 from datalist.prepare.pictures import may_be_background
-from datalist.prepare.table import read_table
 from datalist.spec import resolve, safe_id
 from datalist.tag import read_tags
 
@@ -175,18 +172,6 @@ def test_two_readings_ask_for_the_layout(tmp_path, photo):
     classes.write_text("background\nred car\nred bus\ndog\n")
     table.write_text("0.jpg,red car\n1.jpg,red bus\n2.jpg,dog\n")
     assert arranged(tmp_path, tags=table, classes=classes)[0]["0"] == ["red car"]
-
-
-@given(data=damaged(TABLES["boxes"].encode()) | damaged(TABLES["one-hot"].encode()))
-def test_any_table(tmp_path_factory, data):
-    path = tmp_path_factory.mktemp("table") / "t.csv"
-    path.write_bytes(data)
-    index = NameIndex({name: [name] for name in ("1_8_s.jpg", "2.jpg", "3.jpg")})
-    try:
-        table = read_table(path, index)
-    except UserError:
-        return
-    assert table.rows and str(table).startswith("separator: ")
 
 
 def test_folders_tell_pictures_of_one_name_apart(tmp_path, photo):

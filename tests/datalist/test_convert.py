@@ -13,8 +13,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from damage import damaged
-from hypothesis import HealthCheck, given, settings
 from own_folder import SIZES
 from PIL import Image
 from scipy.io import savemat
@@ -149,27 +147,6 @@ def test_masks_that_do_not_fit(unmasked, tmp_path):
     (tmp_path / "min.json").write_text('[{"image": "a.jpg", "label": []}]')
     with pytest.raises(UserError, match="not as 'JSON-MIN'"):
         read_drawings(tmp_path / "min.json")
-
-
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=damaged((EXPORT / "cvat.xml").read_bytes()))
-def test_any_cvat_file(unmasked, data):
-    import_any(unmasked, "a.xml", data)
-
-
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=damaged((EXPORT / "labelstudio.json").read_bytes()))
-def test_any_label_studio_file(unmasked, data):
-    import_any(unmasked, "a.json", data)
-
-
-def import_any(root, name, data):
-    (root / name).write_bytes(data)
-    try:
-        count, _ = import_masks(resolve(str(root)), root / name)
-    except UserError:
-        return
-    assert 1 <= count <= 3
 
 
 def test_brush_data_that_cannot_be():

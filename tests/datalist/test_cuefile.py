@@ -5,7 +5,6 @@ import zipfile
 
 import numpy as np
 import pytest
-from damage import damaged
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -188,44 +187,6 @@ def test_other_files(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no cues: neither"):
         CueFile.open(tmp_path / "empty")
-
-
-@pytest.fixture(scope="module")
-def packed(tmp_path_factory):
-    path = tmp_path_factory.mktemp("packed") / "cue.npz"
-    CueFile.collect(example()).write(path)
-    return path.read_bytes()
-
-
-@given(data=st.data())
-def test_any_file(tmp_path_factory, packed, data):
-    path = tmp_path_factory.mktemp("cue") / "cue.npz"
-    path.write_bytes(data.draw(damaged(packed)))
-    try:
-        cues = CueFile.open(path)
-    except UserError:
-        return
-    for _, cue in cues.items():
-        assert cue.shape == (cues.num_classes, *cues.grid)
-
-
-@given(data=st.data())
-def test_any_contents(tmp_path_factory, data):
-    number = st.integers(-3, 130) | st.sampled_from([2**31, 2**62, -(2**63)])
-    path = write_raw(
-        tmp_path_factory.mktemp("cue") / "cue.npz",
-        grid=np.array(data.draw(st.lists(number, max_size=3)), np.int64),
-        offset=np.array(data.draw(st.lists(number, max_size=4)), np.int64),
-        cell=np.array(data.draw(st.lists(number, max_size=4)), np.int64),
-        ids=np.array(data.draw(st.lists(st.text(max_size=3), max_size=3)), np.str_),
-        num_classes=np.array(data.draw(number), np.int64),
-    )
-    try:
-        cues = CueFile.open(path)
-    except UserError:
-        return
-    for _, cue in cues.items():
-        assert cue.shape == (cues.num_classes, *cues.grid)
 
 
 def test_folder_of_npz(tmp_path):

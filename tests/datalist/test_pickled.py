@@ -1,18 +1,14 @@
 import gzip
 import os
 import pickle
-import pickletools
 
 import numpy as np
 import pytest
-from damage import damaged
-from hypothesis import given
-from hypothesis import strategies as st
 
 from base import UserError
 from datalist.cue import CueFile, from_pickle
-from datalist.pickled import read_arrays, read_cues, read_index
-from datalist.spec import VOC, resolve, safe_id
+from datalist.pickled import read_arrays
+from datalist.spec import VOC, resolve
 
 CUES = {
     "0_labels": np.array([2], np.int64),
@@ -199,36 +195,3 @@ def test_small_file_that_swells(tmp_path):
     (tmp_path / "a").write_bytes(gzip.compress(bytes(100 << 20)))
     with pytest.raises(UserError, match="unpacks to more than 64 MiB"):
         read_arrays(tmp_path / "a")
-
-
-OPCODES = st.sampled_from([opcode.code.encode("latin-1") for opcode in pickletools.opcodes])
-
-
-@given(
-    data=damaged(pickle.dumps(CUES, 2))
-    | damaged(pickle.dumps(CUES, 5))
-    | st.lists(OPCODES | st.binary(max_size=5), max_size=40).map(lambda parts: raw(*parts))
-)
-def test_any_pickle(tmp_path_factory, data):
-    path = tmp_path_factory.mktemp("pickle") / "a"
-    path.write_bytes(data)
-    try:
-        arrays = read_arrays(path)
-    except UserError:
-        return
-    assert all(array.dtype.kind in "iu" and array.ndim <= 2 for array in arrays.values())
-    try:
-        read_cues(path, path)
-    except UserError:
-        return
-
-
-@given(data=damaged(b"x.jpg 0\ny.jpg 1\n"))
-def test_any_index(tmp_path_factory, data):
-    path = tmp_path_factory.mktemp("index") / "index.txt"
-    path.write_bytes(data)
-    try:
-        names = read_index(path)
-    except UserError:
-        return
-    assert all(safe_id(name) == name and number.isdecimal() for number, name in names.items())

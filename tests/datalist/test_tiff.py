@@ -4,8 +4,6 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from damage import damaged
-from hypothesis import given
 from PIL import Image
 
 from base import UserError
@@ -171,23 +169,3 @@ def test_sparse_tiles_are_nodata(tmp_path):
         counts.overwrite([counts.value[0], *[0] * (len(counts.value) - 1)])
     image = read_image(path)
     assert image[:16, :16].min() == 200 and image[16:].max() == 0
-
-
-def encoded():
-    from io import BytesIO
-
-    file = BytesIO()
-    tifffile.imwrite(file, RGB, photometric="rgb", tile=(16, 32), compression="zlib")
-    return file.getvalue()
-
-
-@given(data=damaged(encoded()))
-def test_any_tiff(tmp_path_factory, data):
-    path = tmp_path_factory.mktemp("image") / "a.tif"
-    path.write_bytes(data)
-    try:
-        image = read_image(path)
-    except UserError as error:
-        assert str(path) in str(error)
-    else:
-        assert image.dtype == np.uint8 and image.shape == (*image_size(path), 3)
