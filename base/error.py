@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class UserError(Exception):
-    """Something the user can mend; the message is a sentence: what is wrong, where, what to do."""
+    """Something the user can mend; the message: what is wrong, where, what to do."""
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def entry() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        sys.exit(f"error: {str(error).removesuffix('.')}")
+        sys.exit(f"error: {error}")
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise

@@ -46,15 +46,15 @@ def read_xml(path: Path, limit: int) -> Element:
         with open(path, "rb") as file:
             data = file.read(limit + 1)
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}.") from None
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
     if len(data) > limit:
-        raise UserError(f"{path} is longer than {limit} bytes: not an annotation of this kind.")
+        raise UserError(f"{path} is longer than {limit} bytes: not an annotation of this kind")
     try:
         return ElementTree.fromstring(data, forbid_dtd=True)
     except DefusedXmlException:
-        raise UserError(f"{path} declares a document type or entities: remove them.") from None
+        raise UserError(f"{path} declares a document type or entities: remove them") from None
     except (ParseError, ValueError, LookupError) as error:
-        raise UserError(f"{path} is not readable XML: {error}.") from None
+        raise UserError(f"{path} is not readable XML: {error}") from None
 
 
 def read_instances(path: Path) -> dict:
@@ -72,9 +72,9 @@ def read_json(path: Path) -> Any:
         with open(path, encoding="utf-8-sig") as file:
             return json.load(file)
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}.") from None
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, RecursionError):
-        raise UserError(f"{path} is not a readable json file: download it again.") from None
+        raise UserError(f"{path} is not a readable json file: download it again") from None
 
 
 def check_instances(content: Any, path: Path) -> dict:
@@ -87,13 +87,11 @@ def check_instances(content: Any, path: Path) -> dict:
     for part, needed in fields.items():
         rows = content.get(part) if isinstance(content, dict) else None
         if not isinstance(rows, list):
-            raise UserError(f"{path} has no list '{part}': it is not a COCO instances file.")
+            raise UserError(f"{path} has no list '{part}': it is not a COCO instances file")
         for row in rows:
             for key, dtype in needed.items():
                 if not isinstance(row, dict) or not isinstance(row.get(key), dtype):
-                    raise UserError(
-                        f"{path}: an entry of '{part}' has no {dtype.__name__} '{key}'."
-                    )
+                    raise UserError(f"{path}: an entry of '{part}' has no {dtype.__name__} '{key}'")
     for part, key in (("images", "file_name"), ("categories", "name")):
         content = content | {part: without_twins(content[part], key, path)}
     return content
@@ -110,7 +108,7 @@ def objects_of(content: dict, path: Path) -> tuple[dict[int, str], dict[int, lis
     for item in content["annotations"]:
         image, category = item["image_id"], item["category_id"]
         if image not in objects or category not in names:
-            raise UserError(f"{path}: an annotation names image {image!r}, class {category!r}.")
+            raise UserError(f"{path}: an annotation names image {image!r}, class {category!r}")
         objects[image].append(item)
     return names, objects
 
@@ -128,7 +126,7 @@ def without_twins(rows: list[dict], key: str, path: Path) -> list[dict]:
             raise UserError(
                 f"{path}: the id {row['id']} is that of '{known[key][:80]}' and of "
                 f"'{row[key][:80]}', so that nobody knows whose annotations are whose: export it "
-                "again, or give them ids of their own."
+                "again, or give them ids of their own"
             )
     return list(first.values())
 

@@ -42,7 +42,7 @@ def read_packed(path: Path, limit: int) -> bytes:
                 return stream.read(limit + 1)
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or "damaged gzip file"
-        raise UserError(f"cannot read {path}: {reason}.") from None
+        raise UserError(f"cannot read {path}: {reason}") from None
 
 
 def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -72,9 +72,9 @@ def read_npz(path: str | Path, wanted: Mapping[str, tuple[str, int]]) -> dict[st
             members = {info.filename: info for info in archive.infolist()}
             lost = [name for name in wanted if f"{name}.npy" not in members]
             if lost:
-                raise UserError(f"{path} has no array '{lost[0]}': it is another file.")
+                raise UserError(f"{path} has no array '{lost[0]}': it is another file")
             if sum(members[f"{name}.npy"].file_size for name in wanted) > budget:
-                raise UserError(f"{path} unpacks to more than {budget >> 20} MiB: not read.")
+                raise UserError(f"{path} unpacks to more than {budget >> 20} MiB: not read")
             return {
                 name: _read_member(archive, f"{name}.npy", codes, dimensions)
                 for name, (codes, dimensions) in wanted.items()
@@ -82,11 +82,11 @@ def read_npz(path: str | Path, wanted: Mapping[str, tuple[str, int]]) -> dict[st
     except UserError:
         raise
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}.") from None
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
-        raise UserError(f"{path} is damaged or not an .npz file: make it again.") from None
+        raise UserError(f"{path} is damaged or not an .npz file: make it again") from None
     except DAMAGE as error:
-        raise UserError(f"{path} holds a damaged array ({_line(error)}).") from None
+        raise UserError(f"{path} holds a damaged array ({_line(error)})") from None
 
 
 def _read_member(archive: zipfile.ZipFile, name: str, codes: str, dimensions: int) -> np.ndarray:
@@ -111,9 +111,9 @@ def read_npy(path: Path, codes: str, dimensions: int) -> np.ndarray:
         with open(path, "rb") as file:
             return _read_array(file, codes, dimensions)
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}.") from None
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     except DAMAGE as error:
-        raise UserError(f"{path} is not a readable array ({_line(error)}).") from None
+        raise UserError(f"{path} is not a readable array ({_line(error)})") from None
 
 
 def _line(error: Exception) -> str:

@@ -53,18 +53,18 @@ class Bands:
         ):
             raise UserError(
                 f"bands {' '.join(map(str, self.index))} are not possible: give one, three or "
-                f"more numbers from 1 to {MOST}."
+                f"more numbers from 1 to {MOST}"
             )
         if len(self.low) != len(self.high) or len(self.low) not in (0, 1, self.channels):
-            raise UserError("the ranges of values are not those of the bands.")
+            raise UserError("the ranges of values are not those of the bands")
         if not all(math.isfinite(a) and math.isfinite(b) and a < b for a, b in self.ranges):
-            raise UserError("a range of values is empty.")
+            raise UserError("a range of values is empty")
         if len(self.mean) != len(self.deviation) or len(self.mean) not in (0, len(self.index)):
-            raise UserError("mean and deviation are not those of the bands.")
+            raise UserError("mean and deviation are not those of the bands")
         if not all(map(math.isfinite, self.mean)) or not all(
             math.isfinite(d) and d > 0 for d in self.deviation
         ):
-            raise UserError("mean or deviation of a band is not a number.")
+            raise UserError("mean or deviation of a band is not a number")
 
     @property
     def channels(self) -> int:
@@ -101,7 +101,7 @@ class Bands:
             if max(self.index) > count:
                 raise UserError(
                     f"{path} has {count} band{'s' * (count > 1)}, but band {max(self.index)} was "
-                    "chosen: choose others, or take this picture out."
+                    "chosen: choose others, or take this picture out"
                 )
             chosen = [band - 1 for band in self.index]
         else:
@@ -161,7 +161,7 @@ def default_range(pixels: np.ndarray, path: Path) -> tuple[float, float]:
     raise UserError(
         f"{path} uses {what}, and no range of values is stored. In a data set, run `python -m "
         "datalist.prepare.bands FOLDER`, which measures it; for a network that was trained on "
-        "pictures of 8 bits, convert the picture to 8 bits."
+        "pictures of 8 bits, convert the picture to 8 bits"
     )
 
 
@@ -171,7 +171,7 @@ def which_bands(path: Path, count: int) -> str:
     return (
         f"{path} {what}: choose those to read with --bands, such as --bands 1 2 3 or --bands all "
         "(of `python -m datalist.prepare.arrange`, or `python -m datalist.prepare.bands FOLDER` "
-        "for a data set that exists; a trained network takes the bands that it learned)."
+        "for a data set that exists; a trained network takes the bands that it learned)"
     )
 
 
@@ -195,7 +195,7 @@ def read_bands(path: Path) -> Bands:
         content = json.loads(path.read_bytes()[: 1 << 20])
     except (ValueError, RecursionError):
         again = "make it again with `python -m datalist.prepare.bands`"
-        raise UserError(f"{path} is damaged: {again}.") from None
+        raise UserError(f"{path} is damaged: {again}") from None
     return from_stored(content, path)
 
 
@@ -209,13 +209,13 @@ def from_stored(content: Any, path: Path) -> Bands:
         return Bands()
     names = {field.name for field in fields(Bands)}
     if not isinstance(content, Mapping) or set(content) != names:
-        raise UserError(f"{path}: its bands are damaged.")
+        raise UserError(f"{path}: its bands are damaged")
     values: dict[str, tuple] = {}
     for name, row in content.items():
         kinds = (int,) if name == "index" else (int, float)
         plain = isinstance(row, list | tuple) and len(row) <= MOST
         if not plain or not all(type(number) in kinds for number in row):
-            raise UserError(f"{path}: its bands are damaged ({name}).")
+            raise UserError(f"{path}: its bands are damaged ({name})")
         values[name] = tuple(row)
     try:
         return Bands(**values)

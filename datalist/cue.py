@@ -58,17 +58,17 @@ class CueFile:
     def __post_init__(self) -> None:
         height, width = self.grid
         if min(height, width) < 1 or not 2 <= self.num_classes <= IGNORE:
-            raise UserError(f"{self.source}: {self.num_classes} classes on {height} x {width}.")
+            raise UserError(f"{self.source}: {self.num_classes} classes on {height} x {width}")
         cells = self.num_classes * height * width
         if cells > CELL_LIMIT:
-            raise UserError(f"{self.source}: a grid of {height} x {width} cells is too large.")
+            raise UserError(f"{self.source}: a grid of {height} x {width} cells is too large")
         offset, cell = self.offset, self.cell
         if len(offset) != len(self.ids) + 1 or offset[0] != 0 or offset[-1] != len(cell):
-            raise UserError(f"{self.source} is damaged: offsets do not fit ids and cells.")
+            raise UserError(f"{self.source} is damaged: offsets do not fit ids and cells")
         if np.any(offset[1:] < offset[:-1]):
-            raise UserError(f"{self.source} is damaged: offsets do not ascend.")
+            raise UserError(f"{self.source} is damaged: offsets do not ascend")
         if len(cell) and (cell.min() < 0 or cell.max() >= cells):
-            raise UserError(f"{self.source} is damaged: a cell lies outside its grid.")
+            raise UserError(f"{self.source} is damaged: a cell lies outside its grid")
         for name in self.ids:
             try:
                 safe_id(name)
@@ -76,7 +76,7 @@ class CueFile:
                 raise UserError(f"{self.source}: {error}") from None
         object.__setattr__(self, "row", {name: row for row, name in enumerate(self.ids)})
         if len(self.row) != len(self.ids):
-            raise UserError(f"{self.source} is damaged: an id comes twice.")
+            raise UserError(f"{self.source} is damaged: an id comes twice")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -87,7 +87,7 @@ class CueFile:
     def _cells(self, name: str) -> np.ndarray:
         """Cells of an image; UserError where it has no entry."""
         if name not in self.row:
-            raise UserError(f"{self.source} has no cue of image '{name}'.")
+            raise UserError(f"{self.source} has no cue of image '{name}'")
         row = self.row[name]
         return self.cell[self.offset[row] : self.offset[row + 1]]
 
@@ -131,16 +131,16 @@ class CueFile:
         for name, cue in pairs:
             cue = np.asarray(cue)
             if cue.ndim != 3 or cue.dtype != bool:
-                raise UserError(f"{source}: the cue of '{name}' is not a bool array (C, h, w).")
+                raise UserError(f"{source}: the cue of '{name}' is not a bool array (C, h, w)")
             if shape not in (None, cue.shape):
                 raise UserError(
-                    f"{source}: the cue of '{name}' has shape {cue.shape}, others have {shape}."
+                    f"{source}: the cue of '{name}' has shape {cue.shape}, others have {shape}"
                 )
             shape = cue.shape
             ids.append(name)
             cells.append(np.flatnonzero(cue).astype(np.int32))
         if shape is None:
-            raise UserError(f"{source} holds no cues.")
+            raise UserError(f"{source} holds no cues")
         offset = np.cumsum([0, *map(len, cells)], dtype=np.int64)
         return cls(tuple(ids), shape[1:], shape[0], offset, np.concatenate(cells), source)
 
@@ -167,21 +167,21 @@ class CueFile:
             with open(path, "rb") as file:
                 head = file.read(4)
         except OSError as error:
-            raise UserError(f"cannot read cues {path}: {error.strerror}.") from None
+            raise UserError(f"cannot read cues {path}: {error.strerror}") from None
         if head[:2] == b"\x1f\x8b" or head[:1] == b"\x80":
             return from_pickle(path, num_classes, index)
         if head[:2] != b"PK":
-            raise UserError(f"{path} is neither a packed cue file nor a pickle of cues.")
+            raise UserError(f"{path} is neither a packed cue file nor a pickle of cues")
         head = {"ids": ("U", 1), "grid": ("iu", 1), "num_classes": ("iu", 0)}
         arrays = read_npz(path, {**head, "offset": ("iu", 1), "cell": ("iu", 1)})
         grid = tuple(int(side) for side in arrays["grid"])
         count = int(arrays["num_classes"])
         if len(grid) != 2:
-            raise UserError(f"{path} is damaged: its grid is {grid}.")
+            raise UserError(f"{path} is damaged: its grid is {grid}")
         if num_classes not in (None, count):
             raise UserError(
                 f"{path} holds cues of {count} classes, but the data set has {num_classes} "
-                "(background counted)."
+                "(background counted)"
             )
         ids = tuple(arrays["ids"].tolist())
         return cls(ids, grid, count, arrays["offset"], arrays["cell"], str(path))
@@ -218,11 +218,11 @@ def from_cells(
     """
     shape = (num_classes, *grid)
     if cells.ndim != 2 or len(cells) != 3:
-        raise UserError(f"{source}: cells have shape {cells.shape}, not (3, K).")
+        raise UserError(f"{source}: cells have shape {cells.shape}, not (3, K)")
     if np.any(cells < 0) or np.any(cells >= np.array(shape)[:, None]):
-        raise UserError(f"{source}: a cell lies outside {num_classes} classes on {grid}.")
+        raise UserError(f"{source}: a cell lies outside {num_classes} classes on {grid}")
     if num_classes * grid[0] * grid[1] > CELL_LIMIT:
-        raise UserError(f"{source}: a grid of {grid} cells is too large.")
+        raise UserError(f"{source}: a grid of {grid} cells is too large")
     cue = np.zeros(shape, bool)
     cue[tuple(cells)] = True
     return cue
@@ -271,7 +271,7 @@ def from_folder(path: Path, num_classes: int | None = None) -> CueFile:
     """
     files = sorted(path.glob("*.npz")) or sorted(path.glob("*.png"))
     if not files:
-        raise UserError(f"{path} holds no cues: neither .npz nor .png.")
+        raise UserError(f"{path} holds no cues: neither .npz nor .png")
     cells = {}
     grids, counts = set(), set()
     for file in files:
@@ -287,10 +287,10 @@ def from_folder(path: Path, num_classes: int | None = None) -> CueFile:
             cells[file.stem] = np.stack([mask[row, column], row, column]).astype(np.int16)
             grids.add(mask.shape)
         if len(grids) > 1 or len(next(iter(grids))) != 2:
-            raise UserError(f"{file} has another grid than the files before it: {sorted(grids)}.")
+            raise UserError(f"{file} has another grid than the files before it: {sorted(grids)}")
     (grid,) = grids
     if len(counts) > 1:
-        raise UserError(f"{path} holds cues of {sorted(counts)} classes: of one data set only.")
+        raise UserError(f"{path} holds cues of {sorted(counts)} classes: of one data set only")
     largest = max(int(cell[:1].max(initial=0)) for cell in cells.values())
     num_classes = num_classes or (counts.pop() if counts else max(largest + 1, 2))
     pairs = (
@@ -314,7 +314,7 @@ def merge_files(first: CueFile, second: CueFile, overlap: bool = False) -> CueFi
     if first.grid != second.grid or first.num_classes != second.num_classes:
         raise UserError(
             f"{first.source} ({first.num_classes} classes, grid {first.grid}) and {second.source} "
-            f"({second.num_classes} classes, grid {second.grid}) do not fit each other."
+            f"({second.num_classes} classes, grid {second.grid}) do not fit each other"
         )
     settle = np.asarray if overlap else resolve_conflicts
     pairs = (

@@ -101,7 +101,7 @@ class Images(Dataset):
         if mode != "crop" and (scale is not None or long is not None):
             raise ValueError("scale and long go with mode 'crop'")
         if mask is not None and not Path(mask).is_dir():
-            raise UserError(f"the folder of masks {mask} does not exist.")
+            raise UserError(f"the folder of masks {mask} does not exist")
         self.spec, self.split, self.size, self.mode = spec, split, size, mode
         self.cue, self.grid, self.mirror, self.seed = cue, grid, mirror, seed
         self.scale, self.long, self.fill, self.jitter = scale, long, fill, jitter
@@ -119,13 +119,13 @@ class Images(Dataset):
             if cue.num_classes != self.num_classes:
                 raise UserError(
                     f"{cue.source} holds cues of {cue.num_classes} classes, {spec.name} has "
-                    f"{self.num_classes} (background counted)."
+                    f"{self.num_classes} (background counted)"
                 )
             lost = [name for name in self.ids if name not in cue]
             if lost:
                 raise UserError(
                     f"{cue.source} has no cues of {len(lost)} of the {len(self.ids)} images of "
-                    f"{spec.name} {split}, the first is '{lost[0]}'."
+                    f"{spec.name} {split}, the first is '{lost[0]}'"
                 )
 
     def __len__(self) -> int:
@@ -214,7 +214,7 @@ class Images(Dataset):
         if mask.shape != size:
             raise UserError(
                 f"{file} is {mask.shape[0]} x {mask.shape[1]} pixels, but its image {path} is "
-                f"{size[0]} x {size[1]}."
+                f"{size[0]} x {size[1]}"
             )
         return mask
 
@@ -260,14 +260,14 @@ class Photos(Dataset):
                     x for x in sorted(path.iterdir()) if is_picture(x) or is_unread_picture(x)
                 ]
                 if not inside:
-                    raise UserError(f"{path} holds no pictures ({', '.join(SUFFIXES)}).")
+                    raise UserError(f"{path} holds no pictures ({', '.join(SUFFIXES)})")
                 files += inside
             elif path.is_file():
                 files.append(path)
             else:
-                raise UserError(f"{path} does not exist.")
+                raise UserError(f"{path} does not exist")
         if not files:
-            raise UserError("no pictures were given.")
+            raise UserError("no pictures were given")
         self.paths = list(dict.fromkeys(files))
         self.ids = photo_ids(self.paths)
 
@@ -316,6 +316,6 @@ def _check_file(path: Path) -> None:
         mode = path.stat().st_mode
     except OSError as error:
         link = "a link to a file that cannot be reached" if path.is_symlink() else "not readable"
-        raise UserError(f"{path} is {link} ({error.strerror}): it is left out.") from None
+        raise UserError(f"{path} is {link} ({error.strerror}): it is left out") from None
     if not stat.S_ISREG(mode):
-        raise UserError(f"{path} is not a file: it is left out.")
+        raise UserError(f"{path} is not a file: it is left out")

@@ -50,18 +50,18 @@ def opened(path: Path) -> Image.Image:
     try:
         image = Image.open(path, formats=decoders())
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist.") from None
+        raise UserError(f"{path} does not exist") from None
     except Exception as error:
         # Damaged headers raise a dozen types in Pillow's plugins, struct.error among them.
         if isinstance(error, OSError) and error.errno:
-            raise UserError(f"cannot read {path}: {os.strerror(error.errno)}.") from None
+            raise UserError(f"cannot read {path}: {os.strerror(error.errno)}") from None
         advice = what_to_do(path, decoders())
-        raise UserError(f"{path} is not a readable image{advice and ': '}{advice}.") from None
+        raise UserError(f"{path} is not a readable image{advice and ': '}{advice}") from None
     if image.width * image.height > LARGEST:
         image.close()
         raise UserError(
             f"{path} has more than {LARGEST >> 20} million pixels: scale it down, or save it as a "
-            "tiled TIFF."
+            "tiled TIFF"
         )
     return image
 
@@ -71,17 +71,17 @@ def check_whole(content: bytes, file_format: str | None, path: Path) -> None:
     if file_format in ("JPEG", "MPO"):
         # The end marker must follow the last scan: a thumbnail in the header has both markers too.
         if content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):
-            raise UserError(f"{path} is cut off: copy or download it again.")
+            raise UserError(f"{path} is cut off: copy or download it again")
     elif file_format == "PNG":
         start, name = len(b"\x89PNG\r\n\x1a\n"), b""
         while name != b"IEND":
             length = int.from_bytes(content[start : start + 4], "big")
             name, end = content[start + 4 : start + 8], start + 8 + length
             if end + 4 > len(content):
-                raise UserError(f"{path} is cut off: copy or download it again.")
+                raise UserError(f"{path} is cut off: copy or download it again")
             checksum = int.from_bytes(content[end : end + 4], "big")
             if zlib.crc32(content[start + 4 : end]) != checksum:
-                raise UserError(f"{path} is damaged: copy or download it again.")
+                raise UserError(f"{path} is damaged: copy or download it again")
             start = end + 4
 
 
@@ -140,4 +140,4 @@ def _is_filling(content: bytes, reason: str) -> bool:
 
 def damaged(path: Path) -> UserError:
     """The refusal of a damaged file."""
-    return UserError(f"{path} is damaged: copy or download it again.")
+    return UserError(f"{path} is damaged: copy or download it again")

@@ -248,7 +248,7 @@ class PictureFile:
         except cv2.error:
             image = None
         if image is None or image.dtype not in (np.uint8, np.uint16):
-            raise UserError(f"{self.path} is not a readable image.")
+            raise UserError(f"{self.path} is not a readable image")
         if image.ndim == 2:
             return np.repeat(image[..., None], 3, 2)
         return cv2.cvtColor(
@@ -298,14 +298,14 @@ def read_mask(path: Path, num_classes: int | None = None) -> np.ndarray:
             raise UserError(
                 f"{path} is a picture of mode {image.mode}: a mask is a palette or grey PNG whose "
                 "values are class indices. `python -m datalist.prepare.masks FOLDER DATASET` "
-                "makes these from colours."
+                "makes these from colours"
             )
         check_whole(Path(path).read_bytes(), image.format, path)
         try:
             # Mode 1 has only the values 0 and 1, which Pillow would stretch to 255.
             mask = np.array(image).astype(np.uint8)
         except (OSError, SyntaxError, ValueError, EOFError, MemoryError):
-            raise UserError(f"{path} is cut off or damaged: copy or make it again.") from None
+            raise UserError(f"{path} is cut off or damaged: copy or make it again") from None
     if num_classes is not None:
         check_mask(mask, num_classes, path)
     return mask
@@ -328,7 +328,7 @@ def check_mask(mask: np.ndarray, num_classes: int, path: Path) -> None:
     if wrong.size:
         raise UserError(
             f"{path} holds the value {wrong[0]}, but classes go from 0 to {num_classes - 1} "
-            f"({IGNORE} = ignore)."
+            f"({IGNORE} = ignore)"
         )
 
 

@@ -39,7 +39,7 @@ def read_apart(
     except Exception as error:
         # scipy raises whatever the damage leads to, from zlib.error to TypeError.
         reason = " ".join(str(error).split())[:80]
-        raise UserError(f"{path} is not {what} ({reason}).") from None
+        raise UserError(f"{path} is not {what} ({reason})") from None
 
 
 def _load(path: Path, load: Callable[[dict], tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:

@@ -147,9 +147,9 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
                 raise UserError(f"its entry {key[:40]!r} is not an array")
         return {key: item.value for key, item in content.items()}
     except UserError as error:
-        raise UserError(f"{path} is refused: {error}.") from None
+        raise UserError(f"{path} is refused: {error}") from None
     except Exception as error:  # whatever instructions without sense lead to
-        raise UserError(f"{path} is not a readable cue pickle ({str(error)[:80]}).") from None
+        raise UserError(f"{path} is not a readable cue pickle ({str(error)[:80]})") from None
 
 
 def read_cues(path: Path, index: Path) -> dict[str, np.ndarray]:
@@ -168,16 +168,16 @@ def read_cues(path: Path, index: Path) -> dict[str, np.ndarray]:
     arrays = read_arrays(path)
     cues = {key.removesuffix("_cues"): cue for key, cue in arrays.items() if key.endswith("_cues")}
     if not cues:
-        raise UserError(f"{path} holds no entry that ends in '_cues'.")
+        raise UserError(f"{path} holds no entry that ends in '_cues'")
     for key, cue in cues.items():
         if cue.ndim != 2 or len(cue) != 3:
-            raise UserError(f"{path}: the cue of '{key[:40]}' is {cue.shape}, not (3, K).")
+            raise UserError(f"{path}: the cue of '{key[:40]}' is {cue.shape}, not (3, K)")
     if not all(key.isdecimal() for key in cues):
         return cues
     names = read_index(index)
     lost = [key for key in cues if key not in names]
     if lost:
-        raise UserError(f"{path} has cues number {lost[0][:40]}, which {index} does not list.")
+        raise UserError(f"{path} has cues number {lost[0][:40]}, which {index} does not list")
     return {names[key]: cue for key, cue in cues.items()}
 
 
@@ -189,7 +189,7 @@ def read_index(path: Path) -> dict[str, str]:
         if not word:
             continue
         if len(word) != 2 or not word[1].isdecimal() or word[1] in names:
-            raise UserError(f"{path}, line {number}: {line[:80]!r} is not 'NAME.jpg NUMBER'.")
+            raise UserError(f"{path}, line {number}: {line[:80]!r} is not 'NAME.jpg NUMBER'")
         names[word[1]] = safe_id(word[0].removesuffix(".jpg"))
     return names
 
@@ -198,8 +198,8 @@ def _unpack(path: Path) -> bytes:
     try:
         limit = max(FLOOR, RATIO * path.stat().st_size)
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}.") from None
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
     data = read_packed(path, limit)
     if len(data) > limit:
-        raise UserError(f"{path} unpacks to more than {limit >> 20} MiB: not read.")
+        raise UserError(f"{path} unpacks to more than {limit >> 20} MiB: not read")
     return data

@@ -37,7 +37,7 @@ def read_saliency(path: Path) -> np.ndarray:
         return read_mask(path).astype(np.float32) / 255
     saliency = read_npy(path, "fiub", 2)
     if not saliency.size or not (saliency.min() >= 0 and saliency.max() <= 1):
-        raise UserError(f"{path}: saliency is a number from 0 to 1, here it is something else.")
+        raise UserError(f"{path}: saliency is a number from 0 to 1, here it is something else")
     return saliency.astype(np.float32)
 
 
@@ -78,7 +78,7 @@ def collect(folder: Path, like: CueFile, threshold: float = 0.06) -> CueFile:
         for name in like.ids:
             path = next((p for s in (".png", ".npy") if (p := folder / (name + s)).is_file()), None)
             if path is None:
-                raise UserError(f"{folder} has no saliency map of '{name}' ({name}.png or .npy).")
+                raise UserError(f"{folder} has no saliency map of '{name}' ({name}.png or .npy)")
             cue = np.zeros((like.num_classes, *like.grid), bool)
             cue[0] = background_cue(read_saliency(path), like.grid, threshold)
             yield name, cue

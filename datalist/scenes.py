@@ -339,7 +339,7 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     if arguments.root.exists():
-        raise UserError(f"{arguments.root} exists already: name a new folder or remove it.")
+        raise UserError(f"{arguments.root} exists already: name a new folder or remove it")
     draw(arguments.root, arguments.seed, arguments.train, arguments.val, arguments.world)
 
 

@@ -81,7 +81,7 @@ class Spec:
         """
         if split not in self.lists:
             known = ", ".join(sorted(self.lists)) or "none"
-            raise UserError(f"{self.name} has no split '{split}'; its splits are: {known}.")
+            raise UserError(f"{self.name} has no split '{split}'; its splits are: {known}")
         return read_ids(self.lists[split], self.image, faults)
 
     def image_path(self, name: str) -> Path:
@@ -95,10 +95,10 @@ class Spec:
             path = self.root / folder
             if path.is_dir() and (file := _pictures(path, path.stat().st_mtime_ns).get(name)):
                 if not (path / file).is_file():
-                    raise UserError(f"{path / file} is a link to no file.")
+                    raise UserError(f"{path / file} is a link to no file")
                 return path / file
         folders = " or ".join(str(self.root / folder) for folder in self.image)
-        raise UserError(f"image '{name}' is in a list but no picture of it is in {folders}.")
+        raise UserError(f"image '{name}' is in a list but no picture of it is in {folders}")
 
     def mask_path(self, name: str) -> Path:
         """File of a true mask, whether it exists or not."""
@@ -133,7 +133,7 @@ def safe_id(name: str) -> str:
         or name != name.strip()
     ):
         raise UserError(
-            f"{name[:80]!r} is not an image id: an id is a plain file name, without folder."
+            f"{name[:80]!r} is not an image id: an id is a plain file name, without folder"
         )
     return name
 
@@ -146,11 +146,11 @@ def read_text(path: Path, limit: int = LIST_LIMIT) -> str:
     """
     data = read_packed(path, limit)
     if len(data) > limit:
-        raise UserError(f"{path} is longer than {limit} bytes: not a list.")
+        raise UserError(f"{path} is longer than {limit} bytes: not a list")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise UserError(f"{path} is not a UTF-8 text file.") from None
+        raise UserError(f"{path} is not a UTF-8 text file") from None
 
 
 def read_ids(
@@ -178,7 +178,7 @@ def read_ids(
         try:
             name = _read_id(line, folders)
             if name in seen:
-                raise UserError(f"id '{name}' was already on line {seen[name]}.")
+                raise UserError(f"id '{name}' was already on line {seen[name]}")
             seen[name] = number
         except UserError as error:
             sentence = f"{path}, line {number}: {error}"
@@ -186,7 +186,7 @@ def read_ids(
                 raise UserError(sentence) from None
             faults.append(sentence)
     if not seen:
-        raise UserError(f"{path} holds no ids: write one image id a line.")
+        raise UserError(f"{path} holds no ids: write one image id a line")
     return list(seen)
 
 
@@ -195,7 +195,7 @@ def _read_id(line: str, folders: tuple[str, ...]) -> str:
     column = line.split()
     extra = [word for word in column[1:] if not re.fullmatch(r"-?\d+|\S+\.png", word)]
     if extra or len(column) > 2:
-        raise UserError(f"{line.strip()[:80]!r} is not an id; ids hold no spaces.")
+        raise UserError(f"{line.strip()[:80]!r} is not an id; ids hold no spaces")
     name = column[0]
     for folder in folders:
         name = name.removeprefix("/").removeprefix(folder + "/")
@@ -211,16 +211,16 @@ def read_classes(path: Path) -> tuple[str, ...]:
     """
     names = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
     if not 2 <= len(names) <= IGNORE:
-        raise UserError(f"{path} holds {len(names)} names: needed are background and 1 to 254.")
+        raise UserError(f"{path} holds {len(names)} names: needed are background and 1 to 254")
     if names[0].casefold() != "background":
-        raise UserError(f"{path} must begin with 'background', not {names[0][:80]!r}.")
+        raise UserError(f"{path} must begin with 'background', not {names[0][:80]!r}")
     for name in names:
         if not name.isprintable() or len(name) > 100 or "," in name or ";" in name:
-            raise UserError(f"{path}: {name[:80]!r} is not a class name.")
+            raise UserError(f"{path}: {name[:80]!r} is not a class name")
     keys = [plain(name) for name in names]
     for index, key in enumerate(keys):
         if key in keys[:index]:
-            raise UserError(f"{path} holds the class {names[index]!r} twice.")
+            raise UserError(f"{path} holds the class {names[index]!r} twice")
     return names
 
 
@@ -248,10 +248,10 @@ def resolve(dataset: str, root: str | Path | None = None) -> Spec:
     if not Path(dataset).is_dir():
         raise UserError(
             f"'{dataset}' is not a data set: give voc, coco, scenes or the path of a folder that "
-            "holds JPEGImages, classes.txt and ImageSets/Segmentation."
+            "holds JPEGImages, classes.txt and ImageSets/Segmentation"
         )
     if root is not None:
-        raise UserError(f"'{dataset}' is a folder already: a root goes with voc, coco or scenes.")
+        raise UserError(f"'{dataset}' is a folder already: a root goes with voc, coco or scenes")
     return _folder(Path(dataset))
 
 
@@ -261,7 +261,7 @@ def _voc(root: Path) -> Spec:
     top = next((path for path in levels if (path / "JPEGImages").is_dir()), None)
     if top is None:
         raise UserError(
-            f"no VOC2012 at {root}: the folder that holds JPEGImages and Annotations is needed."
+            f"no VOC2012 at {root}: the folder that holds JPEGImages and Annotations is needed"
         )
     folder = HERE / "VOC2012"
     augmented = (top / "SegmentationClassAug").is_dir()
@@ -285,7 +285,7 @@ def _coco(root: Path) -> Spec:
     pairs = [("train2014", "val2014"), ("images/train2014", "images/val2014")]
     image = next((pair for pair in pairs if any((root / name).is_dir() for name in pair)), None)
     if image is None:
-        raise UserError(f"no COCO 2014 at {root}: folders train2014 and val2014 are needed.")
+        raise UserError(f"no COCO 2014 at {root}: folders train2014 and val2014 are needed")
     folder = HERE / "COCO2014"
     return Spec(
         name="coco",
@@ -302,15 +302,13 @@ def _coco(root: Path) -> Spec:
 
 def _folder(root: Path) -> Spec:
     if not (root / "JPEGImages").is_dir():
-        raise UserError(f"{root} has no folder JPEGImages: put the images there as ID.jpg.")
+        raise UserError(f"{root} has no folder JPEGImages: put the images there as ID.jpg")
     if not (root / "classes.txt").is_file():
-        raise UserError(
-            f"{root} has no classes.txt: write one class name a line, background first."
-        )
+        raise UserError(f"{root} has no classes.txt: write one class name a line, background first")
     lists = {path.stem: path for path in sorted((root / "ImageSets/Segmentation").glob("*.txt"))}
     if not lists:
         raise UserError(
-            f"{root} has no ImageSets/Segmentation/train.txt: write one image id a line."
+            f"{root} has no ImageSets/Segmentation/train.txt: write one image id a line"
         )
     return Spec(
         name=root.resolve().name,

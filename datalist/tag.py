@@ -72,7 +72,7 @@ def read_tags(spec: Spec, ids: Sequence[str]) -> Tags:
     lost = [name for name in ids if name not in tags]
     if lost:
         files = " and ".join(map(str, paths))
-        raise UserError(f"{files} has no tags of {len(lost)} images, the first is '{lost[0]}'.")
+        raise UserError(f"{files} has no tags of {len(lost)} images, the first is '{lost[0]}'")
     return {name: tags[name] for name in ids}
 
 
@@ -95,7 +95,7 @@ def find(spec: Spec) -> tuple[str, list[Path]]:
     if (path := spec.root / spec.annotation).is_dir() and not spec.instances:
         return "xml", [path]
     missing = spec.instances[0] if spec.instances else f"{spec.annotation}/ID.xml"
-    raise UserError(f"no tags of {spec.name}: {spec.root / missing} or tags.csv is needed.")
+    raise UserError(f"no tags of {spec.name}: {spec.root / missing} or tags.csv is needed")
 
 
 def multi_hot(tags: Iterable[int], num_classes: int) -> np.ndarray:
@@ -111,7 +111,7 @@ def multi_hot(tags: Iterable[int], num_classes: int) -> np.ndarray:
     vector = np.zeros(num_classes - 1, np.float32)
     for tag in tags:
         if not 1 <= tag < num_classes:
-            raise UserError(f"tag {tag} is not a class index from 1 to {num_classes - 1}.")
+            raise UserError(f"tag {tag} is not a class index from 1 to {num_classes - 1}")
         vector[tag - 1] = 1
     return vector
 
@@ -142,7 +142,7 @@ def from_text(path: Path, classes: Sequence[str], faults: list[str] | None = Non
         reader = csv.reader(lines, skipinitialspace=True) if path.suffix == ".csv" else None
         table = list(reader) if reader else [line.split() for line in lines]
     except csv.Error as error:
-        raise UserError(f"{path} is not a readable CSV file: {error}.") from None
+        raise UserError(f"{path} is not a readable CSV file: {error}") from None
     known = {plain(name) for name in classes}
     tags: Tags = {}
     columns = None  # of tags, where a column of masks follows them
@@ -156,9 +156,9 @@ def from_text(path: Path, classes: Sequence[str], faults: list[str] | None = Non
         try:
             name = safe_id(stem(row[0].strip()))
             if name in tags:
-                raise UserError(f"image '{name}' has a line already.")
+                raise UserError(f"image '{name}' has a line already")
             if columns and not is_mask_mark(row):
-                raise UserError(f"write ID,TAG;TAG, or ID,TAG;TAG,{WRONG}.")
+                raise UserError(f"write ID,TAG;TAG, or ID,TAG;TAG,{WRONG}")
             words = [tag for field in row[1:columns] for tag in tags_of(field, True, known)]
             tags[name] = indices(words, classes)
         except UserError as error:
@@ -166,7 +166,7 @@ def from_text(path: Path, classes: Sequence[str], faults: list[str] | None = Non
                 raise UserError(f"{where}: {error}") from None
             faults.append(f"{where}: {error}")
     if not tags:
-        raise UserError(f"{path} holds no tags: write ID,TAG;TAG one image a line.")
+        raise UserError(f"{path} holds no tags: write ID,TAG;TAG one image a line")
     return tags
 
 
@@ -275,7 +275,7 @@ def from_instances(path: Path, classes: Sequence[str]) -> Tags:
         for image in content["images"]
     }
     if len(tags) < len(content["images"]):
-        raise UserError(f"{path} has two images of one name or number: names must differ.")
+        raise UserError(f"{path} has two images of one name or number: names must differ")
     return tags
 
 
@@ -303,7 +303,7 @@ def indices(names: Iterable[str], classes: Sequence[str], where: str = "") -> tu
         if number is None:
             some = ", ".join(classes[1:9]) + (", ..." if len(classes) > 9 else "")
             prefix = f"{where}: " if where else ""
-            raise UserError(f"{prefix}{name[:80]!r} is not one of the classes ({some}).")
+            raise UserError(f"{prefix}{name[:80]!r} is not one of the classes ({some})")
         if number:
             numbers.add(number)
     return tuple(sorted(numbers))

@@ -47,7 +47,7 @@ class Tiff:
         try:
             self.file = tifffile.TiffFile(path)
         except FileNotFoundError:
-            raise UserError(f"{path} does not exist.") from None
+            raise UserError(f"{path} does not exist") from None
         except Exception as error:
             raise self._damaged(error) from None
         try:
@@ -64,19 +64,19 @@ class Tiff:
         self.pages = list(series.pages)
         key = self.key = self.pages[0].keyframe
         if any(page is None for page in self.pages):
-            raise UserError(f"{self.path} is a stack of pages in one block: save each as a file.")
+            raise UserError(f"{self.path} is a stack of pages in one block: save each as a file")
         self.size = (int(key.imagelength), int(key.imagewidth))
         self.kind = getattr(key.photometric, "name", str(key.photometric))
         samples = int(key.samplesperpixel)
         if self.kind not in KINDS or key.dtype is None or key.dtype.kind not in "biuf":
             raise UserError(f"{self.path} holds {self.kind} values of {key.bitspersample} bits, "
-                            "which are not read: save it as grey or RGB.")  # fmt: skip
+                            "which are not read: save it as grey or RGB")  # fmt: skip
         if self.kind == "YCBCR" and getattr(key.compression, "name", "") not in ("JPEG", "OJPEG"):
-            raise UserError(f"{self.path} holds YCbCr without JPEG: save it as RGB.")
+            raise UserError(f"{self.path} holds YCbCr without JPEG: save it as RGB")
         if key.imagedepth > 1 or min(self.size) < 1:
-            raise UserError(f"{self.path} is not a picture of rows and columns.")
+            raise UserError(f"{self.path} is not a picture of rows and columns")
         if math.prod(self.size) > LARGEST:
-            raise UserError(f"{self.path} has more than {LARGEST >> 20} million pixels.")
+            raise UserError(f"{self.path} has more than {LARGEST >> 20} million pixels")
         planes = samples if key.planarconfig == 2 else 1
         self.block = (
             (int(key.tilelength), int(key.tilewidth))
@@ -86,7 +86,7 @@ class Tiff:
         if min(self.block) < 1 or math.prod(self.block) > LARGEST_BLOCK:
             raise UserError(
                 f"{self.path} is stored in one block of {math.prod(self.block) >> 20} million "
-                "pixels: save it in tiles, such as with gdal_translate -co TILED=YES."
+                "pixels: save it in tiles, such as with gdal_translate -co TILED=YES"
             )
         self.grid = tuple(-(-side // step) for side, step in zip(self.size, self.block))
         self.samples, self.planes = samples, planes
@@ -94,9 +94,9 @@ class Tiff:
         for page in self.pages:
             offsets, counts = page.dataoffsets, page.databytecounts
             if len(offsets) < planes * math.prod(self.grid) or len(offsets) != len(counts):
-                raise UserError(f"{self.path} is cut off: copy or download it again.")
+                raise UserError(f"{self.path} is cut off: copy or download it again")
             if any(offset + count > whole for offset, count in zip(offsets, counts)):
-                raise UserError(f"{self.path} is cut off: copy or download it again.")
+                raise UserError(f"{self.path} is cut off: copy or download it again")
         extra = [int(value) for value in key.extrasamples]
         self.alpha: bool | None = bool(extra) and extra[-1] in (1, 2)
         if extra and extra[-1] == 0 and samples == 4 and len(self.pages) == 1:
@@ -105,7 +105,7 @@ class Tiff:
         if self.kind == "PALETTE" or (self.kind == "SEPARATED" and samples == 4):
             self.bands, self.alpha = 3, False
             if key.dtype != np.uint8:
-                raise UserError(f"{self.path}: save it as grey or RGB.")
+                raise UserError(f"{self.path}: save it as grey or RGB")
         tag = key.tags.get(274)
         self.orientation = int(tag.value) if tag is not None and 1 <= int(tag.value) <= 8 else 1
         self.nodata = _number(key.tags.get(42113))
@@ -132,7 +132,7 @@ class Tiff:
         except UserError:
             raise
         except MemoryError:
-            raise UserError(f"{self.path} takes more memory than there is.") from None
+            raise UserError(f"{self.path} takes more memory than there is") from None
         except Exception as error:
             raise self._damaged(error) from None
 
@@ -224,9 +224,9 @@ class Tiff:
 
     def _damaged(self, error: Exception) -> UserError:
         if isinstance(error, ImportError):
-            return UserError(f"{self.path} needs a package: pip install {error.name}.")
+            return UserError(f"{self.path} needs a package: pip install {error.name}")
         reason = str(error).partition("\n")[0][:80] or type(error).__name__
-        return UserError(f"{self.path} is not a readable TIFF, cut off or damaged ({reason}).")
+        return UserError(f"{self.path} is not a readable TIFF, cut off or damaged ({reason})")
 
 
 def _number(tag: Any) -> float | None:

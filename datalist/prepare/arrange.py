@@ -89,15 +89,15 @@ def arrange(arguments: Arguments) -> Result:
     """
     source, out = arguments.source, arguments.out
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise UserError(f"{out} exists already: give the name of a new folder.")
+        raise UserError(f"{out} exists already: give the name of a new folder")
     if not source.is_dir():
-        raise UserError(f"{source} is not a folder: give the folder of your pictures.")
+        raise UserError(f"{source} is not a folder: give the folder of your pictures")
     voc = (source / "JPEGImages").is_dir()
     files, left_out = find_pictures(source)
     known = read_classes(arguments.classes) if arguments.classes else None
     if arguments.tags:
         if not arguments.tags.exists():
-            raise UserError(f"{arguments.tags} does not exist.")
+            raise UserError(f"{arguments.tags} does not exist")
         pictures, understood = by_table(files, source, arguments, known, left_out)
     elif arguments.keywords:
         words = {file: keywords(file) for file in files}
@@ -111,7 +111,7 @@ def arrange(arguments: Arguments) -> Result:
     untagged = [name for name, picture in pictures.items() if not picture.tags]
     if len(untagged) == len(pictures):
         raise UserError(
-            f"no picture of {source} has a tag: make a folder per class, or give --tags."
+            f"no picture of {source} has a tag: make a folder per class, or give --tags"
         )
     what = "without a tag are taken as showing none of the classes"
     if arguments.untagged == "skip":
@@ -155,12 +155,12 @@ def by_annotations(
     if train and train.parent.name == "Segmentation" and (source / "classes.txt").is_file():
         raise UserError(
             f"{source} is in VOC layout already: train on it as it is, after "
-            f"`python -m datalist.prepare.check {source}`."
+            f"`python -m datalist.prepare.check {source}`"
         )
     if not (source / "Annotations").is_dir():
         raise UserError(
             f"{source} has JPEGImages as in VOC, but no Annotations to take tags from: give --tags "
-            "TABLE, or a folder per class."
+            "TABLE, or a folder per class"
         )
     ids = set(read_ids(train)) if train else None
     pictures, missing = {}, []
@@ -176,7 +176,7 @@ def by_annotations(
         else:
             missing.append(file.name)
     if not pictures:
-        raise UserError(f"no picture of {source} has its file in Annotations.")
+        raise UserError(f"no picture of {source} has its file in Annotations")
     if missing:
         left_out.append(f"{len(missing)} pictures have no annotation: {some(missing)}.")
     rows = [(picture.file.name, picture.tags) for picture in pictures.values()]
@@ -220,7 +220,7 @@ def by_table(
         if spelling(other) != spelling(name):
             raise UserError(
                 f"{path}: '{other[:80]}' and '{name[:80]}' would both be the picture '{picture}': "
-                "give the folder that holds both pictures, or take one of the names out."
+                "give the folder that holds both pictures, or take one of the names out"
             )
         matched.setdefault(picture, []).extend(tags)
     zeros = []
@@ -237,7 +237,7 @@ def by_table(
     if not matched:
         raise UserError(
             f"{path} names none of the pictures: it has {some(lost)}, the pictures are called "
-            f"{some(sorted(paths))}."
+            f"{some(sorted(paths))}"
         )
     unnamed = [name for name in paths if name not in matched]
     if unnamed:

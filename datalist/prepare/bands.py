@@ -90,15 +90,15 @@ def choose(seen: Survey, words: Sequence[str]) -> tuple[int, ...]:
         return ()
     if tuple(words) == ("all",):
         if len(seen.count) > 1:
-            raise UserError(f"--bands all needs pictures of as many bands, but there are {seen}.")
+            raise UserError(f"--bands all needs pictures of as many bands, but there are {seen}")
         most = max(seen.count, default=3)
         return () if most == 3 else Bands(tuple(range(1, most + 1))).index
     if not all(word.isascii() and word.isdecimal() for word in words):
-        raise UserError(f"--bands {' '.join(words)}: give numbers from 1, or all.")
+        raise UserError(f"--bands {' '.join(words)}: give numbers from 1, or all")
     index = Bands(tuple(map(int, words))).index
     bands, path = seen.fewest
     if max(index) > bands:
-        raise UserError(f"--bands {' '.join(words)}: {path} has {bands} bands. There are {seen}.")
+        raise UserError(f"--bands {' '.join(words)}: {path} has {bands} bands. There are {seen}")
     return () if index == (1, 2, 3) and set(seen.count) == {3} else index
 
 
@@ -162,7 +162,7 @@ def sample(files: Sequence[Path], bands: Bands, scaled: bool = False) -> np.ndar
             continue
         rows.append(values[:: -(-len(values) // each)].astype(np.float64))
     if not rows or not sum(map(len, rows)):
-        raise fault or UserError(f"{files[0]} and the others hold no measured pixel.")
+        raise fault or UserError(f"{files[0]} and the others hold no measured pixel")
     return np.concatenate(rows)
 
 

@@ -62,7 +62,7 @@ class Report:
         for name, sentences in self.groups.items():
             if sentences:
                 lines.append(f"{len(sentences)} error{'s' * (len(sentences) > 1)} in {name}:")
-                lines += [f"  error: {sentence}" for sentence in sentences]
+                lines += [f"  error: {sentence.removesuffix('.')}" for sentence in sentences]
         ready = "ready to train"
         if self.inseparable:
             ready = "cannot be learned as it is (see the warnings; --go-on trains all the same)"
@@ -175,7 +175,7 @@ def together(sentences: list[str]) -> list[str]:
     if len(asked) < 2:
         return sentences
     rest = [sentence for sentence in sentences if sentence not in asked]
-    return [f"{asked[0].removesuffix('.')} (and {len(asked) - 1} images more).", *rest]
+    return [f"{asked[0]} (and {len(asked) - 1} images more)", *rest]
 
 
 def _check_memory(spec: Spec, size: tuple[int, int], report: Report) -> None:

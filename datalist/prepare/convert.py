@@ -65,7 +65,7 @@ def augment_voc(spec: Spec, sbd: Path) -> Path:
             elif (mat := sbd / f"{name}.mat").is_file():
                 write_mask(out, read_sbd(mat, spec.num_classes, pool))
             else:
-                raise UserError(f"neither {own} nor {mat} exists: VOC2012 or SBD is not whole.")
+                raise UserError(f"neither {own} nor {mat} exists: VOC2012 or SBD is not whole")
     os.replace(part, target)
     return target
 
@@ -74,7 +74,7 @@ def read_sbd(path: Path, num_classes: int, pool: ProcessPoolExecutor) -> np.ndar
     """Class indices of one of SBD's .mat files, uint8 (H, W), read in the process of `apart`."""
     (mask,) = read_apart(path, sbd_arrays, "a mask of SBD", pool)
     if mask.min(initial=0) < 0 or mask.max(initial=0) >= num_classes:
-        raise UserError(f"{path} holds the value {mask.max()}: classes go to {num_classes - 1}.")
+        raise UserError(f"{path} holds the value {mask.max()}: classes go to {num_classes - 1}")
     return mask.astype(np.uint8)
 
 
@@ -99,7 +99,7 @@ def render_coco(spec: Spec, split: str) -> int:
     drawings = {image_id(drawing.name): drawing for drawing in read_drawings(path)[0]}
     lost = [name for name in missing if name not in drawings]
     if lost:
-        raise UserError(f"{path} has no image '{lost[0]}'.")
+        raise UserError(f"{path} has no image '{lost[0]}'")
     render(spec, {name: drawings[name] for name in missing}, path, spec.mask_folder)
     return len(missing)
 
@@ -140,7 +140,7 @@ def import_masks(spec: Spec, path: Path, key: str = "") -> tuple[int, list[str]]
         if drawing.size not in (None, size):
             raise UserError(
                 f"{path}: '{drawing.name}' was drawn on {drawing.size} pixels (height, width), "
-                f"but {spec.image_path(name)} has {size}: import the pictures of this folder."
+                f"but {spec.image_path(name)} has {size}: import the pictures of this folder"
             )
         drawing.size = size
         indices([label for label, _ in drawing.shapes], spec.classes, str(path))
@@ -153,7 +153,7 @@ def import_masks(spec: Spec, path: Path, key: str = "") -> tuple[int, list[str]]
         )
     matched = {name: drawing for name, drawing in matched.items() if drawing.is_mask}
     if not matched:
-        raise UserError(f"{path} has no mask or polygon on any picture, only boxes or other marks.")
+        raise UserError(f"{path} has no mask or polygon on any picture, only boxes or other marks")
     empty = [name for name, drawing in matched.items() if not drawing.shapes]
     if empty:
         notes.append(f"{len(empty)} images have no object and become background: '{empty[0]}' ...")
@@ -184,13 +184,13 @@ def match_drawings(
         if name is None:
             lost.append(drawing.name)
         elif name in matched:
-            raise UserError(f"{path} has two images that are '{name}' of {spec.root}.")
+            raise UserError(f"{path} has two images that are '{name}' of {spec.root}")
         else:
             matched[name] = drawing
     if not matched:
         raise UserError(
             f"{path} names none of the pictures of {spec.root}: it has '{lost[0][:80]}', the "
-            f"pictures are called like '{min(own.values(), default='')}'."
+            f"pictures are called like '{min(own.values(), default='')}'"
         )
     return matched, lost
 

@@ -45,7 +45,7 @@ def read_drawings(path: Path, key: str = "") -> tuple[list[Drawing], list[str]]:
         if path.suffix.casefold() == ".xml":
             drawings = from_cvat(path, ignored)
         elif path.suffix.casefold() == ".zip":
-            raise UserError(f"{path} is an archive: unpack it and give the .xml or .json inside.")
+            raise UserError(f"{path} is an archive: unpack it and give the .xml or .json inside")
         elif path.suffix.casefold() == ".csv":
             drawings = from_via(via_table(path), key, ignored)
         elif isinstance(content := read_json(path), list):
@@ -58,9 +58,9 @@ def read_drawings(path: Path, key: str = "") -> tuple[list[Drawing], list[str]]:
         named = str(path) in str(error)
         raise error if named else UserError(f"{path}: {error}") from None
     except DAMAGE as error:
-        raise UserError(f"{path} is not a readable export ({str(error)[:80]}).") from None
+        raise UserError(f"{path} is not a readable export ({str(error)[:80]})") from None
     if not drawings:
-        raise UserError(f"{path} holds no annotated image.")
+        raise UserError(f"{path} holds no annotated image")
     return drawings, [f"{count} {what} left out" for what, count in ignored.items()]
 
 
@@ -88,9 +88,9 @@ def paint(size: tuple[int, int], shapes: Iterable[tuple[int, Any]], where: str) 
         for index, shape in shapes:
             mask[shape_mask(shape, height, width)] = index
     except ImportError:
-        raise UserError("masks of COCO need pycocotools: pip install pycocotools.") from None
+        raise UserError("masks of COCO need pycocotools: pip install pycocotools") from None
     except DAMAGE as error:
-        raise UserError(f"{where} cannot be drawn ({str(error)[:80]}).") from None
+        raise UserError(f"{where} cannot be drawn ({str(error)[:80]})") from None
     return mask
 
 

@@ -58,7 +58,7 @@ def read_lines(path: Path) -> list[Any]:
         try:
             records.append(json.loads(line))
         except (ValueError, RecursionError):
-            raise UserError(f"{path}, line {number}: the line is not json.") from None
+            raise UserError(f"{path}, line {number}: the line is not json") from None
     return records
 
 
@@ -67,7 +67,7 @@ def to_grid(records: Sequence[Any], path: Path) -> Grid:
     flat: list[dict[str, str]] = []
     for record in records:
         if not isinstance(record, dict):
-            raise UserError(f"{path} is not a list of records: it holds {str(record)[:40]!r}.")
+            raise UserError(f"{path} is not a list of records: it holds {str(record)[:40]!r}")
         row = {}
         for key, value in record.items():
             inner = value if isinstance(value, dict) and "choices" not in value else {"": value}
@@ -107,7 +107,7 @@ def from_labelstudio(tasks: Iterable[Any], path: Path) -> Rows:
                 if isinstance(text, str) and has_picture_suffix((parts(text) or [""])[-1])
             ]
             if len(pictures) != 1:
-                raise UserError(f"{path}: task {task.get('id')} names {len(pictures)} pictures.")
+                raise UserError(f"{path}: task {task.get('id')} names {len(pictures)} pictures")
             done = [row for row in task.get("annotations", []) if not row.get("was_cancelled")]
             tags: list[str] = []
             for result in done[-1]["result"] if done else []:
@@ -117,7 +117,7 @@ def from_labelstudio(tasks: Iterable[Any], path: Path) -> Rows:
             # Somebody looked at it and found none of the classes.
             rows.append((pictures[0], tags or [BACKGROUND] * bool(done)))
     except (KeyError, TypeError, AttributeError):
-        raise UserError(f"{path} is not a readable export of Label Studio.") from None
+        raise UserError(f"{path} is not a readable export of Label Studio") from None
     return rows
 
 
@@ -127,7 +127,7 @@ def from_cvat(path: Path) -> Rows:
     try:
         return [(x.attrib["name"], [item.attrib["label"] for item in x]) for x in images]
     except KeyError as error:
-        raise UserError(f"{path}: an image or a label has no {error}.") from None
+        raise UserError(f"{path}: an image or a label has no {error}") from None
 
 
 def from_yolo(folder: Path) -> Rows:
@@ -147,11 +147,11 @@ def from_yolo(folder: Path) -> Rows:
             if not word:
                 continue
             if not word[0].isdecimal() or len(word) < 5 or int(word[0]) not in names:
-                raise UserError(f"{file}, line {number}: {line[:40]!r} is not 'CLASS X Y W H'.")
+                raise UserError(f"{file}, line {number}: {line[:40]!r} is not 'CLASS X Y W H'")
             tags.append(names[int(word[0])])
         rows.append((file.relative_to(folder).with_suffix("").as_posix(), tags or [BACKGROUND]))
     if not rows:
-        raise UserError(f"{folder} holds no labels (.txt) of YOLO.")
+        raise UserError(f"{folder} holds no labels (.txt) of YOLO")
     return rows
 
 
@@ -162,7 +162,7 @@ def yolo_names(folder: Path) -> dict[int, str]:
     if not found:
         raise UserError(
             f"{folder} has no names of its classes: put data.yaml or classes.txt (one name a line, "
-            "from class 0) into it."
+            "from class 0) into it"
         )
     text = read_text(found[0])
     if found[0].suffix not in (".yaml", ".yml"):
@@ -172,7 +172,7 @@ def yolo_names(folder: Path) -> dict[int, str]:
         pairs = names.items() if isinstance(names, dict) else enumerate(names)
         return {int(number): str(name) for number, name in pairs}
     except (yaml.YAMLError, KeyError, TypeError, ValueError):
-        raise UserError(f"{found[0]} does not list 'names' of classes.") from None
+        raise UserError(f"{found[0]} does not list 'names' of classes") from None
 
 
 def keywords(file: Path) -> list[str]:
@@ -187,7 +187,7 @@ def keywords(file: Path) -> list[str]:
             packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
             iptc = IptcImagePlugin.getiptcinfo(image) or {}
     except Exception as error:  # damaged headers raise a dozen types
-        raise UserError(f"{file} cannot be opened ({str(error)[:80]}).") from None
+        raise UserError(f"{file} cannot be opened ({str(error)[:80]})") from None
     texts = [packet.encode() if isinstance(packet, str) else packet]
     for beside in (file.with_suffix(".xmp"), file.with_name(file.name + ".xmp")):
         if beside.is_file():

@@ -117,7 +117,7 @@ def download(url: str, path: Path, md5: str) -> None:
         if failures >= TRIES:
             raise UserError(
                 f"cannot download {url} ({reason}): run this again to go on, or copy the file "
-                f"to {path} by hand."
+                f"to {path} by hand"
             )
         time.sleep(PAUSE)
     digest = checksum(part)
@@ -125,7 +125,7 @@ def download(url: str, path: Path, md5: str) -> None:
         part.unlink()
         raise UserError(
             f"{url} gave a file with checksum {digest} instead of {md5}: it was thrown away; run "
-            f"this again, or copy the right file to {path} by hand."
+            f"this again, or copy the right file to {path} by hand"
         )
     part.replace(path)
 
@@ -175,10 +175,10 @@ def unpack(archive: Path, folders: tuple[str, ...], root: Path) -> None:
                 with tarfile.open(archive) as file:
                     extract(file, drawer)
         except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-            raise UserError(f"{archive} cannot be unpacked ({error}): download it again.") from None
+            raise UserError(f"{archive} cannot be unpacked ({error}): download it again") from None
         for folder in folders:
             if not (drawer / folder).is_dir():
-                raise UserError(f"{archive} does not hold the folder {folder}.")
+                raise UserError(f"{archive} does not hold the folder {folder}")
             (drawer / folder).replace(root / folder)
 
 
@@ -210,7 +210,7 @@ def provide(archive: Archive, root: Path, keep: bool = False) -> None:
     elif checksum(path) != archive.md5:
         raise UserError(
             f"{path} is not the file of {archive.url}, or not all of it: its checksum is not "
-            f"{archive.md5}; remove it and run this again."
+            f"{archive.md5}; remove it and run this again"
         )
     if not archive.folders:
         return

@@ -55,12 +55,12 @@ def build(arguments: Arguments) -> int:
     """
     source, out = arguments.json, arguments.out
     if not arguments.image.is_dir():
-        raise UserError(f"the folder of images {arguments.image} does not exist.")
+        raise UserError(f"the folder of images {arguments.image} does not exist")
     content = read_instances(source)
     classes = ("background", *arguments.beside, *arguments.category)
     identity = {plain(row["name"]): row["id"] for row in content["categories"]}
     if unknown := [name for name in classes[1:] if plain(name) not in identity]:
-        raise UserError(f"{source} has no category '{unknown[0]}'.")
+        raise UserError(f"{source} has no category '{unknown[0]}'")
     index = {identity[plain(name)]: number for number, name in enumerate(classes) if number}
     kept = {k for k, number in index.items() if number > len(arguments.beside)}
     objects: dict[int, list[dict]] = {}
@@ -73,14 +73,14 @@ def build(arguments: Arguments) -> int:
         if any(item["category_id"] in kept for item in objects.get(image["id"], []))
     ]
     if not images:
-        raise UserError(f"{source} has no image of {', '.join(arguments.category)}.")
+        raise UserError(f"{source} has no image of {', '.join(arguments.category)}")
     with new_data_folder(out, classes, arguments.image) as data:
         for image in tqdm(images, desc="masks", leave=False, disable=None):
             name, where = image_id(image["file_name"]), f"{source}: image '{image['file_name']}'"
             try:
                 drawing = coco_drawing(image, objects[image["id"]], index, Counter())
             except DAMAGE as error:
-                raise UserError(f"{where} cannot be drawn ({error}).") from None
+                raise UserError(f"{where} cannot be drawn ({error})") from None
             size = drawing.size or image_size(arguments.image / image["file_name"])
             write_mask(data.mask(name), paint(size, drawing.shapes, where))
             data.tags[name] = sorted({index[item["category_id"]] for item in objects[image["id"]]})

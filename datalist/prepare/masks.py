@@ -62,7 +62,7 @@ def convert(arguments: Arguments) -> tuple[Spec, int, list[str]]:
     """
     spec, source = resolve(str(arguments.dataset)), arguments.source
     if not source.is_dir():
-        raise UserError(f"{source} is not a folder of masks.")
+        raise UserError(f"{source} is not a folder of masks")
     meaning = read_map(arguments.map, spec)
     matched, lost = match(spec, source)
     tags: dict = {}
@@ -75,7 +75,7 @@ def convert(arguments: Arguments) -> tuple[Spec, int, list[str]]:
             if mask.shape != size:
                 raise UserError(
                     f"{path} is {mask.shape[0]} x {mask.shape[1]} pixels, its image {size[0]} x "
-                    f"{size[1]}."
+                    f"{size[1]}"
                 )
             write_mask(part / f"{name}.png", mask)
     notes = [f"{len(lost)} masks have no picture, such as {lost[0]}"] if lost else []
@@ -111,12 +111,12 @@ def read_map(words: Sequence[str], spec: Spec) -> dict[int | str, int | str]:
         if not re.fullmatch(r"\d{1,3}|#[0-9a-fA-F]{6}", value) or plain(name) not in known:
             raise UserError(
                 f"--map {word} is not VALUE=CLASS: give a number or #rrggbb, and one of "
-                f"{', '.join(spec.classes)}, ignore, {TAG}."
+                f"{', '.join(spec.classes)}, ignore, {TAG}"
             )
         key = value.lower() if value[0] == "#" else int(value)
         meaning[key] = known[plain(name)]
     if len({isinstance(key, str) for key in meaning}) > 1:
-        raise UserError("--map takes numbers or colours, not both.")
+        raise UserError("--map takes numbers or colours, not both")
     if not meaning:
         colours = ["#" + bytes(row).hex() for row in palette(256).tolist()]
         meaning = {colours[k]: k for k in (*range(spec.num_classes), IGNORE)}
@@ -142,14 +142,14 @@ def match(spec: Spec, source: Path) -> tuple[dict[str, Path], list[str]]:
         if name is None or path.resolve() == spec.image_path(name).resolve():
             lost.append(relative)
         elif name in matched:
-            raise UserError(f"{matched[name]} and {path} are both masks of '{name}'.")
+            raise UserError(f"{matched[name]} and {path} are both masks of '{name}'")
         else:
             matched[name] = path
     if not matched:
         first = min(own.values(), default="ID")
         raise UserError(
             f"{source} holds no mask of a picture of {spec.root}: masks are named as the pictures, "
-            f"such as {first}.png or {first}_mask.png."
+            f"such as {first}.png or {first}_mask.png"
         )
     return matched, lost
 
@@ -173,14 +173,14 @@ def renumber(
             word = f"#{value:06x}" if any(isinstance(k, str) for k in meaning) else str(value)
             raise UserError(
                 f"{path} holds {word}, which is not a class: give --map {word}=CLASS, or "
-                f"{word}=ignore, and the others."
+                f"{word}=ignore, and the others"
             )
         target = table[value]
         if target == TAG:
             if tags is None or len(tags) != 1:
                 raise UserError(
                     f"{path}: its picture has {len(tags or ())} tags, so {TAG} is none of them: "
-                    f"name the class of {value}, or draw this mask again."
+                    f"name the class of {value}, or draw this mask again"
                 )
             target = tags[0]
         mask[values == value] = target
@@ -199,7 +199,7 @@ def read_numbers(path: Path) -> np.ndarray:
         if tiff.bands != 1 or tiff.key.dtype.kind == "f":
             raise UserError(
                 f"{path} has {tiff.bands} bands of type {tiff.key.dtype}: a mask has one of whole "
-                "numbers. Name colours with --map '#rrggbb=CLASS'."
+                "numbers. Name colours with --map '#rrggbb=CLASS'"
             )
         return tiff.read()[..., 0].astype(np.int64)
 

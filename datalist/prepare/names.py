@@ -94,7 +94,7 @@ class NameIndex:
         if len(ids) > 1:
             raise UserError(
                 f"'{name[:80]}' may be any of {len(ids)} pictures ({', '.join(sorted(ids)[:3])}): "
-                "write their folders before their names."
+                "write their folders before their names"
             )
         return next(iter(ids), None)
 
@@ -139,8 +139,8 @@ def read_names(path: Path) -> dict[str, str]:
     try:
         rows = list(csv.reader(read_text(path).splitlines()))[1:]
     except csv.Error as error:
-        raise UserError(f"{path} is not a readable CSV file: {error}.") from None
+        raise UserError(f"{path} is not a readable CSV file: {error}") from None
     for number, row in enumerate(rows, 2):
         if len(row) != 2:
-            raise UserError(f"{path}, line {number}: the line is not 'ID,FILE'.")
+            raise UserError(f"{path}, line {number}: the line is not 'ID,FILE'")
     return {safe_id(image_id): name for image_id, name in rows}

@@ -113,7 +113,7 @@ def msrc(
         path = mats / f"{name}_GT.mat"
         segments, label = read_apart(path, msrc_arrays, what, pool)
         if segments.min() < 1 or label.min() < 0 or label.max() >= len(table):
-            raise UserError(f"{path} is not {what} (its numbers are out of range).")
+            raise UserError(f"{path} is not {what} (its numbers are out of range)")
         index = np.full(max(int(segments.max()), label.size) + 1, IGNORE, np.uint8)
         index[1 : label.size + 1] = table[label.ravel()]
         mask = index[segments]
@@ -163,11 +163,11 @@ def camvid(
             frame, inside = camvid_window(name)
             split = split_of(frame)
         if split is None:
-            raise UserError(f"{images} has no frame {frame}.png in train, val or test.")
+            raise UserError(f"{images} has no frame {frame}.png in train, val or test")
         label = read_mask(images / f"{split}annot" / f"{frame}.png")
         image = read_image(images / split / f"{frame}.png")
         if label.shape != CAMVID_FRAME or image.shape[:2] != CAMVID_FRAME:
-            raise UserError(f"{images / split / frame}.png is not 360 x 480 pixels.")
+            raise UserError(f"{images / split / frame}.png is not 360 x 480 pixels")
         image, mask = image[inside], table[label[inside]]
         tags = shown(mask, classes, CAMVID_SHARE * mask.size)
         mask[~np.isin(mask, [0, *tags])] = IGNORE
@@ -180,7 +180,7 @@ def camvid_window(name: str) -> tuple[str, tuple[slice, slice]]:
     """Frame of a window's id FRAME_rc, and its rows and columns there."""
     frame, _, window = name.rpartition("_")
     if not frame or len(window) != 2 or window[0] not in "01" or window[1] not in "012":
-        raise UserError(f"'{name}' is not a window of a CamVid frame: FRAME_rc is needed.")
+        raise UserError(f"'{name}' is not a window of a CamVid frame: FRAME_rc is needed")
     height, width = CAMVID_WINDOW
     top, left = int(window[0]) * height, int(window[1]) * width
     return frame, (slice(top, top + height), slice(left, left + width))
@@ -204,11 +204,11 @@ def neu(root: Positional[Path], lists: Positional[Path], out: Positional[Path]) 
         part = "test" if number.startswith("test_") else "training"
         number = number.removeprefix("test_")
         if not name.startswith(NEU_PREFIX) or not number.isdigit():
-            raise UserError(f"'{name}' is not an image of NEU_Seg: steel_N is needed.")
+            raise UserError(f"'{name}' is not an image of NEU_Seg: steel_N is needed")
         image = root / "images" / part / f"{number}.jpg"
         mask = read_mask(root / "annotations" / part / f"{number}.png")
         if mask.max(initial=0) >= len(NEU_CLASSES) or mask.shape != image_size(image):
-            raise UserError(f"{root}/annotations/{part}/{number}.png is not a mask of NEU_Seg.")
+            raise UserError(f"{root}/annotations/{part}/{number}.png is not a mask of NEU_Seg")
         return image, mask, shown(mask, NEU_CLASSES, NEU_TAG_PIXELS)
 
     return build(out, lists, NEU_CLASSES, sample)
@@ -226,7 +226,7 @@ def build(
     """Write the sample of each id of the lists into a folder in VOC layout."""
     splits = {path.stem: read_ids(path) for path in sorted(lists.glob("*.txt"))}
     if not splits:
-        raise UserError(f"{lists} holds no list of ids: train.txt and val.txt are needed.")
+        raise UserError(f"{lists} holds no list of ids: train.txt and val.txt are needed")
     ids = list(dict.fromkeys(name for split in splits.values() for name in split))
     with new_data_folder(out, classes) as data:
         for name in tqdm(ids, desc=out.name, leave=False, disable=None):

@@ -60,9 +60,9 @@ def find_pictures(source: Path) -> tuple[list[Path], list[str]]:
     pictures, masks = without_masks(pictures)
     other = [path for path in files if foreign(path)]
     if not pictures and other:
-        raise UserError(f"{source} holds no picture that is read: {to_convert(other)}.")
+        raise UserError(f"{source} holds no picture that is read: {to_convert(other)}")
     if not pictures:
-        raise UserError(f"{source} holds no picture that ends in {', '.join(SUFFIXES)}.")
+        raise UserError(f"{source} holds no picture that ends in {', '.join(SUFFIXES)}")
     broken = [path.name for path in files if is_picture(path) and not path.is_file()]
     left_out = []
     if masks:
@@ -169,7 +169,7 @@ def class_root(files: list[Path], source: Path) -> Path:
         if len(tops) > 1 and parts and (len(parts) == len(tops) or deep):
             raise UserError(
                 f"the folders of {root} are parts of a data set ({', '.join(parts)}), not "
-                f"classes: give one of them, such as {root / parts[0]}."
+                f"classes: give one of them, such as {root / parts[0]}"
             )
         if len(tops) != 1 or any(len(path) == 1 for path in paths):
             return root
@@ -189,17 +189,17 @@ def check_background(tops: set[str], root: Path, background: tuple[str, ...] | N
             raise UserError(
                 f"{root}: the pictures in {some(doubtful)} may show none of the classes. If so, "
                 f"add --background-folder {flags}. If these are classes like the others, add "
-                "--background-folder without a name."
+                "--background-folder without a name"
             )
         return
     known = {plain(top) for top in tops}
     if lost := [name for name in background if plain(name) not in known]:
-        raise UserError(f"{root} has no folder {lost[0]!r}: it has {some(sorted(tops))}.")
+        raise UserError(f"{root} has no folder {lost[0]!r}: it has {some(sorted(tops))}")
 
 
 def twice(name: str, *files: Path) -> UserError:
     """The refusal of two files that would get one id."""
-    return UserError(f"{' and '.join(map(str, files))} would both be '{name}': rename one.")
+    return UserError(f"{' and '.join(map(str, files))} would both be '{name}': rename one")
 
 
 def some(names: Iterable[str]) -> str:

@@ -124,7 +124,7 @@ def from_labelstudio(tasks: list[dict], key: str, ignored: Counter[str]) -> list
         UserError: another export, or a task of several pictures of which none is named.
     """
     if any(not isinstance(task.get("data"), dict) for task in tasks):
-        raise UserError("no task data: export the project as 'JSON', not as 'JSON-MIN'.")
+        raise UserError("no task data: export the project as 'JSON', not as 'JSON-MIN'")
     # A file that was made to be imported has predictions alone.
     part = "annotations" if any("annotations" in task for task in tasks) else "predictions"
     rounds = [[r for r in task.get(part, []) if not r.get("was_cancelled")] for task in tasks]
@@ -142,7 +142,7 @@ def from_labelstudio(tasks: list[dict], key: str, ignored: Counter[str]) -> list
         if not names & set(pictures) and len(pictures) > 1:
             raise UserError(
                 f"a task has several pictures ({', '.join(pictures)}): say with --key which of "
-                "them was drawn on."
+                "them was drawn on"
             )
         made = {(k, page): Drawing(name, None) for k in drawn_on
                 for page, name in enumerate(pictures[k])}  # fmt: skip
@@ -150,11 +150,11 @@ def from_labelstudio(tasks: list[dict], key: str, ignored: Counter[str]) -> list
             k = item["to_name"] if item.get("to_name") in drawn_on else drawn_on[0]
             page = item.get("item_index") or 0
             if (k, page) not in made:
-                raise UserError(f"a result lies on page {page} of {len(pictures[k])} pictures.")
+                raise UserError(f"a result lies on page {page} of {len(pictures[k])} pictures")
             if "item_index" not in item and len(pictures[k]) > 1 and item.get("to_name"):
                 raise UserError(
                     f"a task has {len(pictures[k])} pictures under '{k}', and a result does not "
-                    "say on which it lies (item_index): export it again, or split the task."
+                    "say on which it lies (item_index): export it again, or split the task"
                 )
             add_result(made[k, page], item, ignored)
         drawings += made.values()
@@ -165,7 +165,7 @@ def task_pictures(data: Mapping[str, Any], key: str) -> dict[str, list[str]]:
     """Addresses of the pictures of a task, signed ones too, by the key of its data."""
     if key:
         if key not in data:
-            raise UserError(f"a task has no '{key}', only {', '.join(map(str, data))}.")
+            raise UserError(f"a task has no '{key}', only {', '.join(map(str, data))}")
         data = {key: data[key]}
     texts: dict[str, list[str]] = {}
     for name, value in data.items():
@@ -182,7 +182,7 @@ def task_pictures(data: Mapping[str, Any], key: str) -> dict[str, list[str]]:
         pictures = texts
     if not pictures:
         raise UserError(
-            f"a task has no picture under {', '.join(map(str, data))}: say with --key which it is."
+            f"a task has no picture under {', '.join(map(str, data))}: say with --key which it is"
         )
     return pictures
 
@@ -221,7 +221,7 @@ def read_cvat(path: Path) -> list[Element]:
     root = read_xml(path, XML_LIMIT)
     images = root.findall("image")
     if root.tag != "annotations" or root.find("track") is not None or not images:
-        raise UserError(f"{path} is not an XML of 'CVAT for images 1.1': export the task as that.")
+        raise UserError(f"{path} is not an XML of 'CVAT for images 1.1': export the task as that")
     return images
 
 
@@ -274,7 +274,7 @@ def via_table(path: Path) -> dict[str, dict]:
     needed = {"filename", "region_shape_attributes", "region_attributes"}
     if not rows or not needed <= set(rows[0]):
         raise UserError(
-            f"{path} is not a CSV of the VGG Image Annotator: masks come as json or XML."
+            f"{path} is not a CSV of the VGG Image Annotator: masks come as json or XML"
         )
     files: dict[str, dict] = {}
     for row in rows:
@@ -333,14 +333,14 @@ def via_label(attributes: dict, key: str) -> str:
     if not key and len(attributes) != 1:
         raise UserError(
             f"regions have {len(attributes)} attributes ({', '.join(map(str, attributes))}): say "
-            "with --key which of them names the class."
+            "with --key which of them names the class"
         )
     if key and key not in attributes:
-        raise UserError(f"a region has no attribute '{key}', only {', '.join(attributes)}.")
+        raise UserError(f"a region has no attribute '{key}', only {', '.join(attributes)}")
     value = attributes[key] if key else next(iter(attributes.values()))
     ticked = [name for name, on in value.items() if on] if isinstance(value, dict) else [value]
     if len(ticked) != 1 or not isinstance(ticked[0], str) or not ticked[0].strip():
-        raise UserError(f"a region has {len(ticked)} classes ({str(ticked)[:60]}): give it one.")
+        raise UserError(f"a region has {len(ticked)} classes ({str(ticked)[:60]}): give it one")
     return ticked[0].strip()
 
 

@@ -102,7 +102,7 @@ def test_every_fault_is_named_in_groups(folder):
     assert places == sorted(places) and text.endswith("51 errors: not ready")
     for words in ("train.txt, line 2", "line 3", "line 5: id 'b' was already on line 4", "'x39'"):
         assert words in text
-    assert "has no tags of 5 images: a, b, c, z1, z2." in text
+    assert "has no tags of 5 images: a, b, c, z1, z2" in text
 
 
 def test_val_without_masks_is_not_ready(folder):

@@ -149,7 +149,7 @@ def test_no_network(server, tmp_path, monkeypatch, capsys):
     assert main(Arguments("voc", tmp_path)) == 1
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("error: cannot download http://127.0.0.1:9/voc.tar (")
-    assert line.endswith(f"copy the file to {tmp_path / 'voc.tar'} by hand.")
+    assert line.endswith(f"copy the file to {tmp_path / 'voc.tar'} by hand")
 
 
 def packed(folder, top):

@@ -129,10 +129,10 @@ def read_grid(
 ) -> Table:
     """Read the fields of a table, as `read_table` does."""
     if not any(map(any, grid)):
-        raise UserError(f"{path} holds no tags: write NAME,TAG,TAG one picture a line.")
+        raise UserError(f"{path} holds no tags: write NAME,TAG,TAG one picture a line")
     header, grid = split_header(grid, index, flags)
     if not grid:
-        raise UserError(f"{path} holds a header but no pictures.")
+        raise UserError(f"{path} holds a header but no pictures")
     width = max(map(len, grid))
     rows = [[*row, *[""] * (width - len(row))] for row in grid]
     columns = [Column(k, *pair) for k, pair in enumerate(zip(pad(header, width), zip(*rows)))]
@@ -178,13 +178,13 @@ def name_column(
     if flags.name_column is not None:
         if column := find_column(columns, flags.name_column):
             return column
-        raise UserError(f"{path} has no column {flags.name_column!r}: it has {listing(columns)}.")
+        raise UserError(f"{path} has no column {flags.name_column!r}: it has {listing(columns)}")
     count = {column.number: index.counts(column.cells) for column in columns}
     most = max(count.values())
     if not most:
         raise UserError(
             f"{path} names none of the pictures, with commas, semicolons, tabs, bars or blanks "
-            f"between its fields; its first line is {', '.join(first)[:80]!r}."
+            f"between its fields; its first line is {', '.join(first)[:80]!r}"
         )
 
     def rank(column: Column) -> tuple:
@@ -227,7 +227,7 @@ class Reader:
         return UserError(
             f"{self.path}: {reason}. Its columns are {listing([self.names, *self.others])}. "
             'Say which hold tags: --tag-columns "HEADING" "HEADING" (or numbers, from 1), and '
-            f'--name-column "HEADING" where another holds the names{more if at_least else ""}.'
+            f'--name-column "HEADING" where another holds the names{more if at_least else ""}'
         )
 
     # -- which columns -----------------------------------------------------------------------
@@ -339,13 +339,13 @@ class Reader:
             "onehot": "1 says that the class of the column's heading is there",
         }
         choice = " or ".join(f"--layout {name} ({meaning[name]})" for name in layouts)
-        return UserError(f"{self.path} can be read in two ways: {reason}. Say which: {choice}.")
+        return UserError(f"{self.path} can be read in two ways: {reason}. Say which: {choice}")
 
     def onehot(self, columns: list[Column]) -> list[tuple[str, list[str]]]:
         """Name and tags of each row, where fields say yes or no to the class of their heading."""
         columns = [c for c in columns if c.heading]
         if not columns:
-            raise UserError(f"{self.path} needs a first line that names the class of each column.")
+            raise UserError(f"{self.path} needs a first line that names the class of each column")
         rows, uncertain = [], 0
         for name, *cells in zip(self.names.cells, *(c.cells for c in columns)):
             said = [(c, cell) for c, cell in zip(columns, cells) if plain(cell) not in NO_TAG]
@@ -368,7 +368,7 @@ class Reader:
             raise UserError(
                 f"{self.path}: a one-hot table holds 0 and 1, not {cell[:80]!r} (column "
                 f"'{column.name}'): give --at-least NUMBER, from which a number says that the "
-                "class is there."
+                "class is there"
             )
         return cell.casefold() in YES
 
@@ -390,7 +390,7 @@ class Reader:
             if not all(cell.casefold() in YES | NO | UNCERTAIN for cell in sure.filled):
                 raise UserError(
                     f"{self.path}: {sure} says how sure each tag is: give --at-least NUMBER, from "
-                    "which a tag is taken."
+                    "which a tag is taken"
                 )
             limit = 0.5
         rows = []

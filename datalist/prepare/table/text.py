@@ -39,7 +39,7 @@ def read_any_text(path: Path) -> tuple[str, str]:
     """
     data = read_packed(path, LIST_LIMIT)
     if len(data) > LIST_LIMIT:
-        raise UserError(f"{path} is longer than {LIST_LIMIT} bytes: not a table of tags.")
+        raise UserError(f"{path} is longer than {LIST_LIMIT} bytes: not a table of tags")
     for mark, encoding in MARKS.items():
         if data.startswith(mark):
             candidates = ["utf-8-sig" if encoding == "utf-8" else encoding]
@@ -56,7 +56,7 @@ def read_any_text(path: Path) -> tuple[str, str]:
             continue
         if "\0" not in text:
             return text, encoding.removesuffix("-sig")
-    raise UserError(f"{path} is not a text file: save the table as CSV in UTF-8.")
+    raise UserError(f"{path} is not a text file: save the table as CSV in UTF-8")
 
 
 def split(path: Path, text: str, index: NameIndex) -> tuple[str, Grid]:
@@ -79,7 +79,7 @@ def split(path: Path, text: str, index: NameIndex) -> tuple[str, Grid]:
     for separator in separators:
         grid = fields(path, text, separator)
         if not grid:
-            raise UserError(f"{path} holds no tags: write NAME,TAG,TAG one picture a line.")
+            raise UserError(f"{path} holds no tags: write NAME,TAG,TAG one picture a line")
         width = max(map(len, grid))
         named = max(
             (
@@ -107,7 +107,7 @@ def fields(path: Path, text: str, separator: str) -> Grid:
             stream = io.StringIO(text, newline="")
             grid = list(csv.reader(stream, delimiter=separator, skipinitialspace=True))
     except csv.Error as error:
-        raise UserError(f"{path} is not a readable CSV file: {error}.") from None
+        raise UserError(f"{path} is not a readable CSV file: {error}") from None
     grid = [[cell.strip() for cell in row] for row in grid]
     return [row for row in grid if any(row) and not (row[0].startswith("#") and len(row[0]) > 1)]
 
