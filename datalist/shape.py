@@ -1,4 +1,8 @@
-"""How large and how thin the classes are in masks: shape.json."""
+"""How large and how thin the classes are in masks: shape.json.
+
+python -m datalist.shape FILE prints --fine, the flag of the networks that learn from the masks,
+where a class is thin.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from base import UserError
+from base import UserError, entry
 from base.file import replacing
 from datalist.spec import read_text
+
+THIN = 0.08
+"""A class of less thickness is narrower than two cells of a decoder at stride 8, on images of
+38,400 pixels as in the recipe `photo`; then logits at stride 4 are needed (ours)."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +65,11 @@ def write_shapes(path: Path, shapes: Mapping[int, Shape], classes: Sequence[str]
         part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def read_shapes(path: Path, classes: Sequence[str]) -> dict[int, Shape]:
-    """Read shape.json.
+def read_by_name(path: Path) -> dict[str, Shape]:
+    """Read shape.json, by name of the class.
 
     Raises:
-        UserError: the file is missing, no such file, or about other classes.
+        UserError: the file is missing, or no such file.
     """
     try:
         content = json.loads(read_text(path))
@@ -73,8 +81,36 @@ def read_shapes(path: Path, classes: Sequence[str]) -> dict[int, Shape]:
             f"{path} is not a shape.json: pseudo.py writes it beside its masks"
         ) from None
     for name, shape in shapes.items():
-        if name not in classes[1:]:
-            raise UserError(f"{path} is about '{name}', which is none of the classes")
         if not (0 < shape.share <= 1 and shape.thickness > 0):
             raise UserError(f"{path}: '{name}' has the share {shape.share}: it lies in (0, 1]")
+    return shapes
+
+
+def read_shapes(path: Path, classes: Sequence[str]) -> dict[int, Shape]:
+    """Read shape.json, by index of the class.
+
+    Raises:
+        UserError: as of `read_by_name`, or the file is about other classes.
+    """
+    shapes = read_by_name(path)
+    for name in shapes:
+        if name not in classes[1:]:
+            raise UserError(f"{path} is about '{name}', which is none of the classes")
     return {classes.index(name): shape for name, shape in shapes.items()}
+
+
+def print_flags(file: Path) -> None:
+    """Print --fine where a class is thin, else an empty line.
+
+    Args:
+        file: shape.json that pseudo.py wrote.
+    """
+    thin = any(shape.thickness < THIN for shape in read_by_name(file).values())
+    print("--fine" if thin else "")
+
+
+if __name__ == "__main__":
+    import tyro
+
+    with entry():
+        tyro.cli(print_flags, config=(tyro.conf.PositionalRequiredArgs,))

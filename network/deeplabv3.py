@@ -29,7 +29,8 @@ class DecoderHead:
     # -- ours: not in the publication ------------------------------------------------------------
     fine: bool = False
     """Logits at the first stage's stride, 4, from a second step that sees its features, instead of
-    at the second's, 8 (ours): for things of a few pixels' width."""
+    at the second's, 8 (ours): for things of a few pixels' width. The chains give this flag where
+    shape.json names one."""
 
 
 class Decoder(nn.Module):

@@ -6,5 +6,6 @@
 . "$(dirname "$0")/chain.sh"
 OUT=${OUT:-out/cam}
 make_sure "$OUT"
-train deeplab "$OUT/deeplab" --mask "$OUT/sure/label" ${DEEPLAB:-}
+use_shape "$OUT/sure/label"
+train deeplab "$OUT/deeplab" --mask "$OUT/sure/label" $fine ${DEEPLAB:-}
 finish "$OUT/deeplab"

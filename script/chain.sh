@@ -143,6 +143,17 @@ make_sure() {
     ${ANSWERS:+--answers "$ANSWERS"} ${PSEUDO:-}
 }
 
+# use_shape MASKS: set `shape` to shape.json beside the folder MASKS, which pseudo.py writes where it
+# used contrast, and `fine` to --fine where a class is thin; FINE=--fine or FINE= decides instead.
+use_shape() {
+  shape=$(dirname "$1")/shape.json fine=${FINE:-}
+  if [ ! -e "$shape" ]; then
+    shape=
+  elif [ -z "${FINE+set}" ] && on_photos; then
+    fine=$(python -m datalist.shape "$shape")
+  fi
+}
+
 # make_cue FOLDER: set CUE to the cues to learn from. Without CUE the cue networks are trained in
 # FOLDER. With SALIENCY the background cues are where these maps are low.
 make_cue() {

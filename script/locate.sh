@@ -48,5 +48,6 @@ if [ "$recipe" = photo ]; then
   step "masks $masks"
   python pseudo.py "$OUT/pseudo" "${data[@]}" "${fresh[@]}" --out "$masks" --purpose scored ${PSEUDO:-}
 fi
-train deeplab "$OUT/retrain" --mask "$masks/label" ${RETRAIN:-}
+use_shape "$masks/label"
+train deeplab "$OUT/retrain" --mask "$masks/label" $fine ${RETRAIN:-}
 finish "$OUT/retrain"

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from base import UserError
-from datalist.shape import Shape, measure_shape, median_shapes, read_shapes, write_shapes
+from datalist.shape import (
+    Shape,
+    measure_shape,
+    median_shapes,
+    print_flags,
+    read_shapes,
+    write_shapes,
+)
 
 CLASSES = ("background", "crack", "stain")
 
@@ -53,3 +60,11 @@ def test_bad_files_are_named(tmp_path, text):
 def test_no_file(tmp_path):
     with pytest.raises(UserError, match=r"shape\.json"):
         read_shapes(tmp_path / "shape.json", CLASSES)
+
+
+@pytest.mark.parametrize("thickness, flags", [(0.04, "--fine"), (0.09, "")])
+def test_thin_classes_want_fine_logits(tmp_path, capsys, thickness, flags):
+    path = tmp_path / "shape.json"
+    write_shapes(path, {1: Shape(0.1, thickness), 2: Shape(0.3, 0.4)}, CLASSES)
+    print_flags(path)
+    assert capsys.readouterr().out.strip() == flags

@@ -1,5 +1,6 @@
 """The functions that the chains are made of."""
 
+import json
 import shutil
 import sys
 
@@ -27,6 +28,18 @@ def test_folder_without_masks_has_its_own_images_segmented(four_root, tmp_path):
     assert evaluated.startswith(
         f"evaluate.py out {flags} train --skip-without-masks --report --again "
     )
+
+
+def test_thin_classes_get_fine_logits(four_root, tmp_path):
+    show = 'use_shape "$MASKS"; echo "${shape##*/} $fine."'
+    given = {"DATASET": str(four_root), "MASKS": str(tmp_path / "label")}
+    assert bash(show, **given) == " .\n"
+    for thickness, fine in ((0.05, "--fine"), (0.2, "")):
+        row = {"share": 0.1, "thickness": thickness}
+        (tmp_path / "shape.json").write_text(json.dumps({"cat": row}))
+        assert bash(show, **given) == f"shape.json {fine}.\n"
+    assert bash(show, **given, FINE="--fine") == "shape.json --fine.\n"
+    assert bash(show, **given, TRAIN="--recipe small") == "shape.json .\n"
 
 
 def test_processes_of_training_and_test():
