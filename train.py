@@ -22,7 +22,8 @@ recipes: paper (as published), mxnet (SEC and its cue networks as ascust/SEC-MXN
          photo (photographs on a laptop, ImageNet weights from a pip package),
          small (drawn scenes on a laptop, no pretrained weights), smoke (seconds);
          default: paper for --dataset voc and coco, small for scenes, photo for a folder
-backbones: the ending of a recipe's name, such as resnet50, or timm:NAME for any network of timm
+backbones: the ending of a recipe's name, such as resnet50, or timm:NAME for a network of timm;
+           class activation maps stay with convolutional ones
 
 train.py STAGE --help shows the flags of a stage with their defaults, units and sources."""
 

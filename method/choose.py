@@ -5,6 +5,7 @@ python -m method.choose DATASET [flags of train.py] prints the name of the recip
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
 
 SUITED = {"voc": "paper", "coco": "paper", "scenes": "small"}
 """Data set -> name of the recipe; for a folder of pictures it is `photo`."""
+
+OF_MAPS = ("cam", "seam", "segmenter", "resegment", "rsepm")
+"""Stages whose backbone makes class activation maps."""
+AGAINST = (
+    "class activation maps of a transformer are bad (docs/methods.md). With --recipe photo, "
+    "--model NAME --weights timm takes one all the same"
+)
 
 
 def recipe_name(dataset: str, recipe: str = "") -> str:
@@ -43,6 +51,7 @@ def choose_recipe(name: str, recipe: str, backbone: str, dataset: str) -> tuple[
         UserError: for a recipe or backbone that the stage does not have.
     """
     from method import stage_class
+    from method.backbone import Transformer
 
     recipes = stage_class(name).recipes
     if not recipe:
@@ -55,7 +64,12 @@ def choose_recipe(name: str, recipe: str, backbone: str, dataset: str) -> tuple[
         raise UserError(f"{name} has no recipe {chosen}; its recipes are {', '.join(recipes)}")
     value = recipes[chosen]
     if backbone.startswith("timm:"):
-        value = replace(value, backbone=timm_backbone(backbone.removeprefix("timm:")))
+        network = timm_backbone(backbone.removeprefix("timm:"))
+        if name in OF_MAPS and isinstance(network, Transformer):
+            # A chain gives all its stages the same flags: this one goes on with its own network.
+            print(f"warning: {name} keeps its own backbone: {AGAINST}", file=sys.stderr)
+        else:
+            value = replace(value, backbone=network)
     if dataset == "coco" and recipe in ("paper", "mxnet"):
         # Lengths in steps are those of VOC's 10,582 images; COCO 2014 has 82,081.
         value = replace(value, solver=value.solver.scaled(82081 / 10582))
@@ -64,9 +78,12 @@ def choose_recipe(name: str, recipe: str, backbone: str, dataset: str) -> tuple[
 
 def timm_backbone(model: str) -> Any:
     """A network of timm, from a pip package's weights where one contains them, else from timm's."""
-    from method.backbone import Timm
+    from method.backbone import Timm, Transformer
     from network.package import PACKAGES
+    from network.transformer import is_transformer
 
+    if is_transformer(model):
+        return Transformer(model)
     return Timm(model, weights="package" if model in PACKAGES else "timm")
 
 

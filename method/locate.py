@@ -28,7 +28,7 @@ from datalist.dataset import Images
 from loss.dice import dice_loss, entropy_loss
 from loss.seam import pooled_maps
 from method import preset
-from method.backbone import Backbone, ResNet, ResNet38d, Timm
+from method.backbone import Backbone, ResNet, ResNet38d, Timm, Transformer
 from method.head import DecoderHead
 from method.localiser import (
     LOCALISER_DATA,
@@ -109,7 +109,7 @@ class SegmenterRecipe:
     backbone: Flat[Backbone] = ResNet38d()
     head: Flat[CorrelationHead] = CorrelationHead()
     seam: Flat[SEAMLosses] = SEAMLosses(ratio=0.5)
-    segmenter: ResNet | Timm = ResNet(
+    segmenter: ResNet | Timm | Transformer = ResNet(
         blocks=(3, 4, 23, 3), dilation=(1, 1, 1, 2), multigrid=(1, 2, 4)
     )
     decoder: DecoderHead = DecoderHead(low=48, dropout=0.0)  # released: none dropped
@@ -138,7 +138,7 @@ class ResegmentRecipe:
     backbone: Flat[Backbone] = ResNet38d()
     head: Flat[CorrelationHead] = CorrelationHead()
     seam: Flat[SEAMLosses] = SEAMLosses()
-    segmenter: ResNet | Timm = SegmenterRecipe.segmenter
+    segmenter: ResNet | Timm | Transformer = SegmenterRecipe.segmenter
     decoder: DecoderHead = SegmenterRecipe.decoder
     prompting: Flat[Prompting] = Prompting()
     trained: Flat[Trained] = Trained()

@@ -17,6 +17,7 @@ from datalist.dataset import Images
 from datalist.spec import Spec
 from network.bands import widen
 from network.normalise import Normalise
+from network.transformer import TransformerTrunk
 from network.weight import Report
 
 
@@ -112,17 +113,26 @@ class Stage:
 def parameter_groups(network: nn.Module, new: Sequence[nn.Module], solver: Solver) -> list[dict]:
     """Group a network's trainable parameters by learning rate and weight decay.
 
+    Earlier layers of a transformer learn slower.
+
     Args:
         network: any.
         new: modules that start at random; they learn `head_factor` times as fast.
         solver: factors, base learning rate and weight decay.
     """
-    heads = {id(parameter) for module in new for parameter in module.parameters()}
+    factors = {
+        id(parameter): factor
+        for module in network.modules()
+        if isinstance(module, TransformerTrunk)
+        for parameter, factor in module.rate_factors()
+    }
+    for module in new:
+        factors |= dict.fromkeys(map(id, module.parameters()), solver.head_factor)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter in network.parameters():
         if not parameter.requires_grad:
             continue
-        factor = solver.head_factor if id(parameter) in heads else 1.0
+        factor = factors.get(id(parameter), 1.0)
         decay = solver.weight_decay
         if parameter.ndim == 1:  # biases and normalisation layers
             factor *= solver.bias_factor

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -42,6 +43,10 @@ class Timm:
 
     def trunk(self, extra: int = 0) -> TimmTrunk:
         """Build the trunk, without weights; `extra` channels of the image follow R, G, B."""
+        from network.transformer import Transformer, is_transformer  # which builds on this file
+
+        if is_transformer(self.model):
+            return Transformer(**vars(self)).trunk(extra)
         return TimmTrunk(self, extra)
 
     def load(self, network: nn.Module) -> Report:
@@ -71,13 +76,17 @@ class TimmTrunk(FrozenNorm):
     def __init__(self, config: Timm = Timm(), extra: int = 0) -> None:
         super().__init__()
         self.name, self.norm, self.extra = config.model, config.norm, extra
-        self.network = build(self.name, config.output_stride, 3 + extra)
-        info = self.network.feature_info
-        self.channels, self.stride = tuple(info.channels()), tuple(info.reduction())
-        facts = self.network.pretrained_cfg or self.network.default_cfg
+        facts = self.build(config.output_stride)
         mean, std = (tuple(255 * value for value in facts[key]) for key in ("mean", "std"))
         self.normalise = Normalise((mean, std, "RGB"))
         self.check_stages(config.output_stride)
+
+    def build(self, output_stride: int) -> dict[str, Any]:
+        """Make `network`, `channels` and `stride`; returns what timm knows of the weights."""
+        self.network = build_stages(self.name, output_stride, 3 + self.extra)
+        info = self.network.feature_info
+        self.channels, self.stride = tuple(info.channels()), tuple(info.reduction())
+        return self.network.pretrained_cfg or self.network.default_cfg
 
     def check_stages(self, output_stride: int) -> None:
         """Check the strides and channels of the stages with a small image that is not square.
@@ -125,11 +134,13 @@ class TimmTrunk(FrozenNorm):
                 f"an image of {height} x {width} pixels is smaller than the stride of {self.name}, "
                 f"{self.stride[-1]}: leave it out, or enlarge it"
             )
+        return list(self.network(self.inputs(image)))
+
+    def inputs(self, image: Tensor) -> Tensor:
+        """What the network sees: the picture normalised, and extra channels as they are."""
         bands = picture_channels(self)
         x = self.normalise(image[:, :bands])
-        if self.extra:
-            x = torch.cat((x, image[:, bands:].to(x.dtype)), dim=1)
-        return list(self.network(x))
+        return torch.cat((x, image[:, bands:].to(x.dtype)), dim=1) if self.extra else x
 
     def forward(self, image: Tensor) -> Tensor:
         """Features of the last stage, (N, channels[-1], h, w), of images as above."""
@@ -218,7 +229,7 @@ class JoinedStages(nn.Module):
         return torch.cat([adaptive_avg_pool2d(stage, size) for stage in stages], dim=1)
 
 
-def build(name: str, output_stride: int, channels: int) -> nn.Module:
+def build_stages(name: str, output_stride: int, channels: int) -> nn.Module:
     """Stages of a timm network, without weights.
 
     Raises:
@@ -307,7 +318,8 @@ def load_timm(network: nn.Module, source: str) -> Report:
             buffer.copy_(torch.tensor(value).view_as(buffer))
     report = Report(opened.name, sha256=opened.sha256)
     state = {key.removeprefix("module."): value for key, value in opened.state.items()}
-    names = {flat(key): key for key in state} | {key: key for key in state}
+    forms = {flat(key): key for key in state} | {f"model.{key}": key for key in state}
+    names = forms | {key: key for key in state}
     targets, what = trunk.network.state_dict(keep_vars=True), f"timm's {plain}"
     copy_weights(targets, state, report, what, find=lambda key: names.get(key, key))
     with torch.device("meta"):

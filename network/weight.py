@@ -135,7 +135,7 @@ def copy_weights(
                 report.missing.append(key)
                 continue
             value = state[find(key)]
-            if value.ndim == 4 and value.shape[1] == 3 < target.shape[1] and not report.used:
+            if value.ndim == 4 and value.shape[1] == 3 < target.shape[1] and not report.reshaped:
                 target = target[:, :3]
                 report.reshaped.append(key)
             elif value.shape != target.shape:

@@ -197,6 +197,7 @@ def test_flags_in_the_text(monkeypatch):
         "deeplab",
     )
     programs = [f"train.py {stage}" for stage in stages]
+    programs += ["train.py deeplab --recipe photo --backbone timm:test_vit"]
     programs += ["test.py", "evaluate.py", "-m utils.report.annotate", "export.py"]
     programs += ["-m datalist.prepare.arrange", "-m datalist.cue merge", "-m script.released"]
     programs += ["-m datalist.prepare.convert", "-m datalist.prepare.convert msrc"]

@@ -21,6 +21,7 @@ from base import UserError
 from base.contract import Stage
 from base.file import replacing
 from datalist.bands import stored
+from network.transformer import recordable_positions
 from network.trunk import recordable
 from utils import checkpoint
 
@@ -114,7 +115,8 @@ def trace(model: Program) -> torch.export.ExportedProgram:
     """Record a model as a program for any number of uint8 images of any one size.
 
     Raises:
-        UserError: a stage whose steps depend on what an image shows.
+        UserError: a stage whose steps depend on what an image shows, or a network that can be
+            recorded for one size only, as some transformers.
     """
     height, width = model.data.size
     # 0 and 1 would be taken for constants, equal sides for the same side.
@@ -125,8 +127,11 @@ def trace(model: Program) -> torch.export.ExportedProgram:
         3: torch.export.Dim.DYNAMIC,
     }
     try:
-        with torch.no_grad(), recordable(even=model.data.fit == "window"):
-            return torch.export.export(model.eval(), (image,), dynamic_shapes=(dynamic,))
+        with torch.no_grad(), recordable(model.data.fit == "window"), recordable_positions():
+            program = torch.export.export(model.eval(), (image,), dynamic_shapes=(dynamic,))
+            # A step that asks about sizes leaves a condition in the program, which stops here.
+            program.module()(image.new_zeros(1, image.shape[1], 2 * height + 3, width))
+            return program
     except Exception as error:  # of a dozen kinds, most of them private to torch
         reason = str(error).strip().partition("\n")[0][:120]
         raise UserError(f"this stage cannot be written as a program ({reason})") from error
