@@ -104,7 +104,7 @@ def test_cues_are_a_folder_of_masks(scenes_root, tmp_path):
     assert cued["recursion"] != plain["recursion"] and cued["classify"] == plain["classify"]
     file = tmp_path / "cue.npz"
     file.touch()
-    with pytest.raises(UserError, match="no folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         make(scenes_root, cue=str(file)).dataset()
 
 

@@ -265,7 +265,7 @@ def test_scores_of_very_large_pictures_are_read_again(tmp_path):
     write_score(tmp_path / "large.npz", score, [1], (9000, 8000))  # 72 megapixels
     assert read_score(tmp_path / "large.npz").size == (9000, 8000)
     write_score(tmp_path / "huge.npz", score, [1], (17000, 16000))  # no such image is read
-    with pytest.raises(UserError, match="no score file"):
+    with pytest.raises(UserError, match="is not a score file"):
         read_score(tmp_path / "huge.npz")
 
 

@@ -191,7 +191,7 @@ def test_damaged_and_hostile_files_are_refused_in_a_sentence(tmp_path):
         ("size", np.array([2, 2, 2])),
     ):
         np.savez(npz, **(good | {name: bad}))
-        with pytest.raises(UserError, match="no score file"):
+        with pytest.raises(UserError, match="is not a score file"):
             output.read_score(npz)
 
 
