@@ -41,7 +41,7 @@ def max_norm(maps: Tensor, eps: float = 1e-5) -> Tensor:
     return ((flat - low - eps).relu() / (high - low + eps)).view_as(maps)
 
 
-def shrink(mask: Tensor, size: Sequence[int], mode: str = "nearest") -> Tensor:
+def resize_mask(mask: Tensor, size: Sequence[int], mode: str = "nearest") -> Tensor:
     """Resize masks (N, H, W) by taking the first value of a cell, or with the mode
     "nearest-exact" its middle one, as PIL does."""
     return interpolate(mask[:, None].float(), size=tuple(size), mode=mode)[:, 0].long()

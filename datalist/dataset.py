@@ -288,8 +288,8 @@ class Photos(Dataset):
             }
         height, width = image.shape[:2]
         if 0 < self.longest < max(height, width):
-            shrink = self.longest / max(height, width)
-            shrunk = max(1, round(height * shrink)), max(1, round(width * shrink))
+            factor = self.longest / max(height, width)
+            shrunk = max(1, round(height * factor)), max(1, round(width * factor))
             image = augment.shrink(image, shrunk)
         pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
         return {"id": name, "image": pixels, "size": torch.tensor(size)}

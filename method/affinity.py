@@ -16,7 +16,7 @@ from torch import Tensor
 
 from base.contract import Context, Term
 from base.recipe import Data, Flat, Prediction, Solver
-from base.tensor import resize, shrink
+from base.tensor import resize, resize_mask
 from loss.affinity import affinity_terms
 from method import preset
 from method.backbone import Backbone, ResNet, Timm
@@ -89,7 +89,7 @@ class Affinity(FromMasks):
 
     def terms(self, batch: dict, context: Context) -> dict[str, Term]:
         boundary = torch.sigmoid(context.run(self.network, batch["image"]))[:, 0]
-        mask = shrink(batch["mask"], boundary.shape[-2:], "nearest-exact")  # PIL's, in IRN
+        mask = resize_mask(batch["mask"], boundary.shape[-2:], "nearest-exact")  # PIL's, in IRN
         share = {"foreground": 0.25, "background": 0.25, "different": 0.5}
         terms = affinity_terms(boundary, mask, self.recipe.head.radius)
         return {name: (share[name] * loss, count) for name, (loss, count) in terms.items()}

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from base import IGNORE, UserError
 from base.contract import Context, Term
 from base.recipe import Data, Flat, Prediction, Solver
-from base.tensor import over_peak, resize, shrink
+from base.tensor import over_peak, resize, resize_mask
 from datalist.dataset import Images
 from method import preset
 from method.backbone import Backbone, ResNet, Timm
@@ -392,14 +392,14 @@ def classify_loss(maps: Tensor, tag: Tensor, inside: Tensor) -> Tensor:
 
 def cue_mask(batch: dict, size: tuple[int, int]) -> Tensor | None:
     """Cues of a batch on a grid of `size`, class indices (N, *size); None without cues."""
-    return shrink(batch["mask"], size, "nearest-exact") if "mask" in batch else None
+    return resize_mask(batch["mask"], size, "nearest-exact") if "mask" in batch else None
 
 
 def with_cues(maps: Tensor, cue: Tensor | None) -> Tensor:
     """Maps (N, K, H, W); where cues (N, h, w) are, 1 for the class of the cue and 0 for others."""
     if cue is None:
         return maps
-    cue = shrink(cue, maps.shape[-2:], "nearest-exact")[:, None]
+    cue = resize_mask(cue, maps.shape[-2:], "nearest-exact")[:, None]
     classes = torch.arange(1, maps.shape[1] + 1, device=maps.device).view(1, -1, 1, 1)
     return torch.where(cue == IGNORE, maps, (cue == classes).to(maps.dtype))
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from base.contract import Context, Term
 from base.recipe import Data, Flat, Prediction, Solver, change
-from base.tensor import resize, shrink
+from base.tensor import resize, resize_mask
 from datalist.dataset import Images
 from method import preset
 from method.backbone import VGG16, Backbone, ResNet
@@ -37,7 +37,7 @@ class Segment(Stage):
         logit, mask = context.run(self.network, batch["image"]), batch["mask"]
         if getattr(self.recipe.head, "fine", False):
             return {"segment": segment_loss(resize(logit, mask.shape[-2:]), mask)}
-        return {"segment": segment_loss(logit, shrink(mask, logit.shape[-2:]))}
+        return {"segment": segment_loss(logit, resize_mask(mask, logit.shape[-2:]))}
 
     @torch.no_grad()
     def panels(self, batch: dict) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from base import IGNORE, UserError
-from base.tensor import shrink
+from base.tensor import resize_mask
 from datalist.cue import CueFile
 from datalist.dataset import Images
 from method.stage import Stage
@@ -63,7 +63,7 @@ def cues_of(batch: dict, logit: Tensor) -> Tensor:
     """Cues of a batch on the grid of its logits, bool (N, C, h, w)."""
     if "cue" in batch:
         return batch["cue"]
-    mask = shrink(batch["mask"], logit.shape[-2:])
+    mask = resize_mask(batch["mask"], logit.shape[-2:])
     return mask[:, None] == torch.arange(logit.shape[1], device=mask.device).view(1, -1, 1, 1)
 
 

@@ -25,8 +25,8 @@ from datalist.folder import new_data_folder
 from datalist.image import read_mask, write_mask
 from datalist.spec import Spec, plain, resolve
 from datalist.tag import read_tags
+from utils.checksum import folder_checksums, tag_checksums, total
 from utils.flags import DatasetFlags
-from utils.inputs import folder_checksums, tag_checksums, total
 from utils.machine import cores
 from utils.output import write_text
 from utils.progress import in_threads

@@ -23,7 +23,7 @@ from datalist.dataset import Images
 from datalist.spec import Spec, resolve
 from method.restore import restore
 from refine.group import group_cells
-from utils import checkpoint, inputs
+from utils import checkpoint, checksum
 from utils.distributed import choose_device
 from utils.flags import DatasetFlags
 from utils.infer import limit_pixels
@@ -133,8 +133,8 @@ def main(flags: Flags) -> None:
             "test.py --save score, or give the right --split"
         )
     groups = flags.seeds / "groups.npz"
-    source = inputs.total(inputs.folder_checksums(flags.seeds / "score", files, ".npz"))
-    source += f"{inputs.file_checksum(flags.checkpoint):08x}"
+    source = checksum.total(checksum.folder_checksums(flags.seeds / "score", files, ".npz"))
+    source += f"{checksum.file_checksum(flags.checkpoint):08x}"
     if flags.page.is_file() and groups.is_file() and GroupFile.read(groups).source == source:
         print(f"{flags.page} holds the questions about these maps")
         return

@@ -22,7 +22,7 @@ from base.contract import Context, Stage
 from base.file import locked, set_aside
 from datalist.bands import from_stored, stored
 from datalist.dataset import worker_init
-from utils import checkpoint, distributed, inputs
+from utils import checkpoint, checksum, distributed
 from utils.distributed import World, choose_device
 from utils.draws import Draws
 from utils.flags import Train
@@ -96,7 +96,7 @@ class Loop:
         self.data = stage.dataset()  # before anything is written: most refusals come from here
         self.steps = self.solver.total_steps(len(self.data))
         check_phases(stage, self.steps * self.solver.batch / len(self.data))
-        self.inputs = inputs.of_stage(stage, self.data)
+        self.inputs = checksum.of_stage(stage, self.data)
         self.taken = 0
         """Steps taken so far."""
         self.meter: dict[str, float] = {}
@@ -285,7 +285,7 @@ class Loop:
         checkpoint.sweep(self.flags.out)
         record: dict[str, Any] = {"stage": self.name, "command": command_line()}
         record |= checkpoint.flatten(self.stage.recipe)
-        record["inputs"] = inputs.summary(self.inputs)
+        record["inputs"] = checksum.summary(self.inputs)
         write_text(self.flags.out / "recipe.json", json.dumps(record, indent=1))
         return Log(self.flags.out, self.taken)
 
@@ -344,7 +344,7 @@ def check_phases(stage: Stage, epochs: float) -> None:
         )
 
 
-def other_run(stage: Stage, name: str, flags: Train, sources: inputs.Inputs) -> str:
+def other_run(stage: Stage, name: str, flags: Train, sources: checksum.Checksums) -> str:
     """How the run in a folder differs from this one; empty where it does not, or there is none.
 
     Args:
@@ -366,7 +366,7 @@ def other_run(stage: Stage, name: str, flags: Train, sources: inputs.Inputs) -> 
         difference = "was trained on other classes"
     elif from_stored(content.get("bands"), path) != stage.spec.bands:
         difference = "was trained on other bands or values of the pictures (bands.json)"
-    elif changed := inputs.changes(content.get("inputs"), sources):
+    elif changed := checksum.changes(content.get("inputs"), sources):
         difference = f"was trained from other inputs ({'; '.join(changed)})"
     else:
         return ""

@@ -15,7 +15,7 @@ from datalist.answer import GroupFile, Rejection, read_answers
 from datalist.image import read_image
 from datalist.shape import Shape, measure_shape, median_shapes, write_shapes
 from datalist.spec import Spec
-from utils import inputs
+from utils import checksum
 from utils.distributed import main_first, read_world, sharing
 from utils.flags import Pseudo
 from utils.infer import limit_pixels, resize_label
@@ -180,15 +180,15 @@ def keep_settings(
     contrast: dict[str, Any] | None,
 ) -> None:
     """Write the settings and checksums behind the masks to OUT/pseudo.json."""
-    seeds = inputs.folder_checksums(flags.seeds / "score", spec.ids(flags.split), ".npz")
-    settings = {**asdict(recipe), "purpose": flags.purpose, "seeds": inputs.total(seeds)}
+    seeds = checksum.folder_checksums(flags.seeds / "score", spec.ids(flags.split), ".npz")
+    settings = {**asdict(recipe), "purpose": flags.purpose, "seeds": checksum.total(seeds)}
     settings["work_pixels"] = flags.work_pixels
     if contrast:
         settings["contrast_chosen"] = contrast
     if reject:
         settings["answers"] = reject.checksum
     if flags.affinity:
-        settings["affinity"] = f"{inputs.file_checksum(flags.affinity):08x}"
+        settings["affinity"] = f"{checksum.file_checksum(flags.affinity):08x}"
     more = {"seeds": str(flags.seeds)}
     more |= origin_of(flags.dataset, str(flags.root or ""), flags.split, spec.classes)
     defaults = asdict(type(recipe)())

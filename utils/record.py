@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from base import UserError
 from base.file import set_aside
-from utils import inputs
+from utils import checksum
 from utils.output import SUFFIX, write_text
 
 if TYPE_CHECKING:
@@ -79,9 +79,9 @@ def keep_settings(
         UserError: as of `keep_record`.
     """
     settings = {k: v for k, v in asdict(predict).items() if k not in NEUTRAL}
-    settings["network"] = f"{inputs.file_checksum(checkpoint):08x}"
+    settings["network"] = f"{checksum.file_checksum(checkpoint):08x}"
     if tags:
-        settings["tags"] = inputs.total(inputs.tag_checksums(tags))
+        settings["tags"] = checksum.total(checksum.tag_checksums(tags))
     data, classes = stage.recipe.data, stage.spec.classes
     more = {"checkpoint": str(checkpoint)}
     more |= origin_of(data.dataset, data.root, predict.split, classes)

@@ -35,7 +35,7 @@ class Flags:
     """Images to show: the first of the training list with more than one class."""
 
 
-def heat(image: np.ndarray, path: Path) -> np.ndarray:
+def strongest_maps(image: np.ndarray, path: Path) -> np.ndarray:
     """Lay the strongest map of each pixel over an image in its class's colour, as it is strong.
 
     Args:
@@ -62,7 +62,7 @@ def panels(run: Path, spec: Spec, name: str) -> list[np.ndarray]:
         blend(image, read_label(output_path(run / folder, "label", name)))
         for folder in ("pseudo", "pass3")
     )
-    cam = heat(image, output_path(run / "cam", "score", name))
+    cam = strongest_maps(image, output_path(run / "cam", "score", name))
     return [image, cam, first, last, blend(image, read_truth(spec, name))]
 
 

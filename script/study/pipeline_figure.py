@@ -74,14 +74,14 @@ def rows(stage: RecurSeed, names: tuple[str, ...]) -> list[list[np.ndarray]]:
     lines = []
     for k in range(len(names)):
         shown = int(refined["refined"][k].sum(dim=(1, 2)).argmax())
-        heat = [
+        scores = [
             magma(resize(refined[name][k : k + 1], size)[0, shown].numpy())
             for name in ("cam", "correlated", "refined")
         ]
         lines.append(
             [
                 image[k].permute(1, 2, 0).numpy(),
-                *heat,
+                *scores,
                 colour(sure[k].numpy()),
                 colour(own[k].numpy()),
                 mixed[k].permute(1, 2, 0).numpy(),

@@ -77,7 +77,7 @@ def lines(
     )
 
 
-def heat(matrix: NDArray, classes: Sequence[str]) -> Markup:
+def confusion(matrix: NDArray, classes: Sequence[str]) -> Markup:
     """Draw a confusion matrix, each row as shares of its true pixels.
 
     Args:

@@ -64,7 +64,7 @@ def write(
         split=split,
         runs=_mark_changed([_summary(run, spec) for run in runs]),
         rows=_rows(spec, runs, colours),
-        heats=[chart.heat(run.measured.matrix, classes) for run in runs],
+        confusions=[chart.confusion(run.measured.matrix, classes) for run in runs],
         mistakes=[_mistakes(run.measured.matrix, spec, colours) for run in runs],
         figures=[_figures(run) for run in runs],
         command=command,

@@ -96,7 +96,7 @@ def test_lines_of_awkward_values_stay_in_the_frame(values):
 
 def test_heat_names_every_cell_and_escapes():
     matrix = np.array([[8, 2, 0, 0], [0, 5, 0, 5], [0, 0, 0, 0], [1, 0, 0, 3]])
-    svg = chart.heat(matrix, CLASSES)
+    svg = chart.confusion(matrix, CLASSES)
     assert svg.count("<rect") == 6
     assert "20.0 % of true background pixels are predicted as cat" in svg
     assert "<b>" not in svg

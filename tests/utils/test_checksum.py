@@ -14,7 +14,7 @@ from datalist.dataset import Images
 from datalist.image import write_mask
 from datalist.spec import resolve
 from method.segment import DeepLab
-from utils import checkpoint, inputs
+from utils import checkpoint, checksum
 from utils.flags import Predict, Train
 from utils.loop import train
 from utils.record import keep_settings
@@ -34,17 +34,17 @@ def edit(path, old, new):
 
 
 def of_folder(root, **options):
-    return inputs.of_images(Images(resolve(str(root)), "train", (8, 8), **options))
+    return checksum.of_images(Images(resolve(str(root)), "train", (8, 8), **options))
 
 
 def test_changed_tags_and_lists_are_counted(own):
     before = of_folder(own)
-    assert inputs.changes(before, of_folder(own)) == []
+    assert checksum.changes(before, of_folder(own)) == []
     edit(own / "tags.csv", "wall-2,crack", "wall-2,rust")
-    assert inputs.changes(before, of_folder(own)) == ["tags of 1 of 8 images"]
+    assert checksum.changes(before, of_folder(own)) == ["tags of 1 of 8 images"]
     edit(own / "ImageSets/Segmentation/train.txt", "wall-0\n", "")
     edit(own / "ImageSets/Segmentation/train.txt", "wall-1\n", "wall-1\nwall-8\nwall-9\n")
-    changed = inputs.changes(before, of_folder(own))
+    changed = checksum.changes(before, of_folder(own))
     assert changed == ["list of images: 2 added, 1 removed", "tags of 1 of 9 images"]
 
 
@@ -55,13 +55,13 @@ def test_changed_masks_and_cues_are_counted(own, four_cue):
     for number in range(2):
         mask[number, 0] = 1
         write_mask(masks / "wall-3.png", mask)
-        assert inputs.changes(before, of_folder(own, mask=masks)) == ["masks of 1 of 8 images"]
+        assert checksum.changes(before, of_folder(own, mask=masks)) == ["masks of 1 of 8 images"]
         before = of_folder(own, mask=masks)  # one pixel more, in a file of the same size
     cues = CueFile.open(four_cue)
     before = of_folder(own, cue=cues)
     cell = cues.cell.copy()
     cell[cues.offset[2]] += 1
-    assert inputs.changes(before, of_folder(own, cue=replace(cues, cell=cell))) == [
+    assert checksum.changes(before, of_folder(own, cue=replace(cues, cell=cell))) == [
         "cues of 1 of 8 images"
     ]
 
@@ -79,7 +79,7 @@ def test_wrong_masks_of_a_network_are_left_out_and_count_as_changed(own, tmp_pat
         marked.append(",".join([name, ";".join(tags), "wrong" if line == first else ""]))
     (own / "tags.csv").write_text("\n".join(["id,tags,mask", *marked]) + "\n")
     after = of_folder(own, mask=tmp_path / "label")
-    assert inputs.changes(before, after) == ["masks of 1 of 8 images"]
+    assert checksum.changes(before, after) == ["masks of 1 of 8 images"]
     images = Images(resolve(str(own)), "train", mask=tmp_path / "label")
     row = images.ids.index(first.split(",")[0])
     assert (images[row]["mask"] == 255).all() and images[row]["tag"].any()
@@ -94,14 +94,14 @@ def test_masks_of_one_size_differ_in_their_last_bytes(tmp_path):
     for name, pixel in (("a", 0), ("b", 1), ("c", 0)):
         mask[0, 0] = pixel
         write_mask(tmp_path / f"{name}.png", mask)
-    checksums = inputs.folder_checksums(tmp_path, ["a", "b", "c", "none"], ".png")
+    checksums = checksum.folder_checksums(tmp_path, ["a", "b", "c", "none"], ".png")
     assert checksums["a"] == checksums["c"] != checksums["b"]
     assert checksums["none"] == 0
 
 
 @pytest.mark.parametrize("stored", [None, 3, {}, {"tags": 3}, {"other": {"a": 1}}])
 def test_checkpoints_without_known_inputs_change_nothing(stored):
-    assert inputs.changes(stored, {"tags": {"a": 1}}) == []
+    assert checksum.changes(stored, {"tags": {"a": 1}}) == []
 
 
 def deeplab(root, **values):
@@ -136,10 +136,10 @@ def test_start_checkpoints_are_inputs(own, tmp_path):
     start = tmp_path / "start.pt"
     start.write_bytes(b"one")
     stage = deeplab(own, mask=str(own / "SegmentationClass"), start=str(start))
-    before = inputs.of_stage(stage, stage.dataset())
+    before = checksum.of_stage(stage, stage.dataset())
     start.write_bytes(b"two")
-    now = inputs.of_stage(stage, stage.dataset())
-    assert inputs.changes(before, now) == ["the file of --start"]
+    now = checksum.of_stage(stage, stage.dataset())
+    assert checksum.changes(before, now) == ["the file of --start"]
 
 
 def test_predictions_of_other_tags_are_refused_until_fresh(four_root, tmp_path):

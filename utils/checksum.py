@@ -1,6 +1,6 @@
 """Checksums of what a run learned from, so that a later run knows what changed since.
 
-`Inputs` holds, for each input ("tags", "cues", ...), a checksum for each image or file.
+`Checksums` holds, for each input ("tags", "cues", ...), a checksum for each image or file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from base.contract import Stage
     from datalist.dataset import Images
 
-Inputs = dict[str, dict[str, int]]
+Checksums = dict[str, dict[str, int]]
 LIST = "list of images"
 TAIL = 1024
 """Bytes from the end of a file. A PNG ends with the checksum of its pixels, an .npz with those of
@@ -49,23 +49,23 @@ def total(checksums: dict[str, int]) -> str:
     return f"{zlib.crc32(repr(sorted(checksums.items())).encode()):08x}"
 
 
-def of_images(data: Images) -> Inputs:
+def of_images(data: Images) -> Checksums:
     """Checksums of the list, pictures, tags, cues and masks that a data set of samples reads."""
-    inputs: Inputs = {LIST: dict.fromkeys(data.ids, 0)}
+    checksums: Checksums = {LIST: dict.fromkeys(data.ids, 0)}
     with ThreadPoolExecutor(8) as pool:
         paths = map(data.spec.image_path, data.ids)
-        inputs["pictures"] = dict(zip(data.ids, pool.map(tail_checksum, paths)))
+        checksums["pictures"] = dict(zip(data.ids, pool.map(tail_checksum, paths)))
     if data.tags is not None:
-        inputs["tags"] = tag_checksums(data.tags)
+        checksums["tags"] = tag_checksums(data.tags)
     if (cues := data.cue) is not None:
-        inputs["cues"] = {
+        checksums["cues"] = {
             name: zlib.crc32(cues.cell[cues.offset[row] : cues.offset[row + 1]].tobytes())
             for name, row in ((name, cues.row[name]) for name in data.ids)
         }
     if data.mask is not None:
         wrong = dict.fromkeys(data.wrong.intersection(data.ids), 0)
-        inputs["masks"] = folder_checksums(data.mask, data.ids, ".png") | wrong
-    return inputs
+        checksums["masks"] = folder_checksums(data.mask, data.ids, ".png") | wrong
+    return checksums
 
 
 def tag_checksums(tags: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
@@ -73,7 +73,7 @@ def tag_checksums(tags: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
     return {name: zlib.crc32(bytes(row)) for name, row in tags.items()}
 
 
-def of_stage(stage: Stage, data: Any) -> Inputs:
+def of_stage(stage: Stage, data: Any) -> Checksums:
     """Checksums of the data that a stage learns from, and of the files that its recipe names.
 
     Args:
@@ -83,25 +83,22 @@ def of_stage(stage: Stage, data: Any) -> Inputs:
     from datalist.dataset import Images  # imports torch, which reports need not
     from utils.checkpoint import flatten
 
-    inputs = of_images(data) if isinstance(data, Images) else {}
+    checksums = of_images(data) if isinstance(data, Images) else {}
     for name, value in flatten(stage.recipe).items():
         if name == "cue" or not isinstance(value, str) or not Path(value).suffix:
             continue
         if (path := Path(value)).is_file():
-            inputs[name] = {path.name: file_checksum(path)}
-    return inputs
+            checksums[name] = {path.name: file_checksum(path)}
+    return checksums
 
 
-def summary(inputs: Inputs) -> dict[str, dict[str, Any]]:
+def summary(checksums: Checksums) -> dict[str, dict[str, Any]]:
     """What recipe.json says of inputs: number of images or files, and one checksum."""
-    return {
-        name: {"count": len(checksums), "checksum": total(checksums)}
-        for name, checksums in inputs.items()
-    }
+    return {name: {"count": len(row), "checksum": total(row)} for name, row in checksums.items()}
 
 
-def changes(before: Any, now: Inputs) -> list[str]:
-    """Inputs that differ, such as "tags of 2 of 30 images".
+def changes(before: Any, now: Checksums) -> list[str]:
+    """Checksums that differ, such as "tags of 2 of 30 images".
 
     Args:
         before: of a checkpoint, which may be anything; inputs that it does not know do not count.
