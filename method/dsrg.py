@@ -29,6 +29,7 @@ from method.smoke import with_smoke
 from method.stage import Stage, each_view, softmax_of_sum, softmax_score
 from method.target import TagSource, class_map, cue_images, cues_of
 from refine import grow_seeds
+from refine.contrast import SPREAD
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class DSRG(Stage):
             "small": SMALL,
             "small-resnet101": replace(SMALL, backbone=preset.SMALL_RESNET_DILATED),
             # script/dsrg.sh, before step 2: 70.0 on msrc-objects (3 seeds), 11 minutes on 1 core
-            "photo": preset.photo(DSRGRecipe(), crf_scale=None),
+            "photo": preset.photo(DSRGRecipe(), crf_scale=None, crf_spread=SPREAD),
         }
     )
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 import densecrf
@@ -17,6 +18,7 @@ from base import IGNORE, UserError
 from base.recipe import scale_of_widths
 from method.contrast import Contrast, contrast_scores
 from refine import irn_labels, refine_labels, refine_scores
+from refine.contrast import SPREAD, stretch_colours
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,9 @@ class PseudoRecipe:
     background_factor: tuple[float, ...] = ()
     """Factors to the background score that the seeds came with, instead (ours). With two, pixels
     to which they give different classes are ignored."""
+    crf_spread: float | None = None
+    """Images whose colours deviate by fewer grey levels are stretched to it for the CRF, unless
+    contrast is used, whose CRF has a colour width of its own (ours); None: as they are."""
     contrast: str = "off"
     """Maps are multiplied by contrast with the surroundings (ours): auto, where the folder's own
     maps and images say that it helps (method/contrast.py); on; off; or one measure of it: median,
@@ -59,6 +64,7 @@ PAPER: dict[str, PseudoRecipe] = {
 }
 """sure and walked: jiwoon-ahn/irn, step/cam_to_ir_label.py and step/make_sem_seg_labels.py."""
 
+PHOTO = PseudoRecipe(crf="sec-test", crf_scale=None, crf_spread=SPREAD)
 RECIPES: dict[str, dict[str, PseudoRecipe]] = {
     "paper": PAPER,
     # The small recipes learn small images: the CRF's widths shrink with them.
@@ -70,8 +76,8 @@ RECIPES: dict[str, dict[str, PseudoRecipe]] = {
         "scored": replace(PAPER["scored"], crf_scale=4.0),
     },
     "photo": {
-        "masks": PseudoRecipe(crf="sec-test", crf_scale=None),
-        "sure": PseudoRecipe(gamma=(2.0, 12.0), crf="sec-test", crf_scale=None, contrast="auto"),
+        "masks": PHOTO,
+        "sure": replace(PHOTO, gamma=(2.0, 12.0), contrast="auto"),
         "walked": replace(PAPER["walked"], crf_scale=None),
         # Chosen on training masks of msrc-objects and camvid-objects.
         "scored": PseudoRecipe(background_factor=(0.4, 1.0), crf_scale=None),
@@ -109,6 +115,8 @@ def mask_of(
         raise UserError("--threshold, --gamma and --background-factor take one number, or two")
     if contrast and contrast.used:
         return contrast_mask(contrast_scores(seed, image, keys, contrast), image, recipe)
+    if recipe.crf_spread:
+        image = stretch_colours(torch.from_numpy(image)[None], recipe.crf_spread)[0].numpy()
     best = seed.max(0, initial=0)
     if recipe.threshold:
         backgrounds = [np.full_like(best, t) for t in recipe.threshold]

@@ -15,6 +15,7 @@ from base.contract import Context
 from base.recipe import scale_of_widths
 from base.tensor import resize
 from densecrf import torch as crf_torch
+from refine.contrast import stretch_colours
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,9 @@ class TrainCRF:
     crf_scale: float | None = 12.0
     """Divides the CRF's widths in training (the released layer; the grid is about 1 / 8). None: the
     grid's longer side counts as 500 pixels, as of VOC's images."""
+    crf_spread: float | None = None
+    """Images whose colours deviate by fewer grey levels are stretched to it for the CRF in training
+    (ours); None: the CRF sees images as they are."""
     crf_steps: int = 10
     """Mean-field iterations in training (the released layer)."""
     crf_input: Literal["logit", "score"] = "logit"
@@ -57,6 +61,8 @@ class Refinement:
         """
         small = resize(image[:, :3].float(), logit.shape[-2:], align_corners=True)
         small = small.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+        if self.config.crf_spread:
+            small = stretch_colours(small, self.config.crf_spread)
         logit = logit.detach()
         energy = -logit if self.config.crf_input == "logit" else -torch.softmax(logit, dim=1)
         # The compiled lattice on a CPU, exact kernel matrices on a GPU.

@@ -30,6 +30,7 @@ from method.refinement import Refinement, TrainCRF
 from method.smoke import with_smoke
 from method.stage import Stage, each_view, mean_score, softmax_score
 from method.target import TagSource, class_map, cue_images, cues_of
+from refine.contrast import SPREAD
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class SEC(Stage):
             "small": SMALL,
             "small-resnet50": replace(SMALL, backbone=preset.SMALL_RESNET_DILATED),
             # script/sec.sh: 72.3 on msrc-objects (3 seeds), 10 minutes on 1 core
-            "photo": preset.photo(SECRecipe(), crf_scale=None),
+            "photo": preset.photo(SECRecipe(), crf_scale=None, crf_spread=SPREAD),
         }
     )
 

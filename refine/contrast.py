@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor, uint8
 
 MEASURES = ("median", "local", "mahalanobis")
 """Distance to the image's median colour; to the mean colour of the surroundings; to the colours
@@ -21,7 +22,27 @@ SMOOTH, WINDOW = 0.005, 0.4
 """Deviation of the smoothing and side of the surroundings, as shares of the root of the area."""
 PEAK, LOW, GROUND = 0.03, 0.30, 0.40
 """Shares of the pixels: where a map is highest, where it is lowest, and where all are lowest."""
+SPREAD, STRETCH = 55.0, 6.0
+"""How far the colours of a photograph deviate, in grey levels (the median of msrc-objects), for
+which the CRF's colour width of 13 was made; by which factor colours are stretched at most."""
 TINY = 1e-6
+
+
+def stretch_colours(image: Tensor, spread: float) -> Tensor:
+    """Images of little contrast with more of it, so that a CRF's colour width suits them.
+
+    Args:
+        image: RGB, uint8 (N, H, W, 3).
+        spread: least deviation of an image's colours, mean over the channels, in grey levels.
+
+    Returns:
+        Colours moved away from their mean by one factor for each image; uint8, as the image.
+    """
+    pixels = image.float()
+    mean = pixels.mean((1, 2), keepdim=True)
+    deviation = (pixels - mean).square().mean((1, 2), keepdim=True).sqrt().mean(3, keepdim=True)
+    factor = (spread / deviation.clamp_min(TINY)).clamp(1, STRETCH)
+    return (mean + factor * (pixels - mean)).round().clamp(0, 255).to(uint8)
 
 
 def measure_contrast(

@@ -53,6 +53,19 @@ def test_without_a_scale_the_grid_counts_as_500_pixels(stage):
     assert torch.equal(free, fixed)
 
 
+def test_crf_sees_pale_images_stretched(stage):
+    """Deviations of 5 and 25 grey levels: with the spread 25 the CRF sees the same image."""
+    checker = (torch.arange(32)[:, None] // 4 + torch.arange(32) // 4) % 2 * 2 - 1
+    pale, vivid = (
+        (100 + checker * height).to(torch.uint8).expand(1, 3, 32, 32) for height in (5, 25)
+    )
+    logit = torch.randn(1, 7, 8, 8)
+    plain = Refinement(stage.recipe.train_crf)
+    spread = Refinement(change(stage.recipe, crf_spread=25.0).train_crf)
+    assert torch.equal(spread.marginals(pale, logit), plain.marginals(vivid, logit))
+    assert not torch.equal(plain.marginals(pale, logit), plain.marginals(vivid, logit))
+
+
 def test_weight_zero_leaves_a_term_out(stage, scenes_root):
     terms = stage.losses(batch(stage), Context())
     assert set(terms) == {"seed", "expand", "constrain"}

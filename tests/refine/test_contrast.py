@@ -3,8 +3,16 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 
-from refine.contrast import MEASURES, measure_contrast, peak_share, split_values, weigh
+from refine.contrast import (
+    MEASURES,
+    measure_contrast,
+    peak_share,
+    split_values,
+    stretch_colours,
+    weigh,
+)
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(0, 256, (20, 30, 3)).astype(np.uint8)
@@ -110,3 +118,19 @@ def test_without_contrast_the_map_remains():
     cam = RNG.random((16, 16)).astype(np.float32)
     product = weigh(cam, [measure_contrast(FLAT, cam[None], name) for name in MEASURES])
     np.testing.assert_allclose(product, cam / cam.max(), rtol=1e-3)
+
+
+def test_pale_images_are_stretched_others_stay():
+    rng = np.random.default_rng(0)
+    vivid = rng.integers(0, 256, (20, 30, 3))
+    pale = 120 + rng.integers(-8, 9, (20, 30, 3))
+    flat = np.full((20, 30, 3), 77)
+    images = torch.from_numpy(np.stack([vivid, pale, flat]).astype(np.uint8))
+    deviation = float(pale.std((0, 1)).mean())
+    result = stretch_colours(images, 4 * deviation)
+    assert torch.equal(result[0], images[0]) and torch.equal(result[2], images[2])
+    assert float(result[1].float().std((0, 1)).mean()) == pytest.approx(4 * deviation, rel=0.01)
+    assert result[1].float().mean() == pytest.approx(pale.mean(), abs=0.5)
+    # Noise is not blown up to the whole range.
+    by_channel = stretch_colours(images, 1000.0)[1].numpy()
+    assert (np.ptp(by_channel, axis=(0, 1)) <= 6 * np.ptp(pale, axis=(0, 1))).all()
