@@ -17,6 +17,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from base import UserError
 from network.bands import narrowed, picture_channels
+from network.depthwise import speed_up
 from network.frozen import FrozenNorm
 from network.normalise import Normalise
 from network.package import from_package, in_order
@@ -84,6 +85,7 @@ class TimmTrunk(FrozenNorm):
     def build(self, output_stride: int) -> dict[str, Any]:
         """Make `network`, `channels` and `stride`; returns what timm knows of the weights."""
         self.network = build_stages(self.name, output_stride, 3 + self.extra)
+        speed_up(self.network)
         info = self.network.feature_info
         self.channels, self.stride = tuple(info.channels()), tuple(info.reduction())
         return self.network.pretrained_cfg or self.network.default_cfg
