@@ -157,7 +157,7 @@ def from_text(path: Path, classes: Sequence[str], faults: list[str] | None = Non
             name = safe_id(stem(row[0].strip()))
             if name in tags:
                 raise UserError(f"image '{name}' has a line already")
-            if columns and not is_mask_mark(row):
+            if columns and row[2:] not in ([], [""], [WRONG]):
                 raise UserError(f"write ID,TAG;TAG, or ID,TAG;TAG,{WRONG}")
             words = [tag for field in row[1:columns] for tag in tags_of(field, True, known)]
             tags[name] = indices(words, classes)
@@ -216,11 +216,6 @@ def is_header(row: Sequence[str]) -> bool:
 def names_masks(header: Sequence[str]) -> bool:
     """Whether a header is `id,tags,mask`."""
     return len(header) == 3 and plain(header[2]) == "mask"
-
-
-def is_mask_mark(row: Sequence[str]) -> bool:
-    """Whether what follows the tags of a row says `wrong`, or nothing."""
-    return row[2:] in ([], [""], [WRONG])
 
 
 def wrong_masks(spec: Spec) -> frozenset[str]:

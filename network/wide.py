@@ -138,19 +138,15 @@ class WideTrunk(FrozenNorm):
         self.b7 = BottleneckBlock(width[5], width[6], dilation[2], config.drop)
         self.bn7 = nn.BatchNorm2d(width[6])
         if not config.norm:
-            self.freeze()
+            fixed = [self.conv1a, *(self.get_submodule(name) for name in self.names(0))]
+            fixed += [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
+            for module in fixed:
+                module.requires_grad_(False)
 
     def names(self, group: int) -> list[str]:
         """Names of the blocks of group 0 to 3: b2, b2_1, b2_2, ..."""
         first = f"b{group + 2}"
         return [first, *(f"{first}_{block}" for block in range(1, self.blocks[group]))]
-
-    def freeze(self) -> None:
-        """Exclude conv1a, b2 and all batch normalisation from training."""
-        fixed = [self.conv1a, *(self.get_submodule(name) for name in self.names(0))]
-        fixed += [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
-        for module in fixed:
-            module.requires_grad_(False)
 
     def stages(self, image: Tensor) -> list[Tensor]:
         """Features after b4, b5 and b7, normalised and rectified, of RGB images 0..255.

@@ -37,23 +37,6 @@ FILES = ("last.pt", "previous.pt", "step-*.pt", "recipe.json", "log.jsonl", "eve
 """What a run leaves in its folder."""
 
 
-class Speed:
-    """Images a second since the last call, for the progress bar.
-
-    Args:
-        batch: images a step.
-    """
-
-    def __init__(self, batch: int):
-        self.batch, self.last = batch, monotonic()
-
-    def __call__(self, steps: int) -> str:
-        now = monotonic()
-        rate = steps * self.batch / max(now - self.last, 1e-9)
-        self.last = now
-        return f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
-
-
 class Interrupted(KeyboardInterrupt):
     """A signal asked the run to stop; its number is the argument."""
 
@@ -242,7 +225,7 @@ class Loop:
         flags, stage, began = self.flags, self.stage, self.taken
         log = self.open_log() if self.world.main else None
         bar = progress(self.steps, self.name, " steps", flags.quiet or log is None, began)
-        speed, saved = Speed(self.solver.batch), monotonic()
+        saved = monotonic()
         stage.network.train()
         with caught_signals() as self.caught:
             try:
@@ -256,7 +239,8 @@ class Loop:
                         count = (self.taken - 1) % flags.log_every + 1
                         means = {key: value / count for key, value in self.meter.items()}
                         shown = {key: f"{value:.3f}" for key, value in means.items()}
-                        bar.set_postfix({"images/s": speed(count)} | shown, refresh=False)
+                        rate = self.solver.batch * (bar.format_dict["rate"] or 0)
+                        bar.set_postfix({"images/s": f"{rate:.3g}"} | shown, refresh=False)
                         if log:
                             log.scalars(self.taken, {"lr": lr, **means})
                         self.meter = {}

@@ -182,11 +182,6 @@ def predicted_ids(spec: Spec, split: str, predictions: Predictions, partial: boo
     return present
 
 
-def count_without_mask(spec: Spec, split: str) -> int:
-    """Number of images of a split that have no true mask."""
-    return sum(not spec.mask_path(image_id).is_file() for image_id in spec.ids(split))
-
-
 def _refuse(wrong: set[str], what: str, advice: str) -> None:
     if wrong:
         first = ", ".join(sorted(wrong)[:3]) + (", ..." if len(wrong) > 3 else "")

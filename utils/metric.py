@@ -173,19 +173,11 @@ def as_percent(found: Scores, classes: Sequence[str]) -> dict:
     def percent(value: float) -> float | None:
         return None if np.isnan(value) else round(100 * float(value), 2)
 
-    def by_class(values: NDArray) -> dict[str, float | None]:
-        return dict(zip(classes, map(percent, values)))
-
+    numbers = ("miou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou")
+    arrays = ("iou", "precision", "recall", "false_positive", "false_negative")
     return {
-        "miou": percent(found.miou),
-        "pixel_accuracy": percent(found.pixel_accuracy),
-        "mean_accuracy": percent(found.mean_accuracy),
-        "frequency_weighted_iou": percent(found.frequency_weighted_iou),
-        "iou": by_class(found.iou),
-        "precision": by_class(found.precision),
-        "recall": by_class(found.recall),
-        "false_positive": by_class(found.false_positive),
-        "false_negative": by_class(found.false_negative),
+        **{name: percent(getattr(found, name)) for name in numbers},
+        **{name: dict(zip(classes, map(percent, getattr(found, name)))) for name in arrays},
         "absent": [name for name, value in zip(classes, found.iou) if np.isnan(value)],
     }
 

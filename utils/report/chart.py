@@ -106,7 +106,8 @@ def confusion(matrix: NDArray, classes: Sequence[str]) -> Markup:
             value = share[row, column]
             if not matrix[row].any():
                 continue
-            kind = "right" if row == column else _error(row, column)
+            kind = "missed" if column == 0 else "invented" if row == 0 else "swapped"
+            kind = "right" if row == column else kind
             tip = f"{100 * value:.1f} % of true {name} pixels are predicted as {other}"
             if value >= 0.0005:
                 parts.append(
@@ -128,10 +129,6 @@ def confusion(matrix: NDArray, classes: Sequence[str]) -> Markup:
         f'<svg class="heat{small}" viewBox="0 0 {width} {height}" width="{width}" '
         f'height="{height}" role="img" aria-label="Confusion matrix">{"".join(parts)}</svg>'
     )
-
-
-def _error(row: int, column: int) -> str:
-    return "missed" if column == 0 else "invented" if row == 0 else "swapped"
 
 
 def _name(name: str, x: float, y: float, font: float, anchor: str, turn: str = "") -> str:

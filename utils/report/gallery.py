@@ -2,7 +2,6 @@
 
 import base64
 import io
-from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -71,13 +70,8 @@ def choose(image_iou: NDArray, image_miou: NDArray, disagree: NDArray | None = N
     for values in image_iou.T:
         order = by(values)
         queues += [iter(order), iter(order[::-1])]
-    return list(dict.fromkeys(head + list(_in_turn(queues, 12))))[:LIMIT]
-
-
-def _in_turn(queues: list[Iterator[int]], rounds: int) -> Iterator[int]:
-    for _ in range(rounds):
-        for queue in queues:
-            yield from [n for n in [next(queue, None)] if n is not None]
+    chosen = [next(queue, None) for _ in range(12) for queue in queues]
+    return [n for n in dict.fromkeys(head + chosen) if n is not None][:LIMIT]
 
 
 def pictures(spec: Spec, image_id: str, labels: list[NDArray[np.uint8]]) -> dict:

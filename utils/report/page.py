@@ -49,6 +49,13 @@ def write(
         UserError: an image or prediction cannot be read.
     """
     classes, colours = spec.classes, class_colours(spec.num_classes)
+    summaries = [_summary(run, spec) for run in runs]
+    first, last = summaries[0]["recipe"], summaries[-1]["recipe"]
+    # Fields of the recipes of two runs that one has not, or otherwise.
+    changed = [
+        k for k in first.keys() | last.keys() if first and last and first.get(k) != last.get(k)
+    ]
+    summaries = [summary | {"changed": changed} for summary in summaries]
     items, count = _gallery(spec, runs, workers, quiet)
     return write_page(
         path,
@@ -62,7 +69,7 @@ def write(
         title=" against ".join(run.name for run in runs),
         dataset=spec.name,
         split=split,
-        runs=_mark_changed([_summary(run, spec) for run in runs]),
+        runs=summaries,
         rows=_rows(spec, runs, colours),
         confusions=[chart.confusion(run.measured.matrix, classes) for run in runs],
         mistakes=[_mistakes(run.measured.matrix, spec, colours) for run in runs],
@@ -223,11 +230,3 @@ def read_log(path: Path) -> dict[str, np.ndarray]:
         )
         for name in names
     }
-
-
-def _mark_changed(runs: list[dict]) -> list[dict]:
-    """Note for each of two runs the fields of its recipe that the other has not, or otherwise."""
-    first, last = runs[0]["recipe"], runs[-1]["recipe"]
-    both = first and last
-    changed = [k for k in first.keys() | last.keys() if both and first.get(k) != last.get(k)]
-    return [run | {"changed": changed} for run in runs]
