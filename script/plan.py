@@ -5,15 +5,15 @@ Times a few steps of the classifier and of SEC on this machine. The flags are th
 
 from __future__ import annotations
 
-import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from time import monotonic
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import tyro
 from torch.utils.data import DataLoader
 
-from base import UserError, entry
+from base import entry
 from base.contract import Context
 from datalist.spec import resolve
 from method import build_stage
@@ -48,13 +48,8 @@ def seconds_per_step(stage: Any, device: torch.device) -> float:
     return (monotonic() - start) / TIMED
 
 
-def main(words: list[str]) -> None:
-    if words and words[0] in ("-h", "--help"):
-        print(__doc__)
-        return
-    if not words or words[0].startswith("-"):
-        raise UserError("give the folder of a data set: python -m script.plan FOLDER [flags]")
-    folder, flags = words[0], words[1:]
+def main(folder: str, flags: list[str]) -> None:
+    """Print how long the chain will take; `flags` are those of train.py."""
     keep_freed_memory()
     spec = resolve(folder)
     device = choose_device("auto")
@@ -72,6 +67,15 @@ def main(words: list[str]) -> None:
     print(f"{count} photographs, {len(spec.classes) - 1} classes: {time} on a free machine")
 
 
+@dataclass(frozen=True)
+class Flags:
+    """Those of this program; all others are train.py's."""
+
+    folder: Annotated[str, tyro.conf.Positional]
+    """Folder of a data set."""
+
+
 if __name__ == "__main__":
     with entry():
-        main(sys.argv[1:])
+        own, rest = tyro.cli(Flags, description=__doc__, return_unknown_args=True)
+        main(own.folder, rest)

@@ -10,13 +10,15 @@ as --segmenter-checkpoint or --start-segmenter; irn-cam and irn of jiwoon-ahn/ir
 and the boundary network. Prints which released tensor went where. No data set is needed.
 """
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import tyro
 
 from base import UserError, entry
+from base.recipe import change
 from datalist.spec import COCO, VOC, Spec, read_classes
 from method import stage_class
 from network.convert import load_released
@@ -34,21 +36,19 @@ class System:
     """Part of the stage's network that the weights are of; empty: all of it."""
     backbone: str = ""
     """Ending of the recipe's name."""
-    changes: tuple[tuple[str, str, Any], ...] = ()
-    """Group, field and value where the recipe differs from the named one."""
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """Fields where the recipe differs from the named one."""
 
 
 SYSTEMS = {
     "recurseed": System("rsepm", "recurseed", part="live"),
     "recurseed-deeplab": System("deeplab", "recurseed"),
     # Its test program feeds B, G, R minus the mean of Caffe's VGG16.
-    "sec-pytorch": System("sec", "sec-pytorch", changes=(("backbone", "convention", "caffe"),)),
+    "sec-pytorch": System("sec", "sec-pytorch", changes={"convention": "caffe"}),
     "seam": System("seam", "seam"),
     "locate": System("segmenter", "locate", part="segmenter"),
     # Plain activation maps: SEAM's network and predictions without pixel correlation.
-    "irn-cam": System(
-        "seam", "irn-cam", backbone="resnet50", changes=(("seam", "equivariance", False),)
-    ),
+    "irn-cam": System("seam", "irn-cam", backbone="resnet50", changes={"equivariance": False}),
     "irn": System("affinity", "irn"),
 }
 
@@ -72,11 +72,7 @@ class Flags:
 
 
 def class_names(flags: Flags) -> tuple[str, ...]:
-    """Names of the classes, background first.
-
-    Raises:
-        UserError: a data set whose classes are not known.
-    """
+    """Names of the classes, background first."""
     if flags.classes:
         return read_classes(flags.classes)
     if flags.dataset in ("voc", "coco"):
@@ -88,20 +84,12 @@ def class_names(flags: Flags) -> tuple[str, ...]:
 
 
 def choose_recipe(system: System, flags: Flags) -> Any:
-    """The recipe of the released network.
-
-    Raises:
-        UserError: a recipe that the stage does not have.
-    """
+    """The recipe of the released network."""
     recipes = stage_class(system.stage).recipes
     name = "-".join(filter(None, (flags.recipe, system.backbone)))
     if name not in recipes:
         raise UserError(f"--recipe {flags.recipe}: {system.stage} has {', '.join(recipes)}")
-    recipe = recipes[name]
-    changes = (*system.changes, ("data", "dataset", flags.dataset), ("data", "root", flags.root))
-    for group, field, value in changes:
-        recipe = replace(recipe, **{group: replace(getattr(recipe, group), **{field: value})})
-    return recipe
+    return change(recipes[name], dataset=flags.dataset, root=flags.root, **system.changes)
 
 
 def main(flags: Flags) -> None:

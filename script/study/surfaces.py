@@ -5,10 +5,6 @@ with soft borders and little contrast. Some tiles have neither. Nothing else say
 what: the light, the grain and pale lines of paint are the same on all.
 """
 
-# First, so that Ctrl-C during the other imports ends in one line.
-from base import entry
-
-# isort: split
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +15,7 @@ import tyro
 from numpy.typing import NDArray
 from PIL import Image
 
+from base import entry
 from datalist.folder import new_data_folder
 from datalist.image import write_mask
 from datalist.scenes import cloud

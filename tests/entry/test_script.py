@@ -68,7 +68,7 @@ def test_help_installs_nothing_and_times_nothing():
     assert execute(["bash", "script/setup.sh", "--help"]).stdout.startswith("Set up: a .venv")
     assert execute(["bash", "script/run_tests.sh", "--help"]).stdout.startswith("Set up and run")
     done = execute([sys.executable, "-m", "script.plan", "--help"])
-    assert done.stdout.startswith("Say how long") and not done.stderr
+    assert "Say how long" in done.stdout and not done.stderr
 
 
 def test_help_of_a_chain_is_the_comment_at_its_top():
