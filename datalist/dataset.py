@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from base import IGNORE, WORK_PIXELS, UserError
 from base.tensor import resize as resize_maps
 from datalist import augment
+from datalist.bag import read_bags
 from datalist.bands import Bands
 from datalist.cell import resize
 from datalist.cue import CueFile
@@ -64,7 +65,7 @@ class Images(Dataset):
 
     A sample is a dictionary: `id`; `image` uint8 (channels, H, W), R, G, B or the bands of the
     data set; `size` int64 (2,), height and width of the file's image; `num_classes`; and as asked
-    for `tag` float32 (K,),
+    for `tag` float32 (K,), with it the number of its `bag` int64 () where the data set has bags,
     `cue` bool (C, h, w), `mask` int64 (H, W), 255 = ignore; with "crop" also `box` int64 (4,):
     top, left, bottom and right of what is image in the window.
 
@@ -113,6 +114,7 @@ class Images(Dataset):
         own = self.mask is None or self.mask.resolve() == spec.mask_folder.resolve()
         self.wrong = frozenset() if own else wrong_masks(spec)
         self.tags = read_tags(spec, self.ids) if tag else None
+        self.bags = read_bags(spec, self.ids, self.tags) if self.tags is not None else None
         self._cache: dict[int, tuple] | None = {} if cache else None
         self._cached = 0
         if cue is not None:
@@ -163,6 +165,8 @@ class Images(Dataset):
         sample["image"] = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
         if self.tags is not None:
             sample["tag"] = torch.from_numpy(multi_hot(self.tags[name], self.num_classes))
+        if self.bags is not None:
+            sample["bag"] = torch.tensor(self.bags[index])
         if self.cue is not None:
             cue = self.cue[name]
             if self.grid is not None:

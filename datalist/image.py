@@ -102,6 +102,7 @@ class PictureFile:
         self.path, self.bands = Path(path), bands
         self.tiff = Tiff(self.path) if is_tiff(self.path) else None
         self._whole: np.ndarray | None = None
+        self._values: tuple[np.ndarray, bool] | None = None
         if self.tiff is not None:
             stored, orientation = self.tiff.size, self.tiff.orientation
             self.bands_in_file = self.tiff.bands
@@ -146,6 +147,27 @@ class PictureFile:
         if self._whole is None:
             self._whole = self._decoded(1)
         return self._whole[top:bottom, left:right]
+
+    def stored(self, top: int, left: int, height: int, width: int) -> np.ndarray:
+        """Read a window inside the picture with the values of the file, without transparency.
+
+        Returns:
+            (height, width, bands) of the file's type; R, G, B where the decoder makes these.
+
+        Raises:
+            UserError: the file is cut off or damaged.
+        """
+        if self.tiff is not None:
+            self._find_alpha()
+        if self.tiff is not None and self.turn is None:
+            pixels, alpha = self.tiff.read(top, left, height, width), bool(self.tiff.alpha)
+        else:
+            if self._values is None:
+                whole = (self.tiff.read(), bool(self.tiff.alpha)) if self.tiff else self._stored(1)
+                self._values = (self.turn(whole[0]) if self.turn else whole[0]), whole[1]
+            pixels, alpha = self._values
+            pixels = pixels[top : top + height, left : left + width]
+        return pixels[..., :-1] if alpha else pixels
 
     def reduced(self) -> np.ndarray:
         """The whole picture, of at most `PIXEL_LIMIT` pixels: uint8 (H, W, channels)."""

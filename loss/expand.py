@@ -5,6 +5,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from loss.bag import bag_weight, number_of_bags
+
 Decay = TypeVar("Decay", float, Tensor)
 
 
@@ -58,7 +60,11 @@ def rank_weight(flat: Tensor, decay: float | Tensor) -> Tensor:
 
 
 def expand_loss(
-    score: Tensor, tag: Tensor, decay_foreground: float | Tensor, decay_background: float
+    score: Tensor,
+    tag: Tensor,
+    decay_foreground: float | Tensor,
+    decay_background: float,
+    bag: Tensor | None = None,
 ) -> Tensor:
     """Image-level log loss on rank-pooled scores.
 
@@ -68,21 +74,26 @@ def expand_loss(
         decay_foreground: decay for the classes of the image (see `decay_for`); one for all, or one
             for each class, (C - 1,).
         decay_background: decay for the background. Absent classes are max-pooled.
+        bag: of images that are tiles, which have the tags of their whole picture, the number of
+            the picture, (N,). The pooled score of a present class, and of the background, is the
+            maximum over the tiles of a picture.
 
     Returns:
-        Scalar: the three terms (present, absent, background) summed, averaged over images.
+        Scalar: the three terms (present, absent, background) summed, averaged over images or bags.
         A term without classes (no tags, or all tags) is 0.
 
     Source: Kolesnikov and Lampert, ECCV 2016, L_expand. Differs: the guards; only the maps
-    of present classes and the background are sorted, which changes no value.
+    of present classes and the background are sorted, which changes no value; bags are ours.
     """
     eps = torch.finfo(score.dtype).eps
     present = tag > 0
     absent = ~present
 
-    def image_mean(log: Tensor, member: Tensor) -> Tensor:
+    def image_mean(log: Tensor, member: Tensor, weight: Tensor | None = None) -> Tensor:
         """Mean of `log` over an image's member classes, then over images."""
         share = member.to(log.dtype) / member.sum(dim=1, keepdim=True).clamp_min(1)
+        if weight is not None:
+            share = share * weight
         return (log * share[member]).sum() / len(member)
 
     # One call sorts all maps, the backgrounds first: torch distributes a long call over threads.
@@ -97,8 +108,14 @@ def expand_loss(
     pooled = (ordered[len(score) :, None] @ rank_weight(maps, decay)[..., None]).flatten()
     # `max` has its gradient at one position and is faster than `amax`, which divides it over ties.
     peak = score.flatten(2).max(dim=2).values[:, 1:][absent]
-    return (
-        -image_mean(pooled.clamp_min(eps).log(), present)
-        - image_mean((1 - peak).clamp_min(eps).log(), absent)
-        - background.clamp_min(eps).log().mean()
-    )
+    log_pooled, log_empty = pooled.clamp_min(eps).log(), (1 - peak).clamp_min(eps).log()
+    log_background = background.clamp_min(eps).log()
+    if bag is None:
+        return (
+            -image_mean(log_pooled, present) - image_mean(log_empty, absent) - log_background.mean()
+        )
+    weight = bag_weight(score.new_zeros(tag.shape).masked_scatter(present, pooled), tag, bag)
+    behind = torch.ones_like(background[:, None])
+    total = image_mean(log_pooled, present, weight) + image_mean(log_empty, absent, weight)
+    total += image_mean(log_background, behind > 0, bag_weight(background[:, None], behind, bag))
+    return -total * len(score) / number_of_bags(bag)

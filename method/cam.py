@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from base.contract import Context, Term
 from base.recipe import Data, Flat, Prediction, Solver
 from base.tensor import over_peak
+from datalist.bag import BAGS_FILE
 from datalist.dataset import Images
-from loss import rank_average
+from loss import bag_tag_loss, rank_average
 from method.backbone import Backbone, ResNet, Timm
 from method.head import refuse
 from method.kept import kept_features, network_checksum
@@ -88,6 +89,8 @@ the images by heart instead."""
 class CAM(Stage):
     """Class activation maps of a classifier without hidden layers."""
 
+    pools = True
+
     recipes: ClassVar = with_smoke(
         {
             # not measured
@@ -111,6 +114,7 @@ class CAM(Stage):
         self.constant = maps.frozen and not recipe.backbone.norm and recipe.data.fixed
         """Whether an image has the same features in every step."""
         self.source: bytes | None = None
+        self.bags = (spec.root / BAGS_FILE).is_file()
 
     def dataset(self) -> Images:
         return self.images()
@@ -120,6 +124,8 @@ class CAM(Stage):
         if self.constant:
             image = self.features(image, context, keep=True)
         logit = context.run(self.network, image)
+        if "bag" in batch:
+            return {"classify": bag_tag_loss(logit, batch["tag"], batch["bag"])}
         return {"classify": nn.functional.multilabel_soft_margin_loss(logit, batch["tag"])}
 
     def features(self, image: Tensor, context: Context | None = None, keep: bool = False) -> Tensor:
@@ -154,10 +160,12 @@ class CAM(Stage):
     def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
         """Mean of the positive maps over its maximum; the background (1 - the best class)^gamma.
 
-        Without tags, the classes are those that the classifier finds likelier than not.
+        Without tags, the classes are those that the classifier finds likelier than not; where the
+        tags are those of a bag of tiles, those among them.
         """
-        if tags is None:
-            tags = self.network(self.features(images[0])) > 0
+        if tags is None or self.bags:
+            likely = self.network(self.features(images[0])) > 0
+            tags = likely if tags is None else likely & (tags > 0)
         cam = mean_score(each_view(self.maps, images, mirror))
         seed = over_peak(cam * tags[:, :, None, None].to(cam))
         background = (1 - seed.amax(dim=1, keepdim=True)) ** self.recipe.maps.gamma

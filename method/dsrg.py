@@ -79,6 +79,8 @@ SMALL = DSRGRecipe(
 class DSRG(Stage):
     """Step 1: a four-branch DeepLab under seeds that grow."""
 
+    pools = True  # seeds alone teach: a tag says which of them may grow
+
     recipes: ClassVar = with_smoke(
         {
             # not measured

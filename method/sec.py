@@ -112,6 +112,8 @@ def half_weight_decays(half: Mapping[int, float], num_classes: int, sec: SECLoss
 class SEC(Stage):
     """DeepLab-LargeFOV under the three losses."""
 
+    pools = True
+
     recipes: ClassVar = with_smoke(
         {
             # not measured; published: 50.7 on VOC 2012 val
@@ -164,6 +166,7 @@ class SEC(Stage):
                 batch["tag"],
                 decay_for(self.decay, reference, positions),
                 decay_for(sec.decay_background, reference, positions),
+                batch.get("bag"),
             )
         if sec.constrain_weight:
             constrain = constrain_loss(score, marginals(), sec.floor)

@@ -13,6 +13,7 @@ from base import UserError
 from base.contract import Ability, Context, Term
 from base.recipe import Solver
 from base.tensor import resize
+from datalist.bag import BAGS_FILE
 from datalist.dataset import Images
 from datalist.spec import Spec
 from network.bands import widen
@@ -38,6 +39,8 @@ class Stage:
     phases: dict[str, float] = {}
     folder: Path | None = None
     presence: float | None = None
+    pools: ClassVar[bool] = False
+    """Whether the losses know that tags may be those of a bag of tiles (`datalist.bag`)."""
 
     def __init__(self, recipe: Any, spec: Spec, network: nn.Module):
         self.recipe = recipe
@@ -69,7 +72,7 @@ class Stage:
             options |= {"scale": data.scale, "long": data.long, "fill": colour.mean_colour()}
         elif data.fit == "window":
             options |= {"window": data.window}
-        return Images(
+        images = Images(
             self.spec,
             data.split,
             size=data.size,
@@ -80,6 +83,12 @@ class Stage:
             cache=True,
             **options,
         )
+        if images.bags is not None and not self.pools:
+            raise UserError(
+                f"by {self.spec.root / BAGS_FILE} tags are those of whole pictures, and this stage "
+                "takes them as each tile's own: use cam, sec or dsrg, or remove the file"
+            )
+        return images
 
     def groups(self) -> list[dict]:
         """Parameter groups: layers of random start learn faster, biases faster and undecayed."""

@@ -55,7 +55,7 @@ def cue_images(stage: Stage, cue: str, tags_from: TagSource) -> Images:
         own = {name: tuple(k for k in cues.classes(name) if k) for name in images.ids}
         other = sum(set(own[name]) != set(images.tags[name]) for name in images.ids)
         print(f"tags are the classes with cues; on {other} images the data set has others")
-        images.tags = own
+        images.tags, images.bags = own, None
     return images
 
 

@@ -57,6 +57,8 @@ def of_images(data: Images) -> Checksums:
         checksums["pictures"] = dict(zip(data.ids, pool.map(tail_checksum, paths)))
     if data.tags is not None:
         checksums["tags"] = tag_checksums(data.tags)
+    if data.bags is not None:
+        checksums["bags"] = dict(zip(data.ids, data.bags.tolist()))
     if (cues := data.cue) is not None:
         checksums["cues"] = {
             name: zlib.crc32(cues.cell[cues.offset[row] : cues.offset[row + 1]].tobytes())
@@ -117,7 +119,7 @@ def changes(before: Any, now: Checksums) -> list[str]:
             added, removed = len(checksums.keys() - common), len(stored.keys() - common)
             parts = [f"{added} added"] * bool(added) + [f"{removed} removed"] * bool(removed)
             sentences.append(f"{name}: {', '.join(parts)}")
-        elif name in ("pictures", "tags", "cues", "masks"):
+        elif name in ("pictures", "tags", "bags", "cues", "masks"):
             if changed:
                 what = "content" if name == "pictures" else name
                 sentences.append(f"{what} of {changed} of {len(checksums)} images")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 
@@ -20,6 +21,7 @@ class Draws(Sampler):
         first, last: steps to deliver, `first` included, `last` not.
         seed: seed of the order.
         share: part of each batch to deliver, where several processes split it.
+        bags: number of the bag of each image (datalist/bag.py); a bag's images follow one another.
     """
 
     def __init__(
@@ -30,9 +32,10 @@ class Draws(Sampler):
         last: int,
         seed: int,
         share: slice = slice(None),
+        bags: NDArray[np.int64] | None = None,
     ):
         self.length, self.batch, self.first, self.last, self.seed = length, batch, first, last, seed
-        self.share = share
+        self.share, self.bags = share, bags
 
     def __len__(self) -> int:
         return self.last - self.first
@@ -44,6 +47,10 @@ class Draws(Sampler):
             for draw in range(step * self.batch, (step + 1) * self.batch):
                 if draw // self.length != epoch:
                     epoch = draw // self.length
-                    order = np.random.default_rng([self.seed, epoch]).permutation(self.length)
+                    rng = np.random.default_rng([self.seed, epoch])
+                    order = rng.permutation(self.length)
+                    if self.bags is not None:
+                        rank = rng.permutation(self.bags.max() + 1)
+                        order = order[np.argsort(rank[self.bags[order]], kind="stable")]
                 batch.append((int(order[draw % self.length]), draw))
             yield batch[self.share]

@@ -134,6 +134,8 @@ def trace(model: Program) -> torch.export.ExportedProgram:
             return program
     except Exception as error:  # of a dozen kinds, most of them private to torch
         reason = str(error).strip().partition("\n")[0][:120]
+        if reason.startswith("Guard failed"):
+            reason = "its network can be recorded for images of one size only"
         raise UserError(f"this stage cannot be written as a program ({reason})") from error
 
 

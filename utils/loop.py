@@ -171,7 +171,7 @@ class Loop:
             self.data,
             batch_sampler=Draws(
                 len(self.data), self.solver.batch, self.taken, self.steps, self.solver.seed,
-                self.share,
+                self.share, getattr(self.data, "bags", None),
             ),
             num_workers=workers,
             worker_init_fn=worker_init,

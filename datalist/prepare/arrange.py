@@ -28,6 +28,7 @@ from datalist.prepare.exports import keywords, read_export
 from datalist.prepare.names import NAMES_FILE, NameIndex, make_id, number_of
 from datalist.prepare.pictures import Picture, by_folder, find_pictures, some, twice
 from datalist.prepare.table import Layout, Table, TableFlags, read_grid, read_table
+from datalist.prepare.tiles import cut_pictures
 from datalist.spec import plain, read_classes, read_ids, resolve
 from datalist.tag import indices
 
@@ -79,6 +80,11 @@ class Arguments:
     bands: tuple[str, ...] = ()
     """Bands of the pictures that become channels, from 1: three, one, or more, of which the first
     three are shown; all: every band. Default: grey, or red, green and blue."""
+    tile: int = 0
+    """Cut larger pictures into tiles of so many pixels a side; 0: leave them whole."""
+    bags: bool = True
+    """Tags of a tiled picture are true of some of its tiles (bags.csv); with --no-bags of every
+    tile."""
 
 
 def arrange(arguments: Arguments) -> Result:
@@ -136,10 +142,14 @@ def arrange(arguments: Arguments) -> Result:
     left_out += notes
     with new_data_folder(out, known) as data:
         read_classes(data.root / "classes.txt")
-        for name, picture in pictures.items():
-            link(picture.file, data.image(name, picture.file.suffix.lower()))
         if bands != Bands():
             write_bands(data.root / BANDS_FILE, bands)
+        if arguments.tile:
+            cut = cut_pictures(pictures, tags, data, source, arguments.tile, arguments.bags)
+            left_out.append(cut)
+            return Result(understood, left_out)
+        for name, picture in pictures.items():
+            link(picture.file, data.image(name, picture.file.suffix.lower()))
         data.tags = tags
         rows = ((name, pictures[name].file.relative_to(source).as_posix()) for name in tags)
         write_csv(data.root / NAMES_FILE, ["id", "file"], rows)

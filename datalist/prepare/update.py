@@ -240,9 +240,14 @@ def update(arguments: Arguments, flags: list[str]) -> None:
     """Make the data set, or bring it up to date; `flags` are those of the arrangement.
 
     Raises:
-        UserError: as of `arrange`; or the data set is that of another folder.
+        UserError: as of `arrange`; tiles are asked for; or the data set is that of another folder.
     """
     data, source = arguments.out, arguments.source
+    if arguments.tile:
+        raise UserError(
+            "--tile: tiles do not follow changes of their pictures; make them with `python -m "
+            "datalist.prepare.arrange`, and train on its folder: DATASET=FOLDER bash script/sec.sh"
+        )
     ready = data.with_name(f".{data.name}.new")
     if ready.exists() and not data.exists():  # a stop between two renamings
         os.replace(ready, data)
