@@ -60,6 +60,7 @@ class Tiff:
             raise self._damaged(error) from None
 
     def _describe(self) -> None:
+        len(self.file.pages)  # finds the end of the chain, in which `series` can go round for ever
         series = self.file.series[0]
         self.pages = list(series.pages)
         key = self.key = self.pages[0].keyframe
@@ -67,42 +68,40 @@ class Tiff:
             raise UserError(f"{self.path} is a stack of pages in one block: save each as a file")
         self.size = (int(key.imagelength), int(key.imagewidth))
         self.kind = getattr(key.photometric, "name", str(key.photometric))
-        samples = int(key.samplesperpixel)
-        if self.kind not in KINDS or key.dtype is None or key.dtype.kind not in "biuf":
-            raise UserError(f"{self.path} holds {self.kind} values of {key.bitspersample} bits, "
-                            "which are not read: save it as grey or RGB")  # fmt: skip
-        if self.kind == "YCBCR" and getattr(key.compression, "name", "") not in ("JPEG", "OJPEG"):
-            raise UserError(f"{self.path} holds YCbCr without JPEG: save it as RGB")
-        if key.imagedepth > 1 or min(self.size) < 1:
-            raise UserError(f"{self.path} is not a picture of rows and columns")
-        if math.prod(self.size) > LARGEST:
-            raise UserError(f"{self.path} has more than {LARGEST >> 20} million pixels")
-        planes = samples if key.planarconfig == 2 else 1
-        self.block = (
-            (int(key.tilelength), int(key.tilewidth))
-            if key.is_tiled
-            else (min(int(key.rowsperstrip), self.size[0]), self.size[1])
-        )
-        if min(self.block) < 1 or math.prod(self.block) > LARGEST_BLOCK:
-            raise UserError(
-                f"{self.path} is stored in one block of {math.prod(self.block) >> 20} million "
-                "pixels: save it in tiles, such as with gdal_translate -co TILED=YES"
-            )
+        self.samples = int(key.samplesperpixel)
+        self.planes = self.samples if key.planarconfig == 2 else 1
+        rows = (min(int(key.rowsperstrip), self.size[0]), self.size[1])
+        self.block = (int(key.tilelength), int(key.tilewidth)) if key.is_tiled else rows
+        packed = getattr(key.compression, "name", "")
+        refusals = {
+            f"holds {self.kind} values of {key.bitspersample} bits, which are not read: save it as "
+            "grey or RGB": self.kind not in KINDS
+            or key.dtype is None
+            or key.dtype.kind not in "biuf",
+            "holds YCbCr without JPEG: save it as RGB": self.kind == "YCBCR"
+            and packed not in ("JPEG", "OJPEG"),
+            "is not a picture of rows and columns": key.imagedepth > 1 or min(self.size) < 1,
+            f"has more than {LARGEST >> 20} million pixels": math.prod(self.size) > LARGEST,
+            f"is stored in one block of {math.prod(self.block) >> 20} million pixels: save it in "
+            "tiles, such as with gdal_translate -co TILED=YES": min(self.block) < 1
+            or math.prod(self.block) > LARGEST_BLOCK,
+        }
+        for reason, applies in refusals.items():
+            if applies:
+                raise UserError(f"{self.path} {reason}")
         self.grid = tuple(-(-side // step) for side, step in zip(self.size, self.block))
-        self.samples, self.planes = samples, planes
         whole = self.file.filehandle.size
         for page in self.pages:
-            offsets, counts = page.dataoffsets, page.databytecounts
-            if len(offsets) < planes * math.prod(self.grid) or len(offsets) != len(counts):
-                raise UserError(f"{self.path} is cut off: copy or download it again")
-            if any(offset + count > whole for offset, count in zip(offsets, counts)):
+            ends = list(map(sum, zip(page.dataoffsets, page.databytecounts)))
+            complete = len(page.dataoffsets) == len(page.databytecounts) == len(ends)
+            if len(ends) < self.planes * math.prod(self.grid) or not complete or max(ends) > whole:
                 raise UserError(f"{self.path} is cut off: copy or download it again")
         extra = [int(value) for value in key.extrasamples]
         self.alpha: bool | None = bool(extra) and extra[-1] in (1, 2)
-        if extra and extra[-1] == 0 and samples == 4 and len(self.pages) == 1:
+        if extra and extra[-1] == 0 and self.samples == 4 and len(self.pages) == 1:
             self.alpha = None
-        self.bands = len(self.pages) * samples
-        if self.kind == "PALETTE" or (self.kind == "SEPARATED" and samples == 4):
+        self.bands = len(self.pages) * self.samples
+        if self.kind == "PALETTE" or (self.kind == "SEPARATED" and self.samples == 4):
             self.bands, self.alpha = 3, False
             if key.dtype != np.uint8:
                 raise UserError(f"{self.path}: save it as grey or RGB")

@@ -1,5 +1,7 @@
 """TIFF of many kinds, against what was written, whole and in windows."""
 
+from base64 import b64decode
+
 import cv2
 import numpy as np
 import pytest
@@ -169,3 +171,16 @@ def test_sparse_tiles_are_nodata(tmp_path):
         counts.overwrite([counts.value[0], *[0] * (len(counts.value) - 1)])
     image = read_image(path)
     assert image[:16, :16].min() == 200 and image[16:].max() == 0
+
+
+GOES_ROUND = (
+    "SUkqAAgAAAAKAAABBAABAAAAAgAAAAEBBAABAAAAAQAAAAIBAwABAAAAIAAAAAMBAwABAAAAAQAAAC4uXAQBAwAB"
+    "AAAAAQAAABEBBAABAAAAhgAAABYBBAABAAAAHAEDAAEAAAABAAAAUwEDAAEAAAACAABjDAAAAAAASgAAAH0AAAA="
+)
+"""A file whose chain of images tifffile follows for ever."""
+
+
+def test_a_chain_that_goes_round_ends(tmp_path):
+    (tmp_path / "a.tif").write_bytes(b64decode(GOES_ROUND))
+    with pytest.raises(UserError, match=r"a\.tif holds 0 values of 32 bits"):
+        read_image(tmp_path / "a.tif")
