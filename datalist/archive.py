@@ -29,10 +29,7 @@ DAMAGE = (
 def read_packed(path: Path, limit: int) -> bytes:
     """Read a file, plain or gzip (by its first bytes), up to one byte beyond `limit`.
 
-    A longer result than `limit` tells the caller that the file holds more.
-
-    Raises:
-        UserError: it cannot be read.
+    The byte beyond tells the caller that the file holds more. UserError where it cannot be read.
     """
     try:
         with open(path, "rb") as file:
@@ -98,11 +95,7 @@ def _read_member(archive: zipfile.ZipFile, name: str, codes: str, dimensions: in
 
 
 def read_npy(path: Path, codes: str, dimensions: int) -> np.ndarray:
-    """Read a .npy of an array, checked before memory is taken for it.
-
-    Args:
-        path: the file.
-        codes, dimensions: codes of dtypes and number of dimensions, as in `read_npz`.
+    """Read a .npy of an array, checked before memory is taken for it; arguments as of `read_npz`.
 
     Raises:
         UserError: it is not a .npy of such an array.

@@ -86,15 +86,12 @@ class Bands:
         """Take the wanted bands, in their order.
 
         Args:
-            pixels: (H, W, bands), any type.
+            pixels: (H, W, bands), any type; the result is (H, W, channels), of the same type.
             alpha: whether the last band is transparency.
             path: file, for errors.
 
-        Returns:
-            (H, W, channels), of the same type.
-
         Raises:
-            UserError: a band that the file has not, and for bands that nobody chose.
+            UserError: a band that the file has not, or bands that nobody chose.
         """
         count = pixels.shape[2]
         if self.index:
@@ -114,15 +111,12 @@ class Bands:
         return pixels[..., chosen * 3 if len(chosen) == 1 else chosen]
 
     def scale(self, pixels: np.ndarray, path: Path, nodata: float | None = None) -> np.ndarray:
-        """Bring values to 0..255; 8 bits stay as they are.
+        """Bring values to 0..255, uint8; 8 bits stay as they are.
 
         Args:
             pixels: what `select` gave.
             path: file, for errors.
             nodata: value of pixels that were not measured; they and NaN become 0.
-
-        Returns:
-            uint8, of the same shape.
 
         Raises:
             UserError: no range of values is known.

@@ -9,13 +9,7 @@ def resolve_conflicts(cue: np.ndarray) -> np.ndarray:
     """Give each cell that several classes claim to the class with the smaller region.
 
     Sizes are those before any conflict is resolved. Of regions of one size the lower class index
-    wins, and any class wins against background.
-
-    Args:
-        cue: bool (C, h, w).
-
-    Returns:
-        bool (C, h, w) with at most one class in a cell.
+    wins, and any class wins against background. Cues are bool (C, h, w).
 
     Source: Kolesnikov and Lampert, ECCV 2016, on localization cues.
     """
@@ -31,14 +25,9 @@ def resolve_conflicts(cue: np.ndarray) -> np.ndarray:
 
 
 def resize(cue: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """Resize a cue to another grid: each new cell copies the cell that its centre lies in.
+    """Resize a cue, bool (C, h, w), to a grid (height, width) of cells.
 
-    Args:
-        cue: bool (C, h, w).
-        grid: (height, width) wanted.
-
-    Returns:
-        bool (C, height, width).
+    Each new cell copies the cell that its centre lies in.
     """
     _, height, width = cue.shape
     row = (2 * np.arange(grid[0]) + 1) * height // (2 * grid[0])

@@ -202,19 +202,9 @@ class CueFile:
 def from_cells(
     cells: np.ndarray, grid: tuple[int, int], num_classes: int, source: str
 ) -> np.ndarray:
-    """Turn a list of cells into a cue.
+    """Turn cells, int (3, K) of class, row and column, into a cue, bool (C, h, w).
 
-    Args:
-        cells: int (3, K), rows are class, row and column.
-        grid: (height, width).
-        num_classes: classes, background counted.
-        source: what the cells came from, for messages.
-
-    Returns:
-        bool (C, h, w).
-
-    Raises:
-        UserError: a cell outside.
+    `source` is named in messages. UserError where a cell lies outside.
     """
     shape = (num_classes, *grid)
     if cells.ndim != 2 or len(cells) != 3:

@@ -84,9 +84,7 @@ def is_unread_picture(path: Path) -> bool:
 def what_to_do(path: Path, known: Collection[str] = ()) -> str:
     """What a file is that is not a readable picture, and what to do with it; empty if not known.
 
-    Args:
-        path: the file.
-        known: formats that are read here, so that a file of these is damaged.
+    `known` are the formats that are read here, so that a file of these is damaged.
     """
     try:
         with open(path, "rb") as file:

@@ -24,8 +24,7 @@ def write_georeferenced(path: Path, label: np.ndarray, source: Path) -> str:
 
     Args:
         path: target.
-        label: class indices, uint8 (H, W), of the size of the picture.
-        source: the picture.
+        label: class indices, uint8 (H, W), of the size of the picture `source`.
 
     Returns:
         A sentence on a georeference that is not kept; empty where it is, or there is none.

@@ -303,14 +303,9 @@ class PictureFile:
 
 
 def read_mask(path: Path, num_classes: int | None = None) -> np.ndarray:
-    """Decode a mask: a PNG of palette or grey values that are class indices.
+    """Decode a mask, uint8 (H, W): a PNG of palette or grey values that are class indices.
 
-    Args:
-        path: the file.
-        num_classes: where given, values must be below it, or 255.
-
-    Returns:
-        uint8 (H, W), 255 = ignore.
+    Values must be below `num_classes`, where given, or 255 (ignore).
 
     Raises:
         UserError: the file is missing, cut off, a colour picture, or out of range.
@@ -355,12 +350,7 @@ def check_mask(mask: np.ndarray, num_classes: int, path: Path) -> None:
 
 
 def write_mask(path: Path, mask: np.ndarray) -> None:
-    """Write class indices as a palette PNG in VOC colours, whole or not at all.
-
-    Args:
-        path: the file.
-        mask: uint8 (H, W), 255 = ignore.
-    """
+    """Write class indices, uint8 (H, W), as a palette PNG in VOC colours, whole or not at all."""
     picture = Image.fromarray(np.ascontiguousarray(mask, np.uint8), "L")
     picture.putpalette(palette(256).tobytes())
     with replacing(path) as part:

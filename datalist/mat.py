@@ -27,9 +27,8 @@ def read_apart(
     """Read integer arrays of a .mat file in the process of `apart`.
 
     Args:
-        path: the file.
+        path: the file; `what` it should be, for the error.
         load: function of a module that takes the arrays from scipy's dictionary.
-        what: what the file should be, for the error.
 
     Raises:
         UserError: another file; where it crashed the process, the pool is of no more use.

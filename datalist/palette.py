@@ -4,13 +4,7 @@ import numpy as np
 
 
 def palette(count: int) -> np.ndarray:
-    """Colours of the VOC colour map.
-
-    Args:
-        count: number of colours, 1 to 256.
-
-    Returns:
-        RGB of each class index, uint8 (count, 3).
+    """Colours of the VOC colour map, RGB of the first `count` class indices, uint8 (count, 3).
 
     Source: the PASCAL VOC development kit: bit j of red, green and blue, from the highest down,
     is bit 3j, 3j + 1 and 3j + 2 of the index.

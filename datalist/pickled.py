@@ -153,14 +153,10 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_cues(path: Path, index: Path) -> dict[str, np.ndarray]:
-    """Read the entries "KEY_cues" of a cue pickle.
+    """Read the entries "KEY_cues" of a cue pickle: cells of each image id, integers (3, K).
 
-    Args:
-        path: the file, .gz or not.
-        index: list "NAME.jpg NUMBER"; only looked at where the keys are numbers.
-
-    Returns:
-        Cells of each image id, integers (3, K), rows class, row and column.
+    Rows are class, row and column. `index`, a list "NAME.jpg NUMBER", turns keys that are numbers
+    into ids.
 
     Raises:
         UserError: there are no such entries, or the list lacks one.

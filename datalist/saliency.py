@@ -22,13 +22,9 @@ from datalist.image import read_mask
 
 
 def read_saliency(path: Path) -> np.ndarray:
-    """Read a saliency map.
+    """Read a saliency map, float32 (H, W) in [0, 1].
 
-    Args:
-        path: grey PNG, 255 is 1; or .npy of numbers in [0, 1].
-
-    Returns:
-        float32 (H, W) in [0, 1].
+    The file is a grey PNG, where 255 is 1, or .npy of numbers in [0, 1].
 
     Raises:
         UserError: the file is unreadable or of other values.
@@ -44,15 +40,11 @@ def read_saliency(path: Path) -> np.ndarray:
 def background_cue(
     saliency: np.ndarray, grid: tuple[int, int], threshold: float = 0.06
 ) -> np.ndarray:
-    """Cells of low saliency.
+    """Cells of low saliency, bool (height, width) of `grid`.
 
     Args:
         saliency: in [0, 1], (H, W); averaged over the area of each cell.
-        grid: (height, width) in cells.
         threshold: cells below this are background.
-
-    Returns:
-        bool (height, width).
 
     Source: Huang et al., CVPR 2018 (DSRG), threshold 0.06 on DRFI maps; how the maps were brought
     to the grid is not published.
@@ -67,8 +59,6 @@ def collect(folder: Path, like: CueFile, threshold: float = 0.06) -> CueFile:
 
     Args:
         folder: maps ID.png or ID.npy, one for every image of `like`.
-        like: cue file that gives ids, grid and number of classes.
-        threshold: as in `background_cue`.
 
     Raises:
         UserError: a missing or unreadable map.

@@ -292,16 +292,12 @@ def save_scene(job: tuple[Path, str, str, list[int]]) -> None:
 def draw(
     root: Path | str, seed: int = 0, train: int = 1200, val: int = 240, world: str = "target"
 ) -> Path:
-    """Draw a data set; `root` appears when all of it is written.
+    """Draw a data set in `root`, which appears when all of it is written, or stays where it exists.
 
     Args:
-        root: folder to make; left alone where it already exists.
-        seed: seed of the world; the same seed gives the same pixels.
+        seed: of the world; the same seed gives the same pixels.
         train, val: numbers of images.
         world: "target" or "external", a key of `WORLD`.
-
-    Returns:
-        `root` as a path.
     """
     root = Path(root)
     if root.exists():

@@ -47,14 +47,7 @@ NO_TAG = {"", "-", "--", "–", "none", "n/a", "na", "nan", "null"}
 
 
 def read_tags(spec: Spec, ids: Sequence[str]) -> Tags:
-    """Read the tags of images.
-
-    Args:
-        spec: the data set.
-        ids: image ids.
-
-    Returns:
-        Class indices of each id, ascending, 1 to num_classes - 1.
+    """Read the tags of images: class indices of each id, ascending, 1 to num_classes - 1.
 
     Raises:
         UserError: an image without a line or annotation, or a class that the data set does not
@@ -99,14 +92,9 @@ def find(spec: Spec) -> tuple[str, list[Path]]:
 
 
 def multi_hot(tags: Iterable[int], num_classes: int) -> np.ndarray:
-    """Write class indices as a vector without background.
+    """Write class indices, 1 to num_classes - 1, as a vector without background.
 
-    Args:
-        tags: class indices, 1 to num_classes - 1.
-        num_classes: classes, background counted.
-
-    Returns:
-        float32 (num_classes - 1,), element k - 1 is 1 where class k is a tag.
+    float32 (num_classes - 1,), element k - 1 is 1 where class k is a tag.
     """
     vector = np.zeros(num_classes - 1, np.float32)
     for tag in tags:

@@ -88,15 +88,10 @@ def timm_backbone(model: str) -> Any:
 
 
 def choose_pseudo(recipe: str, purpose: str, dataset: str) -> PseudoRecipe:
-    """The recipe of masks that learn from seeds.
-
-    Args:
-        recipe: name; empty: the one that suits the data set.
-        purpose: what the masks are for.
-        dataset: as of `--dataset`.
+    """The recipe of masks that learn from seeds; `recipe` and `dataset` as of `choose_recipe`.
 
     Raises:
-        UserError: for an unknown name.
+        UserError: for an unknown name, or an unknown purpose of the masks.
     """
     from method.pseudo import RECIPES
 

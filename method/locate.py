@@ -203,15 +203,12 @@ def locate_segment(
 
 
 def segment(network, image: Tensor, prompt: Tensor) -> Tensor:
-    """Masks in [0, 1] of images with one prompt each.
+    """Masks in [0, 1] of images with one prompt each, (P, H, W).
 
     Args:
         network: gives logits (P, 1, h, w) of images with a prompt channel, (P, 4, H, W).
         image: RGB 0..255, (P, 3, H, W).
         prompt: where the object is, in [0, 1], (P, h, w), any size.
-
-    Returns:
-        (P, H, W).
     """
     size = image.shape[-2:]
     prompt = resize(prompt[:, None].float(), size, align_corners=True)

@@ -50,14 +50,9 @@ class Refinement:
         self.thread = ThreadPoolExecutor(1, "crf")
 
     def marginals(self, image: Tensor, logit: Tensor) -> Tensor:
-        """CRF marginals of logits on the network's grid, without gradient.
+        """CRF marginals of logits (N, C, h, w) on their grid, without gradient, (N, C, h, w).
 
-        Args:
-            image: RGB 0..255, (N, 3, H, W).
-            logit: (N, C, h, w).
-
-        Returns:
-            (N, C, h, w).
+        `image`: RGB 0..255, (N, 3, H, W).
         """
         small = resize(image[:, :3].float(), logit.shape[-2:], align_corners=True)
         small = small.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()

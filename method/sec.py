@@ -99,9 +99,8 @@ half of the share that a usual object of this size covers (ours; 0.996 on 41 x 4
 def half_weight_decays(half: Mapping[int, float], num_classes: int, sec: SECLosses) -> Tensor:
     """Rank-pooling decay of each class, (num_classes - 1,).
 
-    Args:
-        half: share of the positions that carries half of the weight, by class; others have the
-            decay of `sec`.
+    `half`: share of the positions that carries half of the weight, by class; others have the decay
+    of `sec`.
     """
     decay = torch.full((num_classes - 1,), sec.decay_foreground, dtype=torch.float64)
     for index, share in half.items():

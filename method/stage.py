@@ -159,12 +159,9 @@ def parameter_groups(network: nn.Module, new: Sequence[nn.Module], solver: Solve
 def each_view(
     score: Callable[[Tensor], Tensor], images: list[Tensor], mirror: bool
 ) -> list[Tensor]:
-    """Scores of every scale and, with `mirror`, of the mirrored images, flipped back.
+    """Scores (N, C, h, w) of the same images (N, 3, H, W) at every scale.
 
-    Args:
-        score: gives scores (N, C, h, w) of images (N, 3, H, W).
-        images: the same images at each scale.
-        mirror: run the mirrored images too.
+    With `mirror`, the mirrored images too, flipped back.
     """
     scores = []
     for image in images:

@@ -20,10 +20,7 @@ COLOUR = ((127.0,) * 3, (128.0,) * 3, "RGB")
 
 
 def from_package(name: str) -> Source:
-    """Weights in an installed pip package, under timm's names.
-
-    Args:
-        name: timm's name of the network, a key of `PACKAGES`; a tag after a dot is ignored.
+    """Weights in an installed pip package, under timm's names; a tag after a dot is ignored.
 
     Raises:
         UserError: for a network without a package, a package that is not installed, and a file
@@ -53,13 +50,9 @@ def from_package(name: str) -> Source:
 
 
 def in_order(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    """Give tensors the names that timm's network has at the same positions.
+    """Give tensors the names that timm's network `name` has at the same positions.
 
     The packages use other names but hold the same tensors in the same order.
-
-    Args:
-        state: tensors by any names.
-        name: timm's name of the network.
 
     Raises:
         UserError: where number, last part of the names, or shapes of the tensors differ.

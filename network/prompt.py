@@ -43,16 +43,13 @@ class LocateSegment(nn.Module):
         return self
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor] | Tensor:
-        """The localiser's maps of RGB images (N, 3, H, W), or logits of images with a prompt.
-
-        Args:
-            image: (N, 3, H, W), RGB 0..255 (or all bands of the pictures), or (N, 4, H, W) with a
-                prompt in [0, 1] beside it.
-
-        Returns:
-            The localiser's output for three channels; the segmenter's logits (N, 1, h, w) for four.
+        """The localiser's output for images, or the segmenter's logits for images with a prompt.
 
         One `forward` serves both, so that both run through the replica for several processes.
+
+        Args:
+            image: (N, 3, H, W), RGB 0..255 (or all bands of the pictures); or (N, 4, H, W) with a
+                prompt in [0, 1] beside it, of which the logits are (N, 1, h, w).
         """
         plain = image.shape[1] == picture_channels(self.localiser.trunk)
         return (self.localiser if plain else self.segmenter)(image)

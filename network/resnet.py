@@ -98,9 +98,7 @@ class ResNetTrunk(FrozenNorm):
         """Run the parts after `first` (or from the image) up to and including `last`.
 
         Args:
-            x: RGB image 0..255, (N, 3 + extra, H, W), or the output of part `first`.
-            first: part whose output `x` is; None: `x` is the image, normalised here.
-            last: part to stop after; None: the end.
+            x: RGB image 0..255, (N, 3 + extra, H, W), normalised here; or output of part `first`.
 
         Returns:
             Features, (N, channels, h, w).

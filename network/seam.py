@@ -105,9 +105,6 @@ def strongest(cam: Tensor, background: bool = True) -> Tensor:
     Args:
         cam: any real numbers, (N, K, h, w).
         background: whether to put a background map, one minus the highest, before them.
-
-    Returns:
-        (N, K + 1, h, w), or (N, K, h, w) without `background`.
     """
     cam = over_peak(cam)
     highest = cam.amax(dim=1, keepdim=True)

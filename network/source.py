@@ -61,9 +61,6 @@ def open_source(name: str, architecture: str) -> Source:
     Args:
         name: torchvision, timm:NAME, or the path of a .pt, .pth, .safetensors or .caffemodel.
         architecture: torchvision's name of the network, such as "resnet50".
-
-    Raises:
-        UserError: where they cannot be loaded.
     """
     if name == "torchvision":
         return from_torchvision(architecture)

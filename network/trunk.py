@@ -122,13 +122,9 @@ class TimmTrunk(FrozenNorm):
                 )
 
     def stages(self, image: Tensor) -> list[Tensor]:
-        """Features of every stage, (N, channels[k], h, w).
+        """Features of every stage, (N, channels[k], h, w), of images with extra channels.
 
-        Args:
-            image: RGB 0..255 and the extra channels, (N, 3 + extra, H, W).
-
-        Raises:
-            UserError: for images smaller than the largest stride.
+        Images are RGB 0..255, (N, 3 + extra, H, W). UserError for those smaller than the last stride.
         """
         if min(image.shape[-2:]) < self.stride[-1]:
             height, width = image.shape[-2:]

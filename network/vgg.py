@@ -97,9 +97,7 @@ class VGGTrunk(nn.Module):
         """Run the layers after `first` (or from the image) up to and including `last`.
 
         Args:
-            x: RGB image 0..255, (N, 3, H, W), or the output of layer `first`.
-            first: layer whose output `x` is; None: `x` is the image, normalised here.
-            last: layer to stop after; None: the end.
+            x: RGB image 0..255, (N, 3, H, W), normalised here; or the output of layer `first`.
 
         Returns:
             Features, (N, channels, h, w).

@@ -169,9 +169,6 @@ def load_vgg(network: nn.Module, source: str) -> Report:
         network: holds conv1_1 ... conv5_3 (in `trunk`), and maybe fc6 and fc7.
         source: "none", "torchvision", "timm:NAME" or the path of a state dict; names of Caffe,
             torchvision, timm or SEC_pytorch.
-
-    Raises:
-        UserError: for an unusable file, or one that lacks a convolution of the network.
     """
     report = Report(source)
     if source == "none":
@@ -203,12 +200,7 @@ def load_vgg(network: nn.Module, source: str) -> Report:
 def load_resnet(network: nn.Module, source: str) -> Report:
     """Copy ResNet weights, with the statistics of their normalisation, into a network's `trunk`.
 
-    Args:
-        network: holds a `network.resnet.ResNetTrunk` as `trunk`.
-        source: "none", "torchvision", "timm:NAME" or the path of a state dict (their names).
-
-    Raises:
-        UserError: for an unusable file, or one of another shape.
+    `source` is "none", "torchvision", "timm:NAME" or the path of a state dict (their names).
     """
     report = Report(source)
     if source == "none":
@@ -227,7 +219,6 @@ def load_all(network: nn.Module, path: str, part: str = "") -> Report:
     """Copy every tensor of a checkpoint of the same network, heads and statistics too.
 
     Args:
-        network: any.
         path: checkpoint of train.py or a state dict.
         part: name of the part of the stored network that is wanted; empty: all of it.
 

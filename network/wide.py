@@ -18,11 +18,7 @@ from network.weight import Report, copy_weights, without_colour
 class Block(nn.Module):
     """Two 3 x 3 convolutions, each after normalisation and ReLU, added to the shortcut.
 
-    Args:
-        inputs, inner, outputs: channels.
-        stride: of the first convolution and of the shortcut.
-        first: dilation of the first convolution.
-        dilation: dilation of the second.
+    The stride is that of the first convolution and the shortcut, `first` its dilation.
     """
 
     def __init__(
@@ -149,13 +145,9 @@ class WideTrunk(FrozenNorm):
         return [first, *(f"{first}_{block}" for block in range(1, self.blocks[group]))]
 
     def stages(self, image: Tensor) -> list[Tensor]:
-        """Features after b4, b5 and b7, normalised and rectified, of RGB images 0..255.
+        """Features after b4, b5 and b7, rectified, of RGB images 0..255, (N, 3, H, W).
 
-        Args:
-            image: (N, 3, H, W).
-
-        Returns:
-            Three of (N, channels[k], h, w), on one grid.
+        Three of (N, channels[k], h, w), on one grid.
         """
         x = self.conv1a(self.normalise(image))
         for group in range(3):
@@ -186,15 +178,8 @@ def convolution(
 def load_wide(network: nn.Module, source: str) -> Report:
     """Copy the public weights of ResNet-38d, converted from MXNet, into a network's `trunk`.
 
-    Args:
-        network: holds a `WideTrunk` as `trunk`; its other layers stay random.
-        source: "none" or the path of a state dict with the names of the released PSA and SEAM code.
-
-    Returns:
-        Which keys were used, missing in the file, unused.
-
-    Raises:
-        UserError: for an unusable file, or one of another network.
+    `source` is "none" or the path of a state dict with the names of the released PSA and SEAM code;
+    other layers of the network stay random.
     """
     report = Report(source)
     if source == "none":

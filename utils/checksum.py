@@ -76,12 +76,7 @@ def tag_checksums(tags: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
 
 
 def of_stage(stage: Stage, data: Any) -> Checksums:
-    """Checksums of the data that a stage learns from, and of the files that its recipe names.
-
-    Args:
-        stage: with its recipe.
-        data: what `stage.dataset()` gave.
-    """
+    """Checksums of the data `stage.dataset()` gave, and of the files that the recipe names."""
     from datalist.dataset import Images  # imports torch, which reports need not
     from utils.checkpoint import flatten
 

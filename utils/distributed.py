@@ -110,7 +110,6 @@ def joined(world: World, device: torch.device, patience: timedelta | None = None
     """Join the processes of torchrun for the time of the block; alone, do nothing.
 
     Args:
-        world: the processes.
         device: of what they exchange.
         patience: how long one may wait for the others; default: torch's, minutes.
     """
@@ -179,9 +178,7 @@ def replicate(network: nn.Module, device: torch.device) -> tuple[nn.Module, nn.M
 def sharing(world: World, folder: Path | None) -> Iterator[None]:
     """Share the work on the files of a folder with torchrun's processes, which end together.
 
-    Args:
-        world: the processes.
-        folder: held for the block, so that no other run writes there; None: not held.
+    The folder is held for the block, so that no other run writes there; None: not held.
 
     Raises:
         UserError: another run is at work in the folder.

@@ -42,11 +42,9 @@ class Log:
             self.board.add_scalar(name, value, step)
 
     def panels(self, step: int, image: np.ndarray, maps: dict[str, np.ndarray]) -> None:
-        """Log images beside class maps, one row an image.
+        """Log RGB images uint8, (N, H, W, 3), beside class maps, one row an image.
 
-        Args:
-            image: RGB uint8, (N, H, W, 3).
-            maps: class indices, 255 = none, (N, h, w), by title.
+        `maps`: class indices, 255 = none, (N, h, w), by title.
         """
         colour = palette(256)
         colour[IGNORE] = 224

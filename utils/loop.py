@@ -90,8 +90,7 @@ class Loop:
     def prepare(self) -> bool:
         """Claim the folder, move the network to its device and go on from the last checkpoint.
 
-        Returns:
-            Whether there is anything left to do.
+        Returns whether there is anything left to do.
 
         Raises:
             UserError: the folder holds another run, or machines do not share it.
@@ -284,8 +283,7 @@ def train(
     """Train a stage to its last step, from the beginning or from its last checkpoint.
 
     Args:
-        stage, name, flags: as of `Loop`.
-        world: this process among those of torchrun, which have been joined; default alone.
+        stage, name, flags, world: as of `Loop`; default: a process alone.
         on_step: called with the number of steps taken, before every step and after the last one.
 
     Returns:
@@ -331,9 +329,7 @@ def check_phases(stage: Stage, epochs: float) -> None:
 def other_run(stage: Stage, name: str, flags: Train, sources: checksum.Checksums) -> str:
     """How the run in a folder differs from this one; empty where it does not, or there is none.
 
-    Args:
-        stage, name, flags: as of `Loop`.
-        sources: what this run learns from.
+    `sources` is what this run learns from.
 
     Raises:
         UserError: stage, recipe, classes or inputs differ, without `flags.fresh`.

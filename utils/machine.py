@@ -17,10 +17,7 @@ LARGEST = 2**31 - 1
 class MemoryBudget:
     """Lets threads start work only while the memory of all work in progress stays below a limit.
 
-    Work that alone exceeds the limit runs alone.
-
-    Args:
-        limit: GiB; 0: half of the machine's memory.
+    Work that alone exceeds the limit (GiB; 0: half of the machine's memory) runs alone.
     """
 
     def __init__(self, limit: float = 0.0):

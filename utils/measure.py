@@ -49,9 +49,7 @@ class Predictions:
     def label(self, image_id: str, threshold: float = 0.0) -> NDArray[np.uint8]:
         """Class indices of one image, (H, W).
 
-        Args:
-            image_id: an id of `files`.
-            threshold: constant background score in [0, 1]; used only for scores without one.
+        `threshold`: constant background score in [0, 1]; used only for scores without one.
         """
         if self.kind == "label":
             label = read_label(self.files[image_id])

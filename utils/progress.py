@@ -16,12 +16,7 @@ LINE = "{desc}: {n_fmt} of {total_fmt}{unit} [{elapsed} < {remaining}{postfix}]\
 def progress(total: int, desc: str, unit: str, quiet: bool = False, initial: int = 0) -> tqdm:
     """A tqdm bar; where standard error is not a terminal, it prints a line every 30 seconds.
 
-    Args:
-        total: units of work in all.
-        desc: what the work is.
-        unit: name of one unit.
-        quiet: show nothing.
-        initial: units done before.
+    `initial` units of the total were done before.
     """
     options: dict[str, Any] = {"dynamic_ncols": True}
     if not sys.stderr.isatty():
@@ -32,15 +27,9 @@ def progress(total: int, desc: str, unit: str, quiet: bool = False, initial: int
 def in_threads(
     function: Callable[[Any], Any], items: Sequence, threads: int, desc: str, quiet: bool = False
 ) -> Iterator[Any]:
-    """Results of a function of each image, in order, with a bar.
+    """Results of a function of each image, computed in threads, in order, with a bar.
 
     After an error or Ctrl-C nothing further is begun.
-
-    Args:
-        function: called in a thread.
-        items: one for each image.
-        threads: number of threads.
-        desc, quiet: as of `progress`.
     """
     waiting: deque[Future] = deque()
     pool = ThreadPoolExecutor(max(1, threads))

@@ -71,8 +71,7 @@ def keep_settings(
 
     Args:
         predict: settings of test.py, with the folder `out`.
-        checkpoint: the network's file.
-        stage: what it holds, on the data set of the images.
+        checkpoint: file of the network that `stage` holds, on the data set of the images.
         tags: class indices of each image; empty where they have no part in the predictions.
 
     Raises:

@@ -71,13 +71,7 @@ class Report:
 
 
 def inspect(spec: Spec, splits: Iterable[str] = ("train", "val"), threads: int = 1) -> Report:
-    """Read every list, tag, image and mask of some splits.
-
-    Args:
-        spec: the data set.
-        splits: names of lists; "train" is the one that tags are needed of.
-        threads: images decoded at once.
-    """
+    """Read every list, tag, image and mask of some splits; tags are needed of "train"."""
     report = Report()
     lists = report.groups["lists"]
     report.lines.append(f"{spec.name}: {spec.num_classes} classes: {', '.join(spec.classes)}")

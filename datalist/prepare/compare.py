@@ -70,8 +70,7 @@ def compare(split: Split) -> tuple[list[str], list[str]]:
     """Compare the masks of a split with each other and with the tags.
 
     Returns:
-        Sentences on masks that mean something else, which would spoil every score; and sentences
-        to print.
+        Sentences on masks that mean something else, which would spoil every score; and others.
     """
     if errors := [*foreign_values(split), *two_valued(split), *own_palettes(split)]:
         return errors, []

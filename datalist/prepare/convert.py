@@ -35,12 +35,8 @@ from datalist.tag import indices
 def augment_voc(spec: Spec, sbd: Path) -> Path:
     """Make SegmentationClassAug: VOC's own masks, and SBD's where VOC has none.
 
-    Args:
-        spec: VOC2012.
-        sbd: folder of SBD's ID.mat files (benchmark_RELEASE/dataset/cls).
-
-    Returns:
-        The folder, which appears when it is whole. A run that was cut off goes on.
+    `sbd` is the folder of its ID.mat files (benchmark_RELEASE/dataset/cls). The folder appears when
+    it is whole. A run that was cut off goes on.
 
     Raises:
         UserError: neither has a mask of an image.
@@ -119,12 +115,8 @@ def render(spec: Spec, drawings: Mapping[str, Drawing], path: Path, folder: Path
 def import_masks(spec: Spec, path: Path, key: str = "") -> tuple[int, list[str]]:
     """Paint the masks of an export of an annotation tool into the folder of masks.
 
-    Images are matched by their names in the data set and in names.csv; see `match_drawings`.
-
-    Args:
-        spec: the data set.
-        path: the export.
-        key: as of `read_drawings`.
+    Images are matched by their names in the data set and in names.csv; see `match_drawings`. `key`
+    as of `read_drawings`.
 
     Returns:
         Number of masks, and sentences on what was left out.

@@ -29,10 +29,8 @@ DAMAGE = (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeE
 def read_drawings(path: Path, key: str = "") -> tuple[list[Drawing], list[str]]:
     """Read an export of an annotation tool; the tool is told by the content.
 
-    Args:
-        path: the file.
-        key: where a tool lets people choose names: Label Studio's key of the picture, VIA's
-            attribute of the class.
+    `key` says which name counts where people choose names: Label Studio's key of the picture, VIA's
+    attribute of the class.
 
     Returns:
         A drawing for each image, and sentences on what the file holds beside masks.
@@ -65,15 +63,12 @@ def read_drawings(path: Path, key: str = "") -> tuple[list[Drawing], list[str]]:
 
 
 def paint(size: tuple[int, int], shapes: Iterable[tuple[int, Any]], where: str) -> np.ndarray:
-    """Paint shapes over each other.
+    """Paint shapes over each other: class indices, uint8 (height, width).
 
     Args:
         size: (height, width).
         shapes: class index and shape, in the order of painting.
         where: what an error begins with.
-
-    Returns:
-        Class indices, uint8 (height, width).
 
     Raises:
         UserError: a shape cannot be painted, or pycocotools is missing.

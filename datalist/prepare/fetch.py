@@ -96,10 +96,7 @@ def checksum(path: Path) -> str:
 def download(url: str, path: Path, md5: str) -> None:
     """Download a file, going on where an earlier connection or run was cut off.
 
-    Args:
-        url: address.
-        path: file to make; until it is whole and right it is called `path` + ".part".
-        md5: its checksum.
+    Until the file is whole and its MD5 is right it is called `path` + ".part".
 
     Raises:
         UserError: the server cannot be reached, or sends another file.

@@ -45,10 +45,7 @@ class Arguments:
 
 
 def build(arguments: Arguments) -> int:
-    """Make the folder, whole or not at all: masks, tags, classes and the list train.txt.
-
-    Returns:
-        Number of images.
+    """Make the folder, whole or not at all; returns the number of images.
 
     Raises:
         UserError: an unusable json, an unknown category, or a folder that is there already.

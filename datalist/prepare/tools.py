@@ -115,10 +115,8 @@ def area_of(item: dict, shape: Any) -> float:
 def from_labelstudio(tasks: list[dict], key: str, ignored: Counter[str]) -> list[Drawing]:
     """Drawings of Label Studio's "JSON" export: the last annotation of each task.
 
-    Args:
-        tasks: of the file.
-        key: of the task's data that holds the picture; empty: the one that was drawn on.
-        ignored: counts what is left out.
+    `key` of the task's data holds the picture; empty: the one that was drawn on. `ignored` counts
+    what is left out.
 
     Raises:
         UserError: another export, or a task of several pictures of which none is named.
@@ -289,10 +287,8 @@ def via_table(path: Path) -> dict[str, dict]:
 def from_via(content: dict, key: str, ignored: Counter[str]) -> list[Drawing]:
     """Drawings of the VGG Image Annotator.
 
-    Args:
-        content: of its json.
-        key: attribute of regions that names the class; empty: the only one there is.
-        ignored: counts what is left out.
+    `key` is the attribute of regions that names the class; empty: the only one there is. `ignored`
+    counts what is left out.
 
     Raises:
         UserError: regions have several attributes, and none is named.

@@ -89,9 +89,7 @@ def stamps_of(arguments: Arguments) -> Stamps:
 def take_stock(data: Path, words: dict[str, tuple[str, ...]] | None) -> dict[str, Origin]:
     """Files, checksums and tags of the pictures of an arranged data set.
 
-    Args:
-        data: its folder, with names.csv.
-        words: names of the tags of each picture; None: they are not known.
+    `words` are the names of the tags of each picture; None: they are not known.
     """
     names = read_names(data / NAMES_FILE)
     files = {path.stem: path for path in (data / "JPEGImages").iterdir()}

@@ -48,13 +48,7 @@ class Flags:
 
 
 class Watch:
-    """Measures the seeds of a stage now and then during training.
-
-    Args:
-        stage: DSRG's first step.
-        flags: what is measured.
-        folder: gets STEP.npz.
-    """
+    """Measures the seeds of DSRG's first step now and then during training, in FOLDER/STEP.npz."""
 
     def __init__(self, stage: DSRG, flags: Flags, folder: Path):
         self.stage, self.flags, self.folder = stage, flags, folder

@@ -38,12 +38,7 @@ class Flags:
 def strongest_maps(image: np.ndarray, path: Path) -> np.ndarray:
     """Lay the strongest map of each pixel over an image in its class's colour, as it is strong.
 
-    Args:
-        image: RGB uint8 (H, W, 3).
-        path: score file of maps without background.
-
-    Returns:
-        RGB uint8 (H, W, 3).
+    Images are RGB uint8 (H, W, 3); `path` is a score file of maps without background.
     """
     stored = read_score(path)
     if not len(stored.keys):

@@ -46,13 +46,7 @@ class Flags:
 
 
 class Watch:
-    """Measures the maps of a stage after each epoch and after the last step.
-
-    Args:
-        stage: RecurSeed.
-        images: number of training images.
-        folder: gets EPOCH.json.
-    """
+    """Measures the maps of RecurSeed after each epoch and the last step, in FOLDER/EPOCH.json."""
 
     def __init__(self, stage: RecurSeed, images: int, folder: Path):
         self.stage, self.folder = stage, folder

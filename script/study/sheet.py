@@ -61,23 +61,16 @@ def sheet(
 
 
 def heat(image: NDArray[np.uint8], score: NDArray) -> NDArray[np.uint8]:
-    """Lay a map over its image, cold to hot.
-
-    Args:
-        image: RGB in [0, 255], (H, W, 3).
-        score: values in [0, 1], (h, w); brought to the image's size.
-    """
+    """Lay a map in [0, 1], (h, w), over an RGB image in [0, 255], (H, W, 3), cold to hot."""
     large = cv2.resize(score.astype(np.float32), image.shape[1::-1])
     colour = matplotlib.colormaps["turbo"](large.clip(0, 1))[..., :3] * 255
     return np.rint(0.35 * image + 0.65 * colour).astype(np.uint8)
 
 
 def marked(image: NDArray[np.uint8], label: NDArray) -> NDArray[np.uint8]:
-    """Lay places of classes over an image that is faded elsewhere.
+    """Lay places of classes over an RGB image in [0, 255], (H, W, 3), that is faded elsewhere.
 
-    Args:
-        image: RGB in [0, 255], (H, W, 3).
-        label: class indices, 255 = none, (h, w); brought to the image's size.
+    `label`: class indices, 255 = none, (h, w); brought to the image's size.
     """
     label = cv2.resize(label.astype(np.uint8), image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     faded = (image * 0.35 + 160).astype(np.uint8)

@@ -78,12 +78,7 @@ def lines(
 
 
 def confusion(matrix: NDArray, classes: Sequence[str]) -> Markup:
-    """Draw a confusion matrix, each row as shares of its true pixels.
-
-    Args:
-        matrix: pixel counts (C, C), rows true, columns predicted.
-        classes: C names.
-    """
+    """Draw a confusion matrix, pixel counts (C, C), each row as shares of its true pixels."""
     count = len(classes)
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     cell = 56 if count <= 8 else 36 if count <= 12 else 24 if count <= 30 else 11

@@ -60,14 +60,10 @@ def write_folder(
     """Write a folder of annotations, whole or not at all.
 
     Args:
-        out: the new folder.
         form: a key of `FOLDERS`.
         classes: class names, background first.
         pictures: `annotate.Picture`s.
         tolerance: pixels that a polygon may leave the mask's edge.
-
-    Raises:
-        UserError: the folder exists and is not empty.
     """
     pattern, text = FOLDERS[form]
     with new_folder(out) as folder:

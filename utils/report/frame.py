@@ -14,16 +14,12 @@ from utils.record import read_record
 
 
 def write_page(path: Path, page: str, data: dict[str, Any], **values: Any) -> int:
-    """Write one HTML file that needs no other file and no network.
+    """Write one HTML file that needs no other file and no network; returns its size in bytes.
 
     Args:
-        path: the file.
         page: name of its template, script and style.
         data: plain values for the script.
         values: for the template; those of the frame are title, dataset and split.
-
-    Returns:
-        Size of the file in bytes.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "template"),

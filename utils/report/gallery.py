@@ -104,10 +104,7 @@ def pictures(spec: Spec, image_id: str, labels: list[NDArray[np.uint8]]) -> dict
 
 
 def overlay(spec: Spec, image_id: str, label: NDArray[np.uint8], side: int) -> dict:
-    """Photo and label of one image as data URIs, no larger than `side` pixels.
-
-    Args:
-        label: class indices, (H, W).
+    """Photo and label (H, W) of one image as data URIs, no larger than `side` pixels.
 
     Returns:
         "size" (width, height), "photo" and "label"; the label's background is transparent.

@@ -72,11 +72,7 @@ def polygons(region: Region, tolerance: float = 0.0) -> list[NDArray[np.float64]
     """Outlines of a region along the edges of its pixels.
 
     A hole is reached by a cut of no width from the outline around it, as most tools know no
-    holes.
-
-    Args:
-        region: the region.
-        tolerance: pixels that an outline may leave the edges to have fewer corners; 0: exact.
+    holes. `tolerance`: pixels that an outline may leave the edges to have fewer corners; 0: exact.
 
     Returns:
         For each part an array (n, 2) of x and y in pixels of the image; (0, 0) is the left upper

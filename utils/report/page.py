@@ -34,16 +34,12 @@ def write(
     workers: int = 2,
     quiet: bool = False,
 ) -> int:
-    """Write the report of one run, or of two to be compared.
+    """Write the report of one run, or of two to be compared; returns its size in bytes.
 
     Args:
         path: the HTML file; it needs no other file and no network.
         runs: one or two, over the same images.
         command: the evaluation's, as typed; those of training and test are in their folders.
-        workers: threads. quiet: no progress bar.
-
-    Returns:
-        Size of the file in bytes.
 
     Raises:
         UserError: an image or prediction cannot be read.

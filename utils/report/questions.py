@@ -70,17 +70,12 @@ def photographs(groups: GroupFile, index: int, asked: Sequence[int]) -> list[str
 def write(
     path: Path, spec: Spec, groups: GroupFile, asked: Mapping[int, Sequence[int]], command: str
 ) -> int:
-    """Write the page.
+    """Write the page of the questions; returns its size in bytes.
 
     Args:
-        path: the HTML file.
-        spec: data set of the images.
         groups: codes of all cells.
         asked: groups of each class, counted from 0.
         command: what to run with the answers; {} stands for their file.
-
-    Returns:
-        Size of the file in bytes.
 
     Raises:
         UserError: an image cannot be read.

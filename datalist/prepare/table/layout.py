@@ -106,7 +106,6 @@ def read_table(
         path: the file; UTF-8, UTF-16 or Windows' cp1252.
         index: the pictures.
         classes: class names, where they are known; they settle what a field of several words is.
-        flags: answers to questions.
 
     Raises:
         UserError: no column names a picture, or the columns can be read in several ways.

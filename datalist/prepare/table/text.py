@@ -29,10 +29,7 @@ Grid = list[list[str]]
 
 
 def read_any_text(path: Path) -> tuple[str, str]:
-    """Read a text file in the encodings of spreadsheets.
-
-    Returns:
-        The text, and the name of its encoding: UTF-8, UTF-16, UTF-32 or Windows' cp1252.
+    """Read a text file in the encodings of spreadsheets; returns the text and its encoding's name.
 
     Raises:
         UserError: the file cannot be read, is too long, or is not text.
@@ -62,10 +59,7 @@ def read_any_text(path: Path) -> tuple[str, str]:
 def split(path: Path, text: str, index: NameIndex) -> tuple[str, Grid]:
     """Split a text into fields, by the separator under which a column names the most pictures.
 
-    `csv.Sniffer` guesses from characters alone.
-
-    Raises:
-        UserError: the file holds nothing, or cannot be split.
+    `csv.Sniffer` guesses from characters alone. UserError where the text cannot be split.
     """
     first, _, rest = text.partition("\n")
     known = first.strip().casefold().strip('"')
