@@ -124,7 +124,7 @@ class TimmTrunk(FrozenNorm):
     def stages(self, image: Tensor) -> list[Tensor]:
         """Features of every stage, (N, channels[k], h, w), of images with extra channels.
 
-        Images are RGB 0..255, (N, 3 + extra, H, W). UserError for those smaller than the last stride.
+        Images are RGB 0..255, (N, 3 + extra, H, W). UserError where they are smaller.
         """
         if min(image.shape[-2:]) < self.stride[-1]:
             height, width = image.shape[-2:]
