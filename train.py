@@ -73,11 +73,7 @@ def complete(words: list[str]) -> None:
 
 
 def command(name: str, words: list[str]) -> tuple[Any, Any]:
-    """Read the flags of a stage: its recipe, and how to run it.
-
-    Raises:
-        UserError: the stage does not have such a recipe.
-    """
+    """Read the flags of a stage: its recipe, and how to run it."""
     import tyro
 
     first, _ = tyro.cli(Start, args=words, return_unknown_args=True, add_help=False)

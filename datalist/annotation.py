@@ -25,11 +25,7 @@ LABEL_SUFFIXES = {"xml", "txt", "json"}
 
 
 def xml_names(path: Path) -> list[str]:
-    """Names of the objects in a VOC annotation; parts of objects (head, hand) do not count.
-
-    Raises:
-        UserError: as of `read_xml`.
-    """
+    """Names of the objects in a VOC annotation; parts of objects (head, hand) do not count."""
     root = read_xml(path, XML_LIMIT)
     objects = root.findall("object") if root.tag == "annotation" else []
     return [(name.text or "").strip() for item in objects for name in item.findall("name")]
@@ -58,11 +54,7 @@ def read_xml(path: Path, limit: int) -> Element:
 
 
 def read_instances(path: Path) -> dict:
-    """Read a COCO instances json and check the fields that are used here.
-
-    Raises:
-        UserError: it is not such a json.
-    """
+    """Read a COCO instances json and check the fields that are used here."""
     return check_instances(read_json(path), path)
 
 
@@ -114,11 +106,7 @@ def objects_of(content: dict, path: Path) -> tuple[dict[int, str], dict[int, lis
 
 
 def without_twins(rows: list[dict], key: str, path: Path) -> list[dict]:
-    """Entries of a json, each id once.
-
-    Raises:
-        UserError: one id stands for two names, so that nobody knows whose annotations are whose.
-    """
+    """Entries of a json, each id once."""
     first: dict[int, dict] = {}
     for row in rows:
         known = first.setdefault(row["id"], row)

@@ -43,11 +43,7 @@ class Bands:
     deviation: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse what contradicts itself.
-
-        Raises:
-            UserError: with the reason.
-        """
+        """Refuse what contradicts itself."""
         if self.index and (
             len(self.index) == 2 or not all(1 <= band <= MOST for band in self.index)
         ):
@@ -140,11 +136,7 @@ class Bands:
 
 
 def default_range(pixels: np.ndarray, path: Path) -> tuple[float, float]:
-    """Range of a picture of 16 bits that uses all of them.
-
-    Raises:
-        UserError: another picture of more than 8 bits: what is bright is not known.
-    """
+    """Range of a picture of 16 bits that uses all of them."""
     if pixels.dtype == np.uint16:
         most = int(pixels.max(initial=0))
         if most >> 15:
@@ -178,11 +170,7 @@ def is_transparency(channel: np.ndarray) -> bool:
 
 
 def read_bands(path: Path) -> Bands:
-    """Read bands.json; `Bands()` where it does not exist.
-
-    Raises:
-        UserError: a file of another kind.
-    """
+    """Read bands.json; `Bands()` where it does not exist."""
     if not path.is_file():
         return Bands()
     try:
@@ -194,11 +182,7 @@ def read_bands(path: Path) -> Bands:
 
 
 def from_stored(content: Any, path: Path) -> Bands:
-    """Bands from the plain values of a json or a checkpoint; `path` is named in errors.
-
-    Raises:
-        UserError: they are none.
-    """
+    """Bands from the plain values of a json or a checkpoint; `path` is named in errors."""
     if content is None:
         return Bands()
     names = {field.name for field in fields(Bands)}

@@ -64,11 +64,7 @@ def write_georeferenced(path: Path, label: np.ndarray, source: Path) -> str:
 
 
 def read_place(path: Path, size: tuple[int, ...]) -> dict[str, Any]:
-    """Coordinate system, transform, ground control points and rational polynomials of a TIFF.
-
-    Raises:
-        UserError: it has another size.
-    """
+    """Coordinate system, transform, ground control points and rational polynomials of a TIFF."""
     import rasterio
 
     with rasterio.open(path) as file:

@@ -45,11 +45,7 @@ RGB = Bands()
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) of an image as it is seen, from the header of its file.
-
-    Raises:
-        UserError: it is not an image.
-    """
+    """(height, width) of an image as it is seen, from the header of its file."""
     with PictureFile(path) as picture:
         return picture.size
 
@@ -329,11 +325,7 @@ def read_mask(path: Path, num_classes: int | None = None) -> np.ndarray:
 
 
 def mask_colours(path: Path) -> dict[int, tuple[int, int, int]]:
-    """R, G, B of each value in the palette of a mask; empty where it has none.
-
-    Raises:
-        UserError: it is not an image.
-    """
+    """R, G, B of each value in the palette of a mask; empty where it has none."""
     with opened(path) as image:
         colours = image.getpalette("RGB") if image.mode == "P" else None
     return {k: tuple(row) for k, row in enumerate(np.reshape(colours or [], (-1, 3)).tolist())}

@@ -66,11 +66,7 @@ def write_shapes(path: Path, shapes: Mapping[int, Shape], classes: Sequence[str]
 
 
 def read_by_name(path: Path) -> dict[str, Shape]:
-    """Read shape.json, by name of the class.
-
-    Raises:
-        UserError: the file is missing, or no such file.
-    """
+    """Read shape.json, by name of the class."""
     try:
         content = json.loads(read_text(path))
         shapes = {
@@ -87,11 +83,7 @@ def read_by_name(path: Path) -> dict[str, Shape]:
 
 
 def read_shapes(path: Path, classes: Sequence[str]) -> dict[int, Shape]:
-    """Read shape.json, by index of the class.
-
-    Raises:
-        UserError: as of `read_by_name`, or the file is about other classes.
-    """
+    """Read shape.json, by index of the class."""
     shapes = read_by_name(path)
     for name in shapes:
         if name not in classes[1:]:

@@ -85,11 +85,7 @@ class Spec:
         return read_ids(self.lists[split], self.image, faults)
 
     def image_path(self, name: str) -> Path:
-        """File of an image.
-
-        Raises:
-            UserError: no file of that id exists.
-        """
+        """File of an image."""
         safe_id(name)
         for folder in self.image:
             path = self.root / folder

@@ -70,11 +70,7 @@ def read_tags(spec: Spec, ids: Sequence[str]) -> Tags:
 
 
 def find(spec: Spec) -> tuple[str, list[Path]]:
-    """Find where the tags of a data set are: "text", "folders", "instances" or "xml", and files.
-
-    Raises:
-        UserError: there is nothing to read.
-    """
+    """Find where the tags of a data set are: "text", "folders", "instances" or "xml", and files."""
     for name in ("tags.csv", "tags.txt"):
         if (path := spec.root / name).is_file():
             return "text", [path]
@@ -92,10 +88,7 @@ def find(spec: Spec) -> tuple[str, list[Path]]:
 
 
 def multi_hot(tags: Iterable[int], num_classes: int) -> np.ndarray:
-    """Write class indices, 1 to num_classes - 1, as a vector without background.
-
-    float32 (num_classes - 1,), element k - 1 is 1 where class k is a tag.
-    """
+    """Class indices, 1 to num_classes - 1, as a vector, float32 (num_classes - 1,)."""
     vector = np.zeros(num_classes - 1, np.float32)
     for tag in tags:
         if not 1 <= tag < num_classes:
@@ -105,11 +98,7 @@ def multi_hot(tags: Iterable[int], num_classes: int) -> np.ndarray:
 
 
 def from_xml(path: Path, classes: Sequence[str]) -> tuple[int, ...]:
-    """Read the classes of the objects in a VOC annotation.
-
-    Raises:
-        UserError: as of `xml_names`, or for an unknown class.
-    """
+    """Read the classes of the objects in a VOC annotation."""
     return indices(xml_names(path), classes, str(path))
 
 
@@ -227,11 +216,7 @@ def wrong_masks(spec: Spec) -> frozenset[str]:
 
 
 def from_folders(path: Path, classes: Sequence[str]) -> Tags:
-    """Read `tags/CLASS/ID.*`: the names of the files in one folder per class.
-
-    Raises:
-        UserError: a folder that is not a class of the data set.
-    """
+    """Read `tags/CLASS/ID.*`: the names of the files in one folder per class."""
     tags: dict[str, set[int]] = {}
     for folder in sorted(path.iterdir()):
         if folder.is_dir() and not folder.name.startswith("."):
@@ -243,11 +228,7 @@ def from_folders(path: Path, classes: Sequence[str]) -> Tags:
 
 
 def from_instances(path: Path, classes: Sequence[str]) -> Tags:
-    """Read the tags of all annotated images of a COCO instances json.
-
-    Raises:
-        UserError: the file is not such a json, or names an unknown class.
-    """
+    """Read the tags of all annotated images of a COCO instances json."""
     content = read_instances(path)
     names, objects = objects_of(content, path)
     index = {number: indices([name], classes, str(path)) for number, name in names.items()}

@@ -70,11 +70,7 @@ STAGES = {
 
 
 def stage_class(name: str) -> Any:
-    """Class of the stage of that name, imported when asked for, so that --help is quick.
-
-    Raises:
-        UserError: for a name that no stage has.
-    """
+    """Class of the stage of that name, imported when asked for, so that --help is quick."""
     if name not in STAGES:
         raise UserError(f"'{name}' is not a stage; stages are {', '.join(STAGES)}")
     module, attribute, _ = STAGES[name]

@@ -22,11 +22,7 @@ NETWORKS = {
 
 
 def segmentation_network(backbone: Backbone, head: Head, num_classes: int) -> nn.Module:
-    """A network that gives logits (N, num_classes, h, w) of RGB images 0..255.
-
-    Raises:
-        UserError: for a head that does not go with the backbone.
-    """
+    """A network that gives logits (N, num_classes, h, w) of RGB images 0..255."""
     if isinstance(head, DecoderHead) and isinstance(backbone, ResNet | Timm):
         return DeepLabV3Plus(backbone.trunk(), num_classes, head, kernel=3, bias=False)
     network = NETWORKS.get((type(head), type(backbone)))

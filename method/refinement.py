@@ -39,11 +39,7 @@ class TrainCRF:
 
 
 class Refinement:
-    """Computes CRF marginals beside other work.
-
-    Args:
-        config: preset, scale, iterations and input of the CRF.
-    """
+    """Computes the CRF marginals that a `TrainCRF` asks for, beside other work."""
 
     def __init__(self, config: TrainCRF):
         self.config = config

@@ -96,11 +96,7 @@ class FromMasks(Stage):
         return load_all(self.network, start) if start else super().load()
 
     def dataset(self) -> Images:
-        """Training images with the masks of a folder.
-
-        Raises:
-            UserError: where no folder is given.
-        """
+        """Training images with the masks of a folder."""
         if not self.recipe.masks.mask:
             raise UserError(
                 "this stage learns from masks: give --mask FOLDER of ID.png, such as test.py and "

@@ -93,11 +93,7 @@ def trunks(network: nn.Module) -> list[Any]:
 
 
 def first_convolution(trunk: nn.Module) -> nn.Conv2d:
-    """The convolution that sees the image.
-
-    Raises:
-        UserError: the trunk does not begin with one.
-    """
+    """The convolution that sees the image."""
     conv = next((part for part in trunk.modules() if isinstance(part, nn.Conv2d)), None)
     if conv is None or conv.groups != 1 or conv.in_channels < 3:
         raise UserError(

@@ -206,11 +206,7 @@ class ClassMaps(nn.Module):
 
 
 class JoinedStages(nn.Module):
-    """Features of all stages of a trunk on the grid of the last, each channel normalised.
-
-    Args:
-        channels: sum of the stages' channels.
-    """
+    """Features of all stages on the grid of the last, each of the `channels` normalised."""
 
     def __init__(self, channels: int):
         super().__init__()

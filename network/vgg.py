@@ -48,11 +48,7 @@ class VGG16:
 
 
 class VGGTrunk(nn.Module):
-    """The five convolution blocks, each followed by a max pool of stride 2, 1, or none (0).
-
-    Args:
-        config: widths, strides and the rest.
-    """
+    """The five convolution blocks, each followed by a max pool of stride 2, 1, or none (0)."""
 
     def __init__(self, config: VGG16 = VGG16()):
         super().__init__()

@@ -58,11 +58,7 @@ def common(spec: Spec, names: Iterable[str]) -> list[str]:
 
 
 def build(external: Spec, names: list[str], flags: Flags, settings: dict) -> None:
-    """Make the folder, whole or not at all.
-
-    Raises:
-        UserError: a missing or damaged mask, or where no image is left.
-    """
+    """Make the folder, whole or not at all."""
     classes = tuple(name for name in external.classes if name not in names)
     index = np.full(256, IGNORE, np.uint8)
     for number, name in enumerate(classes):
@@ -107,11 +103,7 @@ def main(flags: Flags) -> None:
 
 
 def make(external: Spec, names: list[str], flags: Flags) -> None:
-    """Make the folder, if it is not there already.
-
-    Raises:
-        UserError: as of `build`, and where no class would be left.
-    """
+    """Make the folder, if it is not there already."""
     if len(names) == len(external.classes) - 1:
         raise UserError(
             f"all classes of {external.root} are the target's or left out: give a folder with "

@@ -51,11 +51,7 @@ def sweep(folder: Path) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint; only tensors and plain values are accepted.
-
-    Raises:
-        UserError: a missing, damaged or foreign file.
-    """
+    """Read a checkpoint; only tensors and plain values are accepted."""
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint")
     try:

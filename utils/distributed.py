@@ -33,11 +33,7 @@ class World:
         return self.rank == 0
 
     def share(self, batch: int) -> slice:
-        """Part of a global batch that this process takes; shares differ by one image at most.
-
-        Raises:
-            UserError: there are fewer images than processes.
-        """
+        """Part of a global batch that this process takes; shares differ by one image at most."""
         if batch < self.size:
             raise UserError(
                 f"--batch {batch} is smaller than the number of processes, {self.size}: give a "
@@ -47,11 +43,7 @@ class World:
 
 
 def read_world() -> World:
-    """Read torchrun's environment; a process started without it is alone.
-
-    Raises:
-        UserError: the environment is not complete.
-    """
+    """Read torchrun's environment; a process started without it is alone."""
     environment = os.environ
     if "RANK" not in environment or "WORLD_SIZE" not in environment:
         tasks = environment.get("SLURM_NTASKS", "1")

@@ -73,11 +73,7 @@ def evaluate(flags: Evaluate) -> None:
 
 
 def with_origin(flags: Evaluate) -> Evaluate:
-    """The flags with data set, root and split that the predictions were made of.
-
-    Raises:
-        UserError: neither the flags nor the folders name a data set.
-    """
+    """The flags with data set, root and split that the predictions were made of."""
     origin = next(filter(None, map(read_origin, flags.folder)), {})
     dataset, root = flags.dataset or origin.get("dataset"), flags.root
     if not dataset:

@@ -153,11 +153,7 @@ def choose_ids(
 
 
 def predicted_ids(spec: Spec, split: str, predictions: Predictions, partial: bool) -> list[str]:
-    """Ids with a prediction, in the order of the list; arguments as of `choose_ids`.
-
-    Raises:
-        UserError: a prediction is missing or extra.
-    """
+    """Ids with a prediction, in the order of the list; arguments as of `choose_ids`."""
     ids = spec.ids(split)
     present = [i for i in ids if i in predictions.files]
     if not partial and present:
@@ -187,11 +183,7 @@ def _refuse(wrong: set[str], what: str, advice: str) -> None:
 
 
 def thresholds(start: float, stop: float, step: float) -> list[float]:
-    """Constant background scores from start to stop (included) in [0, 1].
-
-    Raises:
-        UserError: not a rising range in [0, 1].
-    """
+    """Constant background scores from start to stop (included) in [0, 1]."""
     if not (0 <= start <= stop <= 1 and step > 0):
         raise UserError(
             f"--threshold {start} {stop} {step}: needs 0 <= from <= to <= 1 and a step above 0"

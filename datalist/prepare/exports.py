@@ -93,11 +93,7 @@ def from_coco(content: dict, path: Path) -> Rows:
 
 
 def from_labelstudio(tasks: Iterable[Any], path: Path) -> Rows:
-    """Choices and labels of the last annotation of each task of Label Studio.
-
-    Raises:
-        UserError: a task names no picture, or several.
-    """
+    """Choices and labels of the last annotation of each task of Label Studio."""
     rows: Rows = []
     try:
         for task in tasks:
@@ -176,11 +172,7 @@ def yolo_names(folder: Path) -> dict[int, str]:
 
 
 def keywords(file: Path) -> list[str]:
-    """Keywords that photo managers write into a picture (XMP `dc:subject`, IPTC), or beside it.
-
-    Raises:
-        UserError: the picture cannot be opened.
-    """
+    """Keywords that photo managers write into a picture (XMP `dc:subject`, IPTC), or beside it."""
     words: list[str] = []
     try:
         with Image.open(file) as image:

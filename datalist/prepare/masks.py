@@ -157,11 +157,7 @@ def match(spec: Spec, source: Path) -> tuple[dict[str, Path], list[str]]:
 def renumber(
     path: Path, meaning: dict[int | str, int | str], spec: Spec, tags: Sequence[int] | None
 ) -> np.ndarray:
-    """Class indices of a mask, uint8 (H, W).
-
-    Raises:
-        UserError: a value is not a class, or the picture has not one tag.
-    """
+    """Class indices of a mask, uint8 (H, W)."""
     if any(isinstance(key, str) for key in meaning):
         values, table = by_colour(path), {int(k[1:], 16): v for k, v in meaning.items()}
     else:
@@ -188,11 +184,7 @@ def renumber(
 
 
 def read_numbers(path: Path) -> np.ndarray:
-    """Values of a mask, int64 (H, W); a TIFF of whole numbers is one, too.
-
-    Raises:
-        UserError: it is damaged, or holds colours or fractions.
-    """
+    """Values of a mask, int64 (H, W); a TIFF of whole numbers is one, too."""
     if not is_tiff(path):
         return read_mask(path).astype(np.int64)
     with Tiff(path) as tiff:

@@ -84,11 +84,7 @@ class NameIndex:
                     table.setdefault(rule(folders, last), set()).add(image_id)
 
     def find(self, name: str) -> str | None:
-        """Id of the picture that a name means; None where there is none.
-
-        Raises:
-            UserError: it means several.
-        """
+        """Id of the picture that a name means; None where there is none."""
         # Some programs write blanks as %20; a name that really holds it comes first.
         ids = self.candidates(parts(name)) or self.candidates(parts(unquote(name)))
         if len(ids) > 1:
@@ -129,11 +125,7 @@ def pictures_by_name(spec: Spec) -> tuple[NameIndex, dict[str, str]]:
 
 
 def read_names(path: Path) -> dict[str, str]:
-    """Read names.csv; empty where it does not exist.
-
-    Raises:
-        UserError: a line that is not `ID,FILE`.
-    """
+    """Read names.csv; empty where it does not exist."""
     if not path.is_file():
         return {}
     try:

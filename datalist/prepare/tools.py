@@ -211,11 +211,7 @@ def add_result(drawing: Drawing, item: dict, ignored: Counter[str]) -> None:
 
 
 def read_cvat(path: Path) -> list[Element]:
-    """The images in the XML of "CVAT for images 1.1".
-
-    Raises:
-        UserError: another XML.
-    """
+    """The images in the XML of "CVAT for images 1.1"."""
     root = read_xml(path, XML_LIMIT)
     images = root.findall("image")
     if root.tag != "annotations" or root.find("track") is not None or not images:
@@ -263,11 +259,7 @@ def is_via(content: Any) -> bool:
 
 
 def via_table(path: Path) -> dict[str, dict]:
-    """The regions of VIA's CSV export in the form of its json.
-
-    Raises:
-        UserError: another table.
-    """
+    """The regions of VIA's CSV export in the form of its json."""
     rows = list(csv.DictReader(read_text(path).splitlines()))
     needed = {"filename", "region_shape_attributes", "region_attributes"}
     if not rows or not needed <= set(rows[0]):

@@ -99,11 +99,7 @@ class Watch:
 
 
 def read_curves(run: Path) -> dict[str, list[float]]:
-    """mIoU of each type of map over the epochs of a run, percent, and the epochs.
-
-    Raises:
-        UserError: a folder that this program did not train in.
-    """
+    """mIoU of each type of map over the epochs of a run, percent, and the epochs."""
     files = sorted((run / "watch").glob("*.json"))
     if not files:
         raise UserError(f"{run} is not a run of script.study.recursion (it has no watch/*.json)")

@@ -25,11 +25,7 @@ class DataFlags:
 
 
 def open_stage(path: Path, data: DataFlags) -> Any:
-    """The stage of a checkpoint, on the CPU, ready to predict.
-
-    Raises:
-        UserError: as of `method.restore.restore`.
-    """
+    """The stage of a checkpoint, on the CPU, ready to predict."""
     stage = restore(path, checkpoint.load(path), data.dataset, data.root)
     stage.network.eval()
     return stage

@@ -44,11 +44,7 @@ class Flags:
 
 
 def samples() -> tuple[Path, ...]:
-    """Files of scikit-image's sample photographs.
-
-    Raises:
-        UserError: scikit-image is not installed.
-    """
+    """Files of scikit-image's sample photographs."""
     try:
         from skimage import data
     except ImportError:
