@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from base.recipe import Data, Prediction, Solver
 
-Ability = Literal["predict", "cue", "export"]
+Ability = Literal["predict", "cue", "export", "tile"]
 """predict: `Stage.predict` gives class scores; cue: `Stage.cues` gives localization cues; export:
-`predict` can be written as a program."""
+`predict` can be written as a program; tile: scores of a window are not scaled by its highest, so
+that those of windows can be put together."""
 
 
 Term: TypeAlias = "Tensor | tuple[Tensor, Tensor]"

@@ -25,7 +25,7 @@ from benchmark.crf import SIZE, photographs
 from benchmark.timing import median, report
 from datalist.palette import palette
 from refine import refine_scores
-from utils.infer import most_probable
+from utils.maps import most_probable
 from utils.output import upsample, write_label
 
 

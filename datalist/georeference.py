@@ -6,11 +6,10 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from base import UserError
 from base.file import replacing
 from datalist.decode import is_tiff
+from datalist.image import Rows, strips
 from datalist.palette import palette
 from datalist.tiff import Tiff
 
@@ -19,12 +18,12 @@ GEO_TAGS = (33550, 33922, 34264, 34735, 50844)
 PACKAGE = "pictures have a georeference, which label/NAME.tif gets too after: pip install rasterio"
 
 
-def write_georeferenced(path: Path, label: np.ndarray, source: Path) -> str:
+def write_georeferenced(path: Path, label: Rows, source: Path) -> str:
     """Write a label as a GeoTIFF that lies where its picture lies, whole or not at all.
 
     Args:
         path: target.
-        label: class indices, uint8 (H, W), of the size of the picture `source`.
+        label: class indices, uint8 (H, W), of the size of the picture `source`, read in strips.
 
     Returns:
         A sentence on a georeference that is not kept; empty where it is, or there is none.
@@ -41,6 +40,7 @@ def write_georeferenced(path: Path, label: np.ndarray, source: Path) -> str:
     except ImportError:
         return PACKAGE
     from rasterio.control import GroundControlPoint
+    from rasterio.windows import Window
 
     try:
         with warnings.catch_warnings(), replacing(path) as part:
@@ -48,7 +48,10 @@ def write_georeferenced(path: Path, label: np.ndarray, source: Path) -> str:
             place = read_place(source, label.shape)
             crs, transform = place["crs"], place["transform"]
             with rasterio.open(part, "w", **layout(label), crs=crs, transform=transform) as file:
-                file.write(label, 1)
+                top = 0
+                for rows in strips(label):
+                    file.write(rows, 1, window=Window(0, top, rows.shape[1], len(rows)))
+                    top += len(rows)
                 file.write_colormap(1, dict(enumerate(map(tuple, palette(256).tolist()))))
                 if place["points"]:
                     points = [GroundControlPoint(*point) for point in place["points"]]
@@ -80,7 +83,7 @@ def read_place(path: Path, size: tuple[int, ...]) -> dict[str, Any]:
         }
 
 
-def layout(label: np.ndarray) -> dict[str, Any]:
+def layout(label: Rows) -> dict[str, Any]:
     """How the GeoTIFF of a label is stored."""
     return {
         "driver": "GTiff", "height": label.shape[0], "width": label.shape[1], "count": 1,

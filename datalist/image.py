@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
+from typing import Protocol
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from base import IGNORE, UserError
 from base.file import replacing
@@ -38,10 +41,27 @@ TURNS = {
     8: lambda image: image.swapaxes(0, 1)[::-1],
 }
 """EXIF orientation -> what shows the stored pixels upright."""
+STRIP = 1 << 23
+"""Pixels that are read, shrunk or written at once."""
 SAMPLE = 256
 """Side of the parts of a TIFF that say what its values mean."""
 RGB = Bands()
 """Grey or R, G, B of 8 bits."""
+
+
+class Rows(Protocol):
+    """A mask whose rows can be read in parts, such as an array."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, rows: slice, /) -> np.ndarray: ...
+
+
+def median_size(paths: Iterable[Path]) -> tuple[float, float]:
+    """Medians of the heights and of the widths of images, from the headers of their files."""
+    height, width = (median(side) for side in zip(*map(image_size, paths)))
+    return height, width
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -136,7 +156,7 @@ class PictureFile:
         """
         bottom = self.size[0] if height is None else min(top + height, self.size[0])
         right = self.size[1] if width is None else min(left + width, self.size[1])
-        if self.tiff is not None and self.turn is None:
+        if self.windowed:
             self._understand()
             pixels = self.tiff.read(top, left, bottom - top, right - left)
             return self._channels(pixels, bool(self.tiff.alpha), self.tiff.nodata)
@@ -155,7 +175,7 @@ class PictureFile:
         """
         if self.tiff is not None:
             self._find_alpha()
-        if self.tiff is not None and self.turn is None:
+        if self.windowed:
             pixels, alpha = self.tiff.read(top, left, height, width), bool(self.tiff.alpha)
         else:
             if self._values is None:
@@ -165,16 +185,21 @@ class PictureFile:
             pixels = pixels[top : top + height, left : left + width]
         return pixels[..., :-1] if alpha else pixels
 
+    @property
+    def windowed(self) -> bool:
+        """Whether windows are read without decoding all of the file."""
+        return self.tiff is not None and self.turn is None
+
     def reduced(self) -> np.ndarray:
         """The whole picture, of at most `PIXEL_LIMIT` pixels: uint8 (H, W, channels)."""
         pixels, part = self.size[0] * self.size[1], 1
         while pixels // part**2 > PIXEL_LIMIT:
             part += 1
-        if self.tiff is None or self.turn is not None or part == 1:
+        if not self.windowed or part == 1:
             return self._decoded(min(part, 2) if self.tiff is None else part)
         self._understand()
         height, width = (-(-side // part) for side in self.size)
-        rows = max(1, PIXEL_LIMIT // 8 // (self.size[1] * part))
+        rows = max(1, STRIP // (self.size[1] * part))
         out = np.empty((height, width, self.bands.channels), np.uint8)
         for top in range(0, height, rows):
             strip = self.read(top * part, 0, rows * part)
@@ -341,10 +366,31 @@ def check_mask(mask: np.ndarray, num_classes: int, path: Path) -> None:
         )
 
 
-def write_mask(path: Path, mask: np.ndarray) -> None:
+def write_mask(path: Path, mask: Rows) -> None:
     """Write class indices, uint8 (H, W), as a palette PNG in VOC colours, whole or not at all."""
-    picture = Image.fromarray(np.ascontiguousarray(mask, np.uint8), "L")
-    picture.putpalette(palette(256).tobytes())
-    with replacing(path) as part:
-        # Masks consist of runs of one value: this takes half the time of zlib's default.
-        picture.save(part, "PNG", compress_type=zlib.Z_RLE)
+    height, width = mask.shape
+    header = struct.pack(">2I5B", width, height, 8, 3, 0, 0, 0)  # 8 bits, palette
+    # Masks consist of runs of one value: this takes half the time of zlib's default.
+    packer = zlib.compressobj(strategy=zlib.Z_RLE)
+    with replacing(path) as part, open(part, "wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header))
+        file.write(_chunk(b"PLTE", palette(256).tobytes()))
+        for rows in strips(mask):
+            unfiltered = np.zeros((len(rows), width + 1), np.uint8)
+            unfiltered[:, 1:] = rows
+            file.write(_chunk(b"IDAT", packer.compress(unfiltered.tobytes())))
+        file.write(_chunk(b"IDAT", packer.flush()) + _chunk(b"IEND", b""))
+
+
+def strips(mask: Rows) -> Iterator[np.ndarray]:
+    """Rows of a mask from top to bottom, some million pixels at a time."""
+    height, width = mask.shape
+    count = 256 * max(1, STRIP // (256 * width))  # tiles of a GeoTIFF have 256 rows
+    for top in range(0, height, count):
+        yield mask[top : top + count]
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    """Part of a PNG."""
+    check = zlib.crc32(name + content)
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", check)

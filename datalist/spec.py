@@ -51,6 +51,8 @@ class Spec:
         annotation: folder of VOC XML files, one per image.
         instances: COCO json files that tags and masks can be made from.
         bands: which bands of the images are read, and how.
+        usual_size: median (height, width) of the images that a network learned from; None where
+            there is no network, or an earlier version trained it.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Spec:
     annotation: str = "Annotations"
     instances: tuple[str, ...] = ()
     bands: Bands = Bands()
+    usual_size: tuple[int, int] | None = None
 
     @property
     def num_classes(self) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from importlib import import_module
 from math import sqrt
-from statistics import median
 from typing import Any
 
 from base import UserError
@@ -94,9 +93,8 @@ def usual_size(data: Any, spec: Any, most: int = 500) -> tuple[int, int]:
 
     Both are multiples of 16, at least 32, as strided networks like them.
     """
-    from datalist.image import image_size
+    from datalist.image import median_size
 
-    sizes = [image_size(spec.image_path(image_id)) for image_id in spec.ids(data.split)[:most]]
-    height, width = (median(side) for side in zip(*sizes))
+    height, width = median_size(map(spec.image_path, spec.ids(data.split)[:most]))
     factor = sqrt(data.area / (height * width))
     return max(32, 16 * round(height * factor / 16)), max(32, 16 * round(width * factor / 16))

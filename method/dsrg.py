@@ -26,7 +26,7 @@ from method.backbone import VGG16, Backbone
 from method.head import Head, PyramidHead, segmentation_network
 from method.refinement import Refinement, TrainCRF
 from method.smoke import with_smoke
-from method.stage import Stage, each_view, softmax_of_sum, softmax_score
+from method.stage import SEGMENTS, Stage, each_view, softmax_of_sum, softmax_score
 from method.target import TagSource, class_map, cue_images, cues_of
 from refine import grow_seeds
 from refine.contrast import SPREAD
@@ -79,6 +79,7 @@ SMALL = DSRGRecipe(
 class DSRG(Stage):
     """Step 1: a four-branch DeepLab under seeds that grow."""
 
+    can: ClassVar = SEGMENTS
     pools = True  # seeds alone teach: a tag says which of them may grow
 
     recipes: ClassVar = with_smoke(

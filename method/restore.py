@@ -42,7 +42,8 @@ def restore(
     else:
         spec = resolve(recipe.data.dataset, recipe.data.root or None)
     # Pictures are read as the network learned them, whatever their folder says today.
-    spec = replace(spec, bands=from_stored(content.get("bands"), path))
+    bands, size = from_stored(content.get("bands"), path), stored_size(content, path)
+    spec = replace(spec, bands=bands, usual_size=size)
     if list(spec.classes) != content["classes"]:
         raise UserError(
             f"{path} was trained on the classes {', '.join(content['classes'])}; "
@@ -66,6 +67,24 @@ def restore(
     stage.folder = path.parent
     stage.network.load_state_dict(content["network"])
     return stage
+
+
+def stored_size(content: dict[str, Any], path: Path) -> tuple[int, int] | None:
+    """Median (height, width) of the images that a checkpoint's network learned from, if stored.
+
+    Raises:
+        UserError: the checkpoint holds something else.
+    """
+    size = content.get("usual_size")
+    if size is None:
+        return None
+    if not (
+        isinstance(size, list | tuple)
+        and len(size) == 2
+        and all(type(side) is int and 0 < side < 1 << 31 for side in size)
+    ):
+        raise UserError(f"{path}: the size of its training images is damaged")
+    return size[0], size[1]
 
 
 def restore_recipe(path: Path, stored: Any, hint: Any, name: str = "recipe") -> Any:

@@ -32,7 +32,7 @@ from method import preset
 from method.backbone import Backbone, ResNet, Timm
 from method.head import DecoderHead, refuse
 from method.smoke import with_smoke
-from method.stage import Stage, each_view, mean_score
+from method.stage import SEGMENTS, Stage, each_view, mean_score
 from method.target import segment_loss
 from network.rsepm import RSEPM, Averaged
 from refine import (
@@ -165,6 +165,7 @@ PHOTO = preset.photo(
 class RecurSeed(Stage):
     """Single stage: maps that teach themselves, and a decoder that learns from them."""
 
+    can: ClassVar = SEGMENTS
     recipes: ClassVar = with_smoke(
         {
             # not measured; published: 69.5 on VOC 2012 val

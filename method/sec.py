@@ -28,7 +28,7 @@ from method.backbone import VGG16, Backbone
 from method.head import Head, LargeFOVHead, segmentation_network
 from method.refinement import Refinement, TrainCRF
 from method.smoke import with_smoke
-from method.stage import Stage, each_view, mean_score, softmax_score
+from method.stage import SEGMENTS, Stage, each_view, mean_score, softmax_score
 from method.target import TagSource, class_map, cue_images, cues_of
 from refine.contrast import SPREAD
 
@@ -111,6 +111,7 @@ def half_weight_decays(half: Mapping[int, float], num_classes: int, sec: SECLoss
 class SEC(Stage):
     """DeepLab-LargeFOV under the three losses."""
 
+    can: ClassVar = SEGMENTS
     pools = True
 
     recipes: ClassVar = with_smoke(

@@ -22,12 +22,14 @@ from method import preset
 from method.backbone import VGG16, Backbone, ResNet
 from method.head import DecoderHead, Head, LargeFOVHead, PyramidHead, segmentation_network
 from method.smoke import with_smoke
-from method.stage import Stage, each_view, mean_score, softmax_of_sum, softmax_score
+from method.stage import SEGMENTS, Stage, each_view, mean_score, softmax_of_sum, softmax_score
 from method.target import FromMasks, PseudoMasks, segment_loss
 
 
 class Segment(Stage):
     """Cross entropy on masks at the network's own resolution; with a fine head, at theirs."""
+
+    can: ClassVar = SEGMENTS
 
     def __init__(self, recipe, spec):
         network = segmentation_network(recipe.backbone, recipe.head, spec.num_classes)

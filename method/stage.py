@@ -21,6 +21,9 @@ from network.normalise import Normalise
 from network.transformer import TransformerTrunk
 from network.weight import Report
 
+SEGMENTS: frozenset[Ability] = frozenset({"predict", "export", "tile"})
+"""What a stage offers whose scores are those of a segmentation network."""
+
 
 class Stage:
     """Keeps a recipe, a data set and a network; see `base.contract.Stage` for the contract.

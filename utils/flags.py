@@ -15,6 +15,8 @@ Folder = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint
 """A folder whose default the help text gives."""
 Kind = Literal["label", "score", "overlay", "cue"]
 """Files that test.py writes for an image."""
+Tile = int | Literal["auto", "off"]
+"""Side of the windows that large pictures are predicted in, or how it is chosen."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,11 @@ class Predict:
     """Pictures, or folders of them, to segment instead of a split."""
     longest: int = 800
     """Pixels; pictures of --image with a longer side are shrunk to it. 0: never."""
+    tile: Tile = "auto"
+    """Windows in which large pictures are predicted at their own pixels, whatever --longest says.
+    auto: pictures more than twice as large, on a side, as those that the network learned from, in
+    windows of the median size of these. A number: larger pictures, in windows of so many pixels a
+    side. off: never."""
     save: tuple[Kind, ...] = ("label",)
     """label: palette PNGs; score: class scores; overlay: image | prediction | truth |
     legend; cue."""
@@ -80,12 +87,12 @@ class Predict:
     """Without tags: least probability of a class that may occur; None: the recipe's. Only for
     stages that find the classes themselves (rsepm, segmenter, resegment)."""
     work_pixels: int = WORK_PIXELS
-    """Pixels; larger images are shrunk to this size before the network and the CRF. Labels have
-    the image's own size."""
+    """Pixels; larger images (or windows of them) are shrunk to this size before the network and the
+    CRF. Labels have the image's own size."""
     memory: float = 0.0
     """GiB that the images after the network take together; 0: half of the machine's."""
     batch: int = 8
-    """Images a network pass."""
+    """Images (or windows) a network pass, fewer where they are large."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     processes: int = 0

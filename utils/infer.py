@@ -1,7 +1,8 @@
 """Prediction: decode, network, CRF and files of many images, overlapped.
 
 The network runs on the main thread; what follows it (enlarging, CRF, writing) runs on a pool of
-threads, since OpenCV, the CRF and zlib all let go of the interpreter.
+threads, since OpenCV, the CRF and zlib all let go of the interpreter. Large pictures are done in
+windows, after all others.
 """
 
 from __future__ import annotations
@@ -9,41 +10,28 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Subset
 
-import densecrf
 from base import UserError
 from base.contract import Stage, channels_last
 from base.tensor import resize
 from datalist import augment
 from datalist.dataset import Images, Photos, worker_init
-from datalist.georeference import write_georeferenced
-from datalist.image import read_mask
-from refine import refine_scores
-from utils.flags import Kind, Predict
+from datalist.image import image_size
+from datalist.tag import multi_hot
+from utils.flags import Predict
+from utils.large import predict_large
 from utils.machine import MemoryBudget, memory_of
-from utils.output import (
-    is_whole,
-    output_path,
-    upsample,
-    write_cue,
-    write_label,
-    write_overlay,
-    write_score,
-)
+from utils.maps import path_of, write_maps
+from utils.output import is_whole, write_cue
 from utils.progress import progress
-
-
-def path_of(predict: Predict, kind: Kind, image_id: str) -> Path:
-    """File of one image."""
-    assert predict.out is not None, "test.py fills in the folder"
-    return output_path(predict.out, kind, image_id)
+from utils.tile import Size, choose_window
 
 
 def is_done(predict: Predict, image_id: str) -> bool:
@@ -79,20 +67,23 @@ def predict_split(
     # Shared out before what is there already is left out: that changes while others write.
     if predict.image:  # a picture may be another one of the same name: never left out
         data = Photos(predict.image, predict.longest, stage.spec.bands)
-        files = dict(zip(data.ids, data.paths))
+        paths = dict(enumerate(data.paths))
         chosen = list(range(len(data)))[share[0] :: share[1]]
     else:
         data = Images(stage.spec, predict.split, tag=needs_tags(predict))
-        files = {}
         chosen = list(range(len(data)))[share[0] :: share[1]]
         chosen = [index for index in chosen if not is_done(predict, data.ids[index])]
+        paths = {index: stage.spec.image_path(data.ids[index]) for index in chosen}
+    windows = {index: find_window(stage, predict, paths[index]) for index in chosen}
+    files = {data.ids[index]: paths[index] for index in chosen}
     loader = DataLoader(
-        Subset(data, chosen),
+        Subset(data, [index for index in chosen if windows[index] is None]),
         batch_size=predict.batch,
         collate_fn=list,
         num_workers=2 if device.type == "cuda" else 0,
         worker_init_fn=worker_init,
     )
+    network = partial(run_network, stage, predict, device=device)
     bar = progress(len(chosen), "predict", " images", predict.quiet or share[0] > 0)
     budget = MemoryBudget(predict.memory)
     pending: deque[Future] = deque()
@@ -102,8 +93,7 @@ def predict_split(
             errors += [sample["error"] for sample in samples if "error" in sample]
             samples = [limit_pixels(s, predict.work_pixels) for s in samples if "error" not in s]
             for sample in samples:
-                name = sample["id"]
-                sample["file"] = files[name] if files else stage.spec.image_path(name)
+                sample["file"] = files[sample["id"]]
             for group in alike(stage, samples):
                 for item in run_network(stage, predict, group, device):
                     pending.append(pool.submit(finish, stage, predict, budget, *item))
@@ -113,6 +103,20 @@ def predict_split(
                 bar.update()
         while pending:
             notes.add(pending.popleft().result())
+            bar.update()
+        for index, window in windows.items():
+            if window is None:
+                continue
+            name = data.ids[index]
+            sample = {"id": name, "file": files[name]}
+            if needs_tags(predict):
+                sample["tag"] = torch.from_numpy(multi_hot(data.tags[name], data.num_classes))
+            try:
+                notes.add(predict_large(stage, predict, sample, window, network, pool, budget))
+            except UserError as error:
+                if not predict.image:
+                    raise
+                errors.append(str(error))
             bar.update()
     for note in sorted(notes - {""}):
         print(f"note: {note}")
@@ -134,8 +138,33 @@ def check(stage: Stage, predict: Predict) -> None:
         raise UserError("this stage makes no cues: give --save label, score or overlay")
     if predict.crf and not stage.recipe.prediction.test_crf:
         raise UserError("this stage's recipe has no CRF at test: leave --crf out")
+    if isinstance(predict.tile, int) and not takes_windows(stage, predict):
+        raise UserError(
+            "--tile does not go with this stage, or what is asked of it: its scores are relative "
+            "to the highest one of the whole picture"
+        )
+    choose_window(predict.tile, None, (1, 1))  # refuses numbers that are too small
     if predict.scales is not None and (not predict.scales or min(predict.scales) <= 0):
         raise UserError("--scales needs numbers above 0")
+
+
+def takes_windows(stage: Stage, predict: Predict) -> bool:
+    """Whether what is asked for can be put together from windows of a picture."""
+    finds_classes = bool(stage.presence) or (stage.presence == 0 and needs_tags(predict))
+    return "tile" in stage.can and "cue" not in predict.save and not finds_classes
+
+
+def find_window(stage: Stage, predict: Predict, path: Path) -> Size | None:
+    """Size of the windows that a picture is predicted in; None: it is predicted as a whole."""
+    usual = stage.spec.usual_size
+    if predict.tile == "off" or (predict.tile == "auto" and not usual):
+        return None
+    if not takes_windows(stage, predict):
+        return None
+    try:
+        return choose_window(predict.tile, usual, image_size(path))
+    except UserError:
+        return None  # what decodes it tells why it cannot be read
 
 
 def limit_pixels(sample: dict, pixels: int) -> dict:
@@ -206,65 +235,3 @@ def finish(
     height, width = sample["image"].shape[-2:]
     with budget.take(memory_of(height, width, len(keys))):
         return write_maps(stage, predict, sample, score, keys)
-
-
-def write_maps(
-    stage: Stage, predict: Predict, sample: dict, score: np.ndarray, keys: np.ndarray
-) -> str:
-    """Refine the scores of one image and write score, overlay and label.
-
-    Where the image has a georeference, the label gets it too, as NAME.tif beside the PNG.
-
-    Args:
-        score: float32 (k, h, w).
-        keys: class of each channel, rising, (k,).
-
-    Returns:
-        A sentence on a georeference that is not kept; empty where there is nothing to say.
-    """
-    name, size = sample["id"], tuple(sample["size"].tolist())
-    image = sample["image"][:3].permute(1, 2, 0).contiguous().numpy()
-    if predict.crf or "label" in predict.save or "overlay" in predict.save:
-        score = upsample(score, image.shape[:2])
-    if predict.crf and len(keys) > 1:
-        prediction = stage.recipe.prediction
-        scale = prediction.crf_scale(image.shape[:2])
-        score = refine_scores(score, image, densecrf.preset(prediction.test_crf, scale=scale))
-    if "score" in predict.save:
-        write_score(path_of(predict, "score", name), score, keys, size)
-    note = ""
-    if not {"label", "overlay"} & set(predict.save):
-        return note
-    label = most_probable(score, keys)
-    if "overlay" in predict.save:
-        truth = None
-        if not predict.image and (path := stage.spec.mask_path(name)).is_file():
-            truth = resize_label(read_mask(path), label.shape)
-        path = path_of(predict, "overlay", name)
-        write_overlay(path, image, label, truth, stage.spec.classes)
-    if "label" in predict.save:
-        path, label = path_of(predict, "label", name), resize_label(label, size)
-        note = write_georeferenced(path.parent / f"{name}.tif", label, sample["file"])
-        write_label(path, label)  # last: a label that is there is done
-    return note
-
-
-def resize_label(label: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Class indices (H, W) at another (height, width), each taken from the nearest pixel."""
-    if label.shape == size:
-        return label
-    return cv2.resize(label, size[::-1], interpolation=cv2.INTER_NEAREST)
-
-
-def most_probable(score: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """Class of the highest score at each pixel, the lower class where two are as high.
-
-    Args:
-        score: float32 (k, H, W).
-        keys: class index of each channel, rising, (k,).
-
-    Returns:
-        uint8 (H, W).
-    """
-    channel = cv2.reduceArgMax(score.reshape(len(score), -1), 0)  # half the time of NumPy's
-    return keys.astype(np.uint8)[channel].reshape(score.shape[1:])

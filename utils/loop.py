@@ -21,7 +21,8 @@ from base import UserError
 from base.contract import Context, Stage
 from base.file import locked, set_aside
 from datalist.bands import from_stored, stored
-from datalist.dataset import worker_init
+from datalist.dataset import Images, worker_init
+from datalist.image import median_size
 from utils import checkpoint, checksum, distributed
 from utils.distributed import World, choose_device
 from utils.draws import Draws
@@ -80,6 +81,7 @@ class Loop:
         self.steps = self.solver.total_steps(len(self.data))
         check_phases(stage, self.steps * self.solver.batch / len(self.data))
         self.inputs = checksum.of_stage(stage, self.data)
+        self.usual_size = usual_size(self.data)
         self.taken = 0
         """Steps taken so far."""
         self.meter: dict[str, float] = {}
@@ -158,6 +160,7 @@ class Loop:
                 "meter": self.meter,
                 "inputs": self.inputs,
                 "bands": stored(self.stage.spec.bands),
+                "usual_size": self.usual_size,
             }
             checkpoint.save(self.flags.out / file, content)
 
@@ -313,6 +316,18 @@ def caught_signals() -> Iterator[list[int]]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def usual_size(data: Any, most: int = 500) -> tuple[int, int] | None:
+    """Median (height, width) of the training images, of `most` all over the list.
+
+    None where the samples are not those of images in files.
+    """
+    if not isinstance(data, Images):
+        return None
+    chosen = data.ids[:: -(-len(data.ids) // most)]
+    height, width = median_size(map(data.spec.image_path, chosen))
+    return round(height), round(width)
 
 
 def check_phases(stage: Stage, epochs: float) -> None:

@@ -37,6 +37,17 @@ class MemoryBudget:
                 self.used -= need
                 self.changed.notify_all()
 
+    @contextmanager
+    def reserve(self, size: float) -> Iterator[None]:
+        """Keep `size` bytes from all work for the time of the block, without waiting for them."""
+        self.limit -= size
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.limit += size
+                self.changed.notify_all()
+
 
 def memory_of(height: int, width: int, channels: int) -> float:
     """Bytes that an image takes after the network: scores, energies, and the CRF's lattice.

@@ -18,8 +18,9 @@ from datalist.spec import Spec
 from utils import checksum
 from utils.distributed import main_first, read_world, sharing
 from utils.flags import Pseudo
-from utils.infer import limit_pixels, resize_label
+from utils.infer import limit_pixels
 from utils.machine import MemoryBudget, cores, memory_of
+from utils.maps import resize_label
 from utils.output import is_whole, output_path, read_label, read_score, upsample, write_label
 from utils.progress import in_threads
 from utils.record import keep_record, origin_of

@@ -1,0 +1,125 @@
+"""What follows a network: scores refined by the CRF, and the files of an image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+import densecrf
+from base.contract import Stage
+from datalist.georeference import write_georeferenced
+from datalist.image import Rows, read_mask, write_mask
+from refine import refine_scores
+from utils.flags import Kind, Predict
+from utils.output import output_path, upsample, write_overlay, write_score
+from utils.tile import Size
+
+
+def path_of(predict: Predict, kind: Kind, image_id: str) -> Path:
+    """File of one image."""
+    assert predict.out is not None, "test.py fills in the folder"
+    return output_path(predict.out, kind, image_id)
+
+
+def write_maps(
+    stage: Stage, predict: Predict, sample: dict, score: np.ndarray, keys: np.ndarray
+) -> str:
+    """Refine the scores of one image and write score, overlay and label.
+
+    Where the image has a georeference, the label gets it too, as NAME.tif beside the PNG.
+
+    Args:
+        score: float32 (k, h, w).
+        keys: class of each channel, rising, (k,).
+
+    Returns:
+        As `write_files`.
+    """
+    image = sample["image"][:3].permute(1, 2, 0).contiguous().numpy()
+    if predict.crf or "label" in predict.save or "overlay" in predict.save:
+        score = upsample(score, image.shape[:2])
+    if predict.crf and len(keys) > 1:
+        score = refine_scores(score, image, crf_preset(stage, image.shape[:2]))
+    size = tuple(sample["size"].tolist())
+    if not {"label", "overlay"} & set(predict.save):
+        write_score(path_of(predict, "score", sample["id"]), score, keys, size)
+        return ""
+    shown = most_probable(score, keys)
+    label = resize_label(shown, size)
+    return write_files(stage, predict, sample, Shown(image, shown, score, keys), label)
+
+
+@dataclass
+class Shown:
+    """An image and what was predicted, at the size that scores and overlays have.
+
+    Args:
+        image: RGB uint8 (h, w, 3).
+        label: class indices, uint8 (h, w).
+        score: in [0, 1], or uint8 0..255, (k, h, w).
+        keys: class of each channel, rising, (k,).
+    """
+
+    image: np.ndarray
+    label: np.ndarray
+    score: np.ndarray
+    keys: np.ndarray
+
+
+def write_files(stage: Stage, predict: Predict, sample: dict, shown: Shown, label: Rows) -> str:
+    """Write score, overlay and label of an image; what they hold is computed.
+
+    Args:
+        sample: its id and file.
+        shown: of the overlay and the score.
+        label: class indices at the size of the file's image.
+
+    Returns:
+        A sentence on a georeference that is not kept; empty where there is nothing to say.
+    """
+    name = sample["id"]
+    if "score" in predict.save:
+        path = path_of(predict, "score", name)
+        write_score(path, shown.score, shown.keys, (label.shape[0], label.shape[1]))
+    if "overlay" in predict.save:
+        truth = None
+        if not predict.image and (path := stage.spec.mask_path(name)).is_file():
+            truth = resize_label(read_mask(path), shown.label.shape)
+        path = path_of(predict, "overlay", name)
+        write_overlay(path, shown.image, shown.label, truth, stage.spec.classes)
+    note = ""
+    if "label" in predict.save:
+        path = path_of(predict, "label", name)
+        note = write_georeferenced(path.parent / f"{name}.tif", label, sample["file"])
+        write_mask(path, label)  # last: a label that is there is done
+    return note
+
+
+def crf_preset(stage: Stage, size: Size) -> densecrf.Preset:
+    """The recipe's CRF at test for an image of that height and width."""
+    prediction = stage.recipe.prediction
+    return densecrf.preset(prediction.test_crf, scale=prediction.crf_scale(size))
+
+
+def resize_label(label: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Class indices (H, W) at another (height, width), each taken from the nearest pixel."""
+    if label.shape == size:
+        return label
+    return cv2.resize(label, size[::-1], interpolation=cv2.INTER_NEAREST)
+
+
+def most_probable(score: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """Class of the highest score at each pixel, the lower class where two are as high.
+
+    Args:
+        score: float32 (k, H, W).
+        keys: class index of each channel, rising, (k,).
+
+    Returns:
+        uint8 (H, W).
+    """
+    channel = cv2.reduceArgMax(score.reshape(len(score), -1), 0)  # half the time of NumPy's
+    return keys.astype(np.uint8)[channel].reshape(score.shape[1:])

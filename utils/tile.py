@@ -1,0 +1,195 @@
+"""Windows of large pictures: where they lie, and how their scores become one map.
+
+A network sees *windows* of the size that it learned from, which overlap. Their scores are blended
+in *blocks*, which overlap as far as a CRF needs surroundings, and whose *cores* do not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from base import UserError
+from utils.flags import Tile
+
+Size = tuple[int, int]
+OVERLAP = 8
+"""Neighbouring windows share at least a side over this."""
+BLOCK = 1 << 20
+"""Pixels of a block, where a window has fewer."""
+SMALLEST = 16
+"""Side of the smallest window, pixels."""
+
+
+def choose_window(tile: Tile, usual: Size | None, size: Size) -> Size | None:
+    """Height and width of the windows that a picture is predicted in; None: it is not tiled.
+
+    Args:
+        tile: side of the windows, pixels, for pictures that are larger; "auto": windows of the
+            size `usual`, for pictures more than twice as large on a side; "off".
+        usual: median (height, width) of the pictures that the network learned from, if known.
+        size: (height, width) of the picture.
+
+    Raises:
+        UserError: the side is too small.
+    """
+    if isinstance(tile, int):
+        if tile < SMALLEST:
+            raise UserError(f"--tile {tile}: windows have {SMALLEST} pixels a side or more")
+        window, factor = (tile, tile), 1
+    elif tile == "off" or usual is None:
+        return None
+    else:
+        window, factor = usual, 2
+    if all(side <= factor * limit for side, limit in zip(size, window)):
+        return None
+    return min(window[0], size[0]), min(window[1], size[1])
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Windows along the height or width of a picture.
+
+    Args:
+        length: pixels of the picture.
+        window: pixels of a window, at most `length`.
+    """
+
+    length: int
+    window: int
+
+    @cached_property
+    def starts(self) -> list[int]:
+        """First pixels of the windows, equally distant but for rounding."""
+        overlap = self.window // OVERLAP
+        count = math.ceil((self.length - overlap) / (self.window - overlap))
+        return [round(k * (self.length - self.window) / max(1, count - 1)) for k in range(count)]
+
+    def touching(self, part: slice) -> list[int]:
+        """Numbers of the windows that have pixels in a part."""
+        return [
+            k
+            for k, start in enumerate(self.starts)
+            if start < part.stop and part.start < start + self.window
+        ]
+
+    def weights(self, part: slice) -> dict[int, NDArray]:
+        """Weights of the windows at the pixels of a part: smooth, 1 in sum, 0 outside a window."""
+        pixel = np.arange(part.start, part.stop) + 0.5
+        weights = {}
+        for k in self.touching(part):
+            share = ((pixel - self.starts[k]) / self.window).clip(0, 1)
+            weights[k] = np.sin(np.pi * share) ** 2
+        total = sum(weights.values())
+        return {k: weight / total for k, weight in weights.items()}
+
+    def enlarging(self, part: slice, cells: int) -> dict[int, tuple[slice, NDArray[np.float32]]]:
+        """What enlarges the values of windows and weights them.
+
+        Args:
+            part: pixels that are wanted.
+            cells: number of values that a window has.
+
+        Returns:
+            For each window that touches the part: its pixels there, and a matrix that makes them of
+            its values, (pixels, cells).
+        """
+        matrices = {}
+        for k, weight in self.weights(part).items():
+            first, last = (np.clip(self.starts[k] + side, part.start, part.stop) - part.start
+                           for side in (0, self.window))  # fmt: skip
+            pixel = np.arange(first, last) + part.start - self.starts[k]
+            # Bilinear; pixels and cells are areas, as in `base.tensor.resize`.
+            position = ((pixel + 0.5) * cells / self.window - 0.5).clip(0, cells - 1)
+            hat = np.maximum(0, 1 - np.abs(position[:, None] - np.arange(cells)))
+            matrix = hat * weight[first:last, None]
+            matrices[k] = slice(first, last), matrix.astype(np.float32)
+        return matrices
+
+    def cores(self, most: int, margin: int, unit: int) -> list[tuple[slice, slice]]:
+        """Parts that overlap, of about `most` pixels or fewer, and their cores, which do not.
+
+        Args:
+            most: pixels.
+            margin: pixels that a part has on both sides of its core.
+            unit: cores begin at multiples of this.
+        """
+        core = self.length if self.length <= most else max(1, margin, most - 2 * margin)
+        # As long as each other, since a last one of a few pixels would cost its margins too.
+        core = unit * math.ceil(self.length / math.ceil(self.length / core) / unit)
+        edges = [*range(0, self.length, core), self.length]
+        return [
+            (slice(max(0, first - margin), min(self.length, last + margin)), slice(first, last))
+            for first, last in pairwise(edges)
+        ]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of a picture, and in it the core, which no other block has."""
+
+    rows: slice
+    columns: slice
+    core_rows: slice
+    core_columns: slice
+
+    @property
+    def inside(self) -> tuple[slice, slice]:
+        """Rows and columns of the core, counted from the block's first ones."""
+        top, left = self.rows.start, self.columns.start
+        return (
+            slice(self.core_rows.start - top, self.core_rows.stop - top),
+            slice(self.core_columns.start - left, self.core_columns.stop - left),
+        )
+
+
+class Tiling:
+    """How a picture is divided.
+
+    Args:
+        size: (height, width) of the picture.
+        window: (height, width) of the windows.
+        margin: pixels that a block has around its core.
+        unit: cores begin at multiples of this many pixels.
+
+    Attributes:
+        rows, columns: rows and columns of windows.
+        blocks: rows of blocks.
+    """
+
+    def __init__(self, size: Size, window: Size, margin: int = 0, unit: int = 1):
+        self.rows, self.columns = Axis(size[0], window[0]), Axis(size[1], window[1])
+        pixels = max(BLOCK, window[0] * window[1])
+        height = min(size[0], max(window[0], math.isqrt(pixels)))
+        columns = self.columns.cores(max(window[1], pixels // height), margin, unit)
+        self.blocks = [
+            [Block(rows, part, core_rows, core) for part, core in columns]
+            for rows, core_rows in self.rows.cores(height, margin, unit)
+        ]
+
+    def blend(
+        self, scores: Mapping[tuple[int, int], NDArray[np.float32]], block: Block
+    ) -> NDArray[np.float32]:
+        """Scores of a block: those of windows, enlarged, and averaged where windows overlap.
+
+        Args:
+            scores: of each window that touches the block, by row and column, (C, h, w).
+            block: one of `blocks`.
+
+        Returns:
+            (C, height, width).
+        """
+        count, height, width = next(iter(scores.values())).shape
+        size = block.rows.stop - block.rows.start, block.columns.stop - block.columns.start
+        blended = np.zeros((count, *size), np.float32)
+        columns = self.columns.enlarging(block.columns, width)
+        for row, (rows, enlarge) in self.rows.enlarging(block.rows, height).items():
+            for column, (part, widen) in columns.items():
+                blended[:, rows, part] += enlarge @ scores[row, column] @ widen.T
+        return blended
