@@ -4,8 +4,8 @@ images.
     python -m script.study.recursion --out DIR [flags of train.py rsepm]
 
 Trains what `train.py rsepm` trains, in the same layout, so test.py takes DIR/last.pt. The true
-masks of the training images are read for the report alone. `python -m
-script.study.recursion_figure` draws the curves of several runs.
+masks of the training images are read for the report alone. `--figure PICTURE --runs RUN RUN` trains
+nothing, and draws the mean curves of finished runs.
 """
 
 import json
@@ -27,6 +27,7 @@ from train import command
 from utils import metric
 from utils.loop import to_device, train
 from utils.output import write_text
+from utils.record import read_record
 
 THRESHOLDS = np.arange(0.02, 0.9, 0.02)
 TITLES = {
@@ -43,6 +44,10 @@ class Flags:
 
     images: int = 80
     """Training images that the numbers are taken on."""
+    figure: Path | None = None
+    """Train nothing; picture to draw, of the mean curves of `runs`."""
+    runs: tuple[Path, ...] = ()
+    """Folders of finished runs of one length."""
 
 
 class Watch:
@@ -108,8 +113,40 @@ def read_curves(run: Path) -> dict[str, list[float]]:
     return {"epoch": [int(file.stem) for file in files], **curves}
 
 
+def draw(picture: Path, runs: tuple[Path, ...]) -> None:
+    """Draw the mean curves of several runs, and their range."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    curves = [read_curves(run) for run in runs]
+    recipe = read_record(runs[0] / "recipe.json")
+    epochs = np.array(curves[0]["epoch"])
+    figure, axes = pyplot.subplots(figsize=(6.4, 3.6))
+    for name, title in TITLES.items():
+        values = np.array([curve[name] for curve in curves])
+        if name == "decoder":  # before that it has learned nothing
+            values[:, epochs <= recipe["recursion_epoch"]] = np.nan
+        (line,) = axes.plot(epochs, values.mean(0), label=title)
+        low, high = values.min(0), values.max(0)
+        axes.fill_between(epochs, low, high, color=line.get_color(), alpha=0.15, lw=0)
+    for key, title in (("recursion_epoch", "recursion begins"), ("mix_epoch", "mixing begins")):
+        axes.axvline(recipe[key], color="grey", lw=0.8, ls=":")
+        low = axes.get_ylim()[0]
+        axes.text(recipe[key], low, f" {title}", color="grey", fontsize=8, va="bottom")
+    axes.set(xlabel="epoch", ylabel="mIoU on training images, %")
+    axes.legend(fontsize=8, frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(picture, dpi=150)
+
+
 def main(words: list[str]) -> None:
     flags, rest = tyro.cli(Flags, args=words, description=__doc__, return_unknown_args=True)
+    if flags.figure:
+        draw(flags.figure, flags.runs)
+        return
     recipe, run = command("rsepm", rest)
     stage = start_stage("rsepm", recipe)
     train(stage, "rsepm", run, on_step=Watch(stage, flags.images, run.out / "watch"))

@@ -29,7 +29,7 @@ for SEED in $SEEDS; do
   ln -sfn ../chain/seed "$run/crf/seed"
   AFFINITY=0 chain rsepm "$run/crf"
 done
-python -m script.study.recursion_figure "$OUT/recursion.png" "$OUT"/seed*/edge/train
+python -m script.study.recursion --figure "$OUT/recursion.png" --runs "$OUT"/seed*/edge/train
 rows=()
 for mix in none cutmix classmix certain edge; do
   rows+=("single stage, mix $mix (val)=$mix/single")

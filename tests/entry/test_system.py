@@ -60,7 +60,8 @@ def test_recursion_is_measured_while_training(scenes_root, tmp_path):
     printed = run("-m script.study.recursion", *where, "--out", tmp_path / "run").stdout
     assert printed.splitlines()[-2].split()[1:] == ["cam", "correlated", "refined", "decoder"]
     assert printed.splitlines()[-1].split()[0] == "1"
-    run("-m script.study.recursion_figure", tmp_path / "curve.png", tmp_path / "run")
+    figure = ("--figure", tmp_path / "curve.png", "--runs", tmp_path / "run")
+    run("-m script.study.recursion", *figure)
     assert (tmp_path / "curve.png").stat().st_size > 1000
 
 
