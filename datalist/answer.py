@@ -27,6 +27,7 @@ from typing import Literal, get_args
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from base import UserError
 from datalist.archive import read_npz, replacing, write_npz
@@ -65,6 +66,7 @@ class GroupFile:
         codes: image id and class index -> uint8 (h, w): twice the group, counted from 0, plus 1 in
             its second half; `NONE` where the map is low.
         source: checksum of what the groups are made from.
+        contrast: whether they are regions of map x contrast, and not cells of the maps.
         asked: class index and group, counted from 1, of the questions.
     """
 
@@ -73,6 +75,7 @@ class GroupFile:
     codes: Mapping[tuple[str, int], NDArray[np.uint8]]
     source: str = ""
     asked: Sequence[tuple[int, int]] = ()
+    contrast: bool = False
 
     @property
     def checksum(self) -> str:
@@ -87,15 +90,17 @@ class GroupFile:
         """Write the file, whole or not at all."""
         keys = sorted(self.codes)
         shapes = [self.codes[key].shape for key in keys]
-        flat = [self.codes[key].ravel() for key in keys]
+        flat = np.concatenate([np.empty(0, np.uint8), *(self.codes[key].ravel() for key in keys)])
         arrays = {
             "source": np.array([self.source]),
+            "contrast": np.array([self.contrast], np.uint8),
             "asked": np.array(self.asked, np.int64).reshape(-1, 2),
             "classes": np.array(self.classes),
             "id": np.array([name for name, _ in keys], dtype=str),
             "index": np.array([index for _, index in keys], np.int64),
             "shape": np.array(shapes, np.int64).reshape(-1, 2),
-            "code": np.concatenate([np.empty(0, np.uint8), *flat]),
+            "inside": np.packbits(flat != NONE),  # most pixels have no group
+            "code": flat[flat != NONE],
         }
         write_npz(self.path, arrays)
 
@@ -107,22 +112,31 @@ class GroupFile:
             UserError: there is no such file, or it is damaged.
         """
         if not path.is_file():
-            raise UserError(f"no groups of cells in {path}: python -m script.questions makes them")
+            raise UserError(
+                f"no groups of cells in {path}: run without answers first, and answer its page"
+            )
         wanted = dict.fromkeys(("source", "classes", "id"), ("U", 1))
         wanted |= {"asked": ("iu", 2), "index": ("iu", 1), "shape": ("iu", 2)}
-        stored = read_npz(path, wanted | {"code": ("u", 1)})
-        shapes, count = stored["shape"], len(stored["id"])
-        ends = np.cumsum(shapes.prod(1)) if shapes.shape == (count, 2) else np.zeros(0, np.int64)
-        if len(ends) != count or len(stored["index"]) != count or (shapes < 1).any() or (
-            count and ends[-1] != len(stored["code"])
-        ):  # fmt: skip
+        wanted |= dict.fromkeys(("contrast", "inside", "code"), ("u", 1))
+        stored = read_npz(path, wanted)
+        shapes, inside = stored["shape"], np.unpackbits(stored["inside"]).astype(bool)
+        count, total = len(stored["id"]), int(shapes.prod(1).sum())
+        if (
+            shapes.shape != (count, 2)
+            or len(stored["index"]) != count
+            or (shapes < 1).any()
+            or len(inside) != -(-total // 8) * 8
+            or inside.sum() != len(stored["code"])
+        ):
             raise UserError(f"{path}: its arrays do not fit together: make it again")
-        parts = np.split(stored["code"], ends[:-1]) if count else []
+        flat = np.full(len(inside), NONE, np.uint8)
+        flat[inside] = stored["code"]
+        parts = np.split(flat, np.cumsum(shapes.prod(1)))
         keys = zip(stored["id"].tolist(), stored["index"].tolist())
         codes = {key: part.reshape(shape) for key, part, shape in zip(keys, parts, shapes)}
         asked = [tuple(row[:2]) for row in stored["asked"].tolist()]
         classes, source = tuple(stored["classes"].tolist()), str(*stored["source"][:1])
-        return cls(path, classes, codes, source, asked)
+        return cls(path, classes, codes, source, asked, bool(stored["contrast"].any()))
 
 
 class Rejection:
@@ -167,16 +181,20 @@ class Rejection:
         return f"{zlib.crc32(content.encode()):08x}"
 
     def pixels(self, image_id: str, index: int, size: tuple[int, int]) -> NDArray[np.bool_]:
-        """Pixels whose group is not the class, bool (height, width).
+        """Pixels whose group, or the nearest one, is not the class, bool (height, width).
 
         Args:
             image_id, index: image and class of the map.
             size: height and width of the result.
         """
         code = self.groups.codes.get((image_id, index))
-        if code is None:
+        if code is None or (code == NONE).all():
             return np.zeros(size, bool)
-        wrong = self.wrong[index][code].view(np.uint8)
+        # The CRF marks some pixels where the map is low.
+        row, column = ndimage.distance_transform_edt(
+            code == NONE, return_distances=False, return_indices=True
+        )
+        wrong = self.wrong[index][code[row, column]].view(np.uint8)
         return cv2.resize(wrong, size[::-1], interpolation=cv2.INTER_NEAREST).astype(bool)
 
 

@@ -1,17 +1,21 @@
-"""Groups of cells that look alike."""
+"""Groups of cells or pixels that look alike."""
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.cluster.vq import kmeans2, vq
 
 SAMPLE = 20_000
 """Cells that the centres are computed from; all cells are assigned."""
+WINDOW = 0.1
+"""Side of a region's surroundings, as a share of the root of the image's area (ours)."""
 
 
 def group_cells(feature: NDArray, count: int, seed: int = 0) -> NDArray[np.uint8]:
-    """Group cells by the direction of their features, with k-means.
+    """Group cells by their features, with k-means.
 
     Args:
         feature: (n, d), one row a cell; any float.
@@ -22,7 +26,6 @@ def group_cells(feature: NDArray, count: int, seed: int = 0) -> NDArray[np.uint8
         Group of each cell, (n,), numbered from 0, the largest first.
     """
     feature = feature.astype(np.float32)
-    feature /= np.linalg.norm(feature, axis=1, keepdims=True).clip(1e-6)
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.permutation(len(feature))[:SAMPLE])
     count = min(count, len(np.unique(feature[chosen], axis=0)))
@@ -32,3 +35,23 @@ def group_cells(feature: NDArray, count: int, seed: int = 0) -> NDArray[np.uint8
     group, _ = vq(feature, centres)
     order = np.argsort(-np.bincount(group, minlength=count), kind="stable")
     return np.argsort(order)[group].astype(np.uint8)
+
+
+def region_colours(image: NDArray[np.uint8], inside: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """How the connected regions of a mask differ in colour from what surrounds them.
+
+    Args:
+        image: RGB, (H, W, 3).
+        inside: the mask, (H, W).
+
+    Returns:
+        For each pixel of the mask, (n, 3): its region's mean difference, in CIELAB, to the mean
+        colour of a window. Dark and light regions differ, as contrast alone does not tell.
+    """
+    lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2Lab)
+    window = round(WINDOW * float(np.sqrt(inside.size))) | 1
+    away = lab - cv2.blur(lab, (window, window), borderType=cv2.BORDER_REFLECT)
+    region, count = ndimage.label(inside, np.ones((3, 3)))
+    numbers = np.arange(count + 1)
+    mean = [ndimage.mean(away[..., channel], region, numbers) for channel in range(3)]
+    return np.stack(mean, 1)[region[inside]].astype(np.float32)

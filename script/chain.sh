@@ -132,15 +132,15 @@ make_sure() {
   train cam "$1/cam" ${CAM:-}
   predict "$1/cam/last.pt" "$1/seed" --split train --save score --restrict-to-tags
   score_masks "$1/seed" --kind score --sweep
-  if on_photos; then
-    step "questions"
-    python -m script.questions "$1/cam/last.pt" "$1/seed" "${data[@]}" --page "$OUT/questions.html" \
-      --command "FRESH=1 ANSWERS={} $(again)"
-  fi
-  rm -rf "$1/cam/features" # a cache of what the classifier has seen
   step "masks $1/sure"
   python pseudo.py "$1/seed" "${data[@]}" "${fresh[@]}" --out "$1/sure" --purpose sure \
     ${ANSWERS:+--answers "$ANSWERS"} ${PSEUDO:-}
+  if on_photos; then
+    step "questions"
+    python -m script.questions "$1/cam/last.pt" "$1/seed" "${data[@]}" --masks "$1/sure" \
+      --page "$OUT/questions.html" --command "FRESH=1 ANSWERS={} $(again)"
+  fi
+  rm -rf "$1/cam/features" # a cache of what the classifier has seen
 }
 
 # use_shape MASKS: set `shape` to shape.json beside the folder MASKS, which pseudo.py writes where it

@@ -1,12 +1,14 @@
 """Questions to a person about the maps of classes: python -m script.questions CHECKPOINT SEEDS.
 
 Cells of a class's maps that look alike, by the features of the classifier that made the maps, form
-groups. The page shows each group that matters, lit in the same few photographs, and asks whether it
-is the object; answers.csv, which the page saves, goes to pseudo.py --answers.
+groups. Where the sure masks use contrast, regions of map x contrast do, by how their colour differs
+from what surrounds them. The page shows each group that matters, lit in the same few photographs,
+and asks whether it is the object; answers.csv, which the page saves, goes to pseudo.py --answers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,18 +23,20 @@ from base.tensor import resize
 from datalist.answer import NONE, GroupFile
 from datalist.dataset import Images
 from datalist.spec import Spec, resolve
+from method.contrast import PIXELS, Contrast, contrast_scores
 from method.restore import restore
-from refine.group import group_cells
+from refine.group import group_cells, region_colours
 from utils import checkpoint, checksum
 from utils.distributed import choose_device
 from utils.flags import DatasetFlags
 from utils.infer import limit_pixels
-from utils.output import output_path, read_score
+from utils.output import output_path, read_score, upsample
 from utils.progress import progress
+from utils.record import read_record
 from utils.report import questions
 
-GROUPS = 8
-"""Groups of each class (ours)."""
+GROUPS, REGION_GROUPS = 8, 5
+"""Groups of cells of each class, and of regions where contrast is used (ours)."""
 LEAST = 0.05
 """Share of a map's maximum from which on a cell has a group (ours). Low, as the CRF may spread a
 class to where its map is low."""
@@ -48,6 +52,8 @@ class Flags(DatasetFlags):
     """Folder of its maps, with score/ID.npz; groups.npz is written beside."""
     page: Path
     """HTML file of the questions."""
+    masks: Path | None = None
+    """Folder of the sure masks of pseudo.py, which chose whether contrast is used."""
     split: str = "train"
     """List of images."""
     command: str = ""
@@ -60,12 +66,12 @@ class Flags(DatasetFlags):
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """Cells of one class in one image.
+    """Cells, or pixels, of one class in one image.
 
     Args:
-        high: bool (h, w), where the map is high enough.
+        high: bool (h, w), where the class is likely enough.
         value: the map there in [0, 1], (n,).
-        feature: float16 (n, d).
+        feature: (n, d).
     """
 
     high: np.ndarray
@@ -79,7 +85,8 @@ def read_cells(stage: Any, seeds: Path, sample: dict, device: torch.device) -> d
     image = sample["image"][None].to(device).float()
     size = stage.recipe.data.input_size(tuple(image.shape[-2:]))
     feature = stage.network.normalised(stage.features(resize(image, size)))
-    feature = feature[0].half().cpu().numpy()
+    # Groups are about directions.
+    feature = torch.nn.functional.normalize(feature[0].float(), dim=0).half().cpu().numpy()
     stored = read_score(output_path(seeds, "score", sample["id"]))
     cells = {}
     for index, score in zip(stored.keys.tolist(), stored.score):
@@ -94,8 +101,37 @@ def read_cells(stage: Any, seeds: Path, sample: dict, device: torch.device) -> d
     return cells
 
 
+def read_regions(seeds: Path, sample: dict, contrast: Contrast) -> dict[int, Cells]:
+    """Pixels of the classes of an image, by class index, where map x contrast is high."""
+    image = sample["image"][:3].permute(1, 2, 0).numpy()
+    stored = read_score(output_path(seeds, "score", sample["id"]))
+    keys = stored.keys[stored.keys > 0].tolist()
+    seed = upsample(stored.score[stored.keys > 0].astype(np.float32) / 255, image.shape[:2])
+    score = contrast_scores(seed, image, keys, contrast)
+    cells = {}
+    for row, index in enumerate(keys):
+        high = (score.argmax(0) == row) & (score[row] > 1)
+        if high.any():
+            cells[index] = Cells(high, seed[row][high], region_colours(image, high))
+    return cells
+
+
+def read_contrast(masks: Path | None, classes: Sequence[str]) -> Contrast | None:
+    """The contrast that pseudo.py used for its masks, if it did."""
+    settings = read_record(masks / "pseudo.json").get("settings", {}) if masks else {}
+    chosen = settings.get("contrast_chosen", {})
+    if not chosen.get("used"):
+        return None
+    measures = {classes.index(name): tuple(names) for name, names in chosen["measures"].items()}
+    return Contrast(measures, used=True)
+
+
 def group_classes(
-    path: Path, spec: Spec, cells: dict[str, dict[int, Cells]], source: str = ""
+    path: Path,
+    spec: Spec,
+    cells: dict[str, dict[int, Cells]],
+    source: str = "",
+    contrast: bool = False,
 ) -> GroupFile:
     """Group the cells of each class over all images, and each group into two halves."""
     codes = {}
@@ -104,7 +140,7 @@ def group_classes(
         if not members:
             continue
         feature = np.concatenate([item.feature for item in members.values()])
-        code = 2 * group_cells(feature, GROUPS)
+        code = 2 * group_cells(feature, REGION_GROUPS if contrast else GROUPS)
         for group in np.unique(code):
             inside = code == group
             code[inside] += group_cells(feature[inside], 2)
@@ -112,7 +148,7 @@ def group_classes(
         for (name, item), part in zip(members.items(), np.split(code, ends[:-1])):
             codes[name, index] = np.full(item.high.shape, NONE, np.uint8)
             codes[name, index][item.high] = part
-    return GroupFile(path, spec.classes, codes, source)
+    return GroupFile(path, spec.classes, codes, source, contrast=contrast)
 
 
 def main(flags: Flags) -> None:
@@ -135,16 +171,21 @@ def main(flags: Flags) -> None:
     groups = flags.seeds / "groups.npz"
     source = checksum.total(checksum.folder_checksums(flags.seeds / "score", files, ".npz"))
     source += f"{checksum.file_checksum(flags.checkpoint):08x}"
-    if flags.page.is_file() and groups.is_file() and GroupFile.read(groups).source == source:
+    contrast = read_contrast(flags.masks, spec.classes)
+    old = GroupFile.read(groups) if flags.page.is_file() and groups.is_file() else None
+    if old and (old.source, old.contrast) == (source, contrast is not None):
         print(f"{flags.page} holds the questions about these maps")
         return
     cells = {}
     with progress(len(tagged), "groups", " images", flags.quiet) as bar:
         for row in tagged:
-            sample = limit_pixels(data[row], WORK_PIXELS)
-            cells[sample["id"]] = read_cells(stage, flags.seeds, sample, device)
+            sample = limit_pixels(data[row], PIXELS if contrast else WORK_PIXELS)
+            if contrast:
+                cells[sample["id"]] = read_regions(flags.seeds, sample, contrast)
+            else:
+                cells[sample["id"]] = read_cells(stage, flags.seeds, sample, device)
             bar.update()
-    grouped = group_classes(groups, spec, cells, source)
+    grouped = group_classes(groups, spec, cells, source, contrast is not None)
     values = {(name, k): item.value for name, own in cells.items() for k, item in own.items()}
     asked = questions.choose(grouped, values)
     pairs = [(index, group + 1) for index, numbers in asked.items() for group in numbers]

@@ -387,8 +387,10 @@ CELLS = {
 GROUPS = {
     "source": np.array(["x"]), "asked": np.array([[1, 1]]), "classes": np.array(CLASSES),
     "id": np.array(["a", "b"]),
+    "contrast": np.array([0], np.uint8),
     "index": np.array([1, 2]), "shape": np.array([[2, 3], [1, 2]]),
-    "code": np.array([0, 1, 2, 255, 3, 0, 0, 1], np.uint8),
+    "inside": np.array([0b11101111], np.uint8),
+    "code": np.array([0, 1, 2, 3, 0, 0, 1], np.uint8),
 }  # fmt: skip
 ANSWERS = (
     b'# maps 01234567\nclass,group,answer\ncat,1,not\ncat,2,both\ncat,2a,object\n"dog",size,small\n'

@@ -91,11 +91,14 @@ def write_masks(
             are wrong.
     """
     reject = load_answers(flags, spec.classes)
-    if reject and contrast and contrast["used"]:
-        # The cells of a group are larger than what contrast tells apart: on the training images of
-        # steel surfaces the answers made sure masks worse (60.8 instead of 65.8).
-        print("answers about groups are left out, as contrast tells objects from the rest")
-        reject = None
+    if reject and reject.groups.contrast != bool(contrast and contrast["used"]):
+        # Cells of the maps are larger than what contrast tells apart, and made its masks worse.
+        words = ("without contrast", "with it")
+        given, wanted = words if not reject.groups.contrast else words[::-1]
+        raise UserError(
+            f"{flags.answers} is about groups that were made {given}, and these masks are made "
+            f"{wanted}: run without answers once, and answer the new page"
+        )
     options: dict[str, Any] = {"flags": flags, "recipe": recipe, "spec": spec, "mask_of": mask_of}
     options |= {"affinity": affinity, "reject": reject, "budget": MemoryBudget(flags.memory)}
     world = read_world()

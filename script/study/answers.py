@@ -78,9 +78,9 @@ def answer(spec: Spec, groups: GroupFile) -> dict[tuple[int, str], str]:
 
 
 def with_errors(answers: dict[tuple[int, str], str], share: float) -> dict[tuple[int, str], str]:
-    """The same answers, of which a share is wrong; those about sizes are left alone."""
+    """The same answers, of which a share, and at least one, is wrong; not those about sizes."""
     keys = [key for key, value in answers.items() if value in ("object", "not")]
-    chosen = np.random.default_rng(0).permutation(len(keys))[: round(share * len(keys))]
+    chosen = np.random.default_rng(0).permutation(len(keys))[: max(1, round(share * len(keys)))]
     other = {"object": "not", "not": "object"}
     return answers | {keys[n]: other[answers[keys[n]]] for n in chosen}
 

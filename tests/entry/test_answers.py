@@ -21,20 +21,23 @@ def maps(scenes_root, tmp_path_factory):
     return out
 
 
-def ask(maps, scenes_root):
+def ask(maps, scenes_root, masks):
     page = ("--dataset", scenes_root, "--page", maps / "questions.html", "--quiet")
+    page += ("--masks", masks)
     return run("-m script.questions", maps / "cam/last.pt", maps / "seed", *page).stdout
 
 
-def test_answers_change_the_sure_masks(maps, scenes_root, tmp_path):
-    assert "questions about" in ask(maps, scenes_root)
-    before = (maps / "questions.html").stat().st_mtime_ns
-    assert "holds the questions" in ask(maps, scenes_root)  # nothing to do
-    assert (maps / "questions.html").stat().st_mtime_ns == before
-    groups = GroupFile.read(maps / "seed/groups.npz")
+@pytest.mark.parametrize("contrast", ["off", "on"])
+def test_answers_change_the_sure_masks(maps, scenes_root, tmp_path, contrast):
     pseudo = ("pseudo.py", maps / "seed", "--dataset", scenes_root, "--purpose", "sure")
     pseudo += ("--recipe", "smoke", "--quiet", "--out", tmp_path / "sure")
-    run(*pseudo)
+    run(*pseudo, "--contrast", contrast)
+    assert "questions about" in ask(maps, scenes_root, tmp_path / "sure")
+    before = (maps / "questions.html").stat().st_mtime_ns
+    assert "holds the questions" in ask(maps, scenes_root, tmp_path / "sure")  # nothing to do
+    assert (maps / "questions.html").stat().st_mtime_ns == before
+    groups = GroupFile.read(maps / "seed/groups.npz")
+    assert groups.contrast == (contrast == "on")
     spec = resolve(str(scenes_root))
     labels = {name: read_label(tmp_path / f"sure/label/{name}.png") for name in spec.ids("train")}
     rejected = max(range(1, 7), key=lambda k: sum((label == k).sum() for label in labels.values()))
@@ -48,7 +51,7 @@ def test_answers_change_the_sure_masks(maps, scenes_root, tmp_path):
     numbers = {n // 2 + 1 for (_, k), code in groups.codes.items() for n in code[code < 255]
                if k == rejected}  # fmt: skip
     rows = [[spec.classes[rejected], number, "not"] for number in sorted(numbers)]
-    given = write(*rows)
+    given = (*write(*rows), "--contrast", contrast)
     assert "answers: None" in run(*pseudo, *given, code=1).stderr  # other masks are there
     run(*pseudo, *given, "--fresh")
     for name, label in labels.items():
@@ -63,6 +66,9 @@ def test_answers_change_the_sure_masks(maps, scenes_root, tmp_path):
     run(*pseudo, *given)  # sizes do not change these masks
     write(*rows, [spec.classes[rejected], 99, "not"])
     assert "has no group 99" in run(*pseudo, *given, code=1).stderr
+    write(*rows)
+    given = (*given[:-1], "on" if contrast == "off" else "off")
+    assert "answer the new page" in run(*pseudo, *given, code=1).stderr
 
 
 def test_bad_input_is_refused(maps, scenes_root, tmp_path):

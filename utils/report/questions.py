@@ -67,6 +67,12 @@ def photographs(groups: GroupFile, index: int, asked: Sequence[int]) -> list[str
     return chosen
 
 
+def runs_of(code: NDArray[np.uint8]) -> list[int]:
+    """Codes in runs: code, length, code, length and so on."""
+    start = np.flatnonzero(np.diff(code, prepend=-1))
+    return np.stack([code[start], np.diff(start, append=len(code))], 1).ravel().tolist()
+
+
 def write(
     path: Path, spec: Spec, groups: GroupFile, asked: Mapping[int, Sequence[int]], command: str
 ) -> int:
@@ -91,7 +97,7 @@ def write(
                     "size": size,
                     "photo": gallery.jpeg_uri(gallery.small_photo(spec, name, size)),
                 }
-            pictures.append({"id": name, "grid": code.shape[::-1], "code": code.ravel().tolist()})
+            pictures.append({"id": name, "grid": code.shape[::-1], "runs": runs_of(code.ravel())})
         classes.append({"index": index, "groups": [n + 1 for n in numbers], "pictures": pictures})
     return write_page(
         path,

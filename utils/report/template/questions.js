@@ -40,11 +40,13 @@ function picture(entry, step) {
   const context = canvas.getContext("2d");
   const pixels = context.createImageData(columns, rows);
   let count = 0;
-  entry.code.forEach((code, n) => {
-    const inside = lit(code, step.group);
+  let n = 0;
+  for (let at = 0; at < entry.runs.length; at += 2) {
+    const inside = lit(entry.runs[at], step.group);
     count += inside;
-    pixels.data.set(inside ? [255, 230, 0, 40] : [10, 12, 20, 170], 4 * n);
-  });
+    const end = n + entry.runs[at + 1];
+    for (; n < end; n++) pixels.data.set(inside ? [255, 230, 0, 40] : [10, 12, 20, 170], 4 * n);
+  }
   context.putImageData(pixels, 0, 0);
   node.append(canvas);
   node.classList.toggle("none", count === 0);
