@@ -15,7 +15,7 @@ from base import UserError
 from datalist.formats import what_to_do
 
 LARGEST = 1 << 28
-"""Pixels that a file other than a TIFF may claim to have; more is an attack or a mistake."""
+"""Pixels that a picture other than a TIFF may claim to have; more is an attack or a mistake."""
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "AVIF", "HEIF")
 """Formats whose headers Pillow reads; TIFF has a reader of its own."""
 ORIENTATION = 0x0112
@@ -40,7 +40,7 @@ def is_deep_png(path: Path) -> bool:
     return head[:4] == b"\x89PNG" and head[24:] == b"\x10"
 
 
-def opened(path: Path) -> Image.Image:
+def opened(path: Path, most: int = LARGEST) -> Image.Image:
     """Open a picture by its content and read its header.
 
     Raises:
@@ -57,10 +57,10 @@ def opened(path: Path) -> Image.Image:
             raise UserError(f"cannot read {path}: {os.strerror(error.errno)}") from None
         advice = what_to_do(path, decoders())
         raise UserError(f"{path} is not a readable image{advice and ': '}{advice}") from None
-    if image.width * image.height > LARGEST:
+    if image.width * image.height > most:
         image.close()
         raise UserError(
-            f"{path} has more than {LARGEST >> 20} million pixels: scale it down, or save it as a "
+            f"{path} has more than {most >> 20} million pixels: scale it down, or save it as a "
             "tiled TIFF"
         )
     return image

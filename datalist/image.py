@@ -41,6 +41,8 @@ TURNS = {
     8: lambda image: image.swapaxes(0, 1)[::-1],
 }
 """EXIF orientation -> what shows the stored pixels upright."""
+LARGEST_MASK = 1 << 30
+"""Pixels of a mask that is read; those of large TIFFs have more than other pictures may have."""
 STRIP = 1 << 23
 """Pixels that are read, shrunk or written at once."""
 SAMPLE = 256
@@ -331,7 +333,7 @@ def read_mask(path: Path, num_classes: int | None = None) -> np.ndarray:
     Raises:
         UserError: the file is missing, cut off, a colour picture, or out of range.
     """
-    with opened(path) as image:
+    with opened(path, LARGEST_MASK) as image:
         if image.mode not in ("P", "L", "1"):
             raise UserError(
                 f"{path} is a picture of mode {image.mode}: a mask is a palette or grey PNG whose "

@@ -8,8 +8,8 @@
 #   TAGS=FILE          a table of tags or a json of a labelling tool instead of class folders
 #   ANSWERS=FILE       answers.csv of the page OUT/questions.html that an earlier run wrote
 #   OUT=out/NAME       folder of the results; NAME is that of FOLDER
-#   ARRANGE, CHECK, TRAIN  flags of datalist.prepare.arrange, datalist.prepare.check, and of every
-#                      train.py, split at blanks
+#   ARRANGE, CHECK, TRAIN, TEST  flags of datalist.prepare.arrange, datalist.prepare.check, every
+#                      train.py, and the last test.py, such as "--tile 1000"; split at blanks
 set -euo pipefail
 . "$(dirname "$0")/help.sh"
 if [ $# -eq 0 ] || [ ! -d "$1" ]; then
@@ -25,8 +25,8 @@ typed() { # VARIABLE ...: those that are set, and this command, as they were typ
   printf '%s' "$command"
 }
 command="bash$(printf ' %q' "$0" "$@")"
-larger_again=$(typed TAGS ARRANGE CHECK)
-AGAIN=$(typed TAGS OUT ARRANGE CHECK TRAIN) # for pages that say what to do next
+larger_again=$(typed TAGS ARRANGE CHECK TEST)
+AGAIN=$(typed TAGS OUT ARRANGE CHECK TRAIN TEST) # for pages that say what to do next
 export AGAIN
 folder=$(cd "$1" && pwd)
 shift
@@ -59,7 +59,8 @@ bash script/sec.sh
 masks=$OUT/train-images
 if [ "$split" = val ]; then
   # The tagged photographs themselves, too: their tags are known.
-  predict "$OUT/train/last.pt" "$masks" --split train --save label overlay --crf --restrict-to-tags
+  predict "$OUT/train/last.pt" "$masks" --split train --save label overlay --crf --restrict-to-tags \
+    ${TEST:-}
 fi
 step "export"
 if [ ! "$OUT/home/predict.py" -nt "$OUT/train/last.pt" ]; then

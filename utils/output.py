@@ -18,9 +18,10 @@ from PIL import Image, ImageDraw, ImageFont
 from base import IGNORE, UserError
 from base.file import replacing
 from datalist.archive import read_npz, write_npz
-from datalist.image import PIXEL_LIMIT, read_mask, write_mask
+from datalist.image import read_mask, write_mask
 from datalist.palette import palette
 from datalist.spec import safe_id
+from datalist.tiff import LARGEST
 
 SUFFIX = {"label": ".png", "score": ".npz", "cue": ".npz", "overlay": ".jpg"}
 LEGIBLE = 400
@@ -147,7 +148,7 @@ def read_score(path: str | Path) -> Score:
         or ((keys < 0) | (keys >= IGNORE)).any()
         or (np.diff(keys) <= 0).any()
         or (size < 1).any()
-        or float(size[0]) * float(size[1]) > 4 * PIXEL_LIMIT  # the largest image that is read
+        or float(size[0]) * float(size[1]) > LARGEST  # no image that is read has more
     ):
         raise UserError(
             f"{path} is not a score file (score uint8 (k, h, w), rising keys (k,), size (2,)); "

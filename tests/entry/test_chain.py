@@ -120,6 +120,8 @@ def test_photos_as_cameras_and_people_leave_them(trained, scenes_root, tmp_path)
     assert "notes.jpg" in run(*command, "--processes", 2, code=1, python=sys.executable).stderr
     assert {path.stem for path in (out / "overlay").iterdir()} == {"large", "print"}
     assert read_label(out / "label/large.png").shape == (700, 900)
+    assert read_image(out / "overlay/large.jpg").shape[0] == 700  # seen in windows
+    run(*command, "--tile", "off", code=1)
     assert read_image(out / "overlay/large.jpg").shape[0] == round(700 * 800 / 900)
     (folder / "notes.jpg").unlink()
     photo.resize((300, 500)).save(folder / "large.jpg")

@@ -262,9 +262,9 @@ def test_a_mask_of_the_image_s_size_stands_beside_a_shrunk_image(tmp_path):
 
 def test_scores_of_very_large_pictures_are_read_again(tmp_path):
     score = np.full((1, 4, 5), 0.5, np.float32)
-    write_score(tmp_path / "large.npz", score, [1], (9000, 8000))  # 72 megapixels
-    assert read_score(tmp_path / "large.npz").size == (9000, 8000)
-    write_score(tmp_path / "huge.npz", score, [1], (17000, 16000))  # no such image is read
+    write_score(tmp_path / "large.npz", score, [1], (20_000, 15_000))  # 300 megapixels: a TIFF
+    assert read_score(tmp_path / "large.npz").size == (20_000, 15_000)
+    write_score(tmp_path / "huge.npz", score, [1], (1 << 20, 1 << 15))  # no such image is read
     with pytest.raises(UserError, match="is not a score file"):
         read_score(tmp_path / "huge.npz")
 

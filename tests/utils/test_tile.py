@@ -356,6 +356,15 @@ def test_memory_does_not_grow_with_the_height_of_a_picture(tmp_path, monkeypatch
     assert peaks[1] < 1.2 * peaks[0], peaks  # the taller picture has 14.4 MB, alone
 
 
+def test_labels_of_pictures_larger_than_files_may_be_are_read(tmp_path, monkeypatch):
+    """Pictures of so many pixels are TIFFs, but their labels are PNGs."""
+    monkeypatch.setattr("datalist.image.opened.__defaults__", (1000,))
+    write_mask(tmp_path / "a.png", np.zeros((40, 50), np.uint8))
+    assert read_label(tmp_path / "a.png").shape == (40, 50)
+    with pytest.raises(UserError, match="million pixels"):
+        read_image(tmp_path / "a.png")
+
+
 def test_masks_are_written_in_strips(tmp_path, monkeypatch):
     monkeypatch.setattr("datalist.image.STRIP", 1)
     mask = np.random.default_rng(0).integers(0, 256, (700, 33)).astype(np.uint8)
