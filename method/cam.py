@@ -36,7 +36,7 @@ from method.stage import Stage, each_view, mean_score
 from network.trunk import ClassMaps, average
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Maps:
     """Classifier, and the background score beside its maps."""
 
@@ -70,7 +70,11 @@ class CAMRecipe:
 
 
 SMALL = CAMRecipe(
-    SMALL_DATA, SMALL_SOLVER, SMALL_RESNET, Maps(0.1), Prediction((1.0, 1.5), True, "sec-test", 4.0)
+    SMALL_DATA,
+    SMALL_SOLVER,
+    SMALL_RESNET,
+    Maps(dropout=0.1),
+    Prediction((1.0, 1.5), True, "sec-test", 4.0),
 )
 PHOTO = photo(
     CAMRecipe(),

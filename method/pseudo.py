@@ -25,6 +25,9 @@ from refine.contrast import SPREAD, stretch_colours
 class PseudoRecipe:
     """RecurSeed's masks (convert_seed_to_pseudo_masks.py of the released code)."""
 
+    gamma: tuple[float, ...] = (2.0,)
+    """The background scores (1 - the best class)^gamma. With two exponents, pixels to which they
+    give different classes are ignored (ours)."""
     threshold: tuple[float, ...] = ()
     """Constant background scores instead. Two give IRN's sure labels, where a pixel is ignored that
     the first calls background and the second does not; their CRF runs on labels."""
@@ -32,18 +35,8 @@ class PseudoRecipe:
     """Preset of the CRF, widths in pixels; empty: none. Not used for IRN's sure labels."""
     crf_scale: float | None = 1.0
     """Divides the CRF's widths; None: the image's longer side counts as 500 pixels, as in VOC."""
-    contrast_level: tuple[float, ...] = (1.0, 0.5)
-    """With contrast: background scores, relative to the threshold between the two groups of a map's
-    values. With two, pixels to which they give different classes are ignored."""
-    contrast_crf: tuple[float, float, float] = (40.0, 8.0, 5.0)
-    """With contrast: width in pixels, width in colour steps and weight of the CRF's bilateral
-    kernel, as thin things need a smaller one. Chosen on training masks of steel-defects and of two
-    further sets (docs/methods.md)."""
 
     # -- ours: not in the publication ------------------------------------------------------------
-    gamma: tuple[float, ...] = (2.0,)
-    """The background scores (1 - the best class)^gamma. With two exponents, pixels to which they
-    give different classes are ignored (ours)."""
     background_factor: tuple[float, ...] = ()
     """Factors to the background score that the seeds came with, instead (ours). With two, pixels
     to which they give different classes are ignored."""
@@ -54,6 +47,13 @@ class PseudoRecipe:
     """Maps are multiplied by contrast with the surroundings (ours): auto, where the folder's own
     maps and images say that it helps (method/contrast.py); on; off; or one measure of it: median,
     local, mahalanobis."""
+    contrast_level: tuple[float, ...] = (1.0, 0.5)
+    """With contrast: background scores, relative to the threshold between the two groups of a map's
+    values. With two, pixels to which they give different classes are ignored."""
+    contrast_crf: tuple[float, float, float] = (40.0, 8.0, 5.0)
+    """With contrast: width in pixels, width in colour steps and weight of the CRF's bilateral
+    kernel, as thin things need a smaller one. Chosen on training masks of steel-defects and of two
+    further sets (docs/methods.md)."""
 
 
 PAPER: dict[str, PseudoRecipe] = {
