@@ -8,22 +8,22 @@ from typing import Any
 from base import UserError, entry
 
 
-def load_program(path: Path) -> tuple[Any, dict]:
-    """Build the network of a checkpoint, or of a model.safetensors, to run on images as they are.
+def load_stage(path: Path) -> tuple[Any, dict]:
+    """Build the stage of a checkpoint, or of a model.safetensors.
 
     Args:
         path: last.pt of train.py, or model.safetensors of this program.
 
     Returns:
-        The network in evaluation mode, a `utils.export.Program`, and what the file says of it:
-        stage, recipe, classes, step.
+        The stage, with its network in evaluation mode, and what the file says of it: stage,
+        recipe, classes, step.
 
     Raises:
         UserError: the file is unusable, or its stage cannot be exported.
     """
     from method.restore import restore
     from utils import checkpoint
-    from utils.export import Program, read_safetensors
+    from utils.export import read_safetensors
 
     load = read_safetensors if path.suffix == ".safetensors" else checkpoint.load
     content = load(path)
@@ -33,7 +33,8 @@ def load_program(path: Path) -> tuple[Any, dict]:
             f"{path}: stage {content['stage']} cannot be exported; give a network that segments "
             "images by itself, such as the one that a chain retrains last"
         )
-    return Program(stage).eval(), content
+    stage.network.eval()
+    return stage, content
 
 
 def export(path: Path, out: Path | None = None) -> None:
@@ -43,19 +44,22 @@ def export(path: Path, out: Path | None = None) -> None:
     from utils import export as files
 
     torch.manual_seed(0)
-    model, content = load_program(path)
+    stage, content = load_stage(path)
     out = out or path.parent / "home"
     files.write_safetensors(out / "model.safetensors", content)
     print(out / "model.safetensors")
-    program = files.trace(model)
-    files.write_program(out / "model.pt2", program, model)
+    files.write_program(out / "model.pt2", stage)
     files.write_example(out / "predict.py")
     print(f"{out / 'model.pt2'}\n{out / 'predict.py'}")
+    if stage.recipe.prediction.test_crf:
+        archive = files.write_crf(out)
+        print(f"{archive} (the dense CRF of predict.py, elsewhere: pip install {archive})")
     if missing := files.missing_onnx():
         print(f"no model.onnx: pip install {' '.join(missing)} onnxruntime, and run this again")
         return
+    model = files.Program(stage).eval()
     metadata = {key: json.dumps(content[key]) for key in files.DESCRIPTION}
-    difference = files.write_onnx(out / "model.onnx", program, model, metadata)
+    difference = files.write_onnx(out / "model.onnx", files.trace_whole(model), model, metadata)
     told = "not compared with torch: pip install onnxruntime"
     if difference is not None:
         told = f"differs from torch by {difference:.1g} at most"

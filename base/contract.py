@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,6 +138,19 @@ class Stage(Protocol):
         Returns:
             Scores in [0, 1], (N, num_classes, h, w), background first.
         """
+
+    def view(self, image: Tensor) -> tuple[Tensor, ...]:
+        """What `predict` averages over scales and mirror images; of stages that can "export".
+
+        Args:
+            image: RGB 0..255, (N, 3, H, W).
+
+        Returns:
+            Maps (N, K, h, w), then any further maps or numbers (N, K).
+        """
+
+    def join(self, means: Sequence[Tensor], tags: Tensor | None, count: int) -> Tensor:
+        """Scores, as of `predict`, of the means of `count` views; without weights of a network."""
 
     def cues(self, images: Tensor, tags: Tensor) -> Tensor:
         """Localization cues, bool (N, num_classes, h, w); of stages that can "cue"."""

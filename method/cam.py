@@ -7,6 +7,7 @@ training images (`method/pseudo.py`), and a segmentation network learns from the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
@@ -32,7 +33,7 @@ from method.preset import (
     photo,
 )
 from method.smoke import with_smoke
-from method.stage import Stage, each_view, mean_score
+from method.stage import Stage, of_tags
 from network.trunk import ClassMaps, average
 
 
@@ -157,21 +158,23 @@ class CAM(Stage):
             keep,
         )
 
-    def maps(self, image: Tensor) -> Tensor:
-        """Positive activation maps (N, K, h, w) of images (N, C, H, W)."""
-        return self.network.cam(self.features(image)).clamp_min(0)
+    def view(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Positive activation maps (N, K, h, w) and logits (N, K)."""
+        cam = self.network.cam(self.features(image))
+        return cam.clamp_min(0), self.network.pool(cam)
 
-    def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
+    def join(self, means: Sequence[Tensor], tags: Tensor | None, count: int) -> Tensor:
         """Mean of the positive maps over its maximum; the background (1 - the best class)^gamma.
 
         Without tags, the classes are those that the classifier finds likelier than not; where the
         tags are those of a bag of tiles, those among them.
         """
-        if tags is None or self.bags:
-            likely = self.network(self.features(images[0])) > 0
-            tags = likely if tags is None else likely & (tags > 0)
-        cam = mean_score(each_view(self.maps, images, mirror))
-        seed = over_peak(cam * tags[:, :, None, None].to(cam))
+        cam, logit = means
+        if tags is None:
+            tags = logit > 0
+        elif self.bags:
+            tags = (logit > 0) & (tags > 0)
+        seed = over_peak(of_tags(cam, tags))
         background = (1 - seed.amax(dim=1, keepdim=True)) ** self.recipe.maps.gamma
         return torch.cat((background, seed), dim=1)
 

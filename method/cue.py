@@ -8,6 +8,7 @@ matters least is background.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -23,7 +24,7 @@ from method import preset
 from method.backbone import VGG16, Backbone, ResNet
 from method.head import refuse
 from method.smoke import with_smoke
-from method.stage import Stage, each_view, mean_score, with_constant
+from method.stage import Stage, of_tags, with_constant
 from network.cue import (
     BackgroundCueHead,
     BackgroundCueResNet,
@@ -102,21 +103,22 @@ class ForegroundCue(Classifier):
         network = ForegroundCueNet(trunk, tags, head)
         super().__init__(recipe, spec, network)
 
-    def maps(self, images: Tensor, tags: Tensor | None) -> Tensor:
-        """Class activation maps over their maximum, at most 1, zero for untagged classes."""
+    def maps(self, images: Tensor) -> Tensor:
+        """Class activation maps over their maximum, at most 1."""
         cam = self.network.cam(images).float()
         peak = cam.amax(dim=(2, 3), keepdim=True)
         # A map without a positive value has no position that speaks for its class.
-        cam = torch.where(peak > 0, cam / peak.clamp_min(1e-12), torch.zeros_like(cam))
-        return cam if tags is None else cam * tags[:, :, None, None].to(cam)
+        return torch.where(peak > 0, cam / peak.clamp_min(1e-12), torch.zeros_like(cam))
 
-    def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
+    def view(self, image: Tensor) -> tuple[Tensor, ...]:
+        return (self.maps(image).clamp_min(0),)
+
+    def join(self, means: Sequence[Tensor], tags: Tensor | None, count: int) -> Tensor:
         """Maps over their maximum; the background scores the cut of the cues."""
-        maps = mean_score(each_view(lambda x: self.maps(x, tags).clamp_min(0), images, mirror))
-        return with_constant(maps, self.recipe.head.threshold)
+        return with_constant(of_tags(means[0], tags), self.recipe.head.threshold)
 
     def cues(self, images: Tensor, tags: Tensor) -> Tensor:
-        cue = self.maps(images, tags) > self.recipe.head.threshold
+        cue = of_tags(self.maps(images), tags) > self.recipe.head.threshold
         return torch.cat((torch.zeros_like(cue[:, :1]), cue), dim=1)
 
 

@@ -26,7 +26,7 @@ from method.backbone import VGG16, Backbone
 from method.head import Head, PyramidHead, segmentation_network
 from method.refinement import Refinement, TrainCRF
 from method.smoke import with_smoke
-from method.stage import SEGMENTS, Stage, each_view, softmax_of_sum, softmax_score
+from method.stage import SEGMENTS, SoftmaxOfSum
 from method.target import TagSource, class_map, cue_images, cues_of
 from refine import grow_seeds
 from refine.contrast import SPREAD
@@ -76,7 +76,7 @@ SMALL = DSRGRecipe(
 )
 
 
-class DSRG(Stage):
+class DSRG(SoftmaxOfSum):
     """Step 1: a four-branch DeepLab under seeds that grow."""
 
     can: ClassVar = SEGMENTS
@@ -145,6 +145,3 @@ class DSRG(Stage):
             "grown seed": class_map(grown),
             "prediction": score.argmax(1),
         }
-
-    def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
-        return softmax_of_sum(each_view(softmax_score(self.network), images, mirror))

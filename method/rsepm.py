@@ -16,6 +16,7 @@ cues (ours) the maps are known in places, and there the recursion cannot change 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -32,7 +33,7 @@ from method import preset
 from method.backbone import Backbone, ResNet, Timm
 from method.head import DecoderHead, refuse
 from method.smoke import with_smoke
-from method.stage import SEGMENTS, Stage, each_view, mean_score
+from method.stage import SEGMENTS, Stage, of_tags
 from method.target import segment_loss
 from network.rsepm import RSEPM, Averaged
 from refine import (
@@ -357,7 +358,12 @@ class RecurSeed(Stage):
 
     # -- prediction -------------------------------------------------------------------------
 
-    def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
+    def view(self, image: Tensor) -> tuple[Tensor, ...]:
+        """The decoder's scores (N, C, h, w) and the classifier's (N, K)."""
+        maps, logit, *_ = self.network(image)
+        return torch.softmax(logit, dim=1), torch.sigmoid(maps.mean(dim=(2, 3)))
+
+    def join(self, means: Sequence[Tensor], tags: Tensor | None, count: int) -> Tensor:
         """Seeds: each class over its maximum; the background from what they leave.
 
         The classes are the image's tags or, without, those that the classifier finds.
@@ -365,22 +371,12 @@ class RecurSeed(Stage):
         Source: infer_rsepm.py and convert_seed_to_pseudo_masks.py of the released code. Differs:
         bilinear between scales; without tags and with `presence` 0, the decoder's scores.
         """
-        presence = []
-
-        def score(image: Tensor) -> Tensor:
-            maps, logit, *_ = self.network(image)
-            presence.append(torch.sigmoid(maps.mean(dim=(2, 3))))
-            return torch.softmax(logit, dim=1)
-
-        inference = self.recipe.inference
-        mean = mean_score(each_view(score, images, mirror))
+        score, presence = means
         if tags is None and not self.presence:
-            return mean
-        if tags is None:
-            tags = torch.stack(presence).mean(0) >= self.presence
-        seed = mean[:, 1:] * (tags > 0)[:, :, None, None]
+            return score
+        seed = of_tags(score[:, 1:], (presence >= self.presence if tags is None else tags) > 0)
         seed = seed / (seed.amax(dim=(2, 3), keepdim=True) + 1e-5)
-        background = (1 - seed.amax(dim=1, keepdim=True)) ** inference.gamma
+        background = (1 - seed.amax(dim=1, keepdim=True)) ** self.recipe.inference.gamma
         return torch.cat((background, seed), dim=1)
 
 

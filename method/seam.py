@@ -7,6 +7,7 @@ maps cover more of an object than plain ones: cues for SEC and DSRG, prompts for
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -33,7 +34,7 @@ from method.localiser import (
     two_views,
 )
 from method.smoke import with_smoke
-from method.stage import Stage, each_view, mean_score, with_constant
+from method.stage import Stage, of_tags, with_constant
 
 
 @dataclass(frozen=True)
@@ -110,16 +111,14 @@ class SEAM(Stage):
         views = two_views(batch["image"], self.recipe.seam, self.network, context)
         return compare_views(views, batch["tag"], self.recipe.seam, context)
 
-    def maps(self, images: Tensor, tags: Tensor | None) -> Tensor:
-        """Maps in [0, 1], refined with `equivariance`, zero for untagged classes."""
-        cam, refined = self.network(images)
-        score = refined[:, -cam.shape[1] :] if self.recipe.seam.equivariance else max_norm(cam)
-        return score if tags is None else score * tags[:, :, None, None].to(score)
+    def view(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Maps in [0, 1], refined with `equivariance`."""
+        cam, refined = self.network(image)
+        return (refined[:, -cam.shape[1] :] if self.recipe.seam.equivariance else max_norm(cam),)
 
-    def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
+    def join(self, means: Sequence[Tensor], tags: Tensor | None, count: int) -> Tensor:
         """Mean of the maps from 0 to 1; the background scores the cut of the cues."""
-        mean = mean_score(each_view(lambda image: self.maps(image, tags), images, mirror))
-        return with_constant(max_norm(mean), self.recipe.cut.threshold)
+        return with_constant(max_norm(of_tags(means[0], tags)), self.recipe.cut.threshold)
 
     @torch.no_grad()
     def panels(self, batch: dict) -> dict[str, Tensor]:
@@ -129,7 +128,7 @@ class SEAM(Stage):
     def cues(self, images: Tensor, tags: Tensor) -> Tensor:
         cut = self.recipe.cut
         grid = [max(1, side // cut.cell) for side in self.recipe.data.size]
-        score = resize(max_norm(self.maps(images, tags)), grid)
+        score = resize(max_norm(of_tags(self.view(images)[0], tags)), grid)
         highest = score.amax(dim=1, keepdim=True)
         foreground = (score > cut.threshold) & (score == highest)
         return torch.cat((highest < cut.threshold_background, foreground), dim=1)

@@ -28,7 +28,7 @@ from method.backbone import VGG16, Backbone
 from method.head import Head, LargeFOVHead, segmentation_network
 from method.refinement import Refinement, TrainCRF
 from method.smoke import with_smoke
-from method.stage import SEGMENTS, Stage, each_view, mean_score, softmax_score
+from method.stage import SEGMENTS, SoftmaxMean
 from method.target import TagSource, class_map, cue_images, cues_of
 from refine.contrast import SPREAD
 
@@ -108,7 +108,7 @@ def half_weight_decays(half: Mapping[int, float], num_classes: int, sec: SECLoss
     return decay
 
 
-class SEC(Stage):
+class SEC(SoftmaxMean):
     """DeepLab-LargeFOV under the three losses."""
 
     can: ClassVar = SEGMENTS
@@ -177,6 +177,3 @@ class SEC(Stage):
     def panels(self, batch: dict) -> dict[str, Tensor]:
         logit = self.network(batch["image"])
         return {"prediction": logit.argmax(1), "cue": class_map(cues_of(batch, logit))}
-
-    def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
-        return mean_score(each_view(softmax_score(self.network), images, mirror))

@@ -8,6 +8,7 @@ ECCV 2018) on ResNet-101.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -22,11 +23,11 @@ from method import preset
 from method.backbone import VGG16, Backbone, ResNet
 from method.head import DecoderHead, Head, LargeFOVHead, PyramidHead, segmentation_network
 from method.smoke import with_smoke
-from method.stage import SEGMENTS, Stage, each_view, mean_score, softmax_of_sum, softmax_score
+from method.stage import SEGMENTS, SoftmaxMean, SoftmaxOfSum
 from method.target import FromMasks, PseudoMasks, segment_loss
 
 
-class Segment(Stage):
+class Segment(SoftmaxMean):
     """Cross entropy on masks at the network's own resolution; with a fine head, at theirs."""
 
     can: ClassVar = SEGMENTS
@@ -45,9 +46,6 @@ class Segment(Stage):
     def panels(self, batch: dict) -> dict[str, Tensor]:
         """The masks learned from, and the prediction."""
         return {"mask": batch["mask"], "prediction": self.network(batch["image"]).argmax(1)}
-
-    def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
-        return mean_score(each_view(softmax_score(self.network), images, mirror))
 
 
 # -- supervised: SEC's network on true masks ------------------------------------------------------
@@ -133,7 +131,7 @@ SMALL_RETRAIN = RetrainRecipe(
 )
 
 
-class Retrain(FromMasks, Segment):
+class Retrain(FromMasks, SoftmaxOfSum, Segment):
     """Step 2: cross entropy on the masks that step 1 predicts, in crops of the image's own size."""
 
     recipes: ClassVar = with_smoke(
@@ -148,9 +146,6 @@ class Retrain(FromMasks, Segment):
             "photo": preset.photo(RetrainRecipe()),
         }
     )
-
-    def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
-        return softmax_of_sum(each_view(softmax_score(self.network), images, mirror))
 
 
 # -- deeplab: the last stage of other methods -----------------------------------------------------
@@ -209,7 +204,7 @@ class DeepLab(FromMasks, Segment):
         logit, mask = context.run(self.network, batch["image"]), batch["mask"]
         return {"segment": segment_loss(resize(logit, mask.shape[-2:]), mask)}
 
-    def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
-        """Mean over scales and mirror images; a class that stays faint everywhere becomes 0."""
-        score = super().predict(images, tags, mirror)
+    def join(self, means: Sequence[Tensor], tags: Tensor | None, count: int) -> Tensor:
+        """The mean over scales and mirror images; a class that is faint everywhere becomes 0."""
+        score = super().join(means, tags, count)
         return score * (score.amax(dim=(2, 3), keepdim=True) >= self.recipe.faint.least)

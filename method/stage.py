@@ -29,7 +29,7 @@ class Stage:
     """Keeps a recipe, a data set and a network; see `base.contract.Stage` for the contract.
 
     A subclass sets `recipes` and `can`, gives its network to the constructor, and writes
-    `dataset`, `terms` and `predict`.
+    `dataset`, `terms`, `view` and, where the mean of the views is not the score, `join`.
 
     Args:
         recipe: hyper-parameters, composed of groups.
@@ -115,7 +115,16 @@ class Stage:
 
     def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
         """Class scores with background, see `base.contract.Stage`."""
+        views = each_view(self.view, images, mirror)
+        return self.join([mean_score(list(part)) for part in zip(*views)], tags, len(views))
+
+    def view(self, image: Tensor) -> tuple[Tensor, ...]:
+        """What is averaged over scales and mirror images, see `base.contract.Stage`."""
         raise NotImplementedError(f"{type(self).__name__} predicts no classes")
+
+    def join(self, means: Sequence[Tensor], tags: Tensor | None, count: int) -> Tensor:
+        """Class scores of the means of `count` views: the first of them."""
+        return means[0]
 
     def cues(self, images: Tensor, tags: Tensor) -> Tensor:
         """Localization cues, see `base.contract.Stage`."""
@@ -160,23 +169,48 @@ def parameter_groups(network: nn.Module, new: Sequence[nn.Module], solver: Solve
 
 
 def each_view(
-    score: Callable[[Tensor], Tensor], images: list[Tensor], mirror: bool
-) -> list[Tensor]:
-    """Scores (N, C, h, w) of the same images (N, 3, H, W) at every scale.
+    view: Callable[[Tensor], tuple[Tensor, ...]], images: list[Tensor], mirror: bool
+) -> list[tuple[Tensor, ...]]:
+    """Views, as `Stage.view` gives them, of the same images (N, 3, H, W) at every scale.
 
-    With `mirror`, the mirrored images too, flipped back.
+    With `mirror`, of the mirrored images too, maps flipped back.
     """
-    scores = []
+    views = []
     for image in images:
-        scores.append(score(image))
+        views.append(view(image))
         if mirror:
-            scores.append(score(image.flip(3)).flip(3))
-    return scores
+            flipped = view(image.flip(3))
+            views.append(tuple(part.flip(3) if part.ndim == 4 else part for part in flipped))
+    return views
 
 
-def softmax_score(network: nn.Module) -> Callable[[Tensor], Tensor]:
-    """Scores (N, C, h, w) of images, from a network that gives logits."""
-    return lambda image: torch.softmax(network(image), dim=1)
+class SoftmaxMean(Stage):
+    """Scores are the mean of the softmax of logits."""
+
+    def view(self, image: Tensor) -> tuple[Tensor, ...]:
+        return (torch.softmax(self.network(image), dim=1),)
+
+
+class SoftmaxOfSum(SoftmaxMean):
+    """Scores are the softmax of summed logits.
+
+    Source: test-ms.py of the released DSRG code. Differs: the sum is taken on the largest grid, and
+    its probabilities, not the logits, are brought to the image's size.
+    """
+
+    def view(self, image: Tensor) -> tuple[Tensor, ...]:
+        # The logarithm of a score is its logit up to a constant for all classes, which the softmax
+        # drops.
+        (score,) = super().view(image)
+        return (score.clamp_min(1e-30).log(),)
+
+    def join(self, means: Sequence[Tensor], tags: Tensor | None, count: int) -> Tensor:
+        return torch.softmax(means[0] * count, dim=1)
+
+
+def of_tags(maps: Tensor, tags: Tensor | None) -> Tensor:
+    """Maps (N, K, h, w), 0 for classes that the tags (N, K) do not name; None: all as they are."""
+    return maps if tags is None else maps * tags[:, :, None, None].to(maps)
 
 
 def with_constant(maps: Tensor, background: float) -> Tensor:
@@ -185,18 +219,6 @@ def with_constant(maps: Tensor, background: float) -> Tensor:
 
 
 def mean_score(scores: list[Tensor]) -> Tensor:
-    """Mean of scores (N, C, h, w) of several sizes, at the size of the largest."""
+    """Mean of maps (N, K, h, w) of several sizes, at the size of the largest, or of numbers."""
     size = max(tuple(score.shape[-2:]) for score in scores)
     return torch.stack([resize(score, size) for score in scores]).mean(0)
-
-
-def softmax_of_sum(scores: list[Tensor]) -> Tensor:
-    """Sum the logits behind softmax scores of several sizes at the size of the largest; softmax.
-
-    Source: test-ms.py of the released DSRG code. Differs: the sum is taken on the largest grid, and
-    its probabilities, not the logits, are brought to the image's size.
-    """
-    # The logarithm of a score is its logit up to a constant for all classes, which the softmax
-    # drops.
-    logs = [score.clamp_min(1e-30).log() for score in scores]
-    return torch.softmax(mean_score(logs) * len(logs), dim=1)

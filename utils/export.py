@@ -5,8 +5,13 @@ export.py writes them. Every file is written whole or not at all.
 
 from __future__ import annotations
 
+import base64
+import gzip
 import importlib.util
+import io
 import json
+import re
+import tarfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -29,6 +34,11 @@ FORMAT = "seedseg-1"
 DESCRIPTION = ("stage", "recipe", "classes", "step")
 """What a file says of its network, each as JSON."""
 EXAMPLE = Path(__file__).with_name("template") / "predict.py"
+CRF = Path(__file__).resolve().parents[1] / "CRF"
+CRF_FILES = ("*.toml", "*.txt", "LICENSE", "README.md", "core/*", "src/**/*.py", "src/**/py.typed")
+"""What a source archive of densecrf holds."""
+YEAR_2000 = 946684800
+"""Time of every file in the archive; wheels know none before 1980."""
 ONNX_PACKAGES = ("onnx", "onnxscript")
 TOLERANCE = 1e-4
 
@@ -111,26 +121,67 @@ def tuples(value: Any) -> Any:
     return tuple(map(tuples, value)) if isinstance(value, list) else value
 
 
-def trace(model: Program) -> torch.export.ExportedProgram:
-    """Record a model as a program for any number of uint8 images of any one size.
+class View(nn.Module):
+    """A stage's network on images of the size at which they enter it.
+
+    Args:
+        stage: keeps the stage contract, and can be exported.
+    """
+
+    def __init__(self, stage: Stage):
+        super().__init__()
+        self.network = stage.network
+        self.view = stage.view
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """`Stage.view` of images 0..255, float32 (N, channels, H, W)."""
+        return self.view(image)
+
+
+class Join(nn.Module):
+    """What a stage makes of the means of views; holds no weights."""
+
+    def __init__(self, stage: Stage):
+        super().__init__()
+        self.join = stage.join
+
+    def forward(self, means: tuple[Tensor, ...], count: Tensor) -> Tensor:
+        """`Stage.join` without tags; `count` is how many views there were, float32 ()."""
+        return self.join(means, None, count)
+
+
+def trace(model: nn.Module, *arguments: Any) -> torch.export.ExportedProgram:
+    """Record a model as a program for any number of images of any one size.
+
+    Args:
+        model: such as `Program`.
+        arguments: examples; of maps (N, K, h, w) the number and the size may be others in the
+            program, of numbers (N, K) the number.
 
     Raises:
         UserError: a stage whose steps depend on what an image shows, or a network that can be
             recorded for one size only, as some transformers.
     """
-    height, width = model.data.size
-    # 0 and 1 would be taken for constants, equal sides for the same side.
-    image = torch.zeros(2, model.bands.channels, height + 5, width + 9, dtype=torch.uint8)
-    dynamic = {
-        0: torch.export.Dim.DYNAMIC,
-        2: torch.export.Dim.DYNAMIC,
-        3: torch.export.Dim.DYNAMIC,
-    }
+    free = torch.export.Dim.DYNAMIC
+
+    def other_size(example: Any) -> Any:
+        if isinstance(example, tuple):
+            return tuple(map(other_size, example))
+        if example.ndim < 4:
+            return example[:1] if example.ndim else example
+        height, width = example.shape[2:]
+        return example.new_zeros(1, example.shape[1], 2 * height + 3, width)
+
+    def sides(example: Any) -> Any:
+        if isinstance(example, tuple):
+            return tuple(map(sides, example))
+        return dict.fromkeys((0, 2, 3)[: max(0, example.ndim - 1)], free)
+
     try:
-        with torch.no_grad(), recordable(model.data.fit == "window"), recordable_positions():
-            program = torch.export.export(model.eval(), (image,), dynamic_shapes=(dynamic,))
+        with torch.no_grad(), recordable(), recordable_positions():
+            program = torch.export.export(model.eval(), arguments, dynamic_shapes=sides(arguments))
             # A step that asks about sizes leaves a condition in the program, which stops here.
-            program.module()(image.new_zeros(1, image.shape[1], 2 * height + 3, width))
+            program.module()(*map(other_size, arguments))
             return program
     except Exception as error:  # of a dozen kinds, most of them private to torch
         reason = str(error).strip().partition("\n")[0][:120]
@@ -139,18 +190,78 @@ def trace(model: Program) -> torch.export.ExportedProgram:
         raise UserError(f"this stage cannot be written as a program ({reason})") from error
 
 
-def write_program(path: Path, program: torch.export.ExportedProgram, model: Program) -> None:
-    """Write a program that torch alone runs; classes.json and bands.json are extra files in it."""
-    extra = {"classes.json": model.classes, "bands.json": stored(model.bands)}
-    files = {name: json.dumps(content) for name, content in extra.items()}
+def trace_whole(model: Program) -> torch.export.ExportedProgram:
+    """Record a model as a program of uint8 images, for ONNX; raises as `trace`."""
+    height, width = model.data.size
+    # 0 and 1 would be taken for constants, equal sides for the same side.
+    shape = (2, model.bands.channels, height + 5, width + 9)
+    return trace(model, torch.zeros(shape, dtype=torch.uint8))
+
+
+def write_program(path: Path, stage: Stage) -> None:
+    """Write a stage's network as a program that torch alone runs.
+
+    The program takes images of the size at which they enter the network, and gives `Stage.view` of
+    them. Extra files in it: classes.json, bands.json, prediction.json (how test.py predicts with
+    the stage) and join.pt2.base64, the program of `Join`.
+
+    Raises:
+        UserError: a stage that cannot be written as a program.
+    """
+    height, width = stage.recipe.data.size
+    image = torch.zeros(2, stage.spec.bands.channels, height + 5, width + 9)
+    view = trace(View(stage), image)
+    with torch.no_grad():
+        means = tuple(stage.view(image))
+    join = io.BytesIO()
+    torch.export.save(trace(Join(stage), means, torch.tensor(2.0)), join)
+    content = {
+        "classes.json": list(stage.spec.classes),
+        "bands.json": stored(stage.spec.bands),
+        "prediction.json": prediction(stage),
+    }
+    files = {name: json.dumps(value) for name, value in content.items()}
+    files["join.pt2.base64"] = base64.b64encode(join.getvalue()).decode()
     with replacing(path) as part, open(part, "wb") as file:
-        torch.export.save(program, file, extra_files=files)
+        torch.export.save(view, file, extra_files=files)
+
+
+def prediction(stage: Stage) -> dict[str, Any]:
+    """How test.py predicts with a stage by default: input size, scales, mirror image, CRF."""
+    data, test = stage.recipe.data, stage.recipe.prediction
+    return {
+        "fit": data.fit, "size": data.size, "long": data.test_long,
+        "scales": test.test_scales, "mirror": test.test_mirror,
+        "crf": test.test_crf, "crf_scale": test.test_crf_scale,
+    }  # fmt: skip
 
 
 def write_example(path: Path) -> None:
-    """Write a program of a dozen lines that runs the model.pt2 beside it on a picture."""
+    """Write the program that runs the model.pt2 beside it on pictures."""
     with replacing(path) as part:
         part.write_bytes(EXAMPLE.read_bytes())
+
+
+def write_crf(folder: Path) -> Path:
+    """Write densecrf's source archive, for `pip install FILE`, into a folder; returns its path.
+
+    The same sources give the same bytes.
+    """
+    version = re.search('^version = "(.+)"', (CRF / "pyproject.toml").read_text(), re.MULTILINE)
+    assert version, "densecrf has a version"
+    name = f"densecrf-{version[1]}"
+    with (
+        replacing(folder / f"{name}.tar.gz") as part,
+        open(part, "wb") as file,
+        gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w") as archive,
+    ):
+        for path in sorted(path for pattern in CRF_FILES for path in CRF.glob(pattern)):
+            content = path.read_bytes()
+            info = tarfile.TarInfo(f"{name}/{path.relative_to(CRF).as_posix()}")
+            info.size, info.mtime = len(content), YEAR_2000
+            archive.addfile(info, io.BytesIO(content))
+    return folder / f"{name}.tar.gz"
 
 
 def missing_onnx() -> list[str]:

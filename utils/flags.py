@@ -211,7 +211,8 @@ class Pseudo(DatasetFlags):
 
 @dataclass(frozen=True)
 class Export:
-    """Write model.safetensors, model.pt2 (runs with torch alone), predict.py and model.onnx."""
+    """Write model.safetensors, model.pt2 (runs with torch alone), predict.py, the source of its
+    dense CRF, and model.onnx."""
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
     """The checkpoint, OUT/last.pt of train.py."""

@@ -63,7 +63,7 @@ def steps(flags: Flags, stages: dict[str, Any], name: str, tags: tuple[int, ...]
     pixels = torch.from_numpy(image.transpose(2, 0, 1).copy())[None].float()
     foreground, background = (stages[f"cue/{ground}"] for ground in ("foreground", "background"))
     with torch.no_grad():
-        cam = foreground.maps(resize(pixels, foreground.recipe.data.size), tag)[0, tags[0] - 1]
+        cam = foreground.maps(resize(pixels, foreground.recipe.data.size))[0, tags[0] - 1]
         score = sec.predict([resize(pixels, sec.recipe.data.size)], None, False)[0]
     saliency = background.saliency(resize(pixels, background.recipe.data.size))[0]
     cue = CueFile.open(flags.out / "cue" / "cue.npz")[name]

@@ -114,19 +114,17 @@ def test_prediction_and_export_read_the_pictures_as_training_did(kind, tmp_path,
     assert predict_split(stage, predict, torch.device("cpu"), 1) == []
     home = tmp_path / "home"
     program.export(path, home)
-    plain = Predict(tmp_path / "plain", image=tuple(files), scales=(1.0,), quiet=True)
-    assert predict_split(stage, plain, torch.device("cpu"), 1) == []
     command = [sys.executable, home / "predict.py", *files, "--out", tmp_path / "taken"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     seen = set()
     for file in files:
-        label = read_label(output_path(plain.out, "label", file.stem))
+        label = read_label(output_path(predict.out, "label", file.stem))
         assert np.array_equal(read_label(tmp_path / f"taken/{file.stem}.png"), label)
         seen |= set(np.unique(label).tolist())
     assert len(seen) > 1  # labels that differ from each other
     # The safetensors file knows the bands, too.
-    assert program.load_program(home / "model.safetensors")[0].bands == stage.spec.bands
+    assert program.load_stage(home / "model.safetensors")[0].spec.bands == stage.spec.bands
 
 
 def test_the_crf_in_training_sees_what_is_shown():

@@ -13,7 +13,7 @@ def test_labels_of_predict_py_are_those_of_test_py(scenes_root, tmp_path):
     # Few classes pass this threshold, and not the same ones in all images.
     run("train.py", "rsepm", *data, "--presence", 0.5, "--out", tmp_path / "run")
     network, photos = tmp_path / "run/last.pt", scenes_root / "JPEGImages"
-    options = ("--scales", 1, "--save", "label", "--quiet", "--out", tmp_path / "test")
+    options = ("--crf", "--save", "label", "--quiet", "--out", tmp_path / "test")
     run("test.py", network, "--image", photos, *options)
     run("export.py", network, "--out", tmp_path / "home")
     predict = [tmp_path / "home/predict.py", photos, "--out", tmp_path / "home/out"]

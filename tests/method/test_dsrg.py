@@ -13,7 +13,6 @@ from datalist.spec import resolve
 from loss import floor_softmax
 from method.dsrg import DSRG
 from method.segment import Retrain
-from method.stage import softmax_of_sum
 from method.target import class_map
 from network.deeplabv2 import PyramidHead, ResNetPyramid, VGGPyramid
 from network.weight import load_vgg
@@ -66,17 +65,11 @@ def test_fixed_seeds_are_the_cues(make):
     assert stage.targets(batch, score, Context())[1].equal(batch["cue"])
 
 
-def test_merge_is_the_softmax_of_summed_logits():
-    logits = [torch.randn(2, 5, *size) for size in ((4, 6), (8, 12), (10, 15))]
-    larger = [
-        nn.functional.interpolate(z, (10, 15), mode="bilinear", align_corners=False)
-        for z in logits
-    ]  # fmt: skip
-    expected = sum(larger).softmax(1)
-    merged = softmax_of_sum([z.softmax(1) for z in logits])
-    torch.testing.assert_close(merged, expected, rtol=1e-4, atol=1e-6)
-    scores = [torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)] * 2
-    assert softmax_of_sum(scores).isfinite().all()
+def test_certain_scores_join_to_finite_ones(make, monkeypatch):
+    stage = make()
+    certain = torch.tensor([200.0, 0.0]).view(1, 2, 1, 1)
+    monkeypatch.setattr(stage, "network", lambda image: certain)
+    assert stage.predict([torch.zeros(1, 3, 8, 8)] * 2, None, mirror=False).isfinite().all()
 
 
 def test_prediction_joins_scales_and_mirror_images(make):

@@ -119,7 +119,7 @@ def test_plain_maps_need_one_view(make):
 def test_scales_are_joined_to_maps_that_reach_one(make, monkeypatch):
     stage = make(SEAM)
     maps = {5: torch.rand(1, 6, 5, 5) * 0.3, 8: torch.rand(1, 6, 8, 8) * 0.3}
-    monkeypatch.setattr(stage, "maps", lambda image, tags: maps[image.shape[-1]])
+    monkeypatch.setattr(stage, "view", lambda image: (maps[image.shape[-1]],))
     images = [torch.zeros(1, 3, side, side) for side in maps]
     score = stage.predict(images, None, mirror=False)
     mean = (resize(maps[5], (8, 8)) + maps[8]) / 2
@@ -132,7 +132,7 @@ def test_seam_cues_are_sure_and_exclusive(make, monkeypatch):
     stage = make(SEAM, threshold=0.3, threshold_background=0.05, size=(32, 48), cell=8)
     score = torch.rand(2, 6, 4, 6)
     score[0, :, 0, 0] = 0.01
-    monkeypatch.setattr(stage, "maps", lambda image, tags: score)
+    monkeypatch.setattr(stage, "view", lambda image: (score,))
     cue = stage.cues(image_of(), torch.ones(2, 6))
     assert cue.dtype == torch.bool and cue.shape == (2, 7, 4, 6)
     assert cue.sum(1).max() == 1 and cue[0, 0, 0, 0]

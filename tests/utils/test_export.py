@@ -16,7 +16,7 @@ from safetensors import safe_open
 from base import UserError
 from base.tensor import resize
 from datalist.spec import Spec
-from export import load_program
+from export import load_stage
 from method import stage_class
 from method.restore import restore_recipe
 from utils import checkpoint, export
@@ -54,21 +54,25 @@ def test_command_writes_files_that_agree(tmp_path, name, recipe):
     assert done.returncode == 0, done.stderr
     home = tmp_path / "home"
     image = torch.randint(0, 256, (3, 3, 45, 70), dtype=torch.uint8)
-    model, _ = load_program(home / "model.safetensors")
+    loaded, _ = load_stage(home / "model.safetensors")
+    model = export.Program(loaded).eval()
+    module = torch.export.load(home / "model.pt2").module()
     with torch.no_grad():
         small = resize(image.float(), stage.recipe.data.size)
-        expected = resize(stage.predict([small], None, False), (45, 70))
+        view = stage.predict([small], None, False)
+        expected = resize(view, (45, 70))
         found = model(image)
-        program = torch.export.load(home / "model.pt2").module()(image)
-    assert model.classes == list(CLASSES) and expected.std() > 1e-3
+        (program,) = module(small)
+    assert loaded.spec.classes == CLASSES and expected.std() > 1e-3
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
-    torch.testing.assert_close(program, found)
+    torch.testing.assert_close(program, view)
+    archive = next(home.glob("densecrf-*.tar.gz"))
+    assert f"pip install {archive}" in done.stdout
     height, width = stage.recipe.data.size
-    module = torch.export.load(home / "model.pt2").module()
-    for shape in ((height, width + 7), (height + 7, width), (height, width)):
-        image = torch.randint(0, 256, (2, 3, *shape), dtype=torch.uint8)
+    for shape in ((height, width + 7), (height + 7, width), (2 * height, width // 2 + 1)):
+        image = 255 * torch.rand(2, 3, *shape)
         with torch.no_grad():
-            torch.testing.assert_close(module(image), model(image), msg=f"images of {shape}")
+            torch.testing.assert_close(module(image), loaded.view(image), msg=f"images of {shape}")
     if export.missing_onnx():
         return
     runtime = pytest.importorskip("onnxruntime", reason="onnxruntime runs the ONNX file")
@@ -96,8 +100,9 @@ BLOCKED = (
 
 def test_example_needs_torch_alone(tmp_path):
     _, stage = saved(tmp_path)
+    stage.recipe = change(stage.recipe, test_crf="")
     model = export.Program(stage).eval()
-    export.write_program(tmp_path / "home/model.pt2", export.trace(model), model)
+    export.write_program(tmp_path / "home/model.pt2", stage)
     export.write_example(tmp_path / "home/predict.py")
     pixels = np.random.default_rng(0).integers(0, 256, (33, 50, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photo.png")
@@ -134,7 +139,7 @@ def test_native_size_is_exported(tmp_path):
     _, stage = saved(tmp_path, "dsrg-retrain")
     model = export.Program(stage).eval()
     assert model.data.fit == "crop"
-    program = export.trace(model)
+    program = export.trace_whole(model)
     assert export.write_onnx(tmp_path / "m.onnx", program, model, {}) < 1e-4
 
 
@@ -142,13 +147,14 @@ def test_stage_that_is_no_program_is_refused(tmp_path):
     _, stage = saved(tmp_path)
 
     class Branching(type(stage)):
-        def predict(self, images, tags, mirror):
-            score = super().predict(images, tags, mirror)
-            return score if score.max() > 0.5 else 1 - score
+        def view(self, image):
+            (score,) = super().view(image)
+            return (score if score.max() > 0.5 else 1 - score,)
 
     stage.__class__ = Branching
     with pytest.raises(UserError, match="cannot be written as a program"):
-        export.trace(export.Program(stage).eval())
+        export.write_program(tmp_path / "model.pt2", stage)
+    assert not (tmp_path / "model.pt2").exists()
 
 
 def test_a_different_onnx_is_not_written(tmp_path):
@@ -157,7 +163,7 @@ def test_a_different_onnx_is_not_written(tmp_path):
         pytest.skip(f"ONNX needs {missing}")
     _, stage = saved(tmp_path)
     model = export.Program(stage).eval()
-    program = export.trace(model)
+    program = export.trace_whole(model)
     other = export.Program(stage).eval()
     other.data = change(stage.recipe, size=(20, 50)).data
     with pytest.raises(UserError, match="differs from torch"):
@@ -177,7 +183,7 @@ def test_refusals_are_one_sentence(tmp_path, damage):
     elif damage == "foreign":
         target.write_bytes(export.save({"a": torch.zeros(1)}))
     with pytest.raises(UserError) as refusal:
-        load_program(target)
+        load_stage(target)
     assert str(target) in str(refusal.value) and "\n" not in str(refusal.value)
 
 

@@ -1,10 +1,11 @@
 """The program that goes beside an exported network, on a network that tells colours apart."""
 
-import json
 import os
-import shutil
 import subprocess
 import sys
+import tarfile
+from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -13,8 +14,11 @@ import torch
 from PIL import Image
 from torch import nn
 
+from base.recipe import Data, Prediction
+from datalist import augment
 from datalist.image import read_image
-from utils.export import EXAMPLE
+from datalist.spec import Spec
+from utils.export import write_crf, write_example, write_program
 
 SCENE = np.zeros((40, 60, 3), np.uint8)
 SCENE[:, :30], SCENE[10:20, 40:50] = (220, 30, 30), (30, 30, 220)
@@ -30,21 +34,30 @@ class Colours(nn.Module):
         return torch.stack([torch.full_like(red, 0.3), red, blue], 1)
 
 
+def stage_of(folder, crf=""):
+    network = Colours()
+    return SimpleNamespace(
+        network=network,
+        view=lambda image: (network(image),),
+        join=lambda means, tags, count: means[0],
+        spec=Spec("colours", folder, ("background", "red", "blue"), {}),
+        recipe=SimpleNamespace(
+            data=Data(size=(40, 60), fit="crop"), prediction=Prediction(test_crf=crf)
+        ),
+    )
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("home")
-    shutil.copy(EXAMPLE, folder / "predict.py")
-    sides = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
-    image = torch.zeros(2, 3, 40, 60, dtype=torch.uint8)
-    program = torch.export.export(Colours(), (image,), dynamic_shapes=(sides,))
-    classes = {"classes.json": json.dumps(["background", "red", "blue"])}
-    torch.export.save(program, str(folder / "model.pt2"), extra_files=classes)
+    write_example(folder / "predict.py")
+    write_program(folder / "model.pt2", stage_of(folder))
     return folder
 
 
-def predict(home, *arguments, code=0):
+def predict(home, *arguments, code=0, **variables):
     command = [sys.executable, str(home / "predict.py"), *map(str, arguments)]
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | variables
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=home)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
@@ -55,6 +68,38 @@ def expected(image):
     """Labels of an RGB image, as the network gives them."""
     score = Colours()(torch.from_numpy(image.transpose(2, 0, 1)[None].copy()))
     return score[0].argmax(0).numpy()
+
+
+def test_without_densecrf_a_line_says_what_is_missing(tmp_path):
+    write_example(tmp_path / "predict.py")
+    write_program(tmp_path / "model.pt2", stage_of(tmp_path, "deeplab"))
+    archive = write_crf(tmp_path)
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "densecrf.py").write_text("raise ImportError")
+    Image.fromarray(SCENE).save(tmp_path / "scene.png")
+    text = predict(tmp_path, "scene.png", PYTHONPATH=str(hidden))
+    assert f"areas can differ by tens of percent: pip install {archive}\n" in text
+    assert np.array_equal(Image.open(tmp_path / "predicted/scene.png"), expected(SCENE))
+    assert "pip install" not in predict(tmp_path, "scene.png")
+
+
+def test_archive_of_densecrf_holds_its_sources_and_is_always_the_same(tmp_path):
+    first, second = (write_crf(tmp_path / name) for name in ("one", "two"))
+    assert first.read_bytes() == second.read_bytes() and len(first.read_bytes()) < 200_000
+    with tarfile.open(first) as archive:
+        top = first.name.removesuffix(".tar.gz")
+        files = {info.name.removeprefix(f"{top}/"): info for info in archive}
+        source = Path(__file__).resolve().parents[2] / "CRF"
+        for name in (
+            "pyproject.toml", "CMakeLists.txt", "core/module.cpp", "core/simd.h",
+            "src/densecrf/__init__.py", "src/densecrf/pydensecrf/densecrf.py",
+        ):  # fmt: skip
+            assert archive.extractfile(files[name]).read() == (source / name).read_bytes()
+        assert all(name.rpartition(".")[2] not in ("so", "pyc") for name in files)
+        assert {(info.uid, info.gid, info.mtime, info.mode) for info in files.values()} == {
+            (0, 0, 946684800, 0o644)
+        }
 
 
 def test_usage_without_arguments(home):
@@ -104,6 +149,8 @@ def test_large_picture_is_shrunk_and_its_mask_has_its_own_size(home, tmp_path):
     mask = np.array(Image.open(tmp_path / "out/large.png"))
     assert mask.shape == (2000, 3000)  # as a person sees it
     assert (mask != expected(read_image(tmp_path / "large.jpg"))).mean() < 0.01
+    small = expected(augment.shrink(read_image(tmp_path / "large.jpg"), (200, 300)))
+    assert np.array_equal(mask, cv2.resize(small, (3000, 2000), interpolation=cv2.INTER_NEAREST))
     assert "red 50.0%" in text and Image.open(tmp_path / "out/large_overlay.jpg").width == 600
 
 

@@ -4,10 +4,16 @@
 For each picture it writes NAME.png (a palette PNG: the class index of each pixel, at the picture's
 own size) and NAME_overlay.jpg (the classes over the picture, with a legend), and prints how much of
 the picture each class covers.
+
+Masks are those of `test.py --crf` where the package densecrf is installed, which refines their
+borders: pip install the densecrf-*.tar.gz beside this file.
 """
 
 import argparse
+import base64
+import io
 import json
+import math
 import os
 import sys
 from collections import Counter
@@ -16,6 +22,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, UnidentifiedImageError
+from torch.nn.functional import interpolate
+
+try:
+    import cv2
+except ImportError:
+    cv2 = None
+try:
+    import densecrf
+except ImportError:
+    densecrf = None
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif", ".heic")
 PIXELS_AT_ONCE, PIXELS_AT_ALL = 1 << 26, 1 << 28
@@ -61,10 +77,20 @@ def read(path: Path, longest: int, bands: dict) -> tuple[np.ndarray, tuple[int, 
         size = size[::-1] if orientation >= 5 else size
     shrink = longest / max(pixels.shape[:2])
     if shrink < 1:
-        target = [max(1, round(side * shrink)) for side in pixels.shape[1::-1]]
-        parts = [np.ascontiguousarray(pixels[..., k]) for k in range(pixels.shape[2])]
-        pixels = np.dstack([Image.fromarray(part).resize(target, Image.BOX) for part in parts])
+        height, width = (max(1, round(side * shrink)) for side in pixels.shape[:2])
+        parts = [average(average(part, height).T, width).T for part in np.moveaxis(pixels, 2, 0)]
+        pixels = np.rint(np.dstack(parts)).astype(np.uint8)
     return np.ascontiguousarray(pixels), size
+
+
+def average(values: np.ndarray, rows: int) -> np.ndarray:
+    """Shrink an array (H, W) to (rows, W): means over H / rows rows, parts of rows counted so."""
+    ends = np.arange(rows + 1) * (len(values) / rows)
+    whole = np.minimum(ends.astype(int), len(values) - 1)
+    rest = (ends - whole)[:, None] * values[whole]
+    rest[-1] = 0  # the last sum reaches the end
+    sums = np.add.reduceat(values, whole[:-1], axis=0, dtype=float)
+    return (sums - rest[:-1] + rest[1:]) * (rows / len(values))
 
 
 def read_file(path: Path, head: bytes) -> tuple[np.ndarray, tuple[int, int], int]:
@@ -86,10 +112,8 @@ def read_file(path: Path, head: bytes) -> tuple[np.ndarray, tuple[int, int], int
 
 def read_deep(path: Path) -> np.ndarray:
     """Bands of a PNG of 16 bits in colour, uint16 (H, W, 3 or 4)."""
-    try:
-        import cv2
-    except ImportError:
-        raise ValueError("has 16 bits in colour: pip install opencv-python-headless") from None
+    if cv2 is None:
+        raise ValueError("has 16 bits in colour: pip install opencv-python-headless")
     flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
     pixels = cv2.imdecode(np.fromfile(path, np.uint8), flags)
     if pixels is None:
@@ -170,6 +194,90 @@ def overlay(image: Image.Image, label: np.ndarray, classes: list[str]) -> Image.
     return page
 
 
+class Network:
+    """The network of a model.pt2, and how test.py predicts with it.
+
+    Args:
+        path: written by export.py.
+        fast: one pass, instead of all scales and mirror images.
+    """
+
+    def __init__(self, path: Path, fast: bool):
+        names = ("classes.json", "bands.json", "prediction.json", "join.pt2.base64")
+        extra = dict.fromkeys(names, "")
+        self.view = torch.export.load(path, extra_files=extra).module()
+        self.view.to(memory_format=torch.channels_last)
+        join = io.BytesIO(base64.b64decode(extra["join.pt2.base64"]))
+        self.join = torch.export.load(join).module()
+        self.classes = json.loads(extra["classes.json"])
+        self.bands = json.loads(extra["bands.json"]) or {"index": (), "low": (), "high": ()}
+        self.how = json.loads(extra["prediction.json"])
+        if fast:
+            self.how |= {"scales": [1.0], "mirror": False}
+
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width at which a picture enters the network at scale 1."""
+        rows, columns = self.how["size"]
+        if self.how["fit"] == "warp":
+            return rows, columns
+        if self.how["fit"] == "window":  # as many pixels, both sides multiples of 16
+            factor = math.sqrt(rows * columns / (height * width))
+            return tuple(16 * max(2, int(side * factor / 16 + 0.5)) for side in (height, width))
+        if self.how["long"]:
+            factor = self.how["long"] / max(height, width)
+            return tuple(max(1, int(side * factor + 0.5)) for side in (height, width))
+        return height, width
+
+    @torch.no_grad()
+    def score(self, pixels: np.ndarray) -> np.ndarray:
+        """Probability of each class, float32 (C, H, W), at the pixels of a picture."""
+        image = torch.from_numpy(pixels.transpose(2, 0, 1)[None].copy()).float()
+        base, views = self.input_size(*pixels.shape[:2]), []
+        for scale in self.how["scales"]:
+            scaled = resize(image, [max(1, round(side * scale)) for side in base])
+            scaled = scaled.contiguous(memory_format=torch.channels_last)
+            views.append(self.view(scaled))
+            if self.how["mirror"]:
+                flipped = self.view(scaled.flip(3))
+                views.append(tuple(part.flip(3) if part.ndim == 4 else part for part in flipped))
+        means = []
+        for part in zip(*views):
+            largest = max(tuple(maps.shape[-2:]) for maps in part)
+            means.append(torch.stack([resize(maps, largest) for maps in part]).mean(0))
+        score = self.join(tuple(means), torch.tensor(float(len(views))))
+        height, width = pixels.shape[:2]
+        if cv2 is None:
+            score = resize(score, (height, width))[0].numpy()
+        else:  # equal to the last bit to test.py
+            score = np.stack([cv2.resize(maps, (width, height)) for maps in score[0].numpy()])
+        return self.refine(score, pixels)
+
+    def refine(self, score: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+        """Scores after the dense CRF of the recipe; as they are without."""
+        if densecrf is None or not self.how["crf"]:
+            return score
+        scale = self.how["crf_scale"] or 500 / max(pixels.shape[:2])
+        energy = -np.log(np.maximum(score, np.float32(1e-5)))
+        image = np.ascontiguousarray(pixels[..., :3])
+        return densecrf.mean_field(energy, image, densecrf.preset(self.how["crf"], scale=scale))
+
+
+def resize(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Maps (N, C, h, w) at another (height, width)."""
+    if tuple(maps.shape[-2:]) == tuple(size):
+        return maps
+    return interpolate(maps, tuple(size), mode="bilinear")
+
+
+def enlarge(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Class indices (H, W) at another (height, width), each of the pixel it lies in."""
+    rows, columns = (
+        np.minimum((np.arange(new) * (1 / (new / old))).astype(int), old - 1)
+        for old, new in zip(label.shape, size)
+    )
+    return label[rows[:, None], columns]
+
+
 def save(image: Image.Image, path: Path, **options: object) -> None:
     """Write a picture to a temporary name, then rename it."""
     part = path.with_name(f".{path.name}.part")
@@ -201,6 +309,10 @@ def main() -> int:
         "--longest", type=int, default=800,
         help="pixels; the network sees larger pictures shrunk to this longer side (default 800)",
     )  # fmt: skip
+    parser.add_argument(
+        "--fast", action="store_true",
+        help="one pass of the network instead of all scales and mirror images",
+    )  # fmt: skip
     if len(sys.argv) == 1:
         parser.print_help()
         return 2
@@ -213,10 +325,15 @@ def main() -> int:
         pillow_heif.register_heif_opener()
     except ImportError:
         pass  # HEIC is then told to be unreadable
-    extra = {"classes.json": "", "bands.json": ""}
-    model = torch.export.load(Path(__file__).with_name("model.pt2"), extra_files=extra).module()
-    classes = json.loads(extra["classes.json"])
-    bands = json.loads(extra["bands.json"] or "null") or {"index": (), "low": (), "high": ()}
+    home = Path(__file__).resolve().parent
+    network = Network(home / "model.pt2", flags.fast)
+    classes = network.classes
+    if densecrf is None and network.how["crf"]:
+        archive = next(iter(sorted(home.glob("densecrf-*.tar.gz"))), "densecrf")
+        print(
+            "without the package densecrf, borders are coarser and areas can differ by tens of "
+            f"percent: pip install {archive}"
+        )
     flags.out.mkdir(parents=True, exist_ok=True)
     failed = []
     for name, path in find(flags.pictures).items():
@@ -224,14 +341,12 @@ def main() -> int:
         try:
             if target.exists() and path.exists() and target.samefile(path):
                 raise ValueError("would be overwritten by its result: give another --out")
-            pixels, size = read(path, flags.longest, bands)
+            pixels, size = read(path, flags.longest, network.bands)
         except (OSError, ValueError, SyntaxError, UnidentifiedImageError) as error:
             failed.append(f"{path}: {getattr(error, 'strerror', None) or error}")
             continue
-        with torch.no_grad():
-            score = model(torch.from_numpy(pixels.transpose(2, 0, 1)[None].copy()))[0]
-            label = score.argmax(0).to(torch.uint8).numpy()
-        mask = Image.fromarray(label).resize(size[::-1], Image.NEAREST)
+        label = network.score(pixels).argmax(0).astype(np.uint8)
+        mask = Image.fromarray(enlarge(label, size))
         mask.putpalette(palette().tobytes())
         save(mask, target)
         page = overlay(Image.fromarray(np.ascontiguousarray(pixels[..., :3])), label, classes)
