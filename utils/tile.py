@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from base import UserError
+from datalist.augment import starts
 from utils.flags import Tile
 
 Size = tuple[int, int]
@@ -67,9 +68,7 @@ class Axis:
     @cached_property
     def starts(self) -> list[int]:
         """First pixels of the windows, equally distant but for rounding."""
-        overlap = self.window // OVERLAP
-        count = math.ceil((self.length - overlap) / (self.window - overlap))
-        return [round(k * (self.length - self.window) / max(1, count - 1)) for k in range(count)]
+        return starts(self.length, self.window, self.window // OVERLAP)
 
     def touching(self, part: slice) -> list[int]:
         """Numbers of the windows that have pixels in a part."""

@@ -26,6 +26,7 @@ from datalist.bands import BANDS_FILE, Bands
 from datalist.formats import is_picture
 from datalist.image import PIXEL_LIMIT, mask_colours, read_mask, read_sized
 from datalist.prepare.compare import MaskFacts, Split, compare
+from datalist.prepare.small import advise, extents
 from datalist.spec import Spec, resolve
 from datalist.tag import Tags, find, from_text, from_xml, read_tags
 
@@ -78,6 +79,7 @@ def inspect(spec: Spec, splits: Iterable[str] = ("train", "val"), threads: int =
     if spec.bands != Bands():
         report.lines.append(f"{spec.bands} ({BANDS_FILE})")
     ids: dict[str, list[str]] = {}
+    images: list[Image] = []
     for split in splits:
         if split not in spec.lists:
             if split == "train":
@@ -88,11 +90,13 @@ def inspect(spec: Spec, splits: Iterable[str] = ("train", "val"), threads: int =
         except UserError as error:
             lists.append(str(error))
             continue
-        _check_images(spec, split, ids[split], report, threads)
+        images += _check_images(spec, split, ids[split], report, threads)
         if split == "train":
             _check_tags(spec, ids[split], report)
     if spec.name not in ("voc", "coco"):  # which have lists of their own, and images beside them
         _check_unlisted(spec, report)
+        if advice := advise(((x.size, x.extents) for x in images if x.size), spec.classes):
+            report.warnings.append(advice)
     for first, second in itertools.combinations(ids, 2):
         if shared := set(ids[first]) & set(ids[second]):
             report.warnings.append(
@@ -104,11 +108,12 @@ def inspect(spec: Spec, splits: Iterable[str] = ("train", "val"), threads: int =
 
 @dataclass
 class Image:
-    """What was found of an image: (height, width), what is in its mask, and what is wrong."""
+    """What was found of an image: (height, width), content of its mask, sizes, what is wrong."""
 
     size: tuple[int, int] | None = None
     masked: bool = False
     facts: MaskFacts | None = None
+    extents: dict[int, float] | None = None
     image_error: str = ""
     mask_error: str = ""
 
@@ -123,6 +128,7 @@ def _read(spec: Spec, name: str) -> Image:
     try:
         if image.masked:
             mask = read_mask(path)
+            image.extents = extents(mask)
             image.facts = MaskFacts(frozenset(np.unique(mask).tolist()), mask_colours(path))
             if image.size and mask.shape != image.size:
                 sizes = f"{_by(mask.shape)}, its image {_by(image.size)}"
@@ -132,7 +138,9 @@ def _read(spec: Spec, name: str) -> Image:
     return image
 
 
-def _check_images(spec: Spec, split: str, ids: list[str], report: Report, threads: int) -> None:
+def _check_images(
+    spec: Spec, split: str, ids: list[str], report: Report, threads: int
+) -> list[Image]:
     with ThreadPoolExecutor(max(threads, 1)) as pool:
         read = pool.map(partial(_read, spec), ids)
         rows = list(tqdm(read, split, len(ids), leave=False, disable=None, file=sys.stderr))
@@ -161,6 +169,7 @@ def _check_images(spec: Spec, split: str, ids: list[str], report: Report, thread
         )
     if sizes:
         _check_memory(spec, max(sizes, key=math.prod), report)
+    return rows
 
 
 def together(sentences: list[str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ import tifffile
 from tqdm import tqdm
 
 from base import UserError
+from datalist.augment import starts
 from datalist.bag import BAGS_FILE
 from datalist.folder import DataFolder, write_csv
 from datalist.image import PictureFile
@@ -24,12 +24,6 @@ SMALLEST = 32
 """Side of the smallest tile, pixels."""
 NODATA = 42113
 """Tag of a TIFF, by GDAL: the value of pixels that were not measured."""
-
-
-def starts(length: int, side: int) -> list[int]:
-    """First pixels of the fewest parts of `side` pixels that cover a length, equally distant."""
-    count = math.ceil(length / side)
-    return [round(k * (length - side) / max(1, count - 1)) for k in range(count)]
 
 
 def cut_pictures(

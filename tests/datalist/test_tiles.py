@@ -1,5 +1,6 @@
 """Pictures cut into tiles, and the bags of tiles that learn from tags of whole pictures."""
 
+import math
 from itertools import pairwise
 
 import cv2
@@ -11,10 +12,12 @@ from recipes import change_known, recipe_of
 
 from base import UserError
 from base.contract import Context
+from datalist.augment import starts
 from datalist.dataset import Images
 from datalist.image import read_image
 from datalist.prepare.arrange import Arguments, arrange
-from datalist.prepare.tiles import starts
+from datalist.prepare.check import inspect
+from datalist.prepare.small import advise, extents
 from datalist.prepare.update import update
 from datalist.spec import resolve
 from method import stage_class
@@ -124,6 +127,52 @@ def test_wrong_lists_of_bags(photos, text, message):
     with pytest.raises(UserError, match=message):
         Images(spec, "train")
     assert Images(spec, "train", tag=False).bags is None
+
+
+# -- sizes of things ---------------------------------------------------------------------------
+
+
+def test_extents_are_those_of_the_largest_part():
+    mask = np.zeros((40, 60), np.uint8)
+    mask[:6, :6], mask[20:22, :4] = 2, 2
+    mask[30:, 50:] = 255
+    mask[10:14, 30:39] = 1
+    assert extents(mask) == {1: 6.0, 2: 6.0}
+    assert extents(np.zeros((3, 3), np.uint8)) == {}
+
+
+def test_small_things_are_named_with_a_tile_that_shows_them():
+    names = ("background", "plant", "field")
+    side = 8 * 196  # of the picture: 1/8 of its sides is seen
+    images = [((side, side), {1: 60.0, 2: 900.0})] * 3 + [((side, side), None)]
+    sentence = advise(images, names)
+    assert "'plant' (60)" in sentence and "field" not in sentence and "--tile 352`" in sentence
+    # In such a tile 60 pixels are 4 cells of the input, within the rounding to 32 pixels.
+    assert 32 <= 60 / (352 / math.sqrt(38400)) < 36
+    assert advise([((side, side), {1: 130.0})], names) == ""
+    assert advise([((196, 190), {1: 2.0})], names) == ""  # no large picture
+    assert advise([], names) == ""
+
+
+def test_without_masks_large_pictures_are_enough():
+    sentence = advise([((3000, 4000), None)] * 2, ("background", "plant"))
+    assert "1/18 of their sides: what covers less than 283 x 283 pixels" in sentence
+    assert "--tile 864`" in sentence
+    assert advise([((1000, 1500), None)], ("background", "plant")) == ""
+
+
+def test_check_says_so(tmp_path):
+    picture(tmp_path / "photos/cat/a.png", (640, 900))
+    picture(tmp_path / "photos/background/b.png", (640, 900))
+    arrange(Arguments(tmp_path / "photos", tmp_path / "mine"))
+    spec = resolve(str(tmp_path / "mine"))
+    assert not [x for x in inspect(spec).warnings if "--tile" in x]
+    spec.mask_folder.mkdir()
+    mask = np.zeros((640, 900), np.uint8)
+    mask[:30, :30] = 1
+    cv2.imwrite(str(spec.mask_path("a")), mask)
+    (warning,) = [x for x in inspect(spec).warnings if "--tile" in x]
+    assert "'cat' (30)" in warning and "--tile 160`" in warning
 
 
 # -- training ----------------------------------------------------------------------------------
