@@ -80,7 +80,7 @@ RECIPES: dict[str, dict[str, PseudoRecipe]] = {
         "sure": replace(PHOTO, gamma=(2.0, 12.0), contrast="auto"),
         "walked": replace(PAPER["walked"], crf_scale=None),
         # Chosen on training masks of msrc-objects and camvid-objects.
-        "scored": PseudoRecipe(background_factor=(0.4, 1.0), crf_scale=None),
+        "scored": PseudoRecipe(background_factor=(0.4, 1.0), crf_scale=None, contrast="auto"),
     },
 }
 RECIPES["smoke"] = RECIPES["small"]

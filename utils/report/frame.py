@@ -82,10 +82,11 @@ def find_contrast(training: Path | None) -> dict[str, Any]:
         "used", "separation" in percent (of the product, of its square root), and "rows" of (class,
         measures, share in percent by measure); empty where the masks are of other origin.
     """
-    for _ in range(2):  # the masks of DSRG are another network's, which learned from cues
+    for _ in range(2):  # masks of DSRG and RecurSeed are of a network that learned from cues
         recipe = read_record(training / "recipe.json") if training else {}
         masks = Path(str(recipe.get("cue") or recipe.get("mask") or "")).parent
-        settings = read_record(masks / "pseudo.json").get("settings")
+        made = read_record(masks / "pseudo.json")
+        settings = made.get("settings")
         if isinstance(settings, dict) and isinstance(settings.get("contrast_chosen"), dict):
             chosen = settings["contrast_chosen"]
             rows = [
@@ -94,7 +95,7 @@ def find_contrast(training: Path | None) -> dict[str, Any]:
             ]
             both = [100 * value for value in chosen["separation"]]
             return {"used": chosen["used"], "separation": both, "rows": rows}
-        checkpoint = read_record(masks / "predict.json").get("checkpoint")
+        checkpoint = read_record(Path(made.get("seeds", masks)) / "predict.json").get("checkpoint")
         training = Path(checkpoint).parent if isinstance(checkpoint, str) else None
     return {}
 

@@ -319,6 +319,13 @@ def test_contrast_of_the_masks_is_said(world):
     recipe = json.loads((root / "b" / "recipe.json").read_text())
     (root / "b" / "recipe.json").write_text(json.dumps(recipe | {"mask": f"{root}/a/label"}))
     assert frame.find_contrast(root / "b") == frame.find_contrast(root / "a")
+    # So does a network that learns masks of the first one's seeds, as in RecurSeed.
+    (root / "pseudo").mkdir()
+    (root / "pseudo" / "pseudo.json").write_text(
+        json.dumps({"seeds": f"{root}/a", "settings": {"contrast": "off"}})
+    )
+    (root / "b" / "recipe.json").write_text(json.dumps(recipe | {"mask": f"{root}/pseudo/label"}))
+    assert frame.find_contrast(root / "b") == frame.find_contrast(root / "a")
     text = page(world, "b")[0].read_text()
     assert "contrast with the surroundings used" in text and "local and median" in text
     assert "73.4 %" in text and "51 %" in text and "the map alone" in text
