@@ -1,10 +1,8 @@
 """Which recipe goes with a data set, as the chains in script/ ask for it."""
 
-import sys
-
 import pytest
+import tyro
 
-from base import UserError
 from method import STAGES, choose, stage_class
 
 
@@ -26,16 +24,15 @@ from method import STAGES, choose, stage_class
         ("voc --external", "paper"),
     ],
 )
-def test_the_program_prints_the_recipe(words, name, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["choose", *words.split()])
-    choose.main()
+def test_the_program_prints_the_recipe(words, name, capsys):
+    tyro.cli(choose.main, args=words.split(), return_unknown_args=True)
     assert capsys.readouterr().out == f"{name}\n"
     recipes = {recipe for stage in STAGES for recipe in stage_class(stage).recipes}
     assert name in recipes
 
 
-def test_without_a_data_set_it_says_what_to_give(monkeypatch):
-    for words in ([], ["--recipe", "photo"]):
-        monkeypatch.setattr(sys, "argv", ["choose", *words])
-        with pytest.raises(UserError, match="give the data set first"):
-            choose.main()
+@pytest.mark.parametrize("words", [[], ["--recipe", "photo"]])
+def test_without_a_data_set_it_says_what_to_give(words, capsys):
+    with pytest.raises(SystemExit):
+        tyro.cli(choose.main, args=words, return_unknown_args=True)
+    assert "coco, scenes or a folder" in "".join(capsys.readouterr())
