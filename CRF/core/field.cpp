@@ -75,7 +75,6 @@ struct Table {
         v.sum = part.empty() ? nullptr : part[segment].data();
         v.first = part.empty() ? 0 : (int32_t)filter->reach[segment].begin;
         v.scale = mu.kind == Compatibility::kPotts ? mu.weight * filter->gain : -filter->gain;
-        v.ahead = filter->gathers();
         return v;
     }
 

@@ -33,7 +33,6 @@ struct TermView {
     float* sum;               // table that splatting adds to; null: vertices gather later
     int32_t first;            // vertex of the first row of `sum`
     float scale;              // factor of what is sliced
-    bool ahead;               // fetch rows before they are needed
 };
 
 // The pass over the pixels of a tile.

@@ -7,74 +7,95 @@ namespace {
 
 constexpr int kAhead = 6;  // runs between asking for rows and reading them
 
+// Vectors of a row dealt with at a time: so many of all corners, of sums and of weights fit the registers.
+constexpr int kOfThree = DENSECRF_WIDTH >= 16 ? 4 : 3, kOfSix = 2;
+
 // Rows of the simplex of a run that comes later.
 template <typename T>
-DENSECRF_INLINE void fetch_run(const TermView& t, const Run* run, const T* value, int64_t row) {
+DENSECRF_INLINE void fetch_run(const TermView& t, int corners, const Run* run, const T* value, int64_t row) {
     if (run + kAhead >= t.run + t.runs) return;
-    const int32_t* corner = t.corner + (int64_t)run[kAhead].simplex * t.corners;
-    for (int v = 0; v < t.corners; ++v)
+    const int32_t* corner = t.corner + (int64_t)run[kAhead].simplex * corners;
+    DENSECRF_UNROLL for (int v = 0; v < corners; ++v)
         for (int64_t i = 0; i < row; i += 64 / sizeof(T)) DENSECRF_FETCH(value + corner[v] * row + i, 0);
 }
 
-// stage = scale * message, or += where `add`, run by run: the rows of a simplex are read once for all its pixels.
-template <int Corners, int W, int V, bool Whole, typename T>
-void slice_runs(Columns<W, V, Whole> columns, const TermView& view, const T* value, int floats,
-                int column, bool add, float* stage) {
+// stage = scale * message, or += where `Add`, run by run: the rows of a simplex are read once for all its
+// pixels.
+template <int Corners, int W, int Row, bool Add, typename T>
+void slice_runs(const TermView& view, const T* value, int floats, float* stage) {
     const TermView t = view;
-    const int64_t row = columns.stride(floats);
+    const int64_t row = Row > 0 ? Row : floats;
     const Vec<W> scale = Vec<W>::all(t.scale);
-    const float* weight = t.out_weight;
+    const float* weights = t.out_weight;
     const uint16_t* place = t.place;
-    stage += column;
     for (const Run* run = t.run; run < t.run + t.runs; ++run) {
-        fetch_run(t, run, value, row);
+        fetch_run(t, Corners, run, value, row);
         const int32_t* corner = t.corner + (int64_t)run->simplex * Corners;
-        Vec<W> at[Corners][V];
-        for (int v = 0; v < Corners; ++v)
-            for (int b = 0; b < V; ++b) at[v][b] = load<W>(value + corner[v] * row + column + b * W);
-        for (int i = run->count; i > 0; --i, weight += Corners) {
-            float* to = stage + *place++ * row;
-            Vec<W> sum[V];
-            for (int v = 0; v < Corners; ++v) {
-                const Vec<W> w = Vec<W>::all(weight[v]);
-                for (int b = 0; b < V; ++b) sum[b] = v ? sum[b] + w * at[v][b] : w * at[v][b];
-            }
-            for (int b = 0; b < V; ++b) {
-                sum[b] = scale * sum[b];
-                if (add) sum[b] = sum[b] + Vec<W>::load(to + b * W);
-                sum[b].store(to + b * W);
-            }
-        }
+        const int count = run->count;
+        const T* source[Corners];
+        DENSECRF_UNROLL for (int v = 0; v < Corners; ++v) source[v] = value + corner[v] * row;
+        for_vectors<W, Corners == 3 ? kOfThree : kOfSix, Row>(floats, [&](auto vectors, int column) {
+            constexpr int V = decltype(vectors)::value;
+            Vec<W> at[Corners][V];
+            DENSECRF_UNROLL for (int v = 0; v < Corners; ++v)
+                DENSECRF_UNROLL for (int b = 0; b < V; ++b) at[v][b] = load<W>(source[v] + column + b * W);
+            int i = 0;
+            do {
+                float* to = stage + place[i] * row + column;
+                const float* weight = weights + i * Corners;
+                Vec<W> sum[V];
+                DENSECRF_UNROLL for (int v = 0; v < Corners; ++v) {
+                    const Vec<W> w = Vec<W>::all(weight[v]);
+                    DENSECRF_UNROLL for (int b = 0; b < V; ++b)
+                        sum[b] = v ? sum[b] + w * at[v][b] : w * at[v][b];
+                }
+                DENSECRF_UNROLL for (int b = 0; b < V; ++b) {
+                    sum[b] = scale * sum[b];
+                    if (Add) sum[b] = sum[b] + Vec<W>::load(to + b * W);
+                    sum[b].store(to + b * W);
+                }
+            } while (++i < count);
+        });
+        weights += count * Corners;
+        place += count;
     }
 }
 
 // The rows of a simplex are read and written once, with what all its pixels add.
-template <int Corners, int W, int V, bool Whole>
-void splat_runs(Columns<W, V, Whole> columns, const TermView& view, int floats, int column,
-                const float* stage) {
+template <int Corners, int W, int Row>
+void splat_runs(const TermView& view, int floats, const float* stage) {
     const TermView t = view;
-    const int64_t row = columns.stride(floats);
-    const float* weight = t.in_weight;
+    const int64_t row = Row > 0 ? Row : floats;
+    const float* weights = t.in_weight;
     const uint16_t* place = t.place;
-    float* target = t.sum - t.first * row + column;
-    stage += column;
+    float* first = t.sum - t.first * row;
     for (const Run* run = t.run; run < t.run + t.runs; ++run) {
-        fetch_run(t, run, target, row);
+        fetch_run(t, Corners, run, first, row);
         const int32_t* corner = t.corner + (int64_t)run->simplex * Corners;
-        Vec<W> sum[Corners][V];
-        for (int v = 0; v < Corners; ++v)
-            for (int b = 0; b < V; ++b) sum[v][b] = Vec<W>::load(target + corner[v] * row + b * W);
-        for (int i = run->count; i > 0; --i, weight += Corners) {
-            const float* from = stage + *place++ * row;
-            Vec<W> q[V];
-            for (int b = 0; b < V; ++b) q[b] = Vec<W>::load(from + b * W);
-            for (int v = 0; v < Corners; ++v) {
-                const Vec<W> w = Vec<W>::all(weight[v]);
-                for (int b = 0; b < V; ++b) sum[v][b] = sum[v][b] + w * q[b];
-            }
-        }
-        for (int v = 0; v < Corners; ++v)
-            for (int b = 0; b < V; ++b) sum[v][b].store(target + corner[v] * row + b * W);
+        const int count = run->count;
+        float* target[Corners];
+        DENSECRF_UNROLL for (int v = 0; v < Corners; ++v) target[v] = first + corner[v] * row;
+        for_vectors<W, Corners == 3 ? kOfThree : kOfSix, Row>(floats, [&](auto vectors, int column) {
+            constexpr int V = decltype(vectors)::value;
+            Vec<W> sum[Corners][V];
+            DENSECRF_UNROLL for (int v = 0; v < Corners; ++v)
+                DENSECRF_UNROLL for (int b = 0; b < V; ++b) sum[v][b] = Vec<W>::load(target[v] + column + b * W);
+            int i = 0;
+            do {
+                const float* from = stage + place[i] * row + column;
+                const float* weight = weights + i * Corners;
+                Vec<W> q[V];
+                DENSECRF_UNROLL for (int b = 0; b < V; ++b) q[b] = Vec<W>::load(from + b * W);
+                DENSECRF_UNROLL for (int v = 0; v < Corners; ++v) {
+                    const Vec<W> w = Vec<W>::all(weight[v]);
+                    DENSECRF_UNROLL for (int b = 0; b < V; ++b) sum[v][b] = sum[v][b] + w * q[b];
+                }
+            } while (++i < count);
+            DENSECRF_UNROLL for (int v = 0; v < Corners; ++v)
+                DENSECRF_UNROLL for (int b = 0; b < V; ++b) sum[v][b].store(target[v] + column + b * W);
+        });
+        weights += count * Corners;
+        place += count;
     }
 }
 
@@ -84,7 +105,7 @@ void slice_any(const TermView& t, const T* value, int row, bool add, float* stag
     const float* weight = t.out_weight;
     const uint16_t* place = t.place;
     for (const Run* run = t.run; run < t.run + t.runs; ++run) {
-        fetch_run(t, run, value, row);
+        fetch_run(t, t.corners, run, value, row);
         const int32_t* corner = t.corner + (int64_t)run->simplex * t.corners;
         for (int i = run->count; i > 0; --i, weight += t.corners) {
             float* to = stage + (int64_t)*place++ * row;
@@ -117,33 +138,30 @@ void splat_any(const TermView& t, int row, const float* stage) {
     }
 }
 
-// Six corners of two vectors each are what the registers hold beside sums and weights.
+template <int W, bool Add, typename T>
+DENSECRF_INLINE void slice_rows(const TermView& t, const T* value, int row, float* stage) {
+    for_row<W>(row, [&](auto floats) {
+        constexpr int Row = decltype(floats)::value;
+        if (t.corners == 3) slice_runs<3, W, Row, Add>(t, value, row, stage);
+        else slice_runs<6, W, Row, Add>(t, value, row, stage);
+    });
+}
+
 template <int W, typename T>
 DENSECRF_INLINE void slice_term(const TermView& t, const T* value, int row, bool add, float* stage) {
-    if (t.corners == 3)
-        for_vectors<W>(row, [&](auto columns, int column) {
-            slice_runs<3>(columns, t, value, row, column, add, stage);
-        });
-    else if (t.corners == 6)
-        for_vectors<W, 2>(row, [&](auto columns, int column) {
-            slice_runs<6>(columns, t, value, row, column, add, stage);
-        });
-    else
-        slice_any<W>(t, value, row, add, stage);
+    if (t.corners != 3 && t.corners != 6) slice_any<W>(t, value, row, add, stage);
+    else if (add) slice_rows<W, true>(t, value, row, stage);
+    else slice_rows<W, false>(t, value, row, stage);
 }
 
 template <int W>
 DENSECRF_INLINE void splat_term(const TermView& t, int row, const float* stage) {
-    if (t.corners == 3)
-        for_vectors<W>(row, [&](auto columns, int column) {
-            splat_runs<3>(columns, t, row, column, stage);
-        });
-    else if (t.corners == 6)
-        for_vectors<W, 2>(row, [&](auto columns, int column) {
-            splat_runs<6>(columns, t, row, column, stage);
-        });
-    else
-        splat_any<W>(t, row, stage);
+    if (t.corners != 3 && t.corners != 6) return splat_any<W>(t, row, stage);
+    for_row<W>(row, [&](auto floats) {
+        constexpr int Row = decltype(floats)::value;
+        if (t.corners == 3) splat_runs<3, W, Row>(t, row, stage);
+        else splat_runs<6, W, Row>(t, row, stage);
+    });
 }
 
 template <int W, typename Join>
@@ -170,6 +188,23 @@ void softmax_long(float* rows, int n, int row) {
         for (int c = 0; c < row; c += W) (Vec<W>::load(rows + c) * factor).store(rows + c);
     }
 }
+
+template <int W>
+DENSECRF_INLINE bool all_within(Vec<W> x, float low, float high) {
+    alignas(64) float lane[W];
+    x.store(lane);
+    int odd = 0;
+    for (int i = 0; i < W; ++i) odd |= !(lane[i] > low && lane[i] < high);
+    return !odd;
+}
+#if DENSECRF_WIDTH >= 8
+DENSECRF_INLINE bool all_within(Vec<8> x, float low, float high) {
+    __m256 y;
+    std::memcpy(&y, &x, sizeof(y));
+    return _mm256_movemask_ps(_mm256_and_ps(_mm256_cmp_ps(y, _mm256_set1_ps(low), _CMP_GT_OQ),
+                                            _mm256_cmp_ps(y, _mm256_set1_ps(high), _CMP_LT_OQ))) == 0xff;
+}
+#endif
 
 // W floats from column c of a row of logits. Whole: no row ends within them.
 template <int W, bool Whole>
@@ -208,7 +243,7 @@ void softmax_rows(const PixelPass& a) {
     const Vec<W> factor_self = Vec<W>::all(a.self);
     float *rows = a.stage, *kept = a.kept;
     const float *logit = a.logit, *marginal = a.marginal_in;
-    alignas(64) float total[W], factor[W];
+    alignas(64) float factor[W];
     for (int first = 0; first < a.n; first += W, rows += W * row, logit += W * narrow) {
         const int n = a.n - first < W ? a.n - first : W;
         Vec<W> sum[W];
@@ -216,7 +251,7 @@ void softmax_rows(const PixelPass& a) {
             const int pixel = i < n ? i : 0;
             const float* from = logit + (int64_t)pixel * narrow;
             for (int c = 0; c < narrow; c += 16) DENSECRF_FETCH(from + (int64_t)kLater * narrow + c, 0);
-            for (int b = 0; b < vectors; ++b) {
+            DENSECRF_UNROLL for (int b = 0; b < vectors; ++b) {
                 Vec<W> x = Vec<W>::load(rows + pixel * row + b * W) + load_logit<W, Whole>(from, b * W, narrow);
                 if (self) x = x + factor_self * Vec<W>::load(marginal + (first + pixel) * row + b * W);
                 const Vec<W> e = exp_of(x);
@@ -224,18 +259,16 @@ void softmax_rows(const PixelPass& a) {
                 sum[i] = b ? sum[i] + e : e;
             }
         }
-        const Vec<W> all = totals<W>(sum);
-        all.store(total);
+        const Vec<W> all = row_totals(sum);
         (Vec<W>::all(1.0f) / all).store(factor);
-        int odd = 0;
-        for (int i = 0; i < W; ++i) odd |= !(total[i] > 1e-20f && total[i] < 1e30f);
+        const bool odd = !all_within(all, 1e-20f, 1e30f);
         if (odd) {
             add_rows<W>(a, first, n);
             softmax_long<W>(rows, n, (int)row);
             continue;
         }
         for (int i = 0; i < n; ++i)
-            for (int b = 0; b < vectors; ++b)
+            DENSECRF_UNROLL for (int b = 0; b < vectors; ++b)
                 (Vec<W>::load(kept + i * row + b * W) * Vec<W>::all(factor[i]))
                     .store(rows + i * row + b * W);
     }

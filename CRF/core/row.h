@@ -116,26 +116,69 @@ DENSECRF_INLINE void store_half<16>(Vec<16> x, float* p) {
     std::memcpy(&y, &x, sizeof(y));
     _mm256_storeu_ps(p, _mm512_castps512_ps256(y));
 }
+#endif
 
+#if defined(DENSECRF_HALF)
 // `exponential` in fewer instructions: exp(x) = 2^n 2^f with n an integer and f in [-1/2, 1/2], where a
-// polynomial of degree 6 is right to 1e-8.
+// polynomial of degree 6 is right to 1e-8. Here log2(e) = kLog2 + kLog2Rest.
+constexpr float kLog2 = 1.44269504f, kLog2Rest = 1.925963033e-8f;
+
+template <int W>
+DENSECRF_INLINE Vec<W> power_of_two(Vec<W> f) {
+    Vec<W> p = Vec<W>::all(1.5353362e-4f);
+    p = p * f + Vec<W>::all(1.3398874e-3f);
+    p = p * f + Vec<W>::all(9.6184370e-3f);
+    p = p * f + Vec<W>::all(5.5503324e-2f);
+    p = p * f + Vec<W>::all(2.4022648e-1f);
+    p = p * f + Vec<W>::all(6.9314720e-1f);
+    return p * f + Vec<W>::all(1.0f);
+}
+
+// Below -87.4 this gives a denormal number, which the team's threads take for zero.
+DENSECRF_INLINE Vec<8> exp_of(Vec<8> x) {
+    __m256 y;
+    std::memcpy(&y, &x, sizeof(y));
+    y = _mm256_max_ps(_mm256_set1_ps(-87.4f), _mm256_min_ps(y, _mm256_set1_ps(80.0f)));
+    const __m256 e = _mm256_set1_ps(kLog2), magic = _mm256_set1_ps(12582912.0f);  // see `exponential`
+    const __m256 t = _mm256_fmadd_ps(y, e, magic);
+    __m256 f = _mm256_fmsub_ps(y, e, _mm256_sub_ps(t, magic));
+    f = _mm256_fmadd_ps(y, _mm256_set1_ps(kLog2Rest), f);
+    std::memcpy(&x, &f, sizeof(x));
+    const Vec<8> p = power_of_two(x);
+    __m256i bits;
+    std::memcpy(&bits, &p, sizeof(bits));
+    bits = _mm256_add_epi32(bits, _mm256_slli_epi32(_mm256_castps_si256(t), 23));
+    std::memcpy(&x, &bits, sizeof(x));
+    return x;
+}
+
+// Additions of neighbours within each half of a vector, which AVX2 shuffles cheaply, and of the halves.
+DENSECRF_INLINE Vec<8> row_totals(Vec<8>* a) {
+    __m256 r[8];
+    std::memcpy(r, a, sizeof(r));
+    DENSECRF_UNROLL for (int i = 0; i < 4; ++i) r[i] = _mm256_hadd_ps(r[2 * i], r[2 * i + 1]);
+    const __m256 first = _mm256_hadd_ps(r[0], r[1]), second = _mm256_hadd_ps(r[2], r[3]);
+    const __m256 sum = _mm256_add_ps(_mm256_permute2f128_ps(first, second, 0x20),
+                                     _mm256_permute2f128_ps(first, second, 0x31));
+    Vec<8> total;
+    std::memcpy(&total, &sum, sizeof(total));
+    return total;
+}
+#endif
+#if DENSECRF_WIDTH >= 16
 DENSECRF_INLINE Vec<16> exp_of(Vec<16> x) {
     __m512 y;
-    const __m512 e = _mm512_set1_ps(1.44269504f);
     std::memcpy(&y, &x, sizeof(y));
     y = _mm512_max_ps(_mm512_set1_ps(-104.0f), _mm512_min_ps(y, _mm512_set1_ps(80.0f)));
+    const __m512 e = _mm512_set1_ps(kLog2);
     const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(y, e), 0);
     __m512 f = _mm512_fmsub_ps(y, e, n);
-    f = _mm512_fmadd_ps(y, _mm512_set1_ps(1.925963033e-8f), f);
-    __m512 p = _mm512_set1_ps(1.5353362e-4f);
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.3398874e-3f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(9.6184370e-3f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(5.5503324e-2f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.4022648e-1f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.9314720e-1f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f));
-    p = _mm512_scalef_ps(p, n);
-    std::memcpy(&x, &p, sizeof(x));
+    f = _mm512_fmadd_ps(y, _mm512_set1_ps(kLog2Rest), f);
+    std::memcpy(&x, &f, sizeof(x));
+    const Vec<16> p = power_of_two(x);
+    std::memcpy(&f, &p, sizeof(f));
+    f = _mm512_scalef_ps(f, n);
+    std::memcpy(&x, &f, sizeof(x));
     return x;
 }
 #endif
@@ -144,39 +187,48 @@ DENSECRF_INLINE Vec<W> exp_of(Vec<W> x) {
     return exponential(x);
 }
 
-// V vectors of W floats; `whole`: a row has no more.
-template <int W, int V, bool Whole>
-struct Columns {
-    static constexpr int count = V;
-    // Floats between rows: a constant where it can be, as multiplications take time.
-    static DENSECRF_INLINE int64_t stride(int row) { return Whole ? W * V : row; }
+// Lane i of the result is the sum of the lanes of a[i], i < W.
+template <int W>
+DENSECRF_INLINE Vec<W> row_totals(Vec<W>* a) {
+    return totals<W>(a);
+}
+
+// A number that generic lambdas take as a constant.
+template <int N>
+struct Constant {
+    static constexpr int value = N;
 };
 
-// Calls job(Columns, column) until all columns of a row are dealt with, at most `Most` vectors, 2 or 4,
-// at a time, which leaves registers free.
-template <int W, int Most = 4, typename Job>
-DENSECRF_INLINE void for_vectors(int row, const Job& job) {
-    if (row == W) return job(Columns<W, 1, true>(), 0);
-    if (row == 2 * W) return job(Columns<W, 2, true>(), 0);
-    if (Most == 4 && row == 3 * W) return job(Columns<W, Most == 4 ? 3 : 2, true>(), 0);
-    int column = 0;
-    for (; row - column >= Most * W; column += Most * W) job(Columns<W, Most, false>(), column);
-    switch ((row - column) / W) {
-        case 1: return job(Columns<W, 1, false>(), column);
-        case 2: return job(Columns<W, 2, false>(), column);
-        case 3: return job(Columns<W, Most == 4 ? 3 : 2, false>(), column);
+// Calls job(Constant<floats>) for rows of 1 to 4 vectors of W floats, as multiplications by a row's length
+// take time, and job(Constant<0>) for longer ones.
+template <int W, typename Job>
+DENSECRF_INLINE void for_row(int row, const Job& job) {
+    switch (row / W) {
+        case 1: return job(Constant<W>());
+        case 2: return job(Constant<2 * W>());
+        case 3: return job(Constant<3 * W>());
+        case 4: return job(Constant<4 * W>());
+        default: return job(Constant<0>());
     }
 }
 
-template <typename Job>
-DENSECRF_INLINE void for_columns(int row, const Job& job) {
-#if DENSECRF_WIDTH >= 16
-    if (row % 16 == 0) return for_vectors<16>(row, job);
-#endif
-#if DENSECRF_WIDTH >= 8
-    if (row % 8 == 0) return for_vectors<8>(row, job);
-#endif
-    for_vectors<4>(row, job);
+// Calls job(Constant<vectors>, column) until all columns of a row are dealt with, at most `Most` vectors, 2
+// to 4, at a time, which leaves registers free. Row: floats of the row as for_row found them.
+template <int W, int Most, int Row, int Column = 0, typename Job>
+DENSECRF_INLINE void for_vectors(int row, const Job& job) {
+    if constexpr (Row > Column) {
+        constexpr int left = (Row - Column) / W, count = left < Most ? left : Most;
+        job(Constant<count>(), Column);
+        for_vectors<W, Most, Row, Column + count * W>(row, job);
+    } else if constexpr (Row == 0) {
+        int column = 0;
+        for (; row - column >= Most * W; column += Most * W) job(Constant<Most>(), column);
+        switch ((row - column) / W) {
+            case 1: return job(Constant<1>(), column);
+            case 2: return job(Constant<Most >= 3 ? 2 : 1>(), column);
+            case 3: return job(Constant<Most == 4 ? 3 : 1>(), column);
+        }
+    }
 }
 
 }  // namespace

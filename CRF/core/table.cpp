@@ -8,14 +8,14 @@ constexpr float kImpossible = -1e30f;
 constexpr int kBlurAhead = 12;
 constexpr int kRowsAhead = 2;  // rows of an image between asking for planes and reaching them
 
-template <int W, int V, bool Whole, typename T>
-void gather_rows(Columns<W, V, Whole> columns, const GatherPass<T>& pass, int column) {
+template <int W, int V, int Row, typename T>
+void gather_rows(const GatherPass<T>& pass, int column) {
     const GatherPass<T> a = pass;
-    const int64_t row = columns.stride(a.row);
+    const int64_t row = Row > 0 ? Row : a.row;
     const T* rows = a.marginal + column;
     for (int64_t v = a.begin; v < a.end; ++v) {
         Vec<W> sum[V];
-        for (int b = 0; b < V; ++b) sum[b] = Vec<W>::all(0.0f);
+        DENSECRF_UNROLL for (int b = 0; b < V; ++b) sum[b] = Vec<W>::all(0.0f);
         const Share* last = a.share + a.start[v + 1];
         for (const Share* s = a.share + a.start[v]; s < last; ++s) {
             // The array goes on beyond its last share.
@@ -23,24 +23,23 @@ void gather_rows(Columns<W, V, Whole> columns, const GatherPass<T>& pass, int co
             for (int b = 0; b < V * W; b += 64 / sizeof(T)) DENSECRF_FETCH(later + b, 0);
             const T* at = rows + s->pixel * row;
             const Vec<W> w = Vec<W>::all(s->weight);
-            for (int b = 0; b < V; ++b) sum[b] = sum[b] + w * load<W>(at + b * W);
+            DENSECRF_UNROLL for (int b = 0; b < V; ++b) sum[b] = sum[b] + w * load<W>(at + b * W);
         }
-        for (int b = 0; b < V; ++b) store(sum[b], a.table + v * row + column + b * W);
+        DENSECRF_UNROLL for (int b = 0; b < V; ++b) store(sum[b], a.table + v * row + column + b * W);
     }
 }
 
 // Walks each chain of neighbours once, in place: out = in + (previous + next) / 2.
-template <int W, int V, bool Whole, typename T>
-void blur_chains(Columns<W, V, Whole> columns, T* table, int floats, const int32_t* order,
-                 int64_t begin, int64_t end) {
-    const int64_t row = columns.stride(floats);
+template <int W, int V, int Row, typename T>
+void blur_chains(T* table, int floats, const int32_t* order, int64_t begin, int64_t end) {
+    const int64_t row = Row > 0 ? Row : floats;
     typedef Vec<W> F;
     const F half = F::all(0.5f);
     F before[V], here[V], after[V];
     int64_t i = begin;
     while (i < end) {
         T* at = table + order[i] * row;  // a chain has two vertices or more
-        for (int b = 0; b < V; ++b) {
+        DENSECRF_UNROLL for (int b = 0; b < V; ++b) {
             before[b] = F::all(0.0f);
             here[b] = load<W>(at + b * W);
         }
@@ -54,7 +53,7 @@ void blur_chains(Columns<W, V, Whole> columns, T* table, int floats, const int32
                 const T* there = table + (later < 0 ? ~later : later) * row;
                 for (int b = 0; b < V * W; b += 64 / sizeof(T)) DENSECRF_FETCH(there + b, 1);
             }
-            for (int b = 0; b < V; ++b) {
+            DENSECRF_UNROLL for (int b = 0; b < V; ++b) {
                 after[b] = load<W>(to + b * W);
                 store(here[b] + half * (before[b] + after[b]), at + b * W);
                 before[b] = here[b];
@@ -62,20 +61,43 @@ void blur_chains(Columns<W, V, Whole> columns, T* table, int floats, const int32
             }
             at = to;
         }
-        for (int b = 0; b < V; ++b) store(here[b] + half * before[b], at + b * W);
+        DENSECRF_UNROLL for (int b = 0; b < V; ++b) store(here[b] + half * before[b], at + b * W);
         ++i;
     }
 }
 
+// Calls job(Constant<W>, Constant<vectors>, Constant<floats>, column), see for_row and for_vectors.
+template <int W, typename Job>
+void for_columns_of(int row, const Job& job) {
+    for_row<W>(row, [&](auto floats) {
+        for_vectors<W, 4, decltype(floats)::value>(
+            row, [&](auto vectors, int column) { job(Constant<W>(), vectors, floats, column); });
+    });
+}
+
+template <typename Job>
+void for_columns(int row, const Job& job) {
+#if DENSECRF_WIDTH >= 16
+    if (row % 16 == 0) return for_columns_of<16>(row, job);
+#endif
+#if DENSECRF_WIDTH >= 8
+    if (row % 8 == 0) return for_columns_of<8>(row, job);
+#endif
+    for_columns_of<4>(row, job);
+}
+
 template <typename T>
 void gather_all(const GatherPass<T>& pass) {
-    for_columns(pass.row, [&](auto columns, int column) { gather_rows(columns, pass, column); });
+    for_columns(pass.row, [&](auto width, auto vectors, auto floats, int column) {
+        gather_rows<decltype(width)::value, decltype(vectors)::value, decltype(floats)::value>(pass, column);
+    });
 }
 
 template <typename T>
 void blur_all(T* table, int row, const int32_t* order, int64_t begin, int64_t end) {
-    for_columns(row, [&](auto columns, int column) {
-        blur_chains(columns, table + column, row, order, begin, end);
+    for_columns(row, [&](auto width, auto vectors, auto floats, int column) {
+        blur_chains<decltype(width)::value, decltype(vectors)::value, decltype(floats)::value>(
+            table + column, row, order, begin, end);
     });
 }
 
