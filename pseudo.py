@@ -86,6 +86,37 @@ def look_for_contrast(flags: Any, setting: str, spec: Any) -> tuple[Any, dict[st
     return contrast, contrast.record(spec.classes) | {"notes": notes}
 
 
+def bound_sizes(flags: Any, recipe: Any, spec: Any, contrast: Any) -> dict[int, float]:
+    """Factors of the maps of classes that are larger than a person says; they are printed."""
+    import numpy as np
+
+    from datalist.answer import LARGEST, read_answers
+    from method.contrast import contrast_scores
+    from method.pseudo import shrink_factors, sure_level
+    from utils.distributed import read_world
+    from utils.pseudo import survey
+
+    sizes = read_answers(flags.answers, spec.classes).sizes
+    largest = {index: LARGEST[size] for index, size in sizes.items() if LARGEST[size] < 1}
+    tails: dict[int, list[float]] = {index: [] for index in largest}
+
+    def collect(seed: Any, image: Any, keys: list[int]) -> list[tuple[int, float]]:
+        if contrast and contrast.used and not largest.keys().isdisjoint(keys):
+            seed = contrast_scores(seed, image, keys, contrast)
+        pairs = zip(keys, seed)
+        return [(k, float(np.quantile(cam, 1 - largest[k]))) for k, cam in pairs if k in largest]
+
+    for row in survey(flags, spec, collect, "sizes") if largest else ():
+        for index, value in row:
+            tails[index].append(value)
+    tails = {index: values for index, values in tails.items() if values}
+    shrink = shrink_factors(tails, sure_level(recipe, contrast))
+    if shrink and read_world().main:
+        names = ", ".join(f"{spec.classes[index]} {value:.2f}" for index, value in shrink.items())
+        print(f"sure pixels exceed the sizes in {flags.answers}; factors of the maps: {names}")
+    return shrink
+
+
 def main(words: list[str] | None = None) -> None:
     """Read the flags and write the masks."""
     flags, recipe = read_flags(words)
@@ -101,8 +132,11 @@ def main(words: list[str] | None = None) -> None:
     contrast = record = None
     if recipe.contrast != "off":
         contrast, record = look_for_contrast(flags, recipe.contrast, spec)
-    make = partial(mask_of, recipe=recipe, contrast=contrast)
-    write_masks(flags, recipe, spec, make, load_affinity(flags), record)
+    shrink = {}
+    if flags.answers and flags.purpose == "sure":
+        shrink = bound_sizes(flags, recipe, spec, contrast)
+    make = partial(mask_of, recipe=recipe, contrast=contrast, shrink=shrink)
+    write_masks(flags, recipe, spec, make, load_affinity(flags), record, shrink)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,8 @@ NONE = 255
 """Code of cells without a group."""
 Answer = Literal["object", "not", "both"]
 Size = Literal["speck", "small", "half", "most"]
+LARGEST: dict[Size, float] = {"speck": 0.01, "small": 0.15, "half": 0.4, "most": 1.0}
+"""Largest share of an image that a class of each size usually has (ours)."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ segmentation network (`deeplab`), sure ones a boundary network (`affinity`) or S
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -93,6 +93,7 @@ def mask_of(
     background: NDArray[np.float32] | None = None,
     keys: Sequence[int] = (),
     contrast: Contrast | None = None,
+    shrink: Mapping[int, float] | None = None,
 ) -> NDArray:
     """Mask of one image.
 
@@ -101,8 +102,9 @@ def mask_of(
         image: RGB, (H, W, 3).
         recipe: background scores and CRF.
         background: the seeds' own, in [0, 1], (H, W); needed for `background_factor`.
-        keys: class of each map; needed where contrast is used.
+        keys: class of each map; needed for `contrast` and `shrink`.
         contrast: of the folder; None: not used.
+        shrink: factors of the maps of some classes against the first of two background scores.
 
     Returns:
         0 for background, 1 + index of the map, 255 where unsure; int64 (H, W).
@@ -113,21 +115,24 @@ def mask_of(
     factors = recipe.background_factor
     if max(map(len, (recipe.threshold, recipe.gamma, factors))) > 2:
         raise UserError("--threshold, --gamma and --background-factor take one number, or two")
+    factor = np.array([(shrink or {}).get(k, 1) for k in keys], np.float32)[:, None, None]
     if contrast and contrast.used:
-        return contrast_mask(contrast_scores(seed, image, keys, contrast), image, recipe)
+        score = contrast_scores(seed, image, keys, contrast)
+        return contrast_mask((score * factor, score), image, recipe)
     if recipe.crf_spread:
         image = stretch_colours(torch.from_numpy(image)[None], recipe.crf_spread)[0].numpy()
-    best = seed.max(0, initial=0)
+    maps = (seed * factor if shrink else seed, seed)
+    best = [x.max(0, initial=0) for x in maps]
     if recipe.threshold:
-        backgrounds = [np.full_like(best, t) for t in recipe.threshold]
+        backgrounds = [np.full_like(x, t) for x, t in zip(best, recipe.threshold)]
     elif factors:
         if background is None:
             raise UserError("--background-factor needs seeds that have a background score")
-        backgrounds = [factor * background for factor in factors]
+        backgrounds = [x * background for x in factors]
     else:
-        backgrounds = [(1 - best) ** gamma for gamma in recipe.gamma]
-    scores = [np.concatenate([background[None], seed]) for background in backgrounds]
-    scale = scale_of_widths(recipe.crf_scale, best.shape)
+        backgrounds = [(1 - x) ** gamma for x, gamma in zip(best, recipe.gamma)]
+    scores = [np.concatenate([x[None], cam]) for x, cam in zip(backgrounds, maps)]
+    scale = scale_of_widths(recipe.crf_scale, seed.shape[1:])
     if len(recipe.threshold) == 2:
         labels = [score.argmax(0) for score in scores]
         if recipe.crf:
@@ -141,16 +146,18 @@ def mask_of(
 
 
 def contrast_mask(
-    score: NDArray[np.float32], image: NDArray[np.uint8], recipe: PseudoRecipe
+    maps: tuple[NDArray[np.float32], NDArray[np.float32]],
+    image: NDArray[np.uint8],
+    recipe: PseudoRecipe,
 ) -> NDArray:
-    """Mask of scores of maps times contrast, at least 0, (k, H, W); others as of `mask_of`."""
+    """Mask of maps times contrast, at least 0, (k, H, W), one for each background score."""
     if len(recipe.contrast_level) not in (1, 2):
         raise UserError("--contrast-level takes one number, or two")
-    scale = scale_of_widths(recipe.crf_scale, score.shape[1:])
+    scale = scale_of_widths(recipe.crf_scale, image.shape[:2])
     width, colour, weight = recipe.contrast_crf
     kernels = (densecrf.Gaussian(3 / scale, 3), densecrf.Bilateral(width / scale, colour, weight))
     labels = []
-    for level in recipe.contrast_level:
+    for level, score in zip(recipe.contrast_level, maps):
         background = np.full((1, *score.shape[1:]), level, np.float32)
         # The square is as steep as the CRF expects of probabilities (ours).
         both = np.concatenate([background, score]) ** 2
@@ -158,3 +165,28 @@ def contrast_mask(
             both = refine_scores(both / both.sum(0), image, densecrf.Preset(kernels, 10))
         labels.append(both.argmax(0))
     return np.where(labels[0] == labels[-1], labels[0], IGNORE)
+
+
+def sure_level(recipe: PseudoRecipe, contrast: Contrast | None = None) -> float:
+    """Value of a map, or of map x contrast, from which on a pixel is of its class without CRF."""
+    if contrast and contrast.used:
+        return recipe.contrast_level[0]
+    if recipe.threshold:
+        return recipe.threshold[0]
+    value = np.linspace(0, 1, 10001)
+    return float(value[np.argmax(value >= (1 - value) ** recipe.gamma[0])])
+
+
+def shrink_factors(tails: Mapping[int, Sequence[float]], level: float) -> dict[int, float]:
+    """Factors that leave a class no more sure pixels, in the median image, than its size (ours).
+
+    Args:
+        tails: class -> of each of its maps, the value that pixels exceed whose share is the largest
+            that goes with the class's size.
+        level: of `sure_level`.
+
+    Returns:
+        Factors below 1, of classes that have too many.
+    """
+    medians = {index: float(np.median(values)) for index, values in tails.items()}
+    return {index: level / value for index, value in medians.items() if value > level}

@@ -192,7 +192,8 @@ class Pseudo(DatasetFlags):
     """With --purpose walked: checkpoint of train.py affinity."""
     answers: Path | None = None
     """answers.csv of the page that script.questions writes: pixels of a class become unsure where
-    a person says that their group is not the class."""
+    a person says that their group is not the class; with --purpose sure also where the class is
+    larger than its size."""
     groups: Path | None = None
     """Groups that the answers are about; default: SEEDS/groups.npz."""
     fresh: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -39,7 +39,9 @@ def check_seeds(flags: Pseudo, spec: Spec) -> None:
         )
 
 
-def survey(flags: Pseudo, spec: Spec, collect: Callable[..., Any]) -> list[Any]:
+def survey(
+    flags: Pseudo, spec: Spec, collect: Callable[..., Any], title: str = "contrast"
+) -> list[Any]:
     """What `collect` (of maps, image and classes) says of each image of the split, in order."""
 
     def read(image_id: str) -> Any:
@@ -52,7 +54,7 @@ def survey(flags: Pseudo, spec: Spec, collect: Callable[..., Any]) -> list[Any]:
             return collect(seed, pixels_of(image), stored.keys[foreground].tolist())
 
     budget = MemoryBudget(flags.memory)
-    return list(in_threads(read, spec.ids(flags.split), cores(), "contrast", flags.quiet))
+    return list(in_threads(read, spec.ids(flags.split), cores(), title, flags.quiet))
 
 
 def open_image(image_id: str, flags: Pseudo, spec: Spec) -> torch.Tensor:
@@ -73,6 +75,7 @@ def write_masks(
     mask_of: Callable[..., Any],
     affinity: Any,
     contrast: dict[str, Any] | None = None,
+    shrink: Mapping[int, float] | None = None,
 ) -> None:
     """Write the masks that are not there yet, and the record of their settings.
 
@@ -85,12 +88,18 @@ def write_masks(
         mask_of: makes a mask, as `method.pseudo.mask_of`.
         affinity: the stage whose `walk` takes the seeds to the boundaries, or None.
         contrast: what was chosen of it, to keep with the masks.
+        shrink: of `mask_of`, to keep with the masks.
 
     Raises:
         UserError: the folder holds masks of other settings, and --fresh is not given; or answers
             are wrong.
     """
     reject = load_answers(flags, spec.classes)
+    chosen: dict[str, Any] = {"contrast_chosen": contrast} if contrast else {}
+    if shrink:
+        chosen["shrink"] = {spec.classes[k]: round(x, 4) for k, x in shrink.items()}
+    if reject:
+        chosen["answers"] = reject.checksum
     if reject and reject.groups.contrast != bool(contrast and contrast["used"]):
         # Cells of the maps are larger than what contrast tells apart, and made its masks worse.
         words = ("without contrast", "with it")
@@ -104,7 +113,7 @@ def write_masks(
     world = read_world()
     with sharing(world, flags.out):
         with main_first(world):  # it moves files of other settings away
-            keep_settings(flags, recipe, spec, reject, contrast)
+            keep_settings(flags, recipe, spec, chosen)
         # Shared out before what is there already is left out: that changes while others write.
         ids = spec.ids(flags.split)[world.rank :: world.size]
         ids = [i for i in ids if not is_whole(output_path(flags.out, "label", i))]
@@ -176,21 +185,11 @@ def load_answers(flags: Pseudo, classes: tuple[str, ...]) -> Rejection | None:
     return Rejection(groups, read_answers(flags.answers, classes))
 
 
-def keep_settings(
-    flags: Pseudo,
-    recipe: Any,
-    spec: Spec,
-    reject: Rejection | None,
-    contrast: dict[str, Any] | None,
-) -> None:
-    """Write the settings and checksums behind the masks to OUT/pseudo.json."""
+def keep_settings(flags: Pseudo, recipe: Any, spec: Spec, chosen: dict[str, Any]) -> None:
+    """Write settings, with what was chosen for the folder, and checksums to OUT/pseudo.json."""
     seeds = checksum.folder_checksums(flags.seeds / "score", spec.ids(flags.split), ".npz")
     settings = {**asdict(recipe), "purpose": flags.purpose, "seeds": checksum.total(seeds)}
-    settings["work_pixels"] = flags.work_pixels
-    if contrast:
-        settings["contrast_chosen"] = contrast
-    if reject:
-        settings["answers"] = reject.checksum
+    settings |= {"work_pixels": flags.work_pixels, **chosen}
     if flags.affinity:
         settings["affinity"] = f"{checksum.file_checksum(flags.affinity):08x}"
     more = {"seeds": str(flags.seeds)}

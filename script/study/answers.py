@@ -20,14 +20,11 @@ import numpy as np
 import tyro
 
 from base import IGNORE, UserError, entry
-from datalist.answer import NONE, GroupFile, write_answers
+from datalist.answer import LARGEST, NONE, GroupFile, write_answers
 from datalist.image import read_mask
 from datalist.spec import Spec, resolve
 from utils import metric
 from utils.output import read_label
-
-SIZES = {"speck": 0.01, "small": 0.15, "half": 0.4, "most": 1.0}
-"""Largest share of an image for each answer about the size."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ def answer(spec: Spec, groups: GroupFile) -> dict[tuple[int, str], str]:
         for index, number in groups.asked
     }
     for index, share in shares.items():
-        size = next(size for size, most in SIZES.items() if np.median(share) <= most)
+        size = next(size for size, most in LARGEST.items() if np.median(share) <= most)
         answers[index, "size"] = size
     return answers
 

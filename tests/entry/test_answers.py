@@ -40,7 +40,11 @@ def test_answers_change_the_sure_masks(maps, scenes_root, tmp_path, contrast):
     assert groups.contrast == (contrast == "on")
     spec = resolve(str(scenes_root))
     labels = {name: read_label(tmp_path / f"sure/label/{name}.png") for name in spec.ids("train")}
-    rejected = max(range(1, 7), key=lambda k: sum((label == k).sum() for label in labels.values()))
+
+    def count(index, labels):
+        return sum((label == index).sum() for label in labels.values())
+
+    rejected = max(range(1, 7), key=lambda k: count(k, labels))
     answers = tmp_path / "answers.csv"
 
     def write(*rows):
@@ -62,8 +66,14 @@ def test_answers_change_the_sure_masks(maps, scenes_root, tmp_path, contrast):
         if code is not None and (code < 255).all():
             assert not (new == rejected).any()
     assert any((label == rejected).any() for label in labels.values())
-    write(*rows, [spec.classes[rejected], "size", "small"])
-    run(*pseudo, *given)  # sizes do not change these masks
+    write(*rows, [spec.classes[rejected], "size", "most"])
+    run(*pseudo, *given)  # nothing is larger than that
+    other = max(set(range(1, 7)) - {rejected}, key=lambda k: count(k, labels))
+    write([spec.classes[other], "size", "speck"])
+    assert spec.classes[other] in run(*pseudo, *given, "--fresh").stdout
+    small = {name: read_label(tmp_path / f"sure/label/{name}.png") for name in labels}
+    assert count(other, small) < count(other, labels)
+    assert count(0, small) == count(0, labels)
     write(*rows, [spec.classes[rejected], 99, "not"])
     assert "has no group 99" in run(*pseudo, *given, code=1).stderr
     write(*rows)

@@ -5,7 +5,8 @@ import pytest
 
 from base import IGNORE, UserError
 from method.choose import choose_pseudo
-from method.pseudo import PseudoRecipe, mask_of
+from method.contrast import Contrast
+from method.pseudo import PseudoRecipe, mask_of, shrink_factors, sure_level
 
 IMAGE = np.zeros((2, 3, 3), np.uint8)
 SEED = np.array(
@@ -50,3 +51,23 @@ def test_what_cannot_be():
         mask_of(SEED, IMAGE, PseudoRecipe(background_factor=(1.0,)))
     with pytest.raises(UserError, match="take one number, or two"):
         mask_of(SEED, IMAGE, PseudoRecipe(background_factor=(1.0, 2.0, 3.0)), BACKGROUND)
+
+
+def test_what_exceeds_a_class_s_size_becomes_unsure():
+    recipe = PseudoRecipe(gamma=(2.0, 12.0), crf="")
+    assert mask_of(SEED, IMAGE, recipe).tolist() == [[1, 2, 0], [1, 1, 0]]
+    shrunk = mask_of(SEED, IMAGE, recipe, keys=[4, 7], shrink={4: 0.5, 9: 0.1}).tolist()
+    assert shrunk == [[1, 2, 0], [1, IGNORE, 0]]
+    recipe = PseudoRecipe(crf="")
+    same = Contrast({}, used=True)  # the maps alone, over a threshold
+    whole = mask_of(SEED, IMAGE, recipe, keys=[4, 7], contrast=same)
+    part = mask_of(SEED, IMAGE, recipe, keys=[4, 7], contrast=same, shrink={4: 0.1})
+    assert 1 in whole and 1 not in part and (part[whole != 1] == whole[whole != 1]).all()
+
+
+def test_factors_come_from_the_median_image():
+    assert shrink_factors({1: [0.2, 0.8, 0.9], 2: [0.3, 0.1]}, 0.4) == {1: 0.5}
+    level = sure_level(PseudoRecipe(gamma=(2.0, 12.0)))
+    assert level == pytest.approx((3 - 5**0.5) / 2, abs=1e-4)
+    assert sure_level(PseudoRecipe(threshold=(0.3, 0.05))) == 0.3
+    assert sure_level(PseudoRecipe(), Contrast({}, used=True)) == 1.0
