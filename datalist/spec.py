@@ -210,7 +210,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
     """
     names = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
     if not 2 <= len(names) <= IGNORE:
-        raise UserError(f"{path} holds {len(names)} names: needed are background and 1 to 254")
+        raise UserError(f"{path} holds {len(names)} names: write background and 1 to 254 classes")
     if names[0].casefold() != "background":
         raise UserError(f"{path} must begin with 'background', not {names[0][:80]!r}")
     for name in names:

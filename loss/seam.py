@@ -30,7 +30,7 @@ def pooled_maps(cam: Tensor, decay: float = 1.0) -> Tensor:
 
 
 def rvmin_loss(refined: Tensor, share: float = 0.25) -> Tensor:
-    """Mean of the lowest maxima over classes of an image's refined maps.
+    """Take the maximum over the classes at each position, and average the lowest of these.
 
     It prevents the refinement from spreading a class over the whole image.
 

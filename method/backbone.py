@@ -1,4 +1,4 @@
-"""Any trunk of a recipe."""
+"""The families of backbones that a recipe can have."""
 
 from network.resnet import ResNet
 from network.transformer import Transformer

@@ -35,4 +35,4 @@ def refuse(backbone: Backbone, network: str) -> UserError:
     """The error of a network that does not come on a backbone of that family."""
     families = {VGG16: "vgg16", ResNet: "a ResNet", ResNet38d: "resnet38d"}
     family = families.get(type(backbone), f"timm:{getattr(backbone, 'model', '')}")
-    return UserError(f"{network} has no network on {family}: choose another --backbone or --recipe")
+    return UserError(f"{network} does not run on {family}: choose another --backbone or --recipe")

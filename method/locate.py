@@ -96,7 +96,7 @@ class SegmenterTraining:
     counts in an image, Dice alone stops at a mask of everything."""
     contrast: float = 0.0
     """Share of an image that other classes must cover for a pair to be learned from (ours): where
-    all pixels but those of one class are ignored, the only lesson is a mask of everything."""
+    all pixels but those of one class are ignored, a network learns to mask everything."""
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class TrainCRF:
 
 
 class Refinement:
-    """Computes the CRF marginals that a `TrainCRF` asks for, beside other work."""
+    """Computes CRF marginals in a thread of its own, by the settings of a `TrainCRF`."""
 
     def __init__(self, config: TrainCRF):
         self.config = config

@@ -60,9 +60,9 @@ def restore(
         fits = stored == {key: value.shape for key, value in wanted.items()}
     except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
         reason = str(error).partition("\n")[0][:80]
-        raise UserError(f"{path}: its recipe makes no network ({reason})") from error
+        raise UserError(f"{path}: no network can be built from its recipe ({reason})") from error
     if not fits:
-        raise UserError(f"{path}: its tensors are not those of its recipe's network")
+        raise UserError(f"{path}: its tensors do not fit the network of its recipe")
     stage = stage_type(recipe, spec)
     stage.folder = path.parent
     stage.network.load_state_dict(content["network"])

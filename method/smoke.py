@@ -1,4 +1,4 @@
-"""The one rule that makes a smoke recipe, which runs every line in seconds, of any other."""
+"""Smoke recipes: small versions of other recipes, which run every line of a method in seconds."""
 
 from __future__ import annotations
 

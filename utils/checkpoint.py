@@ -64,7 +64,7 @@ def load(path: Path) -> dict[str, Any]:
     except Exception as error:
         previous = path.with_name("previous.pt")
         hint = f"; remove it to go on from {previous}" if previous.is_file() else ""
-        raise UserError(f"{path}: damaged, or no checkpoint of tensors{hint}") from error
+        raise UserError(f"{path}: damaged, or not a checkpoint of tensors{hint}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path}: not a checkpoint of train.py (its mark {FORMAT!r} is missing)")
     check(path, content)

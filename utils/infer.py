@@ -133,7 +133,7 @@ def check(stage: Stage, predict: Predict) -> None:
     if predict.image and needs_tags(predict):
         raise UserError("pictures have no tags: --image goes with labels, scores and overlays")
     if set(predict.save) - {"cue"} and "predict" not in stage.can:
-        raise UserError("this stage predicts no classes: it goes with --save cue, if with anything")
+        raise UserError("this stage predicts no classes: give --save cue, if it makes cues")
     if "cue" in predict.save and "cue" not in stage.can:
         raise UserError("this stage makes no cues: give --save label, score or overlay")
     if predict.crf and not stage.recipe.prediction.test_crf:

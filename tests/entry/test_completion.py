@@ -33,7 +33,7 @@ def script(tmp_path_factory):
     ("program", "words", "wanted"),
     [
         ("train.py", ("su",), {"supervised"}),
-        ("train.py", ("sec", "--crf-"), {"--crf-scale", "--crf-steps", "--crf-input"}),
+        ("train.py", ("sec", "--crf-s"), {"--crf-scale", "--crf-spread", "--crf-steps"}),
         ("train.py", ("sec", "--policy", "p"), {"poly"}),
         ("train.py", ("deeplab", "--backb"), {"--backbone"}),
         ("train.py", ("supervised", "--crf-"), set()),

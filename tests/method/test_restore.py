@@ -49,9 +49,9 @@ def test_sound_content():
         (group("backbone", {"width": (4,)}), r"does not fit this version \(backbone: "),
         (group("data", None), r"its recipe has data = 'None'"),
         (recipe(depth=(10**9, 1, 1, 1, 1)), "more layers than tensors"),
-        (recipe(width=(10**7,) * 5), "tensors are not those of its recipe's network"),
-        (recipe(width=(-1,) * 5), "its recipe makes no network"),
-        (changed(classes=["background", "cat"]), "tensors are not those"),
+        (recipe(width=(10**7,) * 5), "tensors do not fit the network of its recipe"),
+        (recipe(width=(-1,) * 5), "no network can be built from its recipe"),
+        (changed(classes=["background", "cat"]), "tensors do not fit"),
         (changed(network={}), "more layers than tensors"),
     ],
 )

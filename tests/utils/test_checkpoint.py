@@ -102,7 +102,7 @@ def test_nothing_in_a_checkpoint_is_run(tmp_path):
     path = tmp_path / "last.pt"
     for write in (lambda: torch.save(Trap(), path), lambda: path.write_bytes(pickle.dumps(Trap()))):
         write()
-        with pytest.raises(UserError, match="damaged, or no checkpoint"):
+        with pytest.raises(UserError, match="damaged, or not a checkpoint"):
             checkpoint.load(path)
     assert not (tmp_path / "sprung").exists()
 
