@@ -17,11 +17,12 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
 from base import UserError
-from datalist.prepare.names import NameIndex, has_picture_suffix
+from datalist.prepare.names import NameIndex
 from datalist.prepare.table.column import (
     CONFIDENCE,
     NO,
@@ -30,14 +31,13 @@ from datalist.prepare.table.column import (
     YES,
     Column,
     find_column,
-    is_name_heading,
     is_number,
     words_of,
 )
+from datalist.prepare.table.header import listing, name_column, split_header
 from datalist.prepare.table.text import (
     SEPARATORS,
     Grid,
-    column_of,
     read_any_text,
     split,
     without_titles,
@@ -47,8 +47,6 @@ from datalist.tag import NO_TAG, tags_of
 
 Layout = Literal["columns", "words", "lines", "onehot"]
 BACKGROUND = "background"
-SHOWN = 20
-"""Columns that a question lists."""
 
 
 @dataclass
@@ -129,75 +127,19 @@ def read_grid(
     """Read the fields of a table, as `read_table` does."""
     if not any(map(any, grid)):
         raise UserError(f"{path} holds no tags: write NAME,TAG,TAG one picture a line")
-    header, grid = split_header(grid, index, flags)
+    asked = [name for name in (*flags.tag_columns, flags.name_column) if name]
+    header, grid = split_header(grid, index, asked)
     if not grid:
         raise UserError(f"{path} holds a header but no pictures")
     width = max(map(len, grid))
     rows = [[*row, *[""] * (width - len(row))] for row in grid]
-    columns = [Column(k, *pair) for k, pair in enumerate(zip(pad(header, width), zip(*rows)))]
-    k = name_column(path, columns, index, flags, header or grid[0]).number
+    pairs = zip_longest(header[:width], zip(*rows), fillvalue="")
+    columns = [Column(k, *pair) for k, pair in enumerate(pairs)]
+    k = name_column(path, columns, index, flags.name_column, header or grid[0]).number
     # Rows that are equal say one thing once.
     rows = list(dict.fromkeys(tuple(row) for row in rows if row[k]))
     columns = [Column(c.number, c.heading, cells) for c, cells in zip(columns, zip(*rows))]
     return Reader(path, columns.pop(k), columns, bool(header), flags, classes or ()).read()
-
-
-def pad(header: list[str], width: int) -> list[str]:
-    """Headings of as many columns as there are."""
-    return [*header, *[""] * width][:width]
-
-
-def split_header(grid: Grid, index: NameIndex, flags: TableFlags) -> tuple[list[str], Grid]:
-    """The header, empty where there is none, and the rows below it."""
-    first, rest = grid[0], grid[1:]
-    if not rest or any(map(has_picture_suffix, first)):
-        return [], grid
-    if index.counts(first) and not any(map(is_name_heading, first)):
-        return [], grid
-
-    def above_numbers(k: int, cell: str) -> bool:
-        below = [c for c in column_of(rest, k) if c]
-        numbers = all(is_number(c) or c.casefold() in YES | NO for c in below)
-        return bool(below) and numbers and not is_number(cell)
-
-    known = any(Column(0, cell, ()).is_tags or is_name_heading(cell) for cell in first)
-    asked = {plain(name) for name in (*flags.tag_columns, flags.name_column or "") if name}
-    named = known or asked & {plain(cell) for cell in first}
-    if not named and not any(above_numbers(k, cell) for k, cell in enumerate(first)):
-        return [], grid
-    if {len(row) for row in rest} == {len(first) + 1} and first[0]:
-        first = ["", *first]  # R leaves out the heading of the row names
-    return first, rest
-
-
-def name_column(
-    path: Path, columns: list[Column], index: NameIndex, flags: TableFlags, first: list[str]
-) -> Column:
-    """The column of names."""
-    if flags.name_column is not None:
-        if column := find_column(columns, flags.name_column):
-            return column
-        raise UserError(f"{path} has no column {flags.name_column!r}: it has {listing(columns)}")
-    count = {column.number: index.counts(column.cells) for column in columns}
-    most = max(count.values())
-    if not most:
-        raise UserError(
-            f"{path} names none of the pictures, with commas, semicolons, tabs, bars or blanks "
-            f"between its fields; its first line is {', '.join(first)[:80]!r}"
-        )
-
-    def rank(column: Column) -> tuple:
-        suffixes = any(map(has_picture_suffix, column.cells))
-        headed = is_name_heading(column.heading)
-        return (suffixes, headed and 2 * count[column.number] >= most, count[column.number])
-
-    return max((c for c in columns if count[c.number]), key=rank)
-
-
-def listing(columns: Sequence[Column]) -> str:
-    """Columns in a question."""
-    more = f"; and {len(columns) - SHOWN} more" if len(columns) > SHOWN else ""
-    return "; ".join(map(str, columns[:SHOWN])) + more
 
 
 @dataclass
