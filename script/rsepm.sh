@@ -32,6 +32,6 @@ if [ "${AFFINITY:-1}" != 0 ]; then
 fi
 masks --out "$OUT/pseudo" ${walk[@]+"${walk[@]}"} ${PSEUDO:-}
 score_masks "$OUT/pseudo"
-use_shape "$OUT/pseudo/label"
+use_shape "${CUE:-$OUT/pseudo/label}"
 train deeplab "$OUT/deeplab" --mask "$OUT/pseudo/label" $fine ${DEEPLAB:-}
 finish "$OUT/deeplab"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What contrast with the surroundings brings to a folder, over seeds: complete masks of the training
-# images by each measure, and SEC with and without contrast, and without its decays.
+# images by each measure, and SEC with and without contrast, without its decays, and at stride 8.
 #   SEEDS="0 1 2"  OUT=out/contrast-ablation  DATASET=FOLDER
 . "$(dirname "$0")/seeds.sh"
 if [ ! -d "$DATASET" ]; then
@@ -19,8 +19,10 @@ for SEED in $SEEDS; do
     --purpose sure --contrast off --quiet
   CUE="$run/sure-off/label" chain sec "$run/sec-off"
   CUE="$run/auto/cue/sure/label" SEC="--shape=" chain sec "$run/sec-decays"
+  CUE="$run/auto/cue/sure/label" FINE= chain sec "$run/sec-coarse"
 done
 table --title "complete masks, mIoU on train" "map alone=off" "median=median" "local=local" \
   "mahalanobis=mahalanobis" "rule's measures=on"
 table --title "SEC, mIoU on val" "without contrast=sec-off/score.json" \
-  "with it, decays of the recipe=sec-decays/score.json" "with it=auto/score.json"
+  "with it, decays of the recipe=sec-decays/score.json" \
+  "with it, logits at stride 8=sec-coarse/score.json" "with it=auto/score.json"
