@@ -90,7 +90,8 @@ class TransformerTrunk(TimmTrunk):
         config: which network, at which stride of the last stage: 8, 16 or 32.
         extra: channels of the image after R, G, B; they reach the patches as they are.
 
-    Attributes: as of `TimmTrunk`, and `unit`, of which heights and widths become multiples.
+    Attributes: as of `TimmTrunk`; `unit`, of which heights and widths become multiples; and
+        `windows`, whether the network divides its tokens into windows, as Swin and Hiera.
 
     Raises:
         UserError: positions cannot be resized, or the network gives no features of its layers.
@@ -121,6 +122,7 @@ class TransformerTrunk(TimmTrunk):
         self.network = FeatureGetterNet(model, taken, norm=not is_hiera(model))
         info = self.network.feature_info
         self.unit = max(info.reduction())
+        self.windows = not flat
         self.channels = tuple(info.channels())
         self.stride = tuple(min(FIRST_STRIDE << k, output_stride) for k in range(STAGES))
         return model.pretrained_cfg or model.default_cfg
@@ -217,8 +219,18 @@ def cubic_weights(old: int, new: int) -> Tensor:
 
 
 @contextmanager
-def recordable_positions() -> Iterator[None]:
-    """Let torch.export record transformers so that an ONNX file gives the same scores."""
+def recordable_positions(network: nn.Module) -> Iterator[None]:
+    """Let torch.export record transformers so that an ONNX file gives the same scores.
+
+    Raises:
+        UserError: a transformer with windows; torch.export takes more than minutes for their sizes.
+    """
+    for part in network.modules():
+        if isinstance(part, TransformerTrunk) and part.windows:
+            raise UserError(
+                f"timm's {part.name} cannot be exported, as it divides images into windows: a ViT "
+                "such as vit_small_patch14_dinov2, or a convolutional network, can"
+            )
     with ExitStack() as stack:
         for module in ("vision_transformer", "eva"):
             name = f"timm.models.{module}.resample_abs_pos_embed"

@@ -178,11 +178,13 @@ def trace(model: nn.Module, *arguments: Any) -> torch.export.ExportedProgram:
         return dict.fromkeys((0, 2, 3)[: max(0, example.ndim - 1)], free)
 
     try:
-        with torch.no_grad(), recordable(), recordable_positions():
+        with torch.no_grad(), recordable(), recordable_positions(model):
             program = torch.export.export(model.eval(), arguments, dynamic_shapes=sides(arguments))
             # A step that asks about sizes leaves a condition in the program, which stops here.
             program.module()(*map(other_size, arguments))
             return program
+    except UserError:
+        raise
     except Exception as error:  # of a dozen kinds, most of them private to torch
         reason = str(error).strip().partition("\n")[0][:120]
         if reason.startswith("Guard failed"):

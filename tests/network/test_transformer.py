@@ -25,6 +25,7 @@ from network import transformer
 from network.bands import widen
 from network.transformer import TransformerTrunk, recordable_positions, resize_positions
 from network.trunk import load_timm
+from utils.export import trace
 
 VIT = "test_vit"
 TINY = (VIT, "test_vit2", "test_vit3", "test_vit4")
@@ -170,13 +171,20 @@ def test_a_recorded_trunk_takes_any_size():
         parameter.data.mul_(2)
     sides = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
     example = (picture(69, 105, count=2).float(),)
-    with torch.no_grad(), recordable_positions():
+    with torch.no_grad(), recordable_positions(trunk):
         program = torch.export.export(trunk, example, dynamic_shapes=(sides,)).module()
     for size in ((64, 64), (33, 50), (200, 90)):
         image = picture(*size, count=2).float()
         with torch.no_grad():
             expected = trunk(image)
             assert torch.allclose(program(image), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", [swin, hiera])
+def test_windows_are_no_program(family, monkeypatch, tmp_path):
+    stage = small_stage(tmp_path, model=family(monkeypatch))
+    with pytest.raises(UserError, match=r"tiny_\w+ cannot be exported, as it divides images"):
+        trace(nn.ModuleList([stage.network]), torch.zeros(2, 3, 40, 50))
 
 
 # -- weights, bands, rates ---------------------------------------------------------------------
