@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -27,6 +28,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a UTF-8 text file, whole or not at all."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 @contextmanager
@@ -104,6 +111,17 @@ def file_checksum(path: Path) -> int:
         while part := file.read(1 << 22):
             checksum = zlib.crc32(part, checksum)
     return checksum
+
+
+def digest(path: Path, algorithm: str = "sha256") -> str:
+    """Digest of a file, which shows damage, in hexadecimal; "" where there is none."""
+    if not path.is_file():
+        return ""
+    hasher = hashlib.new(algorithm, usedforsecurity=False)
+    with open(path, "rb") as file:
+        while part := file.read(1 << 22):
+            hasher.update(part)
+    return hasher.hexdigest()
 
 
 def set_aside(out: Path, patterns: Iterable[str]) -> Path | None:

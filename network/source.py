@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from base import UserError
+from base.file import digest
 from network.caffe import read_caffemodel
 from network.normalise import CONVENTION, Normalise
 
@@ -116,17 +116,6 @@ def from_timm(name: str) -> Source:
         digest(Path(file)) if isinstance(file, str) else "",
         (mean, std, "RGB"),
     )
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file in hexadecimal; "" where there is none."""
-    if not path.is_file():
-        return ""
-    hasher = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            hasher.update(block)
-    return hasher.hexdigest()
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:

@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from base import UserError
+from base.file import digest
 from network.bands import narrowed, picture_channels
 from network.depthwise import speed_up
 from network.frozen import FrozenNorm
 from network.normalise import Normalise
 from network.package import from_package, in_order
-from network.source import Source, digest, from_timm, from_torchvision, read_state
+from network.source import Source, from_timm, from_torchvision, read_state
 from network.weight import Report, copy_weights
 
 FIRST_STRIDE = 4

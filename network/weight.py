@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from base import UserError
+from base.file import digest
 from network.bands import narrowed
-from network.source import digest, open_source, read_state
+from network.source import open_source, read_state
 
 # Position of each convolution in torchvision's vgg16().features.
 VGG_FEATURE = {

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from base import UserError
+from base.file import digest
 from network.bands import narrowed
 from network.frozen import FrozenNorm
 from network.normalise import Normalise
-from network.source import digest, read_state
+from network.source import read_state
 from network.weight import Report, copy_weights, without_colour
 
 

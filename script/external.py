@@ -21,6 +21,7 @@ import numpy as np
 import tyro
 
 from base import IGNORE, UserError, entry
+from base.file import write_text
 from datalist.folder import new_data_folder
 from datalist.image import read_mask, write_mask
 from datalist.spec import Spec, plain, resolve
@@ -28,7 +29,6 @@ from datalist.tag import read_tags
 from utils.checksum import folder_checksums, tag_checksums, total
 from utils.flags import DatasetFlags
 from utils.machine import cores
-from utils.output import write_text
 from utils.progress import in_threads
 from utils.record import command_line, read_record
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from textwrap import fill
 
 from base import UserError
+from base.file import write_text
 from datalist.spec import Spec, resolve
 from datalist.tag import read_tags
 from utils import measure, metric
 from utils.flags import Evaluate
-from utils.output import write_text
 from utils.record import command_line, read_origin
 from utils.report import page as report
 from utils.report import review

@@ -9,8 +9,8 @@ import numpy as np
 from tensorboardX import SummaryWriter
 
 from base import IGNORE
+from base.file import write_text
 from datalist.palette import palette
-from utils.output import write_text
 
 
 class Log:

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from base import UserError
 from base.contract import Context, Stage
-from base.file import locked, set_aside
+from base.file import locked, set_aside, write_text
 from datalist.bands import from_stored, stored
 from datalist.dataset import Images, worker_init
 from datalist.image import median_size
@@ -28,7 +28,6 @@ from utils.distributed import World, choose_device
 from utils.draws import Draws
 from utils.flags import Train
 from utils.log import Log
-from utils.output import write_text
 from utils.progress import progress
 from utils.record import command_line
 from utils.solver import build_optimizer, build_schedule

@@ -41,12 +41,6 @@ class Score(NamedTuple):
     size: tuple[int, int]
 
 
-def write_text(path: str | Path, text: str) -> None:
-    """Write a UTF-8 text file atomically."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
 def output_path(folder: str | Path, kind: str, image_id: str) -> Path:
     """Where the `kind` ("label", "score", "cue", "overlay") file of an image stands.
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from base import UserError
-from base.file import set_aside
+from base.file import set_aside, write_text
 from utils import checksum
-from utils.output import SUFFIX, write_text
+from utils.output import SUFFIX
 
 if TYPE_CHECKING:
     from base.contract import Stage

@@ -9,7 +9,6 @@ archive has 13 GB.
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import sys
 import tarfile
@@ -26,6 +25,7 @@ import tyro
 from tqdm import tqdm
 
 from base import UserError
+from base.file import digest
 from datalist.cue import CueFile
 from datalist.folder import write_tags
 from datalist.prepare.check import inspect
@@ -84,15 +84,6 @@ def archives(dataset: str) -> tuple[Archive, ...]:
     return (Archive(known["url"], known["md5"], ("VOCdevkit",)),)
 
 
-def checksum(path: Path) -> str:
-    """MD5 of a file, as the servers state it: it shows damage, not forgery."""
-    digest = hashlib.md5(usedforsecurity=False)
-    with open(path, "rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def download(url: str, path: Path, md5: str) -> None:
     """Download a file, going on where an earlier connection or run was cut off.
 
@@ -117,11 +108,11 @@ def download(url: str, path: Path, md5: str) -> None:
                 f"to {path} by hand"
             )
         time.sleep(PAUSE)
-    digest = checksum(part)
-    if digest != md5:
+    actual = digest(part, "md5")
+    if actual != md5:
         part.unlink()
         raise UserError(
-            f"{url} gave a file with checksum {digest} instead of {md5}: it was thrown away; run "
+            f"{url} gave a file with checksum {actual} instead of {md5}: it was thrown away; run "
             f"this again, or copy the right file to {path} by hand"
         )
     part.replace(path)
@@ -204,7 +195,7 @@ def provide(archive: Archive, root: Path, keep: bool = False) -> None:
     downloaded = not path.is_file()
     if downloaded:
         download(archive.url, path, archive.md5)
-    elif checksum(path) != archive.md5:
+    elif digest(path, "md5") != archive.md5:
         raise UserError(
             f"{path} is not the file of {archive.url}, or not all of it: its checksum is not "
             f"{archive.md5}; remove it and run this again"

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import tyro
 
 from base import UserError, entry
-from base.file import file_checksum, replacing, set_aside
+from base.file import file_checksum, set_aside, write_text
 from datalist.folder import LISTS, write_lines, write_tags
 from datalist.prepare.arrange import Arguments, arrange, link
 from datalist.prepare.names import NAMES_FILE, read_names
@@ -58,8 +58,7 @@ class Record:
 
     def write(self, path: Path) -> None:
         """Write the record as json, whole or not at all."""
-        with replacing(path) as part:
-            part.write_text(json.dumps(vars(self)) + "\n", "utf-8")
+        write_text(path, json.dumps(vars(self)) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> Record | None:

@@ -18,6 +18,7 @@ import tyro
 
 from base import IGNORE, entry
 from base.contract import Context
+from base.file import write_text
 from datalist.augment import warp_mask
 from datalist.image import read_mask
 from loss import floor_softmax
@@ -27,7 +28,6 @@ from script.study.shared import device_of, start_stage
 from script.study.sheet import marked, sheet
 from train import command
 from utils.loop import train
-from utils.output import write_text
 
 BATCH = 20
 NUMBERS = ("coverage", "foreground_precision", "background_precision")

@@ -19,6 +19,7 @@ import tyro
 from torch.utils.data import DataLoader, Subset
 
 from base import UserError, entry
+from base.file import write_text
 from base.tensor import resize
 from method.rsepm import RecurSeed, inside_box
 from refine import best_labels
@@ -26,7 +27,6 @@ from script.study.shared import device_of, start_stage
 from train import command
 from utils import metric
 from utils.loop import to_device, train
-from utils.output import write_text
 from utils.record import read_record
 
 THRESHOLDS = np.arange(0.02, 0.9, 0.02)

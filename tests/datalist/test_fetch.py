@@ -18,10 +18,11 @@ from PIL import Image
 from scipy.io import savemat
 
 from base import UserError
+from base.file import digest
 from datalist.image import read_mask, write_mask
 from datalist.prepare import fetch
 from datalist.prepare.convert import apart, read_sbd, render_coco
-from datalist.prepare.fetch import Archive, Arguments, archives, checksum, download, main
+from datalist.prepare.fetch import Archive, Arguments, archives, download, main
 from datalist.spec import resolve
 from datalist.tag import read_tags
 
@@ -358,7 +359,7 @@ def test_cues(server, monkeypatch, tmp_path, capsys):
 
 def test_digest_of_the_released_cues(reference):
     (archive,) = archives("cues")
-    assert checksum(reference / archive.name) == archive.md5
+    assert digest(reference / archive.name, "md5") == archive.md5
 
 
 def test_real_table():

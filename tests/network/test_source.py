@@ -10,7 +10,7 @@ from networks import resnet, vgg
 from torchvision import models
 
 from base import UserError
-from network import source
+from base.file import digest
 from network.resnet import ResNetFOV
 from network.source import open_source
 from network.vgg import LargeFOV, LargeFOVHead
@@ -146,4 +146,4 @@ def test_torchvision_offline(tmp_path, monkeypatch):
 
 
 def test_digest_of_nothing(tmp_path):
-    assert source.digest(tmp_path / "none.pth") == ""
+    assert digest(tmp_path / "none.pth") == ""

@@ -18,10 +18,11 @@ import tyro
 from pycocotools import mask as rle
 
 from base import UserError, entry
+from base.file import write_text
 from datalist.image import check_mask
 from datalist.palette import palette
 from datalist.spec import Spec, read_classes, resolve
-from utils.output import read_label, write_text
+from utils.output import read_label
 from utils.report.exchange import FOLDERS, write_folder
 from utils.report.outline import Region, polygons, regions
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import jinja2
 
+from base.file import write_text
 from datalist.palette import palette
 from utils.measure import Predictions
-from utils.output import write_text
 from utils.record import read_record
 
 
