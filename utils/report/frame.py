@@ -9,6 +9,7 @@ import jinja2
 
 from base.file import write_text
 from datalist.palette import palette
+from datalist.spec import Spec
 from utils.measure import Predictions
 from utils.record import read_record
 
@@ -70,6 +71,12 @@ def records(predictions: Predictions, training: Path | None) -> dict:
         }
     commands = [c for c in commands if isinstance(c, str)]
     return {"commands": commands, "recipe": recipe, "contrast": find_contrast(training)}
+
+
+def title_of(spec: Spec) -> str:
+    """Name of somebody's folder of images: of `out/NAME/data`, which a chain arranged, NAME."""
+    root = spec.root.resolve()
+    return root.parent.name if root.name == "data" else root.name
 
 
 def find_contrast(training: Path | None) -> dict[str, Any]:

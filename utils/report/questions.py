@@ -12,7 +12,7 @@ from datalist.answer import NONE, GroupFile
 from datalist.image import image_size
 from datalist.spec import Spec
 from utils.report import gallery
-from utils.report.frame import class_colours, write_page
+from utils.report.frame import class_colours, title_of, write_page
 
 MOST = 5
 """Groups of a class that are asked about (ours)."""
@@ -109,8 +109,8 @@ def write(
             "photos": photos,
             "classes": classes,
         },
-        title=spec.name,
-        dataset=spec.name,
+        title=title_of(spec),
+        dataset=title_of(spec),
         split="train",
         command=command.replace("{}", "~/Downloads/answers.csv"),
     )

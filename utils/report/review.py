@@ -21,7 +21,7 @@ from datalist.tag import read_tags, wrong_masks
 from utils.measure import Predictions, read_scores
 from utils.progress import in_threads, progress
 from utils.report import gallery
-from utils.report.frame import class_colours, records, run_name, write_page
+from utils.report.frame import class_colours, records, run_name, title_of, write_page
 
 LEAST = 0.01
 """Share of an image's pixels from which on a class counts as seen in it (ours)."""
@@ -111,12 +111,6 @@ def suspicion(seen: Seen, differ: float, usual: np.ndarray) -> float:
     """
     confidence = [seen.confidence[c] for c in seen.classes if not np.isnan(seen.confidence[c])]
     return differ + odd_share(seen, usual)[0] / 4 + 1 - min(confidence, default=1.0)
-
-
-def title_of(spec: Spec) -> str:
-    """Name of somebody's folder of images: of `out/NAME/data`, which a chain arranged, NAME."""
-    root = spec.root.resolve()
-    return root.parent.name if root.name == "data" else root.name
 
 
 def next_steps(

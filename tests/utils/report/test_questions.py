@@ -131,6 +131,10 @@ def test_answers_in_a_browser(world, browser):
     }  # fmt: skip
     assert Rejection(world[1], answers).wrong[1][:5].tolist() == [False, True, True, True, False]
     find(browser, "#undo")[0].click()
+    browser.switch_to.alert.dismiss()
+    assert find(browser, "#saved")[0].text == "6 of 7 answered"
+    find(browser, "#undo")[0].click()
+    browser.switch_to.alert.accept()
     assert question(browser) == "Is the lit part boat?"
     keys(browser, "1")
     assert find(browser, "#saved")[0].text == "1 of 5 answered"

@@ -1,6 +1,6 @@
 // Shared parts are in page.js.
 const WORDS = { object: "the object", not: "not the object", both: "both" };
-const SIZES = { speck: "a speck", small: "small", half: "about half", most: "most of it" };
+const SIZES = { speck: "a speck, below 1 %", small: "small, 1 to 15 %", half: "15 to 40 %", most: "above 40 %" };
 const key = "seedseg questions " + data.maps;
 let answers = {};
 try {
@@ -116,6 +116,7 @@ function table() {
 }
 byId("download").onclick = () => download("answers.csv", table());
 byId("undo").onclick = () => {
+  if (!confirm("Clear all answers?")) return;
   answers = {};
   at = 0;
   store();
