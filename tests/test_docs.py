@@ -41,7 +41,7 @@ OTHER_PROGRAMS = {
     "cmake",
     "fuzz/fuzz",
 }
-OTHER_PROGRAMS |= {"fuzz/fuzz", "build", "twine", "auditwheel", "abi3audit"}
+OTHER_PROGRAMS |= {"fuzz/fuzz", "build", "twine", "auditwheel", "abi3audit", "docker"}
 MADE = {"CRF/dist"}
 """Folders that a command on the page makes."""
 FORWARDED = {
