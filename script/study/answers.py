@@ -84,14 +84,12 @@ def with_errors(answers: dict[tuple[int, str], str], share: float) -> dict[tuple
 
 def measure_sure(spec: Spec, folder: Path) -> str:
     """MIoU of sure masks over their sure pixels, and the share of these."""
-    count = spec.num_classes
-    matrix, total = np.zeros((count, count), np.int64), 0
+    matrix, total = np.zeros((spec.num_classes, spec.num_classes), np.int64), 0
     for name in spec.ids("train"):
         truth, label = read_mask(spec.mask_path(name)), read_label(folder / f"{name}.png")
         total += int((truth != IGNORE).sum())
-        sure = (truth != IGNORE) & (label != IGNORE)
-        pairs = count * truth[sure].astype(int) + label[sure]
-        matrix += np.bincount(pairs, minlength=count * count).reshape(count, count)
+        truth[label == IGNORE], label[label == IGNORE] = IGNORE, 0
+        matrix += metric.confusion(truth, label, spec.num_classes)
     miou = 100 * metric.scores(matrix).miou
     return f"{miou:.1f} on {100 * matrix.sum() / total:.0f} %"
 
