@@ -90,14 +90,14 @@ def bound_sizes(flags: Any, recipe: Any, spec: Any, contrast: Any) -> dict[int, 
     """Factors of the maps of classes that are larger than a person says; they are printed."""
     import numpy as np
 
-    from datalist.answer import LARGEST, read_answers
+    from datalist.answer import SHARES, read_answers
     from method.contrast import contrast_scores
     from method.pseudo import shrink_factors, sure_level
     from utils.distributed import read_world
     from utils.pseudo import survey
 
     sizes = read_answers(flags.answers, spec.classes).sizes
-    largest = {index: LARGEST[size] for index, size in sizes.items() if LARGEST[size] < 1}
+    largest = {index: SHARES[size][1] for index, size in sizes.items() if size != "most"}
     tails: dict[int, list[float]] = {index: [] for index in largest}
 
     def collect(seed: Any, image: Any, keys: list[int]) -> list[tuple[int, float]]:

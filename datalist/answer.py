@@ -37,8 +37,13 @@ NONE = 255
 """Code of cells without a group."""
 Answer = Literal["object", "not", "both"]
 Size = Literal["speck", "small", "half", "most"]
-LARGEST: dict[Size, float] = {"speck": 0.01, "small": 0.15, "half": 0.4, "most": 1.0}
-"""Largest share of an image that a class of each size usually has (ours)."""
+SHARES: dict[Size, tuple[float, float]] = {
+    "speck": (0.0, 0.01),
+    "small": (0.01, 0.15),
+    "half": (0.15, 0.4),
+    "most": (0.4, 1.0),
+}
+"""Shares of an image between which a class of each size usually covers it (ours)."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from base.contract import Context, Term
 from base.recipe import Data, Flat, Prediction, Solver
-from datalist.answer import read_answers
+from datalist.answer import SHARES, read_answers
 from datalist.dataset import Images
 from datalist.shape import read_shapes
 from loss import constrain_loss, decay_for, expand_loss, floor_softmax, seed_loss
@@ -61,10 +61,10 @@ class SECLosses:
     # -- ours: not in the publication ------------------------------------------------------------
     answers: str = ""
     """answers.csv of the page of questions: the sizes that it names give their classes decays of
-    their own (ours)."""
+    their own, or bound those of `shape` (ours)."""
     shape: str = ""
     """shape.json of pseudo.py, which measured the classes' shares of their images: these give the
-    classes decays of their own, where no answers do (ours)."""
+    classes decays of their own (ours). A size in `answers` says between which shares they lie."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,10 @@ class SEC(SoftmaxMean):
             half = {index: shape.share / 2 for index, shape in shapes.items()}
         if sec.answers:
             sizes = read_answers(Path(sec.answers), self.spec.classes).sizes
-            half |= {index: HALF_WEIGHT[size] for index, size in sizes.items()}
+            for index, size in sizes.items():
+                low, high = SHARES[size]
+                share = 2 * half.get(index, HALF_WEIGHT[size])
+                half[index] = min(max(share, low), high) / 2
         if half:
             self.decay = half_weight_decays(half, self.num_classes, sec)
         return cue_images(self, self.recipe.sec.cue, self.recipe.sec.tags_from)

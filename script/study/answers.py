@@ -20,7 +20,7 @@ import numpy as np
 import tyro
 
 from base import IGNORE, UserError, entry
-from datalist.answer import LARGEST, NONE, GroupFile, write_answers
+from datalist.answer import NONE, SHARES, GroupFile, write_answers
 from datalist.image import read_mask
 from datalist.spec import Spec, resolve
 from utils import metric
@@ -69,7 +69,7 @@ def answer(spec: Spec, groups: GroupFile) -> dict[tuple[int, str], str]:
         for index, number in groups.asked
     }
     for index, share in shares.items():
-        size = next(size for size, most in LARGEST.items() if np.median(share) <= most)
+        size = next(size for size, (_, most) in SHARES.items() if np.median(share) <= most)
         answers[index, "size"] = size
     return answers
 

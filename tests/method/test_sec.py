@@ -11,6 +11,7 @@ import densecrf
 from base import UserError
 from base.contract import Context
 from datalist.cue import CueFile
+from datalist.shape import Shape, write_shapes
 from datalist.spec import resolve
 from datalist.tag import read_tags
 from method.refinement import Refinement
@@ -146,6 +147,14 @@ def test_answers_about_sizes_give_classes_decays_of_their_own(stage, scenes_cue,
     assert set(decay[2:]) == {losses.decay_foreground}
     half = [np.log(0.5) / np.log(value) / 41**2 for value in decay[:2]]
     assert half == pytest.approx([0.003, 0.35])
+    write_shapes(
+        tmp_path / "shape.json", {1: Shape(0.2, 0.1), 3: Shape(0.2, 0.1)}, stage.spec.classes
+    )
+    losses = replace(losses, shape=str(tmp_path / "shape.json"))
+    stage.recipe = replace(stage.recipe, sec=losses)
+    stage.dataset()  # the size bounds what was measured
+    half = [np.log(0.5) / np.log(value) / 41**2 for value in stage.decay[:3].tolist()]
+    assert half == pytest.approx([0.005, 0.35, 0.1])
     first = stage.losses(batch(stage), Context())["expand"]
     stage.decay = losses.decay_foreground
     assert stage.losses(batch(stage), Context())["expand"] != first
