@@ -91,9 +91,18 @@ def prepare(flags: Any) -> Any:
     if not predict.image:
         return replace(flags, predict=replace(predict, out=predict.out or beside / predict.split))
     images = tuple(Path(name) for image in predict.image for name in expand(image))
-    save = predict.save if predict.save != ("label",) else ("label", "overlay")  # to look at
+    looked_at = ("label", "overlay", "cover")
+    save = predict.save if predict.save != ("label",) else looked_at
     out = predict.out or Path("out/photo")
     return replace(flags, predict=replace(predict, out=out, image=images, save=save))
+
+
+def write_cover(predict: Any) -> None:
+    """The table of all pictures in the folder; a run that was stopped writes it in the end."""
+    from utils.cover import write_table
+
+    if "cover" in predict.save and (path := write_table(predict.out)):
+        print(f"cover of each class: {path}")
 
 
 def tell(predict: Any, errors: list[str]) -> None:
@@ -117,7 +126,7 @@ def predict_all(flags: Any) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     import torch
 
-    from utils.distributed import World, choose_device, read_world, sharing
+    from utils.distributed import World, barrier, choose_device, read_world, sharing
 
     flags = prepare(flags)
     predict, world = flags.predict, read_world()
@@ -125,6 +134,9 @@ def predict_all(flags: Any) -> None:
         if world.size > 1:  # torchrun shares the list out
             if errors := work(0, world, flags):  # the other processes have theirs to do
                 print(f"left out: {'; '.join(errors)}", file=sys.stderr)
+            barrier()
+            if world.main:
+                write_cover(predict)
             return
         device = choose_device(predict.device)
         every = device.type == "cuda" and predict.device in ("auto", "cuda")
@@ -139,6 +151,7 @@ def predict_all(flags: Any) -> None:
                 torch.multiprocessing.spawn(spawned, arguments, nprocs=count)
             except torch.multiprocessing.ProcessExitedException:
                 sys.exit(1)  # the process has said why
+        write_cover(predict)
         tell(predict, list(errors))
 
 

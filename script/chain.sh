@@ -106,7 +106,7 @@ evaluate() {
 finish() {
   local python=python
   if [ "${VIRTUAL_ENV:-}" = "$PWD/.venv" ]; then python=.venv/bin/python; fi
-  predict "$1/last.pt" "$OUT/$shown" --save label overlay --crf ${TEST:-}
+  predict "$1/last.pt" "$OUT/$shown" --save label overlay cover --crf ${TEST:-}
   evaluate "$OUT/$shown" --out "$OUT" --run "$1"
   printf '\nlook at         %s\n' "$OUT/$shown/overlay"
   if [ -e "$OUT/report.html" ]; then printf 'and at          %s\n' "$OUT/report.html"; fi

@@ -59,8 +59,8 @@ bash script/sec.sh
 masks=$OUT/train-images
 if [ "$split" = val ]; then
   # The tagged photographs themselves, too: their tags are known.
-  predict "$OUT/train/last.pt" "$masks" --split train --save label overlay --crf --restrict-to-tags \
-    ${TEST:-}
+  predict "$OUT/train/last.pt" "$masks" --split train --save label overlay cover --crf \
+    --restrict-to-tags ${TEST:-}
 fi
 step "export"
 if [ ! "$OUT/home/predict.py" -nt "$OUT/train/last.pt" ]; then
@@ -76,6 +76,7 @@ cat <<TEXT
 
 masks            $masks/label
 overlays         $masks/overlay
+table            $masks/cover.csv: how much of each photograph each class covers
 report           $OUT/report.html
 network          python $(printf %q "$OUT/home/predict.py") photo.jpg
 questions        $questions

@@ -13,7 +13,7 @@ from base import WORK_PIXELS
 
 Folder = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
 """A folder whose default the help text gives."""
-Kind = Literal["label", "score", "overlay", "cue"]
+Kind = Literal["label", "score", "overlay", "cover", "cue"]
 """Files that test.py writes for an image."""
 Tile = int | Literal["auto", "off"]
 """Side of the windows that large pictures are predicted in, or how it is chosen."""
@@ -55,8 +55,8 @@ class Predict:
     """What to predict, how, and what to leave behind."""
 
     out: Folder = None
-    """Folder for label/, score/, overlay/ and cue/; default: out/photo for pictures, else the
-    split's name beside the checkpoint."""
+    """Folder for label/, score/, overlay/, cover/ and cue/; default: out/photo for pictures, else
+    the split's name beside the checkpoint."""
     fresh: bool = False
     """Where `out` holds files of another network or other settings, move them to OUT/old-N and
     predict again; otherwise they are refused."""
@@ -73,7 +73,8 @@ class Predict:
     side. off: never."""
     save: tuple[Kind, ...] = ("label",)
     """label: palette PNGs; score: class scores; overlay: image | prediction | truth |
-    legend; cue."""
+    legend; cover: each class's share of each image, in cover.csv; cue. Pictures of --image have
+    label, overlay and cover by default."""
     scales: tuple[float, ...] | None = None
     """Sizes relative to the recipe's (or to the image's own); scores are averaged. None: scales
     and mirror image as the recipe says."""

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from base import UserError
@@ -193,6 +194,7 @@ def run_network(
 
     Returns:
         For each image: its sample, scores float32 (C, h, w) or None, cues bool (C, h, w) or None.
+        For covers, the sample has the `difference` of `mirror_differences`.
     """
     tags = torch.stack([s["tag"] for s in samples]).to(device) if "tag" in samples[0] else None
     base = stage.recipe.data.input_size(tuple(samples[0]["image"].shape[-2:]))
@@ -207,11 +209,42 @@ def run_network(
     score = None
     if set(predict.save) != {"cue"}:
         mirror = predict.mirror or (predict.scales is None and prediction.test_mirror)
-        score = stage.predict(images, tags, mirror).float().cpu().numpy()
+        maps = stage.predict(images, tags, mirror).float()
+        score = maps.cpu().numpy()
+        if "cover" in predict.save:
+            plain = maps if len(images) == 1 and not mirror else None
+            known = tags if predict.restrict_to_tags else None
+            differences = mirror_differences(stage, images[0], tags, known, plain)
+            samples = [s | {"difference": d} for s, d in zip(samples, differences)]
     return [
         (s, None if score is None else score[k], None if cue is None else cue[k])
         for k, s in enumerate(samples)
     ]
+
+
+def mirror_differences(
+    stage: Stage,
+    image: torch.Tensor,
+    tags: torch.Tensor | None,
+    known: torch.Tensor | None,
+    plain: torch.Tensor | None = None,
+) -> list[float]:
+    """Share of the cells whose class is another in the prediction of the mirrored image.
+
+    Args:
+        image: at one scale, (N, 3, H, W).
+        tags: as of `Stage.predict`.
+        known: tags (N, K) outside of which no class may occur; None: all may.
+        plain: scores of the images, where they are known.
+    """
+    if plain is None:
+        plain = stage.predict([image], tags, False)
+    both = [plain, stage.predict([image.flip(3)], tags, False).flip(3)]
+    if known is not None:
+        shown = nn.functional.pad(known > 0, (1, 0), value=True)[:, :, None, None]
+        both = [score.masked_fill(~shown, -1) for score in both]
+    first, second = (score.argmax(1) for score in both)
+    return (first != second).float().mean((1, 2)).tolist()
 
 
 def finish(

@@ -129,14 +129,16 @@ class LargePicture:
         widths = [kernel.sxy for kernel in self.crf.kernels] if self.crf else [0]
         self.unit = math.ceil(math.sqrt(math.prod(size) / predict.work_pixels))
         self.tiling = Tiling(size, self.window, math.ceil(MARGIN * max(widths)), self.unit)
-        self.rows = HeldRows(picture, step)
+        self.rows, self.pixels = HeldRows(picture, step), math.prod(size)
         height, width = shrunk(size, self.unit)
         self.shown = Shown(
             np.empty((height, width, 3), np.uint8),
             np.empty((height, width), np.uint8),
             np.empty((len(self.keys) * ("score" in predict.save), height, width), np.uint8),
             self.keys,
+            0.0,
         )
+        self.differences: list[float] = []
         self.label = StoredLabel(Path(str(predict.out)), picture.size, step)
 
     def run(self, network: Network, pool: ThreadPoolExecutor, budget: MemoryBudget) -> str:
@@ -171,6 +173,9 @@ class LargePicture:
             while pending:
                 self.collect(*pending.popleft().result())
                 bar.update()
+        self.shown.confidence /= self.pixels
+        if "cover" in self.settings.save:
+            self.sample["difference"] = float(np.mean(self.differences))
         return write_files(self.stage, self.settings, self.sample, self.shown, self.label)
 
     def memory(self) -> float:
@@ -194,13 +199,15 @@ class LargePicture:
                 image = self.rows.cut(slice(top, top + height), slice(left, left + width))
                 pixels_first = torch.from_numpy(image.transpose(2, 0, 1).copy())
                 samples.append(self.sample | {"image": pixels_first})
-            for key, (_, score, _) in zip(todo[first:], network(samples)):
+            for key, (sample, score, _) in zip(todo[first:], network(samples)):
                 scores[key] = score[self.keys]
+                self.differences.append(sample.get("difference", 0.0))
 
     def refine(
         self, block: Block, image: np.ndarray, scores: Scores, budget: MemoryBudget
     ) -> tuple[Block, Shown, np.ndarray]:
-        """What a block becomes: the core as it is shown, and its class indices."""
+        """What a block becomes: the core as it is shown, with the sum of its confidence, and its
+        class indices."""
         height, width = image.shape[:2]
         with budget.take(memory_of(height, width, len(self.keys))):
             score = self.tiling.blend(scores, block)
@@ -214,7 +221,8 @@ class LargePicture:
             if len(self.shown.score):
                 mean = shrink(score.transpose(1, 2, 0), size).transpose(2, 0, 1)
                 small = np.rint(255 * mean).astype(np.uint8)
-            shown = Shown(shrink(image, size), resize_label(label, size), small, self.keys)
+            total = float(score.max(0).sum())
+            shown = Shown(shrink(image, size), resize_label(label, size), small, self.keys, total)
             return block, shown, label
 
     def collect(self, block: Block, shown: Shown, label: np.ndarray) -> None:
@@ -226,6 +234,7 @@ class LargePicture:
         self.shown.image[rows, columns] = shown.image
         self.shown.label[rows, columns] = shown.label
         self.shown.score[:, rows, columns] = shown.score
+        self.shown.confidence += shown.confidence
 
 
 def shrunk(size: Sequence[int], step: int) -> Size:

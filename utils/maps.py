@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import numpy as np
 
 import densecrf
 from base.contract import Stage
+from base.file import write_text
 from datalist.georeference import write_georeferenced
 from datalist.image import Rows, read_mask, write_mask
 from refine import refine_scores
+from utils.cover import cover_of, original_name
 from utils.flags import Kind, Predict
 from utils.output import output_path, upsample, write_overlay, write_score
 from utils.tile import Size
@@ -39,17 +42,19 @@ def write_maps(
         As `write_files`.
     """
     image = sample["image"][:3].permute(1, 2, 0).contiguous().numpy()
-    if predict.crf or "label" in predict.save or "overlay" in predict.save:
+    wanted = {"label", "overlay", "cover"} & set(predict.save)
+    if predict.crf or wanted:
         score = upsample(score, image.shape[:2])
     if predict.crf and len(keys) > 1:
         score = refine_scores(score, image, crf_preset(stage, image.shape[:2]))
     size = tuple(sample["size"].tolist())
-    if not {"label", "overlay"} & set(predict.save):
+    if not wanted:
         write_score(path_of(predict, "score", sample["id"]), score, keys, size)
         return ""
     shown = most_probable(score, keys)
     label = resize_label(shown, size)
-    return write_files(stage, predict, sample, Shown(image, shown, score, keys), label)
+    confidence = float(score.max(0).mean()) if "cover" in predict.save else 0.0
+    return write_files(stage, predict, sample, Shown(image, shown, score, keys, confidence), label)
 
 
 @dataclass
@@ -61,19 +66,21 @@ class Shown:
         label: class indices, uint8 (h, w).
         score: in [0, 1], or uint8 0..255, (k, h, w).
         keys: class of each channel, rising, (k,).
+        confidence: mean score of each pixel's class.
     """
 
     image: np.ndarray
     label: np.ndarray
     score: np.ndarray
     keys: np.ndarray
+    confidence: float
 
 
 def write_files(stage: Stage, predict: Predict, sample: dict, shown: Shown, label: Rows) -> str:
     """Write score, overlay and label of an image; what they hold is computed.
 
     Args:
-        sample: its id and file.
+        sample: its id and file and, for the cover, `difference`.
         shown: of the overlay and the score.
         label: class indices at the size of the file's image.
 
@@ -90,6 +97,11 @@ def write_files(stage: Stage, predict: Predict, sample: dict, shown: Shown, labe
             truth = resize_label(read_mask(path), shown.label.shape)
         path = path_of(predict, "overlay", name)
         write_overlay(path, shown.image, shown.label, truth, stage.spec.classes)
+    if "cover" in predict.save:
+        source, classes = original_name(stage.spec, name, sample["file"]), stage.spec.classes
+        numbers = shown.confidence, sample["difference"]
+        cover = cover_of(label, shown.label, classes, source, *numbers)
+        write_text(path_of(predict, "cover", name), json.dumps(cover, indent=1) + "\n")
     note = ""
     if "label" in predict.save:
         path = path_of(predict, "label", name)

@@ -23,7 +23,7 @@ from datalist.palette import palette
 from datalist.spec import safe_id
 from datalist.tiff import LARGEST
 
-SUFFIX = {"label": ".png", "score": ".npz", "cue": ".npz", "overlay": ".jpg"}
+SUFFIX = {"label": ".png", "score": ".npz", "cue": ".npz", "overlay": ".jpg", "cover": ".json"}
 LEGIBLE = 400
 """Pixels that the longer side of an overlay with a legend has at least."""
 
@@ -42,7 +42,7 @@ class Score(NamedTuple):
 
 
 def output_path(folder: str | Path, kind: str, image_id: str) -> Path:
-    """Where the `kind` ("label", "score", "cue", "overlay") file of an image stands.
+    """Where the file of a kind (`SUFFIX`) of an image stands.
 
     Raises:
         UserError: the id is not a plain file name, so it could leave the folder.
@@ -69,6 +69,8 @@ def is_whole(path: str | Path) -> bool:
         return head == b"\x89PNG\r\n\x1a\n" and tail[4:8] == b"IEND"
     if path.suffix in (".jpg", ".jpeg"):
         return head[:2] == b"\xff\xd8" and tail[-2:] == b"\xff\xd9"
+    if path.suffix == ".json":
+        return head[:1] == b"{" and tail[-2:] == b"}\n"
     raise UserError(f"{path} is none of the output files ({', '.join(set(SUFFIX.values()))})")
 
 

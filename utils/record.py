@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from base import UserError
 from base.file import set_aside, write_text
 from utils import checksum
+from utils.cover import TABLE
 from utils.output import SUFFIX
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def keep_record(
                 f"{difference}: add --fresh to keep them in {path.parent}/old-N and compute "
                 "them again (for a chain set FRESH=1), or give another --out"
             )
-        old = set_aside(path.parent, (*SUFFIX, path.name))
+        old = set_aside(path.parent, (*SUFFIX, TABLE, path.name))
         print(f"{difference}: moved to {old}")
     record = {"command": command_line(), **more, "settings": settings}
     write_text(path, json.dumps(record, indent=1) + "\n")

@@ -16,6 +16,7 @@ from datalist.image import read_image
 from datalist.spec import Spec
 from method import STAGES, stage_class
 from utils import checkpoint, export
+from utils.cover import read_covers
 from utils.flags import Predict
 from utils.infer import predict_split, run_network
 from utils.output import output_path, read_label, read_score, upsample
@@ -78,14 +79,14 @@ def test_an_exported_program_gives_what_test_py_predicts(name, recipe, photos, t
         network = predict_py["Network"](tmp_path / "model.pt2", fast)
         assert network.classes == list(CLASSES)
         predict = Predict(
-            tmp_path / f"out-{fast}", image=(photos,), save=("label", "score"), quiet=True,
+            tmp_path / f"out-{fast}", image=(photos,), save=("label", "score", "cover"), quiet=True,
             scales=(1.0,) if fast else None, crf=bool(stage.recipe.prediction.test_crf),
             batch=1,  # the number of images changes the last bits of a convolution
         )  # fmt: skip
         assert predict_split(stage, predict, torch.device("cpu"), 1) == []
         for file in sorted(photos.iterdir()):
             pixels, size = predict_py["read"](file, 800, network.bands)
-            score = network.score(pixels)
+            score, difference = network.score(pixels)
             written = read_score(output_path(predict.out, "score", file.stem))
             whole = np.zeros_like(score)
             whole[written.keys] = upsample(written.score, size) / 255
@@ -93,6 +94,11 @@ def test_an_exported_program_gives_what_test_py_predicts(name, recipe, photos, t
             label = read_label(output_path(predict.out, "label", file.stem))
             assert np.array_equal(score.argmax(0), label), file.stem
             seen |= set(np.unique(label))
+            cover = read_covers(predict.out)[file.stem]
+            assert cover["difference"] == round(difference, 4)
+            assert cover["confidence"] == round(float(score.max(0).mean()), 4)
+            parts = [predict_py["count_parts"](label == k) for k in range(1, len(CLASSES))]
+            assert list(cover["parts"].values()) == parts
     assert len(seen) > 1
 
 

@@ -1,6 +1,8 @@
 """The program that goes beside an exported network, on a network that tells colours apart."""
 
+import csv
 import os
+import runpy
 import subprocess
 import sys
 import tarfile
@@ -11,6 +13,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis.extra import numpy as hnp
 from PIL import Image
 from torch import nn
 
@@ -18,7 +22,7 @@ from base.recipe import Data, Prediction
 from datalist import augment
 from datalist.image import read_image
 from datalist.spec import Spec
-from utils.export import write_crf, write_example, write_program
+from utils.export import EXAMPLE, write_crf, write_example, write_program
 
 SCENE = np.zeros((40, 60, 3), np.uint8)
 SCENE[:, :30], SCENE[10:20, 40:50] = (220, 30, 30), (30, 30, 220)
@@ -100,6 +104,32 @@ def test_archive_of_densecrf_holds_its_sources_and_is_always_the_same(tmp_path):
         assert {(info.uid, info.gid, info.mtime, info.mode) for info in files.values()} == {
             (0, 0, 946684800, 0o644)
         }
+
+
+@given(mask=hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9)))
+def test_connected_parts_are_opencv_s(mask):
+    count_parts = runpy.run_path(str(EXAMPLE))["count_parts"]
+    assert count_parts(mask) == cv2.connectedComponents(mask.view(np.uint8), connectivity=8)[0] - 1
+
+
+def test_cover_has_a_row_of_each_picture(home, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in ("=scene, 1.png", "b.png"):
+        Image.fromarray(SCENE).save(photos / name)
+    (photos / "bad.png").touch()
+    predict(home, photos, "--out", tmp_path / "out", code=1)
+    assert (tmp_path / "out/cover.csv").read_bytes().startswith(b"\xef\xbb\xbfname,")
+    with open(tmp_path / "out/cover.csv", encoding="utf-8-sig", newline="") as file:
+        first, second = csv.DictReader(file)
+    assert first.pop("name") == "'=scene, 1.png" and second.pop("name") == "b.png"
+    assert first == second
+    numbers = {key: float(value) for key, value in first.items()}
+    assert numbers == {
+        "background %": pytest.approx(100 * 1100 / 2400, abs=1e-3), "red %": 50.0,
+        "blue %": pytest.approx(100 * 100 / 2400, abs=1e-3), "red parts": 1, "blue parts": 1,
+        "confidence": pytest.approx(0.5, abs=0.3), "difference": 0.0, "width": 60, "height": 40,
+    }  # fmt: skip
 
 
 def test_usage_without_arguments(home):

@@ -20,6 +20,7 @@ from datalist.image import PictureFile, read_image, write_mask
 from datalist.spec import resolve
 from method import restore
 from utils import checkpoint, large, tile
+from utils.cover import read_covers
 from utils.flags import Predict
 from utils.infer import check, predict_split
 from utils.loop import usual_size
@@ -187,19 +188,29 @@ def test_files_of_a_large_picture(tmp_path, monkeypatch):
     """Score and overlay have at most `work_pixels`; the label is that of the score."""
     stage = colours(tmp_path)
     cv2.imwrite(str(tmp_path / "a.png"), photo(700, 900))
-    predict = run(stage, tmp_path / "out", tmp_path / "a.png", save=("label", "score", "overlay"),
-                  work_pixels=40_000)  # fmt: skip
+    save = ("label", "score", "overlay", "cover")
+    predict = run(stage, tmp_path / "out", tmp_path / "a.png", save=save, work_pixels=40_000)
     label = read_label(output_path(predict.out, "label", "a"))
     score = read_score(output_path(predict.out, "score", "a"))
     assert label.shape == score.size == (700, 900) and score.score.shape[1:] == (175, 225)
     small = score.keys[score.score.argmax(0)]
     assert (small == label[2::4, 2::4]).mean() > 0.97
+    cover = read_covers(predict.out)["a"]
+    shares = 100 * np.bincount(label.ravel(), minlength=len(cover["percent"])) / label.size
+    assert list(cover["percent"].values()) == pytest.approx(shares, abs=1e-4)
+    assert cover["confidence"] == pytest.approx(score.score.max(0).mean() / 255, abs=0.02)
+    assert 0 <= cover["difference"] <= 1 and (cover["height"], cover["width"]) == label.shape
     overlay = read_image(output_path(predict.out, "overlay", "a"))
     times = overlay.shape[0] // 175  # enlarged for the legend
     shown = cv2.resize(overlay[:, : 225 * times], (225, 175), interpolation=cv2.INTER_AREA)
     expected = cv2.resize(read_image(tmp_path / "a.png"), (225, 175), interpolation=cv2.INTER_AREA)
     assert np.abs(shown.astype(int) - expected).mean() < 3
-    assert sorted(path.name for path in predict.out.iterdir()) == ["label", "overlay", "score"]
+    assert sorted(path.name for path in predict.out.iterdir()) == [
+        "cover",
+        "label",
+        "overlay",
+        "score",
+    ]
 
 
 def test_windows_are_shrunk_as_pictures_of_their_size(tmp_path):

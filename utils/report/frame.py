@@ -1,6 +1,7 @@
 """What the pages share: the frame around them, colours, and the record of a run."""
 
 import json
+from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,12 @@ import jinja2
 from base.file import write_text
 from datalist.palette import palette
 from datalist.spec import Spec
+from utils.cover import TABLE, class_names, read_covers
 from utils.measure import Predictions
 from utils.record import read_record
+
+COVERS = 500
+"""Rows of the table of pictures, at most."""
 
 
 def write_page(path: Path, page: str, data: dict[str, Any], **values: Any) -> int:
@@ -39,6 +44,30 @@ def write_page(path: Path, page: str, data: dict[str, Any], **values: Any) -> in
 def class_colours(count: int) -> list[str]:
     """Colours of the first classes, such as "#800000"."""
     return ["#" + bytes(colour).hex() for colour in palette(count).tolist()]
+
+
+def cover_table(folder: Path, ids: Collection[str]) -> dict[str, Any] | None:
+    """The table of `utils.cover` for a page; None where test.py wrote none.
+
+    Of many pictures, those whose mirror image's prediction differs most.
+    """
+    covers = {name: cover for name, cover in read_covers(folder).items() if name in set(ids)}
+    if not covers:
+        return None
+    classes = class_names(covers)
+    chosen = sorted(covers.values(), key=lambda cover: -cover["difference"])[:COVERS]
+    rows = [
+        [
+            cover["name"],
+            *(f"{cover['percent'].get(name, 0):.1f}" for name in classes),
+            sum(cover["parts"].values()),
+            f"{cover['confidence']:.3f}",
+            f"{cover['difference']:.3f}",
+        ]
+        for cover in sorted(chosen, key=lambda cover: cover["name"])
+    ]
+    columns = ["picture", *classes, "parts", "confidence", "difference"]
+    return {"columns": columns, "rows": rows, "total": len(covers), "path": str(folder / TABLE)}
 
 
 def run_name(folder: Path, split: str) -> str:

@@ -12,7 +12,7 @@ from utils import metric
 from utils.measure import Measured, Predictions
 from utils.progress import progress
 from utils.report import chart, gallery
-from utils.report.frame import class_colours, records, write_page
+from utils.report.frame import class_colours, cover_table, records, write_page
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ def write(
         confusions=[chart.confusion(run.measured.matrix, classes) for run in runs],
         mistakes=[_mistakes(run.measured.matrix, spec, colours) for run in runs],
         figures=[_figures(run) for run in runs],
+        cover=cover_table(runs[-1].predictions.folder, runs[-1].measured.ids),
         command=command,
         shown=len(items),
         total=count,

@@ -21,7 +21,14 @@ from datalist.tag import read_tags, wrong_masks
 from utils.measure import Predictions, read_scores
 from utils.progress import in_threads, progress
 from utils.report import gallery
-from utils.report.frame import class_colours, records, run_name, title_of, write_page
+from utils.report.frame import (
+    class_colours,
+    cover_table,
+    records,
+    run_name,
+    title_of,
+    write_page,
+)
 
 LEAST = 0.01
 """Share of an image's pixels from which on a class counts as seen in it (ours)."""
@@ -278,6 +285,7 @@ def write(
         restricted=record["recipe"].get("test: restrict_to_tags") == "true",
         disagreeing=sum(value > 0 for value in differ.values()),
         rows=rows,
+        cover=cover_table(predictions.folder, ids),
         widest=max([row["seen"] + row["lost"] for row in rows] + [1]),
         scored=scored,
         views=views if tags else {},

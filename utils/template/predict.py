@@ -3,7 +3,7 @@
 
 For each picture it writes NAME.png (a palette PNG: the class index of each pixel, at the picture's
 own size) and NAME_overlay.jpg (the classes over the picture, with a legend), and prints how much of
-the picture each class covers.
+the picture each class covers. cover.csv has that in numbers, with a row for each picture.
 
 Masks are those of `test.py --crf` where the package densecrf is installed, which refines their
 borders: pip install the densecrf-*.tar.gz beside this file.
@@ -11,6 +11,7 @@ borders: pip install the densecrf-*.tar.gz beside this file.
 
 import argparse
 import base64
+import csv
 import io
 import json
 import math
@@ -229,28 +230,38 @@ class Network:
         return height, width
 
     @torch.no_grad()
-    def score(self, pixels: np.ndarray) -> np.ndarray:
-        """Probability of each class, float32 (C, H, W), at the pixels of a picture."""
+    def score(self, pixels: np.ndarray) -> tuple[np.ndarray, float]:
+        """Probability of each class, float32 (C, H, W), at the pixels of a picture.
+
+        Also gives the share of the picture in which the class of its mirror image is another.
+        """
         image = torch.from_numpy(pixels.transpose(2, 0, 1)[None].copy()).float()
-        base, views = self.input_size(*pixels.shape[:2]), []
+        base, views, other = self.input_size(*pixels.shape[:2]), [], None
         for scale in self.how["scales"]:
             scaled = resize(image, [max(1, round(side * scale)) for side in base])
             scaled = scaled.contiguous(memory_format=torch.channels_last)
             views.append(self.view(scaled))
-            if self.how["mirror"]:
+            if other is None or self.how["mirror"]:
                 flipped = self.view(scaled.flip(3))
-                views.append(tuple(part.flip(3) if part.ndim == 4 else part for part in flipped))
-        means = []
-        for part in zip(*views):
-            largest = max(tuple(maps.shape[-2:]) for maps in part)
-            means.append(torch.stack([resize(maps, largest) for maps in part]).mean(0))
-        score = self.join(tuple(means), torch.tensor(float(len(views))))
-        height, width = pixels.shape[:2]
+                flipped = tuple(part.flip(3) if part.ndim == 4 else part for part in flipped)
+                other = other or flipped
+                views += [flipped] * self.how["mirror"]
+        first, second = (self.mean([view]).argmax(1) for view in (views[0], other))
+        difference = (first != second).float().mean().item()
+        score, (height, width) = self.mean(views), pixels.shape[:2]
         if cv2 is None:
             score = resize(score, (height, width))[0].numpy()
         else:  # equal to the last bit to test.py
             score = np.stack([cv2.resize(maps, (width, height)) for maps in score[0].numpy()])
-        return self.refine(score, pixels)
+        return self.refine(score, pixels), difference
+
+    def mean(self, views: list[tuple[torch.Tensor, ...]]) -> torch.Tensor:
+        """Scores (1, C, h, w) of views, at the size of the largest."""
+        means = []
+        for part in zip(*views):
+            largest = max(tuple(maps.shape[-2:]) for maps in part)
+            means.append(torch.stack([resize(maps, largest) for maps in part]).mean(0))
+        return self.join(tuple(means), torch.tensor(float(len(views))))
 
     def refine(self, score: np.ndarray, pixels: np.ndarray) -> np.ndarray:
         """Scores after the dense CRF of the recipe; as they are without."""
@@ -276,6 +287,46 @@ def enlarge(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         for old, new in zip(label.shape, size)
     )
     return label[rows[:, None], columns]
+
+
+def count_parts(mask: np.ndarray) -> int:
+    """Number of connected parts (8 neighbours) of a bool mask (H, W)."""
+    width = mask.shape[1] + 2  # a clear pixel at both ends keeps the runs of rows apart
+    steps = np.diff(np.pad(mask, ((0, 0), (1, 1))).ravel().astype(np.int8), prepend=0)
+    starts, ends = np.flatnonzero(steps > 0), np.flatnonzero(steps < 0)
+    # Runs of the row above that touch a run: from the first that ends behind its start.
+    first = np.searchsorted(ends, starts - width, "left")
+    last = np.searchsorted(starts, ends - width, "right")
+    root = list(range(len(starts)))
+
+    def find(run: int) -> int:
+        while root[run] != run:
+            root[run] = run = root[root[run]]
+        return run
+
+    for run, (low, high) in enumerate(zip(first.tolist(), last.tolist())):
+        for above in range(low, high):
+            root[find(run)] = find(above)
+    return sum(run == own for run, own in enumerate(root))
+
+
+def write_table(path: Path, classes: list[str], rows: list[list]) -> None:
+    """Write cover.csv: UTF-8 with a byte order mark, which Excel needs; no cell is a formula."""
+    columns = [
+        "name",
+        *(f"{name} %" for name in classes),
+        *(f"{name} parts" for name in classes[1:]),
+    ]
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\r\n")
+    for row in ([*columns, "confidence", "difference", "width", "height"], *rows):
+        formula = [
+            isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") for cell in row
+        ]
+        table.writerow([f"'{cell}" if risky else cell for cell, risky in zip(row, formula)])
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(text.getvalue().encode("utf-8-sig"))
+    os.replace(part, path)
 
 
 def save(image: Image.Image, path: Path, **options: object) -> None:
@@ -335,7 +386,7 @@ def main() -> int:
             f"percent: pip install {archive}"
         )
     flags.out.mkdir(parents=True, exist_ok=True)
-    failed = []
+    failed, rows = [], []
     for name, path in find(flags.pictures).items():
         target = flags.out / f"{name}.png"
         try:
@@ -345,15 +396,21 @@ def main() -> int:
         except (OSError, ValueError, SyntaxError, UnidentifiedImageError) as error:
             failed.append(f"{path}: {getattr(error, 'strerror', None) or error}")
             continue
-        label = network.score(pixels).argmax(0).astype(np.uint8)
-        mask = Image.fromarray(enlarge(label, size))
+        score, difference = network.score(pixels)
+        label = score.argmax(0).astype(np.uint8)
+        whole = enlarge(label, size)
+        mask = Image.fromarray(whole)
         mask.putpalette(palette().tobytes())
         save(mask, target)
         page = overlay(Image.fromarray(np.ascontiguousarray(pixels[..., :3])), label, classes)
         save(page, flags.out / f"{name}_overlay.jpg", quality=90)
-        share = np.bincount(label.ravel(), minlength=len(classes)) / label.size
+        share = np.bincount(whole.ravel(), minlength=len(classes)) / whole.size
+        connected = [count_parts(label == k) for k in range(1, len(classes))]
+        numbers = [round(float(score.max(0).mean()), 4), round(difference, 4), *size[::-1]]
+        rows.append([path.name, *(100 * share).round(4).tolist(), *connected, *numbers])
         parts = [f"{classes[k]} {share[k]:.1%}" for k in np.argsort(-share, kind="stable")]
         print(f"{path}: " + ", ".join(part for part in parts if not part.endswith(" 0.0%")))
+    write_table(flags.out / "cover.csv", classes, rows)
     print(f"masks and overlays are in {flags.out}", *failed, sep="\nnot read: ")
     return 1 if failed else 0
 

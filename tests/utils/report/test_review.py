@@ -13,11 +13,13 @@ from browsing import ask, check_page, find, resize
 from PIL import Image
 
 from base import UserError
+from base.file import write_text
 from datalist.prepare import arrange
 from datalist.spec import resolve
 from datalist.tag import read_tags, wrong_masks
 from utils import measure
-from utils.output import output_path, write_label, write_score
+from utils.cover import cover_of
+from utils.output import output_path, read_label, write_label, write_score
 from utils.report import review
 
 CLASSES = ("background", "cat", "red dog", "</script><b>eel & co")
@@ -246,3 +248,32 @@ def test_outlines_and_fewer_images_on_a_phone(own, browser):
     resize(browser, 390)
     assert ask(browser, "pageSize()") == 12
     assert browser.get_log("browser") == []
+
+
+def test_cover_of_the_pictures_is_a_table_to_sort(own, browser):
+    _, out = own
+    for number, name in enumerate(TAGS):
+        label = read_label(output_path(out, "label", name))
+        cover = cover_of(label, label, CLASSES, f"<{name}> 1.jpg", 0.5, number / 10)
+        write_text(output_path(out, "cover", name), json.dumps(cover) + "\n")
+    browser.get(write(own).as_uri())
+    check_page(browser)
+    heads = find(browser, "table.sortable th button")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", heads[0])
+    names = ["picture", *CLASSES, "parts", "confidence", "difference"]
+    assert [head.text for head in heads] == names
+
+    def column(number):
+        return [cell.text for cell in find(browser, f".sortable tbody tr > :nth-child({number})")]
+
+    assert column(1) == [f"<{name}> 1.jpg" for name in TAGS]
+    heads[-1].click()
+    assert column(8) == ["0.500", "0.400", "0.300", "0.200", "0.100", "0.000"]
+    assert find(browser, "[aria-sort]")[0].get_attribute("aria-sort") == "descending"
+    heads[-1].click()
+    assert column(8)[0] == "0.000" and len(find(browser, "[aria-sort=ascending]")) == 1
+    heads[0].send_keys("\n")  # a heading is a button, also for keys
+    assert column(1)[0] == "<a> 1.jpg"
+    heads[2].click()
+    shares = list(map(float, column(3)))
+    assert shares == sorted(shares, reverse=True) and shares[0] > 0

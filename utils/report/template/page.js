@@ -41,6 +41,23 @@ for (const button of document.querySelectorAll(".copy")) {
   };
 }
 
+// Tables that a click on a heading sorts: numbers from the greatest on, names from a to z.
+for (const table of document.querySelectorAll("table.sortable")) {
+  const heads = [...table.tHead.rows[0].cells];
+  heads.forEach((head, column) => {
+    head.firstElementChild.onclick = () => {
+      const text = (row) => row.cells[column].textContent;
+      const down = column > 0 ? head.ariaSort !== "descending" : head.ariaSort === "ascending";
+      for (const other of heads) other.ariaSort = null;
+      head.ariaSort = down ? "descending" : "ascending";
+      const compare = (a, b) =>
+        column > 0 ? text(a) - text(b) : text(a).localeCompare(text(b), undefined, { numeric: true });
+      const rows = [...table.tBodies[0].rows].sort((a, b) => (down ? -compare(a, b) : compare(a, b)));
+      table.tBodies[0].append(...rows);
+    };
+  });
+}
+
 // A table for people to save: fields in quotes where they need them.
 const quoted = (field) => (/[",\r\n]/.test(field) ? '"' + field.replaceAll('"', '""') + '"' : field);
 function download(name, text) {
