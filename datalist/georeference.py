@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from base import UserError
 from base.file import replacing
@@ -81,6 +84,38 @@ def read_place(path: Path, size: tuple[int, ...]) -> dict[str, Any]:
             "points_crs": points_crs,
             "rpcs": file.rpcs,
         }
+
+
+def lon_lat(path: Path, size: tuple[int, ...]) -> Callable[[np.ndarray], np.ndarray] | None:
+    """What makes longitude and latitude of points of a GeoTIFF, x and y in pixels, (n, 2).
+
+    In degrees (WGS 84). None for a file without coordinate system and transform, or without the
+    package rasterio.
+
+    Args:
+        path: any file. size: height and width that it must have.
+    """
+    if not is_tiff(path):
+        return None
+    with Tiff(path) as tiff:
+        if not any(tag in tiff.key.tags for tag in GEO_TAGS) or tiff.orientation != 1:
+            return None
+    try:
+        from rasterio import warp
+    except ImportError:
+        return None
+    place = read_place(path, size)
+    crs, transform = place["crs"], place["transform"]
+    if crs is None or transform.is_identity:
+        return None
+
+    def convert(points: np.ndarray) -> np.ndarray:
+        x, y = points.T
+        x, y = (transform.a * x + transform.b * y + transform.c,
+                transform.d * x + transform.e * y + transform.f)  # fmt: skip
+        return np.stack(warp.transform(crs, "EPSG:4326", x, y), 1)
+
+    return convert
 
 
 def layout(label: Rows) -> dict[str, Any]:

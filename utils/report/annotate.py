@@ -1,4 +1,4 @@
-"""Predictions as a start for annotation by people: files of COCO, CVAT and other tools.
+"""Predictions as files of other tools: COCO, CVAT, Label Studio, YOLO, labelme, GeoJSON, PNG.
 
 `python -m utils.report.annotate DIR --format cvat --dataset mydata --out mydata.xml` turns a folder
 of label PNGs, as test.py writes them, into a file to import beside the images."""
@@ -23,28 +23,11 @@ from datalist.image import check_mask
 from datalist.palette import palette
 from datalist.spec import Spec, read_classes, resolve
 from utils.output import read_label
-from utils.report.exchange import FOLDERS, write_folder
+from utils.report.exchange import FOLDERS, Picture, write_cutouts, write_folder
 from utils.report.outline import Region, polygons, regions
 
-Format = Literal["coco", "cvat", "labelstudio", "yolo", "labelme"]
+Format = Literal["coco", "cvat", "labelstudio", "yolo", "labelme", "geojson", "cutouts"]
 Shape = Literal["mask", "polygon"]
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image and the regions of its labels.
-
-    Args:
-        name: file name of the image.
-        size: (height, width) in pixels.
-        regions: those that are large enough.
-        left_out: number of connected parts that are too small.
-    """
-
-    name: str
-    size: tuple[int, int]
-    regions: list[Region]
-    left_out: int
 
 
 @dataclass(frozen=True)
@@ -55,10 +38,11 @@ class Arguments:
     """Folder of ID.png of class indices, or one that has them in label/."""
     format: Format
     """coco: instances json; cvat: "CVAT for images 1.1" XML; labelstudio: tasks json; yolo:
-    YOLO-seg labels and data.yaml; labelme: a JSON for each image."""
+    YOLO-seg labels and data.yaml; labelme, geojson: a file for each image; cutouts: a PNG of each
+    object, transparent around it."""
     out: Path
-    """File to write; of yolo and labelme a new folder. labelstudio adds its labelling configuration
-    beside it, as .xml."""
+    """File to write; of yolo, labelme, geojson and cutouts a new folder. labelstudio adds its
+    labelling configuration beside it, as .xml."""
     dataset: str = ""
     """Where class names and image files come from: voc, coco, scenes or a folder."""
     root: str | None = None
@@ -67,7 +51,7 @@ class Arguments:
     """Instead of a data set: classes.txt; images are taken to be ID.jpg."""
     shape: Shape | None = None
     """mask: exact, run-length encoded; polygon: corners to drag. Default: mask; for labelstudio,
-    yolo and labelme, which read polygons only, polygon."""
+    yolo, labelme and geojson, which know polygons only, polygon."""
     instances: bool = False
     """Each connected part is an object of its own; else all pixels of a class are one."""
     smallest: float = 0.0005
@@ -100,7 +84,7 @@ def read_pictures(
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
         least = arguments.smallest * (label.size if arguments.smallest < 1 else 1)
-        yield Picture(name, label.shape, *regions(label, arguments.instances, least))
+        yield Picture(name, label.shape, *regions(label, arguments.instances, least), path)
 
 
 def to_coco(classes: tuple[str, ...], pictures: Iterable[Picture], arguments: Arguments) -> str:
@@ -233,6 +217,8 @@ def main(arguments: Arguments) -> None:
         raise UserError("--smallest must be 0 or more")
     if arguments.format in ("labelstudio", *FOLDERS) and arguments.shape == "mask":
         raise UserError(f"{arguments.format} reads polygons: leave --shape mask away")
+    if arguments.format == "cutouts" and (arguments.shape == "polygon" or not arguments.dataset):
+        raise UserError("cutouts are masks of images: give --dataset, and no --shape polygon")
     if bool(arguments.dataset) == bool(arguments.classes):
         raise UserError("class names come from --dataset or from --classes: give one of them")
     spec = resolve(arguments.dataset, arguments.root) if arguments.dataset else None
@@ -246,6 +232,8 @@ def main(arguments: Arguments) -> None:
 
     if arguments.format in FOLDERS:
         write_folder(arguments.out, arguments.format, classes, counted(), arguments.tolerance)
+    elif spec and arguments.format == "cutouts":
+        write_cutouts(arguments.out, spec, counted())
     else:
         write_text(arguments.out, WRITERS[arguments.format](classes, counted(), arguments))
     print(f"{arguments.out}: {count['regions']} regions in {count['images']} images")

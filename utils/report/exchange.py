@@ -1,35 +1,60 @@
-"""Annotation formats with a file for each image: YOLO-seg labels and labelme JSON."""
+"""Formats with a file for each image, or each object: YOLO-seg, labelme, GeoJSON, cut-outs."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
+from base import UserError
 from base.file import new_folder
-from utils.report.outline import Region, polygons
+from datalist.georeference import lon_lat
+from datalist.image import read_shown
+from datalist.prepare.names import make_id
+from datalist.spec import Spec
+from utils.report.outline import Region, polygons, rings
 
-Polygons = list[tuple[Region, list]]
-"""Regions of an image and their outlines, arrays (n, 2) of x and y in pixels."""
+Classes = tuple[str, ...]
 
 
-def yolo_text(classes: tuple[str, ...], name: str, size: tuple[int, int], found: Polygons) -> str:
+@dataclass(frozen=True)
+class Picture:
+    """An image and the regions of its labels.
+
+    Args:
+        name: file name of the image.
+        size: (height, width) in pixels.
+        regions: those that are large enough.
+        left_out: number of connected parts that are too small.
+        label: file of the labels.
+    """
+
+    name: str
+    size: tuple[int, int]
+    regions: list[Region]
+    left_out: int
+    label: Path
+
+
+def yolo_text(classes: Classes, picture: Picture, tolerance: float) -> str:
     """Labels of YOLO-seg: a line for each polygon, the class counted from 0 without background.
 
     Corners are x and y as shares of the image's width and height.
     """
     lines = []
-    for region, outlines in found:
-        for path in outlines:
-            corners = " ".join(f"{value:.6f}" for value in (path / size[::-1]).ravel())
+    for region in picture.regions:
+        for path in polygons(region, tolerance):
+            corners = " ".join(f"{value:.6f}" for value in (path / picture.size[::-1]).ravel())
             lines.append(f"{region.index - 1} {corners}\n")
     return "".join(lines)
 
 
-def labelme_text(
-    classes: tuple[str, ...], name: str, size: tuple[int, int], found: Polygons
-) -> str:
+def labelme_text(classes: Classes, picture: Picture, tolerance: float) -> str:
     """JSON of labelme; polygons of one region have one group_id."""
     shapes: list[dict[str, Any]] = [
         {
@@ -39,40 +64,94 @@ def labelme_text(
             "shape_type": "polygon",
             "flags": {},
         }
-        for number, (region, outlines) in enumerate(found, 1)
-        for path in outlines
+        for number, region in enumerate(picture.regions, 1)
+        for path in polygons(region, tolerance)
     ]
-    facts: dict[str, Any] = {"version": "5.0.1", "flags": {}, "shapes": shapes, "imagePath": name}
-    facts |= {"imageData": None, "imageHeight": size[0], "imageWidth": size[1]}
+    height, width = picture.size
+    facts: dict[str, Any] = {"version": "5.0.1", "flags": {}, "shapes": shapes}
+    facts |= {"imagePath": picture.name, "imageData": None}
+    facts |= {"imageHeight": height, "imageWidth": width}
     return json.dumps(facts, indent=1) + "\n"
 
 
-FOLDERS: dict[str, tuple[str, Callable[..., str]]] = {
+def geojson_text(classes: Classes, picture: Picture, tolerance: float) -> str:
+    """GeoJSON (RFC 7946): a feature for each region, with its class and its number of pixels.
+
+    Coordinates are longitude and latitude where the label has a georeference (`label/NAME.tif`);
+    otherwise pixels, x to the right and y down from the left upper corner of the image.
+    """
+    place = picture.label.with_suffix(".tif")
+    convert = lon_lat(place, picture.size) if place.is_file() else None
+    features = []
+    for region in picture.regions:
+        parts = []
+        for outline, *holes in rings(region, tolerance):
+            paths = [path if convert is None else convert(path) for path in (outline, *holes)]
+            parts.append([closed(path, number == 0) for number, path in enumerate(paths)])
+        properties = {"class": classes[region.index], "index": region.index}
+        properties |= {"image": picture.name, "pixels": int(region.mask.sum())}
+        geometry = {"type": "MultiPolygon", "coordinates": parts}
+        features.append({"type": "Feature", "properties": properties, "geometry": geometry})
+    return json.dumps({"type": "FeatureCollection", "features": features}) + "\n"
+
+
+def closed(path: np.ndarray, anticlockwise: bool) -> list[list[float]]:
+    """A path (n, 2) that ends where it began, in the direction that GeoJSON wants."""
+    after = np.roll(path, -1, 0)
+    twice_area = (path[:, 0] * after[:, 1] - after[:, 0] * path[:, 1]).sum()
+    path = path if (twice_area > 0) == anticlockwise else path[::-1]
+    return [*path.tolist(), path[0].tolist()]
+
+
+FOLDERS: dict[str, tuple[str, Callable[[Classes, Picture, float], str]]] = {
     "yolo": ("labels/{}.txt", yolo_text),
     "labelme": ("{}.json", labelme_text),
+    "geojson": ("{}.geojson", geojson_text),
 }
 """Where the file of an image lies in the folder, and what is in it."""
 
 
 def write_folder(
-    out: Path, form: str, classes: tuple[str, ...], pictures: Iterable, tolerance: float
+    out: Path, form: str, classes: Classes, pictures: Iterable[Picture], tolerance: float
 ) -> None:
     """Write a folder of annotations, whole or not at all.
 
     Args:
         form: a key of `FOLDERS`.
         classes: class names, background first.
-        pictures: `annotate.Picture`s.
         tolerance: pixels that a polygon may leave the mask's edge.
     """
     pattern, text = FOLDERS[form]
     with new_folder(out) as folder:
         for picture in pictures:
-            found = [(region, polygons(region, tolerance)) for region in picture.regions]
             path = folder / pattern.format(Path(picture.name).stem)
             path.parent.mkdir(exist_ok=True)
-            path.write_text(text(classes, picture.name, picture.size, found), encoding="utf-8")
+            path.write_text(text(classes, picture, tolerance), encoding="utf-8")
         if form == "yolo":
             rows = [f"  {number}: {json.dumps(name)}" for number, name in enumerate(classes[1:])]
             head = "path: .\ntrain: images\nval: images\nnames:\n"
             (folder / "data.yaml").write_text(head + "\n".join(rows) + "\n", encoding="utf-8")
+
+
+def write_cutouts(out: Path, spec: Spec, pictures: Iterable[Picture]) -> None:
+    """Write a folder with NAME_CLASS_NUMBER.png of each region, whole or not at all.
+
+    Each is the part of the image in the region's box; pixels outside of the region are transparent.
+
+    Raises:
+        UserError: an image that cannot be read, or has another size than its labels.
+    """
+    with new_folder(out) as folder:
+        for picture in pictures:
+            path = spec.image_path(picture.label.stem)
+            image = read_shown(path, spec.bands)
+            if image.shape[:2] != picture.size:
+                raise UserError(f"{path} and {picture.label} differ in size: {image.shape[:2]} and "
+                                f"{picture.size}")  # fmt: skip
+            for number, region in enumerate(picture.regions, 1):
+                left, top, width, height = region.box
+                part = image[top : top + height, left : left + width]
+                pixels = np.dstack((part, 255 * region.mask.astype(np.uint8)))
+                name = make_id(spec.classes[region.index])
+                file = folder / f"{picture.label.stem}_{name}_{number}.png"
+                Image.fromarray(pixels, "RGBA").save(file)

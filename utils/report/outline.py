@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 
 import cv2
 import numpy as np
@@ -78,16 +79,22 @@ def polygons(region: Region, tolerance: float = 0.0) -> list[NDArray[np.float64]
         For each part an array (n, 2) of x and y in pixels of the image; (0, 0) is the left upper
         corner of the first pixel.
     """
+    return [reduce(cut_to, holes, outline) for outline, *holes in rings(region, tolerance)]
+
+
+def rings(region: Region, tolerance: float = 0.0) -> list[list[NDArray[np.float64]]]:
+    """Outlines of a region, as of `polygons`, each followed by those of its holes."""
     # OpenCV runs through the centres of border pixels. Of pixels cut in 2 x 2, each of these
     # lies at one corner of the region's edge.
     twice = region.mask.repeat(2, 0).repeat(2, 1).view(np.uint8)
     contours, tree = cv2.findContours(twice, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    paths = [simplify((contour[:, 0] + 1) // 2, tolerance) for contour in contours]
-    outlines = {k: path for k, path in enumerate(paths) if tree[0, k, 3] < 0}
+    corner = np.array([region.left, region.top], float)
+    paths = [simplify((contour[:, 0] + 1) // 2, tolerance) + corner for contour in contours]
+    parts = {k: [path] for k, path in enumerate(paths) if tree[0, k, 3] < 0}
     for k, path in enumerate(paths):
         if (parent := tree[0, k, 3]) >= 0 and len(path) >= 3:
-            outlines[parent] = cut_to(outlines[parent], path)
-    return [path + np.array([region.left, region.top], float) for path in outlines.values()]
+            parts[parent].append(path)
+    return list(parts.values())
 
 
 def simplify(path: NDArray[np.int32], tolerance: float) -> NDArray[np.int32]:

@@ -13,15 +13,17 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 import pytest
+import shapely
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 from base import UserError
-from datalist.image import write_mask
+from datalist.image import read_image, write_mask
 from datalist.prepare.convert import import_masks
 from datalist.spec import resolve
 from utils.output import read_label
@@ -282,6 +284,79 @@ def test_folders_of_polygons_give_back_the_labels(predicted, form):
         main(replace(arguments, format=form, out=out, shape=None))
     with pytest.raises(UserError, match="reads polygons"):
         main(replace(arguments, format=form, out=out, shape="mask"))
+
+
+def test_geojson_gives_back_the_labels(predicted):
+    arguments, labels = predicted
+    out = arguments.out.with_name("geojson")
+    main(replace(arguments, format="geojson", out=out, smallest=0, tolerance=0.0, instances=True))
+    files = sorted(out.iterdir())
+    assert [file.stem for file in files] == sorted(labels)
+    for file in files:
+        label = labels[file.stem]
+        content = json.loads(file.read_text())
+        assert content["type"] == "FeatureCollection"
+        x, y = (side.ravel() + 0.5 for side in np.meshgrid(*map(np.arange, label.shape[::-1])))
+        painted = np.zeros(label.size, np.uint8)
+        for feature in content["features"]:
+            shape = shapely.make_valid(shapely.geometry.shape(feature["geometry"]))
+            facts = feature["properties"]
+            assert shape.area == facts["pixels"] and facts["class"] == FOUR[facts["index"]]
+            for polygon in feature["geometry"]["coordinates"]:
+                rings = [shapely.LinearRing(path) for path in polygon]
+                assert [ring.is_ccw for ring in rings] == [k == 0 for k in range(len(rings))]
+            painted[shapely.contains_xy(shape, x, y)] = facts["index"]
+        assert np.array_equal(painted.reshape(label.shape), np.where(label == 255, 0, label))
+    assert any(len(polygon) > 1 for file in files for feature in json.loads(file.read_text())
+               ["features"] for polygon in feature["geometry"]["coordinates"])  # fmt: skip
+
+
+def test_geojson_of_georeferenced_labels_is_in_degrees(predicted):
+    rasterio = pytest.importorskip("rasterio")
+    arguments, labels = predicted
+    name, label = next(iter(labels.items()))
+    place = {"crs": "EPSG:32632", "transform": rasterio.Affine(2.0, 0, 500_000, 0, -2.0, 5_200_000)}
+    with rasterio.open(
+        arguments.folder / f"label/{name}.tif", "w", driver="GTiff", height=label.shape[0],
+        width=label.shape[1], count=1, dtype="uint8", **place,
+    ) as file:  # fmt: skip
+        file.write(label, 1)
+    out = arguments.out.with_name("geojson")
+    main(replace(arguments, format="geojson", out=out, tolerance=0.0))
+    for path in out.iterdir():
+        features = json.loads(path.read_text())["features"]
+        shapes = [shapely.geometry.shape(feature["geometry"]) for feature in features]
+        left, low, right, high = shapely.union_all([s.envelope for s in shapes]).bounds
+        if path.stem == name:  # 500 km east in zone 32 is 9 degrees
+            assert 9 <= left < right < 9.01 and 46.9 < low < high < 47
+            assert max(map(abs, (left - 9, right - 9))) < 2 * label.shape[1] / 75_000
+        else:
+            assert right > 20 and high > 20
+
+
+def test_cutouts_are_the_pixels_of_the_objects(predicted, four_root):
+    arguments, labels = predicted
+    out = arguments.out.with_name("cutouts")
+    main(replace(arguments, format="cutouts", out=out, smallest=0, instances=False))
+    spec = resolve(str(four_root))
+    seen = 0
+    for name, label in labels.items():
+        image = read_image(spec.image_path(name))
+        for index in set(np.unique(label)) - {0, 255}:
+            (path,) = out.glob(f"{name}_{FOUR[index]}_*.png")
+            mask = label == index
+            left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+            with Image.open(path) as file:
+                assert file.mode == "RGBA" and file.size == (width, height)
+                pixels = np.asarray(file)
+            box = np.s_[top : top + height, left : left + width]
+            assert np.array_equal(pixels[..., 3] == 255, mask[box])
+            assert np.array_equal(pixels[..., :3][mask[box]], image[box][mask[box]])
+            seen += 1
+    assert seen == len(list(out.iterdir())) > 0
+    for change in ({"shape": "polygon"}, {"dataset": "", "classes": Path("classes.txt")}):
+        with pytest.raises(UserError, match="cutouts are masks"):
+            main(replace(arguments, format="cutouts", out=out, **change))
 
 
 @given(mask=hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=7)))
