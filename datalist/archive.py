@@ -52,7 +52,6 @@ def read_npz(path: str | Path, wanted: Mapping[str, tuple[str, int]]) -> dict[st
     """Read named arrays of a .npz, each checked before memory is taken for it.
 
     Args:
-        path: the file.
         wanted: name -> (codes of dtypes as in `numpy.dtype.kind`, number of dimensions).
 
     Returns:

@@ -25,7 +25,6 @@ def write_georeferenced(path: Path, label: Rows, source: Path) -> str:
     """Write a label as a GeoTIFF that lies where its picture lies, whole or not at all.
 
     Args:
-        path: target.
         label: class indices, uint8 (H, W), of the size of the picture `source`, read in strips.
 
     Returns:

@@ -105,7 +105,6 @@ class PictureFile:
     """An open picture, read whole or in windows; the only reader of pictures.
 
     Args:
-        path: the file.
         bands: which bands become channels, and how their values become 0..255.
 
     Attributes:

@@ -161,7 +161,6 @@ def read_ids(
     released lists: the first column counts.
 
     Args:
-        path: the file.
         folders: folders of images that may stand before an id.
         faults: takes a sentence for each wrong line, which is then left out.
 

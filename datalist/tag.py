@@ -106,7 +106,6 @@ def from_text(path: Path, classes: Sequence[str], faults: list[str] | None = Non
     """Read `tags.csv` (`ID,TAG;TAG`) or `tags.txt` (`ID TAG TAG`).
 
     Args:
-        path: the file.
         classes: class names, background first.
         faults: takes a sentence for each wrong line, which is then left out.
 

@@ -25,9 +25,6 @@ KINDS = ("MINISBLACK", "MINISWHITE", "RGB", "PALETTE", "SEPARATED", "YCBCR", "MA
 class Tiff:
     """An open TIFF: the bands of its first image, pages of one size counted as bands.
 
-    Args:
-        path: the file.
-
     Attributes:
         size: (height, width) as stored.
         bands: number of bands.

@@ -93,7 +93,6 @@ def restore_recipe(path: Path, stored: Any, hint: Any, name: str = "recipe") -> 
     What is lacking has its default.
 
     Args:
-        path: for messages.
         stored: what the checkpoint holds.
         hint: dataclass or other type annotation that it must match.
         name: field, for messages.

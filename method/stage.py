@@ -137,7 +137,6 @@ def parameter_groups(network: nn.Module, new: Sequence[nn.Module], solver: Solve
     Earlier layers of a transformer learn slower.
 
     Args:
-        network: any.
         new: modules that start at random; they learn `head_factor` times as fast.
         solver: factors, base learning rate and weight decay.
     """

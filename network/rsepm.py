@@ -55,7 +55,6 @@ class Averaged(nn.Module):
     dict.
 
     Args:
-        network: any.
         decay: weight of the old average in an update, in [0, 1).
         ramp: updates over which the decay rises to it, as 1 - exp(-updates / ramp).
 

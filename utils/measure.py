@@ -206,7 +206,6 @@ def measure(
         ids: images to evaluate, each with a prediction and a mask.
         tried: constant background scores in [0, 1], rising; used for scores without background.
         workers: threads; decoding and counting run outside of Python's lock.
-        quiet: no progress bar.
 
     Raises:
         UserError: a file is broken, mis-sized or holds a class that the data set has not.

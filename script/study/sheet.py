@@ -30,7 +30,6 @@ def sheet(
     """Write pictures side by side, as JPEG or PNG by the name of the file.
 
     Args:
-        path: the file.
         rows: RGB pictures of any size, (H, W, 3), as many in each row.
         above, beside: titles of the columns and rows; none if empty.
         size: height and width of each picture on the sheet, pixels.

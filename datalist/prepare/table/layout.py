@@ -102,7 +102,6 @@ def read_table(
 
     Args:
         path: the file; UTF-8, UTF-16 or Windows' cp1252.
-        index: the pictures.
         classes: class names, where they are known; they settle what a field of several words is.
 
     Raises:
