@@ -48,14 +48,11 @@ class Data:
     """Largest change of brightness, contrast, saturation and hue; None: no change."""
     mirror: bool = False
     """Flip half of the training images, with their cues or masks."""
+    variants: int = 0
+    """With window: inputs that are made of an image, epoch by epoch in turn: the whole image, then
+    random parts (ours, for trunks that do not learn); 0: a new random part in every epoch."""
     test_long: int = 0
     """With crop: longer side of images at test, pixels; 0: their own size."""
-
-    @property
-    def fixed(self) -> bool:
-        """Whether an image is the same input every time, as nothing in it is random."""
-        whole = self.fit == "warp" or (self.fit == "window" and self.window == (1.0, 1.0))
-        return whole and not (self.jitter or self.mirror)
 
     def check(self) -> None:
         """Raise UserError where a field contradicts another."""
@@ -63,6 +60,8 @@ class Data:
             raise UserError("--long, --scale and --test-long go with --fit crop")
         if (self.fit == "window") != bool(self.window):
             raise UserError("--window goes with --fit window, and is needed there")
+        if self.variants < 0 or (self.variants and self.fit != "window"):
+            raise UserError("--variants goes with --fit window, and is 0 or more")
         if self.long and self.scale:
             raise UserError("--long and --scale exclude each other: give one")
 

@@ -66,10 +66,11 @@ class Watch(threading.Thread):
             return 0
 
 
-def class_folders(dataset: str, folder: Path) -> None:
-    """Copy the training images of a data set to FOLDER/CLASS, `background` where they show none."""
+def class_folders(dataset: str, folder: Path, count: int) -> None:
+    """Copy training images to FOLDER/CLASS, `background` where they show none; 0: all images."""
     spec = resolve(dataset)
     ids = spec.ids("train")
+    ids = ids[:: max(1, len(ids) // count)] if count else ids
     for name, tags in read_tags(spec, ids).items():
         for index in tags or (0,):
             target = folder / spec.classes[index]
@@ -111,12 +112,12 @@ def run_chain(tree: Path, photos: Path, out: Path) -> dict[str, float]:
 
 
 def score(dataset: str, out: Path) -> float:
-    """mIoU of the masks of the training images, by this tree."""
+    """mIoU of the masks of the images, by this tree."""
     folder = next(f for f in (out / "train-images", out / "val") if (f / "label").is_dir())
     target = out / "benchmark"
     subprocess.run(
-        ["python", "evaluate.py", folder, "--dataset", dataset, "--split", "train", "--quiet",
-         "--out", target],
+        ["python", "evaluate.py", folder, "--dataset", dataset, "--split", "train", "--partial",
+         "--quiet", "--out", target],
         check=True, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     return 100 * json.loads((target / "score.json").read_text())["miou"]
@@ -128,11 +129,12 @@ def main() -> None:
     parser.add_argument("trees", nargs="+", type=Path, metavar="NAME=TREE")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--count", type=int, default=0, help="about so many images; 0: all")
     flags = parser.parse_args()
     trees = dict(str(tree).split("=", 1) for tree in flags.trees)
     photos = flags.out.resolve() / "photos"
     shutil.rmtree(photos, ignore_errors=True)
-    class_folders(flags.dataset, photos)
+    class_folders(flags.dataset, photos, flags.count)
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in trees}
     for number in range(flags.runs):
         for name, tree in trees.items():

@@ -3,6 +3,7 @@
 # wall and processor seconds, peak memory, and the mIoU of the masks. Both use the Python at hand.
 #   bash benchmark/photos.sh FOLDER [OUT, default out/benchmark]
 #   FOLDER     data set in VOC layout with masks; its training images become class folders
+#   COUNT=0    about so many of them; 0: all
 #   RUNS=3     runs of each, taken in turns; medians are printed
 #   OLD=a82b8c0, NEW=HEAD   commits; NEW alone is run where OLD is empty
 set -euo pipefail
@@ -25,4 +26,4 @@ for name in OLD=${OLD-a82b8c0} NEW=${NEW:-HEAD}; do
   git -C "$tree" checkout -q --detach "$(git rev-parse "$commit")"
   trees+=("$(git rev-parse --short "$commit")=$tree")
 done
-python -m benchmark.photos "$folder" "${trees[@]}" --out "$out" --runs "${RUNS:-3}"
+python -m benchmark.photos "$folder" "${trees[@]}" --out "$out" --runs "${RUNS:-3}" --count "${COUNT:-0}"

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from base import IGNORE, WORK_PIXELS, UserError
+from base import IGNORE, UserError
 from base.tensor import resize as resize_maps
 from datalist import augment
 from datalist.bag import read_bags
@@ -58,6 +58,8 @@ class Images(Dataset):
         scale: with "crop", range of the factor to the image's own size.
         long: with "crop", range of the longer side in pixels, instead of `scale`.
         window: with "window", range of the part's sides as shares of the image's.
+        variants: with "window", samples that are made of an image, epoch by epoch: the whole image,
+            then random ones; 0: another random one for every draw.
         fill: with "crop", channels of what lies outside the image.
         jitter: spread of brightness, contrast, saturation and hue.
         seed: seed of all draws.
@@ -88,6 +90,7 @@ class Images(Dataset):
         scale: tuple[float, float] | None = None,
         long: tuple[int, int] | None = None,
         window: tuple[float, float] | None = None,
+        variants: int = 0,
         fill: tuple[int, ...] = (0, 0, 0),
         jitter: tuple[float, float, float, float] | None = None,
         seed: int = 0,
@@ -107,7 +110,7 @@ class Images(Dataset):
         self.cue, self.grid, self.mirror, self.seed = cue, grid, mirror, seed
         self.scale, self.long, self.fill, self.jitter = scale, long, fill, jitter
         self.window = window
-        self.whole = window == (1.0, 1.0) and jitter is None
+        self.variants = variants
         self.mask = Path(mask) if mask is not None else None
         self.num_classes = spec.num_classes
         self.ids = spec.ids(split)
@@ -137,7 +140,9 @@ class Images(Dataset):
         index, draw = item if isinstance(item, tuple) else (item, item)
         name = self.ids[index]
         image, mask, size = self._decoded(index)
-        rng = np.random.default_rng([self.seed, draw])
+        variant = draw // len(self) % self.variants if self.variants else None
+        key = [draw] if variant is None else [index, variant]
+        rng = np.random.default_rng([self.seed, *key])
         sample: dict[str, Any] = {"id": name, "num_classes": self.num_classes}
         sample["size"] = torch.tensor(size)
         # Numbers are drawn even if unused, so that one option does not change the draws of another.
@@ -153,12 +158,15 @@ class Images(Dataset):
             if flipped:
                 left, right = self.size[1] - right, self.size[1] - left
             sample["box"] = torch.tensor((top, left, bottom, right))
-        elif self.mode == "window" and not self.whole:
+        elif variant == 0:
+            image, flipped, change = whole_input(image, self.size), False, None
+            mask = augment.warp_mask(mask, self.size) if mask is not None else None
+        elif self.mode == "window":
             part = augment.draw_window(rng, *self.window)
             image = augment.cut_window(image, part, self.size, cv2.INTER_LINEAR)
             if mask is not None:
                 mask = augment.cut_window(mask, part, self.size, cv2.INTER_NEAREST)
-        if self.jitter is not None:
+        if self.jitter is not None and change is not None:
             image = augment.jitter(image, change)
         if flipped:
             image = augment.mirror(image, 1)
@@ -189,10 +197,6 @@ class Images(Dataset):
             mask = augment.warp_mask(mask, image.shape[:2])
         if self.mode == "warp" and self.size is not None:
             image = augment.warp(image, self.size)
-            mask = augment.warp_mask(mask, self.size) if mask is not None else None
-        elif self.whole:
-            # The same pixels as in prediction, whose features a stage may have kept.
-            image = whole_input(image, self.size)
             mask = augment.warp_mask(mask, self.size) if mask is not None else None
         elif self.mode == "window":
             # Parts are enlarged or barely shrunk, and need no more pixels than this.
@@ -225,7 +229,6 @@ class Images(Dataset):
 
 def whole_input(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize an image, uint8 (H, W, channels), to a size as prediction does, in grey levels."""
-    image = augment.limit_pixels(image, WORK_PIXELS)
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
     return resize_maps(pixels, size)[0].round().to(torch.uint8).permute(1, 2, 0).numpy()
 

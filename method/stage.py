@@ -74,7 +74,7 @@ class Stage:
             colour = next(m for m in self.network.modules() if isinstance(m, Normalise))
             options |= {"scale": data.scale, "long": data.long, "fill": colour.mean_colour()}
         elif data.fit == "window":
-            options |= {"window": data.window}
+            options |= {"window": data.window, "variants": data.variants}
         images = Images(
             self.spec,
             data.split,

@@ -58,21 +58,24 @@ def test_a_network_is_known_by_tensors_and_settings():
     "fields, constant",
     [
         ({}, True),
-        ({"jitter": (0.1, 0, 0, 0)}, False),
-        ({"mirror": True}, False),
-        ({"window": (0.5, 1.0)}, False),
+        ({"variants": 3}, True),
+        ({"variants": 0}, False),
         ({"frozen": False}, False),
         ({"norm": True}, False),
     ],
 )
 def test_a_classifier_keeps_what_cannot_change(scenes_root, fields, constant):
-    recipe = change(recipe_of("cam", "photo-timm"), norm=False, dataset=str(scenes_root))
+    recipe = change(
+        recipe_of("cam", "photo-timm"), norm=False, variants=1, dataset=str(scenes_root)
+    )
     stage = CAM(change(recipe, **fields), resolve(str(scenes_root)))
     assert stage.constant is constant
 
 
 def test_training_and_prediction_share_the_features_of_an_image(scenes_root, tmp_path):
-    recipe = change(recipe_of("cam", "photo-timm"), norm=False, dataset=str(scenes_root))
+    recipe = change(
+        recipe_of("cam", "photo-timm"), norm=False, variants=1, dataset=str(scenes_root)
+    )
     torch.manual_seed(0)
     stage = CAM(recipe, resolve(str(scenes_root)))
     stage.network.train()
@@ -105,14 +108,18 @@ def _counted(function, calls):
     return counted
 
 
-def test_a_whole_image_is_the_input_of_prediction(scenes_root):
+def test_variants_come_in_turn_and_begin_with_the_input_of_prediction(scenes_root):
     from base.tensor import resize
     from datalist.dataset import Images
 
     spec = resolve(str(scenes_root))
-    size = (40, 72)
-    whole = Images(spec, "train", size, mode="window", window=(1.0, 1.0))
+    size = (120, 160)
+    options = {"mode": "window", "window": (0.6, 1.0), "jitter": (0.3, 0.3, 0.3, 0.0)}
+    data = Images(spec, "train", size, mirror=True, variants=3, **options)
     raw = Images(spec, "train")
     for index in range(3):
         expected = resize(raw[index]["image"][None].float(), size)[0].round()
-        assert torch.equal(whole[index]["image"].float(), expected)
+        epochs = [data[index, epoch * len(data) + 5]["image"] for epoch in range(6)]
+        assert torch.equal(epochs[0].float(), expected)
+        assert all(torch.equal(epochs[k], epochs[k + 3]) for k in range(3))
+        assert not any(torch.equal(epochs[k], epochs[k + 1]) for k in range(3))
