@@ -18,6 +18,7 @@ from base import UserError
 from datalist.prepare.names import NAMES_FILE, read_names
 from datalist.spec import Spec
 from datalist.tag import read_tags, wrong_masks
+from utils.cover import Cover, read_covers
 from utils.measure import Predictions, read_scores
 from utils.progress import in_threads, progress
 from utils.report import gallery
@@ -110,14 +111,18 @@ def odd_share(seen: Seen, usual: np.ndarray) -> tuple[float, int]:
     return max(zip(far, classes), default=(0.0, 0))
 
 
-def suspicion(seen: Seen, differ: float, usual: np.ndarray) -> float:
+def suspicion(seen: Seen, differ: float, usual: np.ndarray, cover: Cover | None = None) -> float:
     """How likely a mask is wrong, from 0 on: no probability, but an order (ours).
 
     The disagreement with the tags, a quarter for each doubling or halving of a class's usual share,
-    and what the least confident class lacks to certainty.
+    what the least confident class (without scores, the mean of `cover`) lacks to certainty, and the
+    share of pixels that the mirror image's prediction has otherwise, as a part of the foreground.
     """
+    cover = cover or {"confidence": 1.0, "difference": 0.0}
     confidence = [seen.confidence[c] for c in seen.classes if not np.isnan(seen.confidence[c])]
-    return differ + odd_share(seen, usual)[0] / 4 + 1 - min(confidence, default=1.0)
+    unsure = 1 - min(confidence, default=cover["confidence"])
+    mirrored = min(1.0, cover["difference"] / max(float(seen.share[1:].sum()), LEAST))
+    return differ + odd_share(seen, usual)[0] / 4 + unsure + mirrored
 
 
 def next_steps(
@@ -236,7 +241,8 @@ def write(
     seen = dict(zip(ids, in_threads(read, ids, workers, "read", quiet)))
     differ = {name: disagreement(seen[name], tags[name]) if tags else 0.0 for name in ids}
     usual = usual_shares(seen)
-    suspect = {name: suspicion(seen[name], differ[name], usual) for name in ids}
+    covers = read_covers(predictions.folder)
+    suspect = {name: suspicion(seen[name], differ[name], usual, covers.get(name)) for name in ids}
     order = sorted(ids, key=lambda name: -suspect[name])
     names = read_names(spec.root / NAMES_FILE)
     items, spent = [], 0
@@ -286,6 +292,7 @@ def write(
         disagreeing=sum(value > 0 for value in differ.values()),
         rows=rows,
         cover=cover_table(predictions.folder, ids),
+        mirrored=bool(covers),
         widest=max([row["seen"] + row["lost"] for row in rows] + [1]),
         scored=scored,
         views=views if tags else {},

@@ -96,6 +96,9 @@ def test_a_share_far_from_the_usual_one_is_suspicious_though_tags_agree():
     assert review.odd_share(images["sky"], usual) == (pytest.approx(3), 1)
     assert review.suspicion(seen(0.1, 0.4), 0.0, usual) == pytest.approx(0.6)
     assert review.suspicion(seen(0.1), 1.5, usual) == pytest.approx(1.5)
+    cover = {"confidence": 0.9, "difference": 0.05}
+    assert review.suspicion(seen(0.1), 0.0, usual, cover) == pytest.approx(0.1 + 0.05 / 0.1)
+    assert review.suspicion(seen(0.1, 0.4), 0.0, usual, cover) == pytest.approx(0.6 + 0.5)
 
 
 def test_page_says_what_to_do_next(own):
