@@ -1,22 +1,26 @@
 """Draw photographs that nobody tagged, and below them what a network predicts.
 
-    pip install scikit-image
+    pip install scikit-image scikit-learn
     python -m script.study.showcase CHECKPOINT [--out docs/photos.jpg]
 
-The photographs are samples of scikit-image: chelsea (Stefan van der Walt, CC0), coffee (Rachel
-Michetti, CC0), rocket (SpaceX) and astronaut (NASA), both public domain.
+The photographs are samples of scikit-image: chelsea (Stefan van der Walt, CC0), astronaut (NASA,
+public domain) and camera (Lav Varshney, CC0); and one of scikit-learn: flower (vultilion, CC BY
+2.0).
 """
 
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
+import cv2
 import numpy as np
 import tyro
 
 from base import UserError, entry
 from datalist.dataset import Photos
+from datalist.palette import palette
 from method.restore import restore
 from script.study.sheet import sheet
 from utils import checkpoint
@@ -26,7 +30,11 @@ from utils.infer import predict_split
 from utils.machine import cores
 from utils.output import blend, output_path, read_label
 
-SAMPLES = ("chelsea.png", "coffee.png", "rocket.jpg", "astronaut.png")
+SAMPLES = {
+    "skimage": ("data/chelsea.png", "data/astronaut.png", "data/camera.png"),
+    "sklearn": ("datasets/images/flower.jpg",),
+}
+"""Files of packages."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,7 @@ class Flags:
     out: Path = Path("docs/photos.jpg")
     """Picture to write."""
     image: tuple[Path, ...] = ()
-    """Photographs; empty: the samples of scikit-image."""
+    """Photographs; empty: the samples."""
     aspect: float = 1.5
     """Width over height on the sheet; photographs are cut at the right or at the bottom."""
     height: int = 200
@@ -44,12 +52,29 @@ class Flags:
 
 
 def samples() -> tuple[Path, ...]:
-    """Files of scikit-image's sample photographs."""
-    try:
-        from skimage import data
-    except ImportError:
-        raise UserError("pip install scikit-image, or give photographs with --image") from None
-    return tuple(Path(data.__file__).parent / name for name in SAMPLES)
+    """Files of the sample photographs."""
+    paths = []
+    for package, names in SAMPLES.items():
+        found = importlib.util.find_spec(package)
+        if found is None or found.origin is None:
+            raise UserError(
+                "pip install scikit-image scikit-learn, or give photographs with --image"
+            )
+        paths += [Path(found.origin).parent / name for name in names]
+    return tuple(paths)
+
+
+def outlined(image: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """An image with the colours of the classes over it, and an outline around each region."""
+    drawn = np.ascontiguousarray(blend(image, label, 0.45))
+    colours = palette(256)
+    for index in set(np.unique(label)) - {0}:
+        mask = (label == index).view(np.uint8)
+        lines, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        width = max(1, max(label.shape) // 200)
+        cv2.drawContours(drawn, lines, -1, (255, 255, 255), 3 * width, cv2.LINE_AA)
+        cv2.drawContours(drawn, lines, -1, colours[index].tolist(), width, cv2.LINE_AA)
+    return drawn
 
 
 def cut(picture: np.ndarray, aspect: float) -> np.ndarray:
@@ -71,7 +96,7 @@ def main(flags: Flags) -> None:
         for index, name in enumerate(photos.ids):
             image = photos[index]["image"].permute(1, 2, 0).numpy()
             label = read_label(output_path(predict.out, "label", name))
-            columns.append([cut(image, flags.aspect), cut(blend(image, label), flags.aspect)])
+            columns.append([cut(image, flags.aspect), cut(outlined(image, label), flags.aspect)])
             count = np.bincount(label.ravel(), minlength=stage.num_classes)[1:]
             shown = [i for i in np.argsort(-count) if count[i] > label.size / 100]
             titles.append(", ".join(stage.spec.classes[1 + i] for i in shown) or "background")
