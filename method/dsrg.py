@@ -68,11 +68,7 @@ class DSRGRecipe:
 
 
 SMALL = DSRGRecipe(
-    preset.SMALL_DATA,
-    preset.SMALL_SOLVER,
-    preset.SMALL_VGG16,
-    preset.SMALL_PYRAMID,
-    prediction=preset.SMALL_DSRG_TEST,
+    *preset.SMALL_ON_VGG16, head=preset.SMALL_PYRAMID, prediction=preset.SMALL_DSRG_TEST
 )
 
 

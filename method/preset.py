@@ -48,6 +48,8 @@ SMALL_VGG16 = VGG16(
     pool=(2, 2, 1, 1, 1),
     norm=True,
 )
+SMALL_ON_VGG16 = (SMALL_DATA, SMALL_SOLVER, SMALL_VGG16)
+"""Groups of a recipe: data, solver and backbone."""
 SMALL_RESNET = ResNet(
     weights="none",
     width=(24, 12, 16, 24, 32),

@@ -82,13 +82,7 @@ class SECRecipe:
 
 MXNET = SECRecipe(preset.MXNET_DATA, head=LargeFOVHead(dropout=0.0), prediction=preset.MXNET_TEST)
 """ascust/SEC-MXNet on VGG16."""
-SMALL = SECRecipe(
-    preset.SMALL_DATA,
-    preset.SMALL_SOLVER,
-    preset.SMALL_VGG16,
-    preset.SMALL_FOV,
-    prediction=preset.SMALL_SEC_TEST,
-)
+SMALL = SECRecipe(*preset.SMALL_ON_VGG16, head=preset.SMALL_FOV, prediction=preset.SMALL_SEC_TEST)
 
 
 HALF_WEIGHT = {"speck": 0.003, "small": 0.04, "half": 0.14, "most": 0.35}

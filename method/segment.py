@@ -75,11 +75,7 @@ MXNET = SupervisedRecipe(
     preset.MXNET_DATA, head=LargeFOVHead(dropout=0.0), prediction=preset.MXNET_TEST
 )
 SMALL = SupervisedRecipe(
-    preset.SMALL_DATA,
-    preset.SMALL_SOLVER,
-    preset.SMALL_VGG16,
-    preset.SMALL_FOV,
-    prediction=preset.SMALL_SEC_TEST,
+    *preset.SMALL_ON_VGG16, head=preset.SMALL_FOV, prediction=preset.SMALL_SEC_TEST
 )
 
 
