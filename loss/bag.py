@@ -21,7 +21,7 @@ def bag_weight(score: Tensor, tag: Tensor, bag: Tensor) -> Tensor:
         Weights, (N, K), without gradient; those of a class at the tiles of a bag sum to 1.
 
     Source: ours; the maximum over a bag is that of multiple instance learning (Maron and
-    Lozano-Perez, NeurIPS 1998).
+    Lozano-Perez, NIPS 1997).
     """
     score = score.detach()
     _, bag, count = bag.unique(return_inverse=True, return_counts=True)
