@@ -15,7 +15,7 @@ template <typename T>
 DENSECRF_INLINE void fetch_run(const TermView& t, int corners, const Run* run, const T* value, int64_t row) {
     if (run + kAhead >= t.run + t.runs) return;
     const int32_t* corner = t.corner + (int64_t)run[kAhead].simplex * corners;
-    DENSECRF_UNROLL for (int v = 0; v < corners; ++v)
+    for (int v = 0; v < corners; ++v)
         for (int64_t i = 0; i < row; i += 64 / sizeof(T)) DENSECRF_FETCH(value + corner[v] * row + i, 0);
 }
 

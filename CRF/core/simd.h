@@ -13,9 +13,7 @@
 
 // Before a loop over a few vectors that registers shall hold: GCC leaves an array in memory where it
 // does not unroll all loops over it, and of itself it does not where they run three times.
-#if defined(__clang__)
-#define DENSECRF_UNROLL _Pragma("clang loop unroll(full)")
-#elif defined(__GNUC__)
+#if defined(__GNUC__) && !defined(__clang__)
 #define DENSECRF_UNROLL _Pragma("GCC unroll 16")
 #else
 #define DENSECRF_UNROLL
