@@ -22,6 +22,7 @@ import tyro
 from tqdm import tqdm
 
 from base import UserError, entry
+from datalist.bag import BAGS_FILE, read_bags
 from datalist.bands import BANDS_FILE, Bands
 from datalist.formats import is_picture
 from datalist.image import PIXEL_LIMIT, mask_colours, read_mask, read_sized
@@ -224,6 +225,13 @@ def _check_tags(spec: Spec, ids: list[str], report: Report) -> None:
     untagged = sum(not row for row in tags.values())
     mean = sum(count.values()) / len(tags)
     report.lines.append(f"tags of train: {mean:.2f} an image, {untagged} images without")
+    try:
+        if (bags := read_bags(spec, list(tags), tags)) is not None:
+            most = np.bincount(bags).max()
+            line = f"{len(bags)} tiles of {bags.max() + 1} pictures, at most {most} a picture"
+            report.lines.append(f"bags of train: {line} ({BAGS_FILE})")
+    except UserError as error:
+        report.groups["tags"].append(str(error))
     warn = report.warnings.append
     width = max(map(len, spec.classes))
     for index, name in enumerate(spec.classes[1:], 1):

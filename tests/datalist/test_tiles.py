@@ -82,6 +82,14 @@ def test_tiles_have_the_pixels_and_tags_of_their_picture(photos):
     assert abs(difference).mean() < 2
 
 
+def test_check_reads_the_bags(photos):
+    spec, _ = cut(photos)
+    line = "bags of train: 11 tiles of 3 pictures, at most 6 a picture (bags.csv)"
+    assert line in inspect(spec, ["train"]).lines
+    (spec.root / "bags.csv").write_text("id,bag\nc,x\nc,x\n")
+    assert any("the id comes twice" in error for error in inspect(spec, ["train"]).errors)
+
+
 def test_without_bags_every_tile_has_the_tags(photos):
     spec, _ = cut(photos, bags=False)
     assert Images(spec, "train").bags is None
