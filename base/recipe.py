@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-import torch
 import tyro
 
 from base.error import UserError
@@ -70,6 +69,8 @@ class Data:
         assert self.size is not None, "the size comes from the data set first"
         if self.fit == "warp":
             return self.size
+        import torch  # takes seconds, which programs without a network need not wait
+
         # torch's own functions, so that a program can be recorded for images of any size.
         if self.fit == "window":
             factor = torch.sym_sqrt(self.size[0] * self.size[1] / (size[0] * size[1]))
