@@ -37,9 +37,10 @@ from utils.report import questions
 
 GROUPS, REGION_GROUPS = 8, 5
 """Groups of cells of each class, and of regions where contrast is used (ours)."""
-LEAST = 0.05
-"""Share of a map's maximum from which on a cell has a group (ours). Low, as the CRF may spread a
-class to where its map is low."""
+LEAST = 0.38
+"""Share of a map's maximum from which on a cell has a group: there it exceeds the background score
+(1 - map)^2. Other pixels belong to the nearest group. Groups of all cells from 0.05 on are mostly
+surroundings, so that those of small things were rejected (docs/results.md)."""
 
 
 @dataclass(frozen=True)
