@@ -26,6 +26,7 @@ import torch
 import tyro
 
 from base.recipe import change
+from base.tile import Tiling
 from benchmark.drawn import draw_photographs
 from benchmark.timing import report
 from datalist.image import read_image
@@ -35,7 +36,6 @@ from utils.flags import Predict
 from utils.infer import predict_split
 from utils.machine import keep_freed_memory
 from utils.output import read_label
-from utils.tile import Tiling
 
 
 @dataclass(frozen=True)

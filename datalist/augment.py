@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import cv2
 import numpy as np
 
@@ -130,18 +128,6 @@ def crop(
     inside = (slice(max(top, 0), bottom), slice(max(left, 0), right))
     out[inside] = array[inside[0].start - top : bottom - top, inside[1].start - left : right - left]
     return out
-
-
-def starts(length: int, part: int, overlap: int = 0) -> list[int]:
-    """First pixels of the fewest parts that cover a length, equally distant but for rounding.
-
-    Args:
-        length: pixels.
-        part: pixels of a part, at most `length`.
-        overlap: pixels that neighbours share at least, fewer than `part`.
-    """
-    count = math.ceil((length - overlap) / (part - overlap))
-    return [round(k * (length - part) / max(1, count - 1)) for k in range(count)]
 
 
 def draw_window(rng: np.random.Generator, least: float, most: float) -> tuple[float, float, float]:

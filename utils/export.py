@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from base import UserError
+from base import WORK_PIXELS, UserError
 from base.contract import Stage
 from base.file import replacing
 from datalist.bands import stored
@@ -34,6 +34,7 @@ FORMAT = "seedseg-1"
 DESCRIPTION = ("stage", "recipe", "classes", "step")
 """What a file says of its network, each as JSON."""
 EXAMPLE = Path(__file__).with_name("template") / "predict.py"
+TILE = Path(__file__).resolve().parents[1] / "base/tile.py"
 CRF = Path(__file__).resolve().parents[1] / "CRF"
 CRF_FILES = ("*.toml", "*.txt", "LICENSE", "README.md", "core/*", "src/**/*.py", "src/**/py.typed")
 """What a source archive of densecrf holds."""
@@ -81,7 +82,7 @@ def write_safetensors(path: Path, content: dict[str, Any]) -> None:
         path: target.
         content: what `utils.checkpoint.load` gives.
     """
-    metadata = {key: json.dumps(content.get(key)) for key in (*DESCRIPTION, "bands")}
+    metadata = {key: json.dumps(content.get(key)) for key in (*DESCRIPTION, "bands", "usual_size")}
     state = {key: value.detach().cpu().contiguous() for key, value in content["network"].items()}
     with replacing(path) as part:
         # Not save_file, whose file only its owner may read.
@@ -106,7 +107,8 @@ def read_safetensors(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not written by export.py (its mark {FORMAT!r} is missing)")
     try:
         content = {key: json.loads(metadata[key]) for key in DESCRIPTION}
-        content["bands"] = json.loads(metadata.get("bands", "null"))
+        for key in ("bands", "usual_size"):
+            content[key] = json.loads(metadata.get(key, "null"))
         content["recipe"] = tuples(content["recipe"])
     except (KeyError, ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: its metadata is damaged ({error})") from error
@@ -229,19 +231,22 @@ def write_program(path: Path, stage: Stage) -> None:
 
 
 def prediction(stage: Stage) -> dict[str, Any]:
-    """How test.py predicts with a stage by default: input size, scales, mirror image, CRF."""
+    """How test.py predicts with a stage: input size, scales, mirror image, CRF, windows."""
     data, test = stage.recipe.data, stage.recipe.prediction
+    tiled = "tile" in stage.can and not stage.presence
     return {
         "fit": data.fit, "size": data.size, "long": data.test_long,
         "scales": test.test_scales, "mirror": test.test_mirror,
         "crf": test.test_crf, "crf_scale": test.test_crf_scale,
+        "window": stage.spec.usual_size if tiled else None, "work_pixels": WORK_PIXELS,
     }  # fmt: skip
 
 
 def write_example(path: Path) -> None:
-    """Write the program that runs the model.pt2 beside it on pictures."""
-    with replacing(path) as part:
-        part.write_bytes(EXAMPLE.read_bytes())
+    """Write the program that runs the model.pt2 beside it on pictures, and tile.py beside it."""
+    for source, target in ((EXAMPLE, path), (TILE, path.with_name(TILE.name))):
+        with replacing(target) as part:
+            part.write_bytes(source.read_bytes())
 
 
 def write_crf(folder: Path) -> Path:

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Subset
 from base import UserError
 from base.contract import Stage, channels_last
 from base.tensor import resize
+from base.tile import SMALLEST, Size, choose_window
 from datalist import augment
 from datalist.dataset import Images, Photos, worker_init
 from datalist.image import image_size
@@ -32,7 +33,6 @@ from utils.machine import MemoryBudget, memory_of
 from utils.maps import path_of, write_maps
 from utils.output import is_whole, write_cue
 from utils.progress import progress
-from utils.tile import Size, choose_window
 
 
 def is_done(predict: Predict, image_id: str) -> bool:
@@ -144,7 +144,8 @@ def check(stage: Stage, predict: Predict) -> None:
             "--tile does not go with this stage, or what is asked of it: its scores are relative "
             "to the highest one of the whole picture"
         )
-    choose_window(predict.tile, None, (1, 1))  # refuses numbers that are too small
+    if isinstance(predict.tile, int) and predict.tile < SMALLEST:
+        raise UserError(f"--tile {predict.tile}: windows have {SMALLEST} pixels a side or more")
     if predict.scales is not None and (not predict.scales or min(predict.scales) <= 0):
         raise UserError("--scales needs numbers above 0")
 

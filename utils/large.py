@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from base.contract import Stage
+from base.tile import MARGIN, Block, Size, Tiling
 from datalist.augment import shrink
 from datalist.image import STRIP, PictureFile
 from refine import refine_scores
@@ -20,14 +21,11 @@ from utils.flags import Predict
 from utils.machine import MemoryBudget, memory_of
 from utils.maps import Shown, crf_preset, most_probable, resize_label, write_files
 from utils.progress import progress
-from utils.tile import Block, Size, Tiling
 
 BATCH_PIXELS = 1 << 19
 """Pixels that the windows of one network pass have together, if it is more than one window."""
 BLOCKS_WAITING = 8
 """Blocks of pixels that wait for a thread at most."""
-MARGIN = 0.5
-"""Surroundings of a block, as a multiple of the CRF's largest width."""
 
 
 class HeldRows:

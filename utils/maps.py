@@ -12,13 +12,13 @@ import numpy as np
 import densecrf
 from base.contract import Stage
 from base.file import write_text
+from base.tile import Size
 from datalist.georeference import write_georeferenced
 from datalist.image import Rows, read_mask, write_mask
 from refine import refine_scores
 from utils.cover import cover_of, original_name
 from utils.flags import Kind, Predict
 from utils.output import output_path, upsample, write_overlay, write_score
-from utils.tile import Size
 
 
 def path_of(predict: Predict, kind: Kind, image_id: str) -> Path:

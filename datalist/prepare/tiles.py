@@ -13,7 +13,7 @@ import tifffile
 from tqdm import tqdm
 
 from base import UserError
-from datalist.augment import starts
+from base.tile import starts
 from datalist.bag import BAGS_FILE
 from datalist.folder import DataFolder, write_csv
 from datalist.image import PictureFile

@@ -1,6 +1,7 @@
 """What is exported is what test.py predicts, for every stage; what cannot be is refused."""
 
 import runpy
+import sys
 from dataclasses import asdict
 
 import cv2
@@ -10,11 +11,13 @@ import torch
 from PIL import Image
 from recipes import change, recipe_of
 
+import base.tile
 import export as program
 from base import UserError
 from datalist.image import read_image
 from datalist.spec import Spec
 from method import STAGES, stage_class
+from method.restore import restore
 from utils import checkpoint, export
 from utils.cover import read_covers
 from utils.flags import Predict
@@ -100,6 +103,39 @@ def test_an_exported_program_gives_what_test_py_predicts(name, recipe, photos, t
             parts = [predict_py["count_parts"](label == k) for k in range(1, len(CLASSES))]
             assert list(cover["parts"].values()) == parts
     assert len(seen) > 1
+
+
+@pytest.mark.parametrize("tile, pixels", [("auto", 2_000_000), (90, 2_000_000), (90, 2_000)])
+def test_an_exported_program_predicts_large_pictures_in_windows(
+    tile, pixels, tmp_path, monkeypatch
+):
+    """The same labels as test.py, also where windows are shrunk."""
+    monkeypatch.setattr("base.tile.BLOCK", 100 * 100)
+    monkeypatch.setattr(export, "WORK_PIXELS", pixels)
+    path, _ = saved(tmp_path, "supervised", "smoke")
+    content = checkpoint.load(path)
+    loaded = restore(path, content | {"usual_size": [70, 90]}, photos=True)
+    export.write_program(tmp_path / "model.pt2", loaded)
+    coarse = np.random.default_rng(0).integers(0, 256, (7, 9, 3)).astype(np.uint8)
+    picture = cv2.resize(coarse, (301, 240), interpolation=cv2.INTER_CUBIC)
+    cv2.imwrite(str(tmp_path / "a.png"), picture)
+    predict = Predict(
+        tmp_path / "out", image=(tmp_path / "a.png",), quiet=True, tile=tile, work_pixels=pixels,
+        crf=True, batch=1,
+    )  # fmt: skip
+    assert predict_split(loaded, predict, torch.device("cpu"), 1) == []
+    label = read_label(output_path(predict.out, "label", "a"))
+    command = ["predict.py", tmp_path / "a.png", "--tile", tile, "--out", tmp_path / "predicted"]
+    export.write_example(tmp_path / "home/predict.py")
+    (tmp_path / "model.pt2").rename(tmp_path / "home/model.pt2")
+    monkeypatch.setattr(sys, "argv", [*map(str, command)])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setitem(sys.modules, "tile", base.tile)  # with the small blocks
+    predict_py = runpy.run_path(str(tmp_path / "home/predict.py"))
+    assert predict_py["main"]() == 0
+    found = np.asarray(Image.open(tmp_path / "predicted/a.png"))
+    assert (found == label).mean() > (0.9999 if pixels > 2_000 else 0.99)
+    assert len(np.unique(label)) > 1
 
 
 @pytest.mark.parametrize("name, recipe", EXPORTED, ids=map("/".join, EXPORTED))

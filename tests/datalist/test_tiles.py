@@ -12,7 +12,7 @@ from recipes import change_known, recipe_of
 
 from base import UserError
 from base.contract import Context
-from datalist.augment import starts
+from base.tile import starts
 from datalist.dataset import Images
 from datalist.image import read_image
 from datalist.prepare.arrange import Arguments, arrange

@@ -42,6 +42,8 @@ def stage_of(folder, crf=""):
     network = Colours()
     return SimpleNamespace(
         network=network,
+        can=frozenset({"tile"}),
+        presence=None,
         view=lambda image: (network(image),),
         join=lambda means, tags, count: means[0],
         spec=Spec("colours", folder, ("background", "red", "blue"), {}),

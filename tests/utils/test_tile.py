@@ -13,19 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_infer import CLASSES, photo, saved
 
-from base import UserError
+from base import UserError, tile
+from base.tile import Axis, Tiling, choose_window
 from datalist.dataset import Images
 from datalist.georeference import read_place
 from datalist.image import PictureFile, read_image, write_mask
 from datalist.spec import resolve
 from method import restore
-from utils import checkpoint, large, tile
+from utils import checkpoint, large
 from utils.cover import read_covers
 from utils.flags import Predict
 from utils.infer import check, predict_split
 from utils.loop import usual_size
 from utils.output import output_path, read_label, read_score, upsample
-from utils.tile import Axis, Tiling, choose_window
 
 CPU = torch.device("cpu")
 

@@ -6,7 +6,8 @@ own size) and NAME_overlay.jpg (the classes over the picture, with a legend), an
 the picture each class covers. cover.csv has that in numbers, with a row for each picture.
 
 Masks are those of `test.py --crf` where the package densecrf is installed, which refines their
-borders: pip install the densecrf-*.tar.gz beside this file.
+borders: pip install the densecrf-*.tar.gz beside this file. Pictures more than twice as large as
+those that the network learned from are predicted in windows, by the file tile.py beside this one.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import math
 import os
 import sys
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,11 @@ try:
     import densecrf
 except ImportError:
     densecrf = None
+sys.path.append(str(Path(__file__).resolve().parent))
+try:
+    import tile
+except ImportError:
+    tile = None
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif", ".heic")
 PIXELS_AT_ONCE, PIXELS_AT_ALL = 1 << 26, 1 << 28
@@ -49,11 +56,14 @@ TURNS = {
 Image.MAX_IMAGE_PIXELS = None  # `read` has a limit of its own
 
 
-def read(path: Path, longest: int, bands: dict) -> tuple[np.ndarray, tuple[int, int]]:
+def read(
+    path: Path, longest: int, bands: dict, whole: Callable = lambda size: False
+) -> tuple[np.ndarray, tuple[int, int]]:
     """Read a picture as uint8 (H, W, channels), upright, its longer side at most `longest`.
 
-    Also gives its own (height, width). `bands` says which bands become channels, and which values
-    become 0 and 255 where there are more than 8 bits.
+    Also gives its own (height, width), of which `whole` says whether the picture stays so large.
+    `bands` says which bands become channels, and which values become 0 and 255 where there are more
+    than 8 bits.
     """
     if not path.is_file():
         raise ValueError("is not a file")
@@ -62,7 +72,7 @@ def read(path: Path, longest: int, bands: dict) -> tuple[np.ndarray, tuple[int, 
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         pixels, size, orientation, alpha, nodata = read_tiff(path)
     else:
-        pixels, size, orientation = read_file(path, head)
+        pixels, size, orientation = read_file(path, head, whole)
         alpha, nodata = pixels.shape[2] in (2, 4), None
     if bands["index"]:
         chosen = [band - 1 for band in bands["index"]]
@@ -77,11 +87,21 @@ def read(path: Path, longest: int, bands: dict) -> tuple[np.ndarray, tuple[int, 
         pixels = TURNS[orientation](pixels)
         size = size[::-1] if orientation >= 5 else size
     shrink = longest / max(pixels.shape[:2])
-    if shrink < 1:
-        height, width = (max(1, round(side * shrink)) for side in pixels.shape[:2])
-        parts = [average(average(part, height).T, width).T for part in np.moveaxis(pixels, 2, 0)]
-        pixels = np.rint(np.dstack(parts)).astype(np.uint8)
+    if shrink < 1 and not whole(size):
+        pixels = smaller(pixels, [max(1, round(side * shrink)) for side in pixels.shape[:2]])
     return np.ascontiguousarray(pixels), size
+
+
+def smaller(pixels: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """A picture (H, W, channels) at a smaller (height, width)."""
+    parts = [average(average(part, size[0]).T, size[1]).T for part in np.moveaxis(pixels, 2, 0)]
+    return np.rint(np.dstack(parts)).astype(np.uint8)
+
+
+def reduce(pixels: np.ndarray, step: int) -> np.ndarray:
+    """A picture (H, W, channels) of which `step` pixels a side become one."""
+    size = [-(-side // step) for side in pixels.shape[:2]]
+    return smaller(pixels, size) if step > 1 else pixels
 
 
 def average(values: np.ndarray, rows: int) -> np.ndarray:
@@ -94,14 +114,14 @@ def average(values: np.ndarray, rows: int) -> np.ndarray:
     return (sums - rest[:-1] + rest[1:]) * (rows / len(values))
 
 
-def read_file(path: Path, head: bytes) -> tuple[np.ndarray, tuple[int, int], int]:
+def read_file(path: Path, head: bytes, whole: Callable) -> tuple[np.ndarray, tuple[int, int], int]:
     """All bands (H, W, bands) of a file that is not a TIFF, its (height, width) and orientation."""
     with Image.open(path) as image:
         size = image.height, image.width
         if image.width * image.height > PIXELS_AT_ALL:
             raise ValueError(f"has more than {PIXELS_AT_ALL >> 20} million pixels")
         orientation = image.getexif().get(ORIENTATION, 1)
-        if image.width * image.height > PIXELS_AT_ONCE:
+        if image.width * image.height > PIXELS_AT_ONCE and not whole(size):
             image.draft("RGB", (image.width // 2, image.height // 2))  # of JPEG alone
         if head[:4] == b"\x89PNG" and head[24] == 16 and head[25] in (2, 4, 6):
             return read_deep(path), size, orientation  # Pillow would drop half of the bits
@@ -229,12 +249,58 @@ class Network:
             return tuple(max(1, int(side * factor + 0.5)) for side in (height, width))
         return height, width
 
-    @torch.no_grad()
     def score(self, pixels: np.ndarray) -> tuple[np.ndarray, float]:
         """Probability of each class, float32 (C, H, W), at the pixels of a picture.
 
         Also gives the share of the picture in which the class of its mirror image is another.
         """
+        height, width = pixels.shape[:2]
+        score, difference = self.cells(pixels)
+        if cv2 is None:
+            score = resize(torch.from_numpy(score)[None], (height, width))[0].numpy()
+        else:  # equal to the last bit to test.py
+            score = np.stack([cv2.resize(maps, (width, height)) for maps in score])
+        return self.refine(score, pixels, self.preset(pixels.shape)), difference
+
+    def large(
+        self, pixels: np.ndarray, window: tuple[int, int]
+    ) -> tuple[np.ndarray, np.ndarray, float, float]:
+        """Classes of a picture that is predicted in windows, and the picture as an overlay has it.
+
+        A window is shrunk to as many pixels as test.py lets a picture have, and so is the overlay.
+        Also gives the mean of the highest probability, and the difference as `score` has it.
+        """
+        full, most = pixels.shape[:2], self.how["work_pixels"]
+        step = math.ceil(math.sqrt(math.prod(window) / most))
+        window = -(-window[0] // step), -(-window[1] // step)
+        pixels = reduce(pixels, step)
+        unit = math.ceil(math.sqrt(math.prod(pixels.shape[:2]) / most))
+        preset = self.preset(window)
+        widths = [kernel.sxy for kernel in preset.kernels] if preset else [0]
+        tiling = tile.Tiling(pixels.shape[:2], window, math.ceil(tile.MARGIN * max(widths)), unit)
+        label, scores = np.empty(pixels.shape[:2], np.uint8), {}
+        confidence, differences = 0.0, []
+        for row in tiling.blocks:
+            touching = tiling.rows.touching(row[0].rows)
+            scores = {key: score for key, score in scores.items() if key[0] in touching}
+            for r in touching:
+                for c, left in enumerate(tiling.columns.starts):
+                    if (r, c) not in scores:
+                        top = tiling.rows.starts[r]
+                        part = pixels[top : top + window[0], left : left + window[1]]
+                        scores[r, c], difference = self.cells(part)
+                        differences.append(difference)
+            for block in row:
+                image = pixels[block.rows, block.columns]
+                score = self.refine(tiling.blend(scores, block), image, preset)
+                label[block.core_rows, block.core_columns] = score.argmax(0)[block.inside]
+                confidence += float(score.max(0)[block.inside].sum(dtype=float)) / label.size
+        enlarged = label.repeat(step, 0).repeat(step, 1)[: full[0], : full[1]]
+        return enlarged, reduce(pixels, unit), confidence, float(np.mean(differences))
+
+    @torch.no_grad()
+    def cells(self, pixels: np.ndarray) -> tuple[np.ndarray, float]:
+        """`score` at the size at which the network gives it, without CRF."""
         image = torch.from_numpy(pixels.transpose(2, 0, 1)[None].copy()).float()
         base, views, other = self.input_size(*pixels.shape[:2]), [], None
         for scale in self.how["scales"]:
@@ -248,12 +314,7 @@ class Network:
                 views += [flipped] * self.how["mirror"]
         first, second = (self.mean([view]).argmax(1) for view in (views[0], other))
         difference = (first != second).float().mean().item()
-        score, (height, width) = self.mean(views), pixels.shape[:2]
-        if cv2 is None:
-            score = resize(score, (height, width))[0].numpy()
-        else:  # equal to the last bit to test.py
-            score = np.stack([cv2.resize(maps, (width, height)) for maps in score[0].numpy()])
-        return self.refine(score, pixels), difference
+        return self.mean(views)[0].numpy(), difference
 
     def mean(self, views: list[tuple[torch.Tensor, ...]]) -> torch.Tensor:
         """Scores (1, C, h, w) of views, at the size of the largest."""
@@ -263,14 +324,19 @@ class Network:
             means.append(torch.stack([resize(maps, largest) for maps in part]).mean(0))
         return self.join(tuple(means), torch.tensor(float(len(views))))
 
-    def refine(self, score: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-        """Scores after the dense CRF of the recipe; as they are without."""
+    def preset(self, size: tuple[int, ...]) -> object:
+        """The CRF of the recipe for a picture of that height and width; None: there is none."""
         if densecrf is None or not self.how["crf"]:
+            return None
+        scale = self.how["crf_scale"] or 500 / max(size[:2])
+        return densecrf.preset(self.how["crf"], scale=scale)
+
+    def refine(self, score: np.ndarray, pixels: np.ndarray, preset: object) -> np.ndarray:
+        """Scores after a CRF; as they are without."""
+        if preset is None:
             return score
-        scale = self.how["crf_scale"] or 500 / max(pixels.shape[:2])
         energy = -np.log(np.maximum(score, np.float32(1e-5)))
-        image = np.ascontiguousarray(pixels[..., :3])
-        return densecrf.mean_field(energy, image, densecrf.preset(self.how["crf"], scale=scale))
+        return densecrf.mean_field(energy, np.ascontiguousarray(pixels[..., :3]), preset)
 
 
 def resize(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -364,12 +430,20 @@ def main() -> int:
         "--fast", action="store_true",
         help="one pass of the network instead of all scales and mirror images",
     )  # fmt: skip
+    parser.add_argument(
+        "--tile", default="auto",
+        help="windows of large pictures, which are then not shrunk: auto, off, or pixels a side "
+        "(default auto: twice the size of the training pictures is large)",
+    )  # fmt: skip
     if len(sys.argv) == 1:
         parser.print_help()
         return 2
     flags = parser.parse_args()
     if flags.longest < 1:
         parser.error("--longest must be 1 or more")
+    setting = int(flags.tile) if flags.tile.isdecimal() else flags.tile
+    if setting not in ("auto", "off") and not (isinstance(setting, int) and setting >= 16):
+        parser.error("--tile must be auto, off or a number of 16 or more")
     try:
         import pillow_heif
 
@@ -385,6 +459,12 @@ def main() -> int:
             "without the package densecrf, borders are coarser and areas can differ by tens of "
             f"percent: pip install {archive}"
         )
+    if tile is None:
+        print("without the file tile.py beside predict.py, large pictures are shrunk")
+
+    def choose(size: tuple[int, int]) -> tuple[int, int] | None:
+        return tile and tile.choose_window(setting, network.how["window"], size)
+
     flags.out.mkdir(parents=True, exist_ok=True)
     failed, rows = [], []
     for name, path in find(flags.pictures).items():
@@ -392,13 +472,17 @@ def main() -> int:
         try:
             if target.exists() and path.exists() and target.samefile(path):
                 raise ValueError("would be overwritten by its result: give another --out")
-            pixels, size = read(path, flags.longest, network.bands)
+            pixels, size = read(path, flags.longest, network.bands, choose)
         except (OSError, ValueError, SyntaxError, UnidentifiedImageError) as error:
             failed.append(f"{path}: {getattr(error, 'strerror', None) or error}")
             continue
-        score, difference = network.score(pixels)
-        label = score.argmax(0).astype(np.uint8)
-        whole = enlarge(label, size)
+        if window := choose(size):
+            whole, pixels, confidence, difference = network.large(pixels, window)
+            label = enlarge(whole, pixels.shape[:2])
+        else:
+            score, difference = network.score(pixels)
+            label, confidence = score.argmax(0).astype(np.uint8), float(score.max(0).mean())
+            whole = enlarge(label, size)
         mask = Image.fromarray(whole)
         mask.putpalette(palette().tobytes())
         save(mask, target)
@@ -406,7 +490,7 @@ def main() -> int:
         save(page, flags.out / f"{name}_overlay.jpg", quality=90)
         share = np.bincount(whole.ravel(), minlength=len(classes)) / whole.size
         connected = [count_parts(label == k) for k in range(1, len(classes))]
-        numbers = [round(float(score.max(0).mean()), 4), round(difference, 4), *size[::-1]]
+        numbers = [round(confidence, 4), round(difference, 4), *size[::-1]]
         rows.append([path.name, *(100 * share).round(4).tolist(), *connected, *numbers])
         parts = [f"{classes[k]} {share[k]:.1%}" for k in np.argsort(-share, kind="stable")]
         print(f"{path}: " + ", ".join(part for part in parts if not part.endswith(" 0.0%")))

@@ -1,7 +1,8 @@
 """Windows of large pictures: where they lie, and how their scores become one map.
 
 A network sees *windows* of the size that it learned from, which overlap. Their scores are blended
-in *blocks*, which overlap as far as a CRF needs surroundings, and whose *cores* do not.
+in *blocks*, which overlap as far as a CRF needs surroundings, and whose *cores* do not. This file
+needs NumPy alone: export.py writes it beside predict.py.
 """
 
 from __future__ import annotations
@@ -15,20 +16,18 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from base import UserError
-from datalist.augment import starts
-from utils.flags import Tile
-
 Size = tuple[int, int]
 OVERLAP = 8
 """Neighbouring windows share at least a side over this."""
 BLOCK = 1 << 20
 """Pixels of a block, where a window has fewer."""
+MARGIN = 0.5
+"""Surroundings of a block, as a multiple of the CRF's largest width."""
 SMALLEST = 16
 """Side of the smallest window, pixels."""
 
 
-def choose_window(tile: Tile, usual: Size | None, size: Size) -> Size | None:
+def choose_window(tile: int | str, usual: Size | None, size: Size) -> Size | None:
     """Height and width of the windows that a picture is predicted in; None: it is not tiled.
 
     Args:
@@ -36,13 +35,8 @@ def choose_window(tile: Tile, usual: Size | None, size: Size) -> Size | None:
             size `usual`, for pictures more than twice as large on a side; "off".
         usual: median (height, width) of the pictures that the network learned from, if known.
         size: (height, width) of the picture.
-
-    Raises:
-        UserError: the side is too small.
     """
     if isinstance(tile, int):
-        if tile < SMALLEST:
-            raise UserError(f"--tile {tile}: windows have {SMALLEST} pixels a side or more")
         window, factor = (tile, tile), 1
     elif tile == "off" or usual is None:
         return None
@@ -51,6 +45,18 @@ def choose_window(tile: Tile, usual: Size | None, size: Size) -> Size | None:
     if all(side <= factor * limit for side, limit in zip(size, window)):
         return None
     return min(window[0], size[0]), min(window[1], size[1])
+
+
+def starts(length: int, part: int, overlap: int = 0) -> list[int]:
+    """First pixels of the fewest parts that cover a length, equally distant but for rounding.
+
+    Args:
+        length: pixels.
+        part: pixels of a part, at most `length`.
+        overlap: pixels that neighbours share at least, fewer than `part`.
+    """
+    count = math.ceil((length - overlap) / (part - overlap))
+    return [round(k * (length - part) / max(1, count - 1)) for k in range(count)]
 
 
 @dataclass(frozen=True)
