@@ -67,11 +67,19 @@ class Watch(threading.Thread):
 
 
 def class_folders(dataset: str, folder: Path, count: int) -> None:
-    """Copy training images to FOLDER/CLASS, `background` where they show none; 0: all images."""
+    """Copy training images to FOLDER/CLASS, `background` where they show none.
+
+    With a count, about so many images; every class keeps one. 0: all images.
+    """
     spec = resolve(dataset)
     ids = spec.ids("train")
-    ids = ids[:: max(1, len(ids) // count)] if count else ids
-    for name, tags in read_tags(spec, ids).items():
+    tags_of = read_tags(spec, ids)
+    first: dict[int, str] = {}
+    for name in reversed(ids):
+        first |= dict.fromkeys(tags_of[name], name)
+    chosen = {*ids[:: max(1, len(ids) // count)], *first.values()} if count else ids
+    for name in sorted(chosen):
+        tags = tags_of[name]
         for index in tags or (0,):
             target = folder / spec.classes[index]
             target.mkdir(parents=True, exist_ok=True)

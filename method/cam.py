@@ -102,7 +102,7 @@ class CAM(Stage):
             "paper": CAMRecipe(),
             # script/cam.sh: maps of 58.0 on the training images of scenes, before the last changes
             "small": SMALL,
-            # script/cam.sh: maps of 70.2 on those of msrc-objects (3 seeds), then with --variants 0
+            # script/cam.sh: maps of 70.2 on those of msrc-objects (seed 0)
             "photo": PHOTO,
         }
     )
