@@ -36,7 +36,7 @@ DESCRIPTION = ("stage", "recipe", "classes", "step")
 EXAMPLE = Path(__file__).with_name("template") / "predict.py"
 TILE = Path(__file__).resolve().parents[1] / "base/tile.py"
 CRF = Path(__file__).resolve().parents[1] / "CRF"
-CRF_FILES = ("*.toml", "*.txt", "LICENSE", "README.md", "core/*", "src/**/*.py", "src/**/py.typed")
+CRF_FILES = ("*.toml", "*.txt", "*.md", "LICENSE", "core/*", "src/**/*.py", "src/**/py.typed")
 """What a source archive of densecrf holds."""
 YEAR_2000 = 946684800
 """Time of every file in the archive; wheels know none before 1980."""

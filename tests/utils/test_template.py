@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -102,6 +103,8 @@ def test_archive_of_densecrf_holds_its_sources_and_is_always_the_same(tmp_path):
             "src/densecrf/__init__.py", "src/densecrf/pydensecrf/densecrf.py",
         ):  # fmt: skip
             assert archive.extractfile(files[name]).read() == (source / name).read_bytes()
+        built = re.findall(r"[\w./-]+", (source / "CMakeLists.txt").read_text())
+        assert {name for name in built if (source / name).is_file()} <= files.keys()
         assert all(name.rpartition(".")[2] not in ("so", "pyc") for name in files)
         assert {(info.uid, info.gid, info.mtime, info.mode) for info in files.values()} == {
             (0, 0, 946684800, 0o644)
