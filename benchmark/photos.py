@@ -157,9 +157,10 @@ def main() -> None:
         print(
             "{:<14}{wall:10.0f}{processor:13.0f}{gigabytes:12.2f}{miou:23.2f}".format(name, **own)
         )
-    first, *_, last = middle.values()
-    ratios = (first[key] / last[key] for key in ("wall", "processor"))
-    print("ratio         {:10.2f}{:13.2f}".format(*ratios))
+    if len(middle) == 2:
+        first, last = middle.values()
+        ratios = (first[key] / last[key] for key in ("wall", "processor"))
+        print("ratio         {:10.2f}{:13.2f}".format(*ratios))
 
 
 if __name__ == "__main__":
