@@ -128,7 +128,7 @@ def score(dataset: str, out: Path) -> float:
          "--quiet", "--out", target],
         check=True, stdout=subprocess.DEVNULL,
     )  # fmt: skip
-    return 100 * json.loads((target / "score.json").read_text())["miou"]
+    return json.loads((target / "score.json").read_text())["miou"]
 
 
 def main() -> None:
