@@ -7,6 +7,7 @@ script/warm.py are nobody's children. Linux alone.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -23,6 +24,8 @@ MARK = "PHOTOS_BENCHMARK"
 """Variable in the environment of the processes of a run."""
 EVERY = 0.25
 """Seconds between two looks at the processes."""
+MEMORY_EVERY = 8
+"""Looks between two at their memory, which takes the processor much longer than their time."""
 
 
 class Watch(threading.Thread):
@@ -49,17 +52,23 @@ class Watch(threading.Thread):
         return sum(list(self.used.values()))
 
     def run(self) -> None:
-        while not self.ended.wait(EVERY):
-            self.peak = max(self.peak, sum(map(self.look, Path("/proc").glob("[0-9]*"))))
+        for number in itertools.count():
+            if self.ended.wait(EVERY):
+                return
+            memory = number % MEMORY_EVERY == 0
+            processes = Path("/proc").glob("[0-9]*")
+            self.peak = max(self.peak, sum(self.look(process, memory) for process in processes))
 
-    def look(self, process: Path) -> int:
-        """Note a process's time; returns its memory in bytes, 0 where it is not of this run."""
+    def look(self, process: Path, memory: bool) -> int:
+        """Note a process's time; returns its memory in bytes, 0 unless asked and of this run."""
         try:
             if self.word not in (process / "environ").read_bytes().split(b"\0"):
                 return 0
             fields = (process / "stat").read_text().rpartition(")")[2].split()
             seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
             self.used[process.name, fields[19]] = seconds
+            if not memory:
+                return 0
             lines = (process / "smaps_rollup").read_text().splitlines()
             return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
         except (OSError, StopIteration, IndexError):  # it has ended

@@ -29,6 +29,8 @@ from datalist.bands import stored
 from network.transformer import recordable_positions
 from network.trunk import recordable
 from utils import checkpoint
+from utils.flags import Predict
+from utils.infer import takes_windows
 
 FORMAT = "seedseg-1"
 DESCRIPTION = ("stage", "recipe", "classes", "step")
@@ -233,12 +235,12 @@ def write_program(path: Path, stage: Stage) -> None:
 def prediction(stage: Stage) -> dict[str, Any]:
     """How test.py predicts with a stage: input size, scales, mirror image, CRF, windows."""
     data, test = stage.recipe.data, stage.recipe.prediction
-    tiled = "tile" in stage.can and not stage.presence
     return {
         "fit": data.fit, "size": data.size, "long": data.test_long,
         "scales": test.test_scales, "mirror": test.test_mirror,
         "crf": test.test_crf, "crf_scale": test.test_crf_scale,
-        "window": stage.spec.usual_size if tiled else None, "work_pixels": WORK_PIXELS,
+        "window": stage.spec.usual_size if takes_windows(stage, Predict()) else None,
+        "work_pixels": WORK_PIXELS,
     }  # fmt: skip
 
 

@@ -45,10 +45,8 @@ class HeldRows:
     def hold(self, first: int, last: int) -> None:
         """Read up to row `last`; rows above `first` are gone then."""
         parts = [self.pixels[first - self.first :]]
-        top, count = (
-            self.first + len(self.pixels),
-            max(1, STRIP // (self.picture.size[1] * self.step)),
-        )
+        top = self.first + len(self.pixels)
+        count = max(1, STRIP // (self.picture.size[1] * self.step))
         self.first = first
         for row in range(top, last, count):
             rows = min(count, last - row)
