@@ -3,8 +3,6 @@
 `method/` implements `Stage`; `utils/` runs it. Neither imports the other.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass

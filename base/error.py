@@ -1,7 +1,5 @@
 """Errors that users can mend, and how a program ends with one."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager

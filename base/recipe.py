@@ -1,7 +1,5 @@
 """What every recipe holds, and the loop and the predictor read: data, solver and prediction."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -136,7 +134,7 @@ class Solver:
             raise UserError("the recipe has no length: give --steps or --epochs")
         return max(1, round(self.epochs * num_images / self.batch))
 
-    def scaled(self, factor: float) -> Solver:
+    def scaled(self, factor: float) -> "Solver":
         """The same number of passes over `factor` times as many images."""
         if self.steps is None:
             return self

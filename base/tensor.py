@@ -1,7 +1,5 @@
 """Tensor functions that networks, refinement and methods share."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor

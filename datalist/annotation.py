@@ -1,7 +1,5 @@
 """Annotation files of other programs, VOC's XML and COCO's json, and the file names in them."""
 
-from __future__ import annotations
-
 import json
 import re
 import unicodedata

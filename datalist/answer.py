@@ -14,8 +14,6 @@ class's maps that look alike make a *group*, and a person says of a group whethe
 A line `# maps CHECKSUM`, which the page of questions writes, tells which maps the groups are from.
 """
 
-from __future__ import annotations
-
 import csv
 import re
 import zlib
@@ -112,7 +110,7 @@ class GroupFile:
         write_npz(self.path, arrays)
 
     @classmethod
-    def read(cls, path: Path) -> GroupFile:
+    def read(cls, path: Path) -> "GroupFile":
         """Read a file that `write` wrote.
 
         Raises:

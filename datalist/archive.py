@@ -1,7 +1,5 @@
 """Arrays in .npz and .npy files, and packed files, read within a bound on memory."""
 
-from __future__ import annotations
-
 import gzip
 import tokenize
 import zipfile

@@ -1,7 +1,5 @@
 """Pure functions that transform images and masks; random generators are arguments."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

@@ -5,8 +5,6 @@ the name of its picture, any text. Tiles of one picture are a bag: each of its t
 tile, not of every one. Images without a row are whole pictures.
 """
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Mapping, Sequence
 

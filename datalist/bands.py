@@ -1,7 +1,5 @@
 """Which bands of a picture are the channels of the network, and how their values become 0..255."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping

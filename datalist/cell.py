@@ -1,7 +1,5 @@
 """Operations on a cue, bool (C, h, w): resolve conflicts, resize."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

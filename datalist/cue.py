@@ -8,8 +8,6 @@ A cue file packs the cues of many images, keyed by image id, into one .npz of pl
 `python -m datalist.cue --help` converts, packs, merges and shows such files.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,7 +122,7 @@ class CueFile:
     @classmethod
     def collect(
         cls, cues: Iterable[tuple[str, np.ndarray]] | Mapping[str, np.ndarray], source: str = "cues"
-    ) -> CueFile:
+    ) -> "CueFile":
         """Pack pairs of id and cue, bool (C, h, w), all of one shape."""
         pairs = cues.items() if isinstance(cues, Mapping) else cues
         ids, cells, shape = [], [], None
@@ -147,7 +145,7 @@ class CueFile:
     @classmethod
     def open(
         cls, path: str | Path, num_classes: int | None = None, index: str | Path | None = None
-    ) -> CueFile:
+    ) -> "CueFile":
         """Read cues from a file of any known format.
 
         Args:
@@ -186,7 +184,7 @@ class CueFile:
         ids = tuple(arrays["ids"].tolist())
         return cls(ids, grid, count, arrays["offset"], arrays["cell"], str(path))
 
-    def write(self, path: str | Path) -> CueFile:
+    def write(self, path: str | Path) -> "CueFile":
         """Write a packed cue file, whole or not at all."""
         arrays = {
             "ids": np.array(self.ids, dtype=np.str_),

@@ -1,7 +1,5 @@
 """Samples for training and testing: image, tags, cue and mask of an id, transformed together."""
 
-from __future__ import annotations
-
 import math
 import stat
 from collections import Counter

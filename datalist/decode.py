@@ -1,7 +1,5 @@
 """Opening and decoding the files of pictures other than TIFF, with every damage named."""
 
-from __future__ import annotations
-
 import os
 import re
 import zlib

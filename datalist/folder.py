@@ -1,7 +1,5 @@
 """Writes a data set as a folder in VOC layout, which appears whole or not at all."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

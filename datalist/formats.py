@@ -1,7 +1,5 @@
 """Files of pictures by the ending of their names: those that are read, and those to convert."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from pathlib import Path
 

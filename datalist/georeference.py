@@ -1,7 +1,5 @@
 """Where on Earth the pixels of a GeoTIFF are, carried over to labels by the package rasterio."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Reading images and masks, also from faulty files, and writing masks."""
 
-from __future__ import annotations
-
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
@@ -135,7 +133,7 @@ class PictureFile:
         self.turn = TURNS.get(orientation)
         self.size = stored[::-1] if orientation >= 5 else stored
 
-    def __enter__(self) -> PictureFile:
+    def __enter__(self) -> "PictureFile":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,7 +1,5 @@
 """Reading .mat files in a process of its own: on damaged ones scipy's compiled code can crash."""
 
-from __future__ import annotations
-
 import multiprocessing
 import signal
 from collections.abc import Callable

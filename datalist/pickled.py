@@ -6,8 +6,6 @@ of this module; nothing that a file names is looked up. Python 2 pickles (text a
 protocols 2 to 5 are read.
 """
 
-from __future__ import annotations
-
 import io
 import pickle
 import pickletools
@@ -83,7 +81,7 @@ class _Buffer(_Array):
 class _Bytes(bytes):
     """Bytes that protocol 2 writes as text."""
 
-    def __new__(cls, text: str, *_: object) -> _Bytes:
+    def __new__(cls, text: str, *_: object) -> "_Bytes":
         return super().__new__(cls, text.encode("latin-1"))
 
     def __setstate__(self, state: object) -> None:

@@ -6,8 +6,6 @@ The new background cues replace those of CUES; a cell of several classes goes to
 region, as in `python -m datalist.cue merge`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -4,8 +4,6 @@ python -m datalist.shape FILE prints --fine, the flag of the networks that learn
 where a class is thin.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """Class names, colours, folders and id lists of every data set."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import re

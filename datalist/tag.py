@@ -16,8 +16,6 @@ An image without any tag in its line or annotation shows none of the classes. Ob
 Tables of other layouts become such a folder by `python -m datalist.prepare.arrange`.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import re

@@ -1,7 +1,5 @@
 """TIFF of any depth and number of bands, read in windows."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections import OrderedDict
@@ -136,7 +134,7 @@ class Tiff:
         """Close the file."""
         self.file.close()
 
-    def __enter__(self) -> Tiff:
+    def __enter__(self) -> "Tiff":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,7 +1,5 @@
 """The methods. A new one is a file here and a line in this table."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from importlib import import_module
 from math import sqrt

@@ -6,8 +6,6 @@ shall have one. A random walk then carries seeds to all positions that no bounda
 them: `Affinity.walk`, used by `method.pseudo`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import ClassVar
 

@@ -5,8 +5,6 @@ activation maps over several scales, a background score and the dense CRF make m
 training images (`method/pseudo.py`), and a segmentation network learns from these (`deeplab`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial

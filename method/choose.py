@@ -3,8 +3,6 @@
 python -m method.choose DATASET [flags of train.py] prints the name of the recipe.
 """
 
-from __future__ import annotations
-
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -87,7 +85,7 @@ def timm_backbone(model: str) -> Any:
     return Timm(model, weights="package" if model in PACKAGES else "timm")
 
 
-def choose_pseudo(recipe: str, purpose: str, dataset: str) -> PseudoRecipe:
+def choose_pseudo(recipe: str, purpose: str, dataset: str) -> "PseudoRecipe":
     """The recipe of masks that learn from seeds; `recipe` and `dataset` as of `choose_recipe`.
 
     Raises:

@@ -7,8 +7,6 @@ thing has many colours, as most things on photographs, its own pixels fill the g
 groups, and the square root of the product separates better; there contrast is not used.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations

@@ -6,8 +6,6 @@ network's gradient at a middle layer tells how much a position matters to any cl
 matters least is background.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar

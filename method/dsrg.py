@@ -9,8 +9,6 @@ come from our own background cue network, or from any folder of saliency maps
 (`python -m datalist.saliency`).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import ClassVar
 

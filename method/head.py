@@ -1,7 +1,5 @@
 """Heads of segmentation networks in a recipe, and the network of a backbone and a head."""
 
-from __future__ import annotations
-
 from torch import nn
 
 from base import UserError

@@ -1,7 +1,5 @@
 """Features of images by a network that does not change, computed once and kept in files."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Whether tags are known from the light of whole pictures, so that maps need not show the thing."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import cv2

@@ -1,7 +1,5 @@
 """SEAM's network and losses, which `seam` trains alone and `locate` with a segmenter."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn

@@ -12,8 +12,6 @@ always by 1.3); the pairs of a step come from its own batch (there a buffer fill
 pixels of no class do not count.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """Values that the recipes of several methods share: published ones, `small` and `photo`."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any, TypeVar
 

@@ -4,8 +4,6 @@ Seeds are activation maps or scores of the tagged classes, each over its maximum
 segmentation network (`deeplab`), sure ones a boundary network (`affinity`) or SEC and DSRG.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 

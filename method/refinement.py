@@ -1,7 +1,5 @@
 """The dense CRF as the target of a loss."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A trained stage from what a checkpoint holds; nothing in the file is trusted."""
 
-from __future__ import annotations
-
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from types import UnionType

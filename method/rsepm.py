@@ -14,8 +14,6 @@ road below cars. Correlation and colour cannot tell them apart, and the recursio
 cues (ours) the maps are known in places, and there the recursion cannot change them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -5,8 +5,6 @@ and must agree with what a pixel correlation module makes of the other view's ma
 maps cover more of an object than plain ones: cues for SEC and DSRG, prompts for a segmenter.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar

@@ -6,8 +6,6 @@ absent classes for none. The constrain-to-boundary loss pulls the scores to what
 of them.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

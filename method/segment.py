@@ -6,8 +6,6 @@ true. `DeepLab` is the last stage of RecurSeed, DHR, Locate and others: a DeepLa
 ECCV 2018) on ResNet-101.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar

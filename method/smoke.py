@@ -1,7 +1,5 @@
 """Smoke recipes: small versions of other recipes, which run every line of a method in seconds."""
 
-from __future__ import annotations
-
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 

@@ -1,7 +1,5 @@
 """The small base of all stages: recipe, data set, network, and what most of them do alike."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar

@@ -1,7 +1,5 @@
 """What segmentation networks learn from: localization cues, or masks of another network."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal

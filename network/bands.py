@@ -1,7 +1,5 @@
 """Networks for pictures of more than three bands: their first convolution gets more channels."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps

@@ -7,8 +7,6 @@ old: 6); a blob has its shape (7: dim 1; old: num 1, channels 2, height 3, width
 Source: caffe.proto of BVLC/caffe (the numbers of the fields).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Weights that other systems released, renamed to our layers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """Dilated depthwise convolutions that learn faster on a CPU."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """ImageNet weights in pip packages; they are read as tensors, without importing the package."""
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 from pathlib import Path
 

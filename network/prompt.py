@@ -1,7 +1,5 @@
 """A localiser and a segmenter in one module."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from network.bands import picture_channels
@@ -35,7 +33,7 @@ class LocateSegment(nn.Module):
         self.localiser.requires_grad_(False)
         self.localiser.eval()
 
-    def train(self, mode: bool = True) -> LocateSegment:
+    def train(self, mode: bool = True) -> "LocateSegment":
         """As of `nn.Module`; a fixed localiser stays as at test."""
         super().train(mode)
         if self.fixed:

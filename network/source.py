@@ -1,7 +1,5 @@
 """Where published weights come from: torchvision, timm, or a file; nothing in a file is run."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

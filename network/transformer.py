@@ -1,7 +1,5 @@
 """Vision transformers of timm as trunks: layers as stages, at images of any size."""
 
-from __future__ import annotations
-
 import inspect
 import warnings
 from collections.abc import Iterator, Sequence
@@ -33,7 +31,7 @@ class Transformer(Timm):
     layer_decay: float = 0.75
     """Ratio of a layer's learning rate to the next one's (BEiT, MAE)."""
 
-    def trunk(self, extra: int = 0) -> TransformerTrunk:
+    def trunk(self, extra: int = 0) -> "TransformerTrunk":
         """Build the trunk, without weights; `extra` channels of the image follow R, G, B."""
         return TransformerTrunk(self, extra)
 

@@ -1,7 +1,5 @@
 """Any timm network as a trunk of features, and a classifier with activation maps on it."""
 
-from __future__ import annotations
-
 import difflib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -43,7 +41,7 @@ class Timm:
     norm: bool = False
     """Batch normalisation learns its statistics; without, it keeps those of the weights."""
 
-    def trunk(self, extra: int = 0) -> TimmTrunk:
+    def trunk(self, extra: int = 0) -> "TimmTrunk":
         """Build the trunk, without weights; `extra` channels of the image follow R, G, B."""
         from network.transformer import Transformer, is_transformer  # which builds on this file
 

@@ -1,7 +1,5 @@
 """Groups of cells or pixels that look alike."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray

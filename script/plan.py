@@ -3,8 +3,6 @@
 Times a few steps of the classifier and of SEC on this machine. The flags are those of train.py.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Annotated, Any

@@ -6,8 +6,6 @@ from what surrounds them. The page shows each group that matters, lit in the sam
 and asks whether it is the object; answers.csv, which the page saves, goes to pseudo.py --answers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

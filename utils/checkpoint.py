@@ -1,7 +1,5 @@
 """Checkpoints: written whole or not at all, read without running anything, refused by name."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 import zipfile

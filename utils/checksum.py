@@ -3,8 +3,6 @@
 `Checksums` holds, for each input ("tags", "cues", ...), a checksum for each image or file.
 """
 
-from __future__ import annotations
-
 import os
 import zlib
 from collections.abc import Iterable, Mapping
@@ -49,7 +47,7 @@ def total(checksums: dict[str, int]) -> str:
     return f"{zlib.crc32(repr(sorted(checksums.items())).encode()):08x}"
 
 
-def of_images(data: Images) -> Checksums:
+def of_images(data: "Images") -> Checksums:
     """Checksums of the list, pictures, tags, cues and masks that a data set of samples reads."""
     checksums: Checksums = {LIST: dict.fromkeys(data.ids, 0)}
     with ThreadPoolExecutor(8) as pool:
@@ -75,7 +73,7 @@ def tag_checksums(tags: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
     return {name: zlib.crc32(bytes(row)) for name, row in tags.items()}
 
 
-def of_stage(stage: Stage, data: Any) -> Checksums:
+def of_stage(stage: "Stage", data: Any) -> Checksums:
     """Checksums of the data `stage.dataset()` gave, and of the files that the recipe names."""
     from datalist.dataset import Images  # imports torch, which reports need not
     from utils.checkpoint import flatten

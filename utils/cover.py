@@ -4,8 +4,6 @@ Each file is written with its picture, so that the table is complete after an in
 after runs of several processes.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """Several processes on one machine or many, started by torchrun, that share one global batch."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The work of evaluate.py: tables, score.json, report."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

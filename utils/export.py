@@ -3,8 +3,6 @@
 export.py writes them. Every file is written whole or not at all.
 """
 
-from __future__ import annotations
-
 import base64
 import gzip
 import importlib.util

@@ -1,7 +1,5 @@
 """The flags of the programs. Nothing heavy is imported here, so that --help is quick."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from pathlib import Path

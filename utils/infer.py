@@ -5,8 +5,6 @@ threads, since OpenCV, the CRF and zlib all let go of the interpreter. Large pic
 windows, after all others.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Prediction of a picture in windows, with memory that does not grow with its area."""
 
-from __future__ import annotations
-
 import math
 import tempfile
 from collections import deque

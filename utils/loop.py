@@ -1,7 +1,5 @@
 """The training loop. It knows a stage by its contract and no method by name."""
 
-from __future__ import annotations
-
 import json
 import math
 import random

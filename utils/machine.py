@@ -1,7 +1,5 @@
 """What the machine has: processors, memory, and how both are used."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import threading

@@ -1,7 +1,5 @@
 """What follows a network: scores refined by the CRF, and the files of an image."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

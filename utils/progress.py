@@ -1,7 +1,5 @@
 """Progress of long work: a bar on a terminal, a line now and then in a log."""
 
-from __future__ import annotations
-
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Masks from the score files of test.py, several images at a time."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial

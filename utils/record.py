@@ -1,7 +1,5 @@
 """The record of a folder: the command that wrote it, and the settings that decide its content."""
 
-from __future__ import annotations
-
 import json
 import shlex
 import sys
@@ -66,7 +64,7 @@ def read_origin(folder: Path) -> dict[str, Any]:
 
 
 def keep_settings(
-    predict: Any, checkpoint: Path, stage: Stage, tags: Mapping[str, tuple[int, ...]]
+    predict: Any, checkpoint: Path, stage: "Stage", tags: Mapping[str, tuple[int, ...]]
 ) -> None:
     """Write how a folder's predictions are computed to OUT/predict.json.
 

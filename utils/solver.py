@@ -1,7 +1,5 @@
 """Optimiser and learning-rate policy of a recipe's solver."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

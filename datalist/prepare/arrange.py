@@ -4,8 +4,6 @@
 folder per class, from pictures and a table of tags (`--tags`), or from the annotations of a VOC
 folder. docs/data.md shows every layout."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -4,8 +4,6 @@
 reads and stores in its checkpoints. Pictures of 8 bits with grey or R, G, B need no such file.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace

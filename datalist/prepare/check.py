@@ -3,8 +3,6 @@
 `python -m datalist.prepare.check DIR` exits with 1 where training or evaluation would fail.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 import os

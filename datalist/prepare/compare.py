@@ -1,7 +1,5 @@
 """Holds masks against tags and against each other: values of another meaning are found out."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -5,8 +5,6 @@
 from public originals.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """Masks that people drew: exports of annotation tools, read into shapes and painted."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path

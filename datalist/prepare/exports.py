@@ -1,7 +1,5 @@
 """Tags in the exports of tools that are not tables: json, json lines, XML, YOLO, photo managers."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Sequence

@@ -7,8 +7,6 @@ because pooch, which verifies digests too, cannot continue one: COCO's largest
 archive has 13 GB.
 """
 
-from __future__ import annotations
-
 import http.client
 import sys
 import tarfile

@@ -3,8 +3,6 @@
 python -m datalist.prepare.instances annotations/instances_train2017.json train2017 data/external
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@
 mydata/SegmentationClass/ID.png; masks that are there already are kept in SegmentationClass.old-N.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator, Sequence

@@ -4,8 +4,6 @@ A data set made by `datalist.prepare.arrange` has names.csv beside tags.csv: two
 `file`, the name that each picture had. Labelling tools put folders, addresses or a hash before a
 name."""
 
-from __future__ import annotations
-
 import csv
 import re
 import unicodedata

@@ -5,8 +5,6 @@ label of the original is which class. docs/data.md says where the originals are 
 terms.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path

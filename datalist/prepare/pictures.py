@@ -1,7 +1,5 @@
 """Picture files of a folder, and the tags that folders per class give them."""
 
-from __future__ import annotations
-
 import filecmp
 import re
 from collections import Counter

@@ -1,7 +1,5 @@
 """Finds things that are too small for a network that sees whole pictures, and proposes tiles."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median

@@ -1,7 +1,5 @@
 """Cuts large pictures into tiles for training: `python -m datalist.prepare.arrange --tile N`."""
 
-from __future__ import annotations
-
 import sys
 from collections import Counter
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """What annotation tools export, as drawings: COCO, Label Studio, CVAT and VIA."""
 
-from __future__ import annotations
-
 import csv
 import json
 from collections import Counter

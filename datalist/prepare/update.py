@@ -7,8 +7,6 @@ or moved, and makes OUT/data again: tags that were corrected in it, masks and li
 one goes to OUT/old-N, and the empty file OUT/.changed says that networks have to be trained again.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -61,7 +59,7 @@ class Record:
         write_text(path, json.dumps(vars(self)) + "\n")
 
     @classmethod
-    def read(cls, path: Path) -> Record | None:
+    def read(cls, path: Path) -> "Record | None":
         """Read a record; None where there is none that can be read."""
         try:
             content = json.loads(path.read_text("utf-8"))

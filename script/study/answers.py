@@ -5,8 +5,6 @@ are, and the size is the usual share of the class. Prints the number of answers,
 the training images and SEC on val, without answers, with answers, and with 5 % of them wrong.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

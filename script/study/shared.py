@@ -1,7 +1,5 @@
 """What the programs in this folder share: the flags of a data set, and stages ready to use."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Sheets of pictures for the README: rows of one size with titles above and beside."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from pathlib import Path

@@ -3,8 +3,6 @@
 `python -m utils.report.annotate DIR --format cvat --dataset mydata --out mydata.xml` turns a folder
 of label PNGs, as test.py writes them, into a file to import beside the images."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator

@@ -1,7 +1,5 @@
 """Formats with a file for each image, or each object: YOLO-seg, labelme, GeoJSON, cut-outs."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

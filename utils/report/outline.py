@@ -1,7 +1,5 @@
 """Regions of a label map, and the polygons around them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import reduce
 

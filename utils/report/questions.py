@@ -1,7 +1,5 @@
 """The page of questions about groups of cells, whose answers a browser saves as answers.csv."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

@@ -4,8 +4,6 @@ It opens without a network. Its reader can correct the tags of an image; the pag
 retag.csv, in the format of tags.csv.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial

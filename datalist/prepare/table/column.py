@@ -1,7 +1,5 @@
 """Columns of a table: what their headings and their values say that they hold."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass

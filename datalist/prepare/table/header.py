@@ -1,7 +1,5 @@
 """The header of a table, and its column of names."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -11,8 +11,6 @@ blanks separate tags; `columns`, each field is a tag. In the last three `;`, `|`
 quotes separate the tags of one field.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Sequence

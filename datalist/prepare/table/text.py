@@ -1,7 +1,5 @@
 """Text of a table: its encoding, its separator, the rows above its header, a shifted header."""
 
-from __future__ import annotations
-
 import codecs
 import csv
 import io
