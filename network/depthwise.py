@@ -1,10 +1,12 @@
-"""Dilated depthwise convolutions that learn faster on a CPU."""
+"""Depthwise convolutions that learn faster on a CPU."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
+
+convolution_backward = torch.ops.aten.convolution_backward
 
 
 def to_phases(x: Tensor, step: int) -> Tensor:
@@ -29,11 +31,36 @@ def from_phases(x: Tensor, step: int, size: tuple[int, int]) -> Tensor:
     return parts[:, : size[0], : size[1]].permute(0, 3, 1, 2)
 
 
-class DilatedBackward(torch.autograd.Function):
-    """A dilated depthwise convolution whose gradients are those of one without dilation.
+def weight_gradient(x: Tensor, gradient: Tensor, kernel: int) -> Tensor:
+    """Gradient (C, 1, kernel, kernel) of the weight of a depthwise convolution that keeps the size.
 
-    Pixels whose rows and columns are equal modulo the dilation meet only each other. oneDNN has
-    gradients of dilated depthwise convolutions, but slow ones.
+    oneDNN is fast at kernels of 3: larger ones are put together of these, where they overlap by
+    one, if `kernel` is odd.
+
+    Args:
+        x, gradient: what went in, and the gradient of what came out, (N, C, H, W).
+    """
+    channels, height, width = gradient.shape[1:]
+    half = kernel // 2
+    x = pad(x, (half, half, half, half))
+    weight = x.new_empty(channels, 1, kernel, kernel)
+    for top in range(0, kernel - 1, 2):
+        for left in range(0, kernel - 1, 2):
+            part = x[:, :, top : top + height + 2, left : left + width + 2]
+            rows, columns = slice(top, top + 3), slice(left, left + 3)
+            weight[:, :, rows, columns] = convolution_backward(
+                gradient, part.contiguous(memory_format=torch.channels_last),
+                weight[:, :, rows, columns], None, [1, 1], [0, 0], [1, 1], False, [0, 0], channels,
+                [False, True, False],
+            )[1]  # fmt: skip
+    return weight
+
+
+class DepthwiseBackward(torch.autograd.Function):
+    """A depthwise convolution, its gradients in the forms that oneDNN is fast at.
+
+    Pixels whose rows and columns are equal modulo the dilation meet only each other, so that the
+    gradients are those of a convolution without dilation.
     """
 
     @staticmethod
@@ -46,28 +73,31 @@ class DilatedBackward(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # type: ignore[override]
         x, weight = ctx.saved_tensors
-        step, half = ctx.dilation, weight.shape[-1] // 2
-        to_x, to_weight, _ = torch.ops.aten.convolution_backward(
-            to_phases(gradient, step), to_phases(x, step), weight, None, [1, 1], [half, half],
-            [1, 1], False, [0, 0], len(weight), [*ctx.needs_input_grad[:2], False],
-        )  # fmt: skip
-        if to_x is not None:
-            to_x = from_phases(to_x, step, x.shape[-2:])
+        step, size, half = ctx.dilation, x.shape[-2:], weight.shape[-1] // 2
+        to_x = to_weight = None
+        if step > 1:
+            x, gradient = to_phases(x, step), to_phases(gradient, step)
+        if ctx.needs_input_grad[0]:
+            to_x = conv2d(gradient, weight.flip(2, 3), None, 1, half, 1, len(weight))
+            if step > 1:
+                to_x = from_phases(to_x, step, size)
+        if ctx.needs_input_grad[1]:
+            to_weight = weight_gradient(x, gradient, weight.shape[-1])
         return to_x, to_weight, None
 
 
-class DilatedDepthwise(nn.Conv2d):
-    """`nn.Conv2d` of one channel each, dilated, its size kept; `speed_up` makes it of others."""
+class Depthwise(nn.Conv2d):
+    """`nn.Conv2d` of one channel each, its size kept; `speed_up` makes it of others."""
 
     def forward(self, x: Tensor) -> Tensor:
         plain = not torch.is_grad_enabled() or x.device.type != "cpu"
         if plain or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
             return super().forward(x)
-        return DilatedBackward.apply(x, self.weight, self.dilation[0])
+        return DepthwiseBackward.apply(x, self.weight, self.dilation[0])
 
 
 def speed_up(network: nn.Module) -> None:
-    """Make `DilatedDepthwise` of the convolutions of a network that can be one."""
+    """Make `Depthwise` of the convolutions of a network that profit."""
     for module in network.modules():
         if type(module) is not nn.Conv2d or module.bias is not None:
             continue
@@ -75,5 +105,5 @@ def speed_up(network: nn.Module) -> None:
         same = side == other and side % 2 and module.dilation == (dilation, dilation)
         same = same and module.padding == (dilation * (side // 2),) * 2
         alone = module.groups == module.in_channels == module.out_channels
-        if same and alone and dilation > 1 and module.stride == (1, 1):
-            module.__class__ = DilatedDepthwise
+        if same and alone and side > 1 and max(dilation, side // 2) > 1 and module.stride == (1, 1):
+            module.__class__ = Depthwise

@@ -1,11 +1,11 @@
-"""Gradients of dilated depthwise convolutions are those of torch."""
+"""Gradients of depthwise convolutions are those of torch."""
 
 import pytest
 import torch
 from networks import timm_trunk
 from torch import nn
 
-from network.depthwise import DilatedDepthwise, from_phases, speed_up, to_phases
+from network.depthwise import Depthwise, from_phases, speed_up, to_phases
 
 
 @pytest.mark.parametrize("size", [(6, 8), (7, 9), (1, 2)])
@@ -18,7 +18,7 @@ def test_phases_are_undone(size, step):
     assert torch.equal(from_phases(parts, step, size), x)
 
 
-@pytest.mark.parametrize("kernel, dilation", [(3, 2), (5, 2), (3, 3)])
+@pytest.mark.parametrize("kernel, dilation", [(3, 2), (5, 2), (3, 3), (5, 1), (7, 1), (7, 2)])
 @pytest.mark.parametrize("size", [(10, 15), (7, 4)])
 def test_gradients_are_those_of_torch(kernel, dilation, size):
     torch.manual_seed(0)
@@ -27,7 +27,7 @@ def test_gradients_are_those_of_torch(kernel, dilation, size):
     own = nn.Conv2d(16, 16, kernel, 1, padding, dilation, 16, bias=False)
     own.load_state_dict(plain.state_dict())
     speed_up(own)
-    assert type(own) is DilatedDepthwise
+    assert type(own) is Depthwise
     results = []
     for module in (plain, own):
         x = torch.randn(3, 16, *size, generator=torch.Generator().manual_seed(1)).requires_grad_()
@@ -51,4 +51,4 @@ def test_other_convolutions_stay():
     speed_up(nn.Sequential(*others))
     assert all(type(module) is nn.Conv2d for module in others)
     trunk = timm_trunk("tf_efficientnet_lite0", output_stride=16)
-    assert sum(isinstance(m, DilatedDepthwise) for m in trunk.modules()) == 4
+    assert sum(isinstance(m, Depthwise) for m in trunk.modules()) == 9
