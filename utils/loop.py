@@ -5,6 +5,7 @@ import math
 import random
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from time import monotonic
@@ -107,7 +108,8 @@ class Loop:
             stage.network, replica = distributed.replicate(stage.network, device)
         if flags.compile:
             replica = torch.compile(replica or stage.network)
-        self.optimizer = build_optimizer(self.solver, stage.groups(), fused=device.type == "cuda")
+        fused = device.type in ("cpu", "cuda")
+        self.optimizer = build_optimizer(self.solver, stage.groups(), fused)
         self.schedule = build_schedule(self.solver, self.optimizer, self.steps)
         started = self.resume()
         self.timer = Timer(device) if flags.profile else None
@@ -177,13 +179,16 @@ class Loop:
             pin_memory=self.device.type == "cuda",
         )  # fmt: skip
         samples = iter(loader)
-        while True:
-            with self.context.timer("load"):
-                batch = next(samples, None)
-                if batch is None:
-                    return
-                batch = to_device(batch, self.device)
-            yield batch
+        with ThreadPoolExecutor(1) as beside:  # the next batch, while the network learns from one
+            coming = beside.submit(next, samples, None)
+            while True:
+                with self.context.timer("load"):
+                    batch = coming.result()
+                    if batch is None:
+                        return
+                    coming = beside.submit(next, samples, None)
+                    batch = to_device(batch, self.device)
+                yield batch
 
     def step(self, batch: dict[str, Any]) -> bool:
         """Learn from one batch; returns whether a signal asked one of the processes to stop."""
