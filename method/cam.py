@@ -109,7 +109,8 @@ class CAM(Stage):
         if not isinstance(recipe.backbone, ResNet | Timm):
             raise refuse(recipe.backbone, "cam")
         maps, trunk = recipe.maps, recipe.backbone.trunk()
-        trunk.requires_grad_(not maps.frozen)
+        if maps.frozen:
+            trunk.requires_grad_(False)
         pool = average if maps.decay == 1 else partial(rank_average, decay=maps.decay)
         super().__init__(
             recipe, spec, ClassMaps(trunk, spec.num_classes - 1, maps.dropout, maps.join, pool)

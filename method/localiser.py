@@ -57,7 +57,8 @@ def localiser(recipe, num_classes: int, background: bool = True) -> SEAMNet:
     `background` as of `SEAMNet`.
     """
     trunk = recipe.backbone.trunk()
-    trunk.requires_grad_(not recipe.head.frozen)
+    if recipe.head.frozen:
+        trunk.requires_grad_(False)
     return SEAMNet(trunk, num_classes - 1, recipe.head, background)
 
 

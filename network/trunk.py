@@ -40,6 +40,8 @@ class Timm:
     """Stride of the last stage: 8, 16 or 32; the last stages are dilated for it."""
     norm: bool = False
     """Batch normalisation learns its statistics; without, it keeps those of the weights."""
+    frozen_stride: int = 0
+    """Stages up to this stride keep the weights that they start from; 0: all stages learn."""
 
     def trunk(self, extra: int = 0) -> "TimmTrunk":
         """Build the trunk, without weights; `extra` channels of the image follow R, G, B."""
@@ -80,6 +82,8 @@ class TimmTrunk(FrozenNorm):
         mean, std = (tuple(255 * value for value in facts[key]) for key in ("mean", "std"))
         self.normalise = Normalise((mean, std, "RGB"))
         self.check_stages(config.output_stride)
+        if config.frozen_stride:
+            self.freeze(config.frozen_stride)
 
     def build(self, output_stride: int) -> dict[str, Any]:
         """Make `network`, `channels` and `stride`; returns what timm knows of the weights."""
@@ -119,6 +123,18 @@ class TimmTrunk(FrozenNorm):
                     f"timm's {self.name} gives features {tuple(feature.shape)} where its "
                     f"description says {width} channels at stride {stride}: choose another network"
                 )
+
+    def freeze(self, stride: int) -> None:
+        """Let the layers that the stages up to a stride are made of keep their weights."""
+        side, training = 2 * max(self.stride[-1], 32), self.training
+        features = self.eval().network(torch.zeros(1, 3 + self.extra, side, side))
+        self.train(training)
+        last = [x for x, own in zip(features, self.stride) if own <= stride][-1:]
+        parameters = list(self.network.parameters())
+        for x in last:
+            used = torch.autograd.grad(x.sum(), parameters, allow_unused=True)
+            for parameter, gradient in zip(parameters, used):
+                parameter.requires_grad_(gradient is None)
 
     def stages(self, image: Tensor) -> list[Tensor]:
         """Features of every stage, (N, channels[k], h, w), of images with extra channels.

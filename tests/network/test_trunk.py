@@ -94,6 +94,20 @@ def test_statistics_stay_unless_asked_for(norm):
     assert scale.grad is not None
 
 
+@pytest.mark.parametrize("name", ["resnet10t", "test_efficientnet"])
+@pytest.mark.parametrize("stride, learns", [(0, 4), (4, 3), (8, 2), (16, 0)])
+def test_early_stages_keep_their_weights(name, stride, learns):
+    trunk = timm_trunk(name, 16, frozen_stride=stride).train()
+    assert trunk.training
+    image = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    stages = trunk.stages(image)
+    assert [stage.requires_grad for stage in stages] == [False] * (4 - learns) + [True] * learns
+    if learns:
+        stages[-1].square().mean().backward()
+    for key, parameter in trunk.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, key
+
+
 def test_class_maps_average_to_the_logits():
     network = ClassMaps(timm_trunk("resnet10t", 16), 5).eval()
     image = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
