@@ -10,5 +10,3 @@ IGNORE = 255
 
 WORK_PIXELS = 2_000_000
 """Images of more pixels are shrunk to this size before networks and CRF."""
-
-__all__ = ["IGNORE", "WORK_PIXELS", "UserError", "entry"]

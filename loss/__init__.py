@@ -7,17 +7,3 @@ from loss.constrain import constrain_loss
 from loss.expand import decay_for, expand_loss, rank_average, rank_pool
 from loss.score import floor_softmax
 from loss.seed import seed_loss
-
-__all__ = [
-    "affinity_terms",
-    "bag_tag_loss",
-    "bag_weight",
-    "balanced_seed_loss",
-    "constrain_loss",
-    "decay_for",
-    "expand_loss",
-    "floor_softmax",
-    "rank_average",
-    "rank_pool",
-    "seed_loss",
-]

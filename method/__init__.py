@@ -8,60 +8,19 @@ from typing import Any
 from base import UserError
 
 STAGES = {
-    "cam": (
-        "method.cam",
-        "CAM",
-        "Class activation maps of a classifier without hidden layers.",
-    ),
-    "cue-foreground": (
-        "method.cue",
-        "ForegroundCue",
-        "Cues of the tagged classes, from class activation maps.",
-    ),
-    "cue-background": (
-        "method.cue",
-        "BackgroundCue",
-        "Cues of the background, from gradient saliency.",
-    ),
-    "sec": ("method.sec", "SEC", "DeepLab-LargeFOV under the three losses."),
-    "dsrg": ("method.dsrg", "DSRG", "Step 1: a four-branch DeepLab under seeds that grow."),
-    "dsrg-retrain": (
-        "method.segment",
-        "Retrain",
-        "Step 2: cross entropy on the masks that step 1 predicts, in crops of the image's own "
-        "size.",
-    ),
-    "rsepm": (
-        "method.rsepm",
-        "RecurSeed",
-        "Single stage: maps that teach themselves, and a decoder that learns from them.",
-    ),
-    "affinity": (
-        "method.affinity",
-        "Affinity",
-        "Boundaries from labels in which unsure pixels are 255.",
-    ),
-    "deeplab": ("method.segment", "DeepLab", "Cross entropy on masks at their full size."),
-    "seam": (
-        "method.seam",
-        "SEAM",
-        "Class activation maps of two views that agree, from tags.",
-    ),
-    "segmenter": (
-        "method.locate",
-        "Segmenter",
-        "A class-agnostic network that turns maps into masks, learned from external masks.",
-    ),
-    "resegment": (
-        "method.locate",
-        "Resegment",
-        "Masks of the target's tags: its localiser's maps, segmented by an external segmenter.",
-    ),
-    "supervised": (
-        "method.segment",
-        "Supervised",
-        "Cross entropy on true masks at the network's own resolution.",
-    ),
+    "cam": ("cam", "CAM", "Class activation maps of a classifier without hidden layers."),
+    "cue-foreground": ("cue", "ForegroundCue", "Cues of tagged classes, from activation maps."),
+    "cue-background": ("cue", "BackgroundCue", "Cues of the background, from gradient saliency."),
+    "sec": ("sec", "SEC", "DeepLab-LargeFOV under the three losses."),
+    "dsrg": ("dsrg", "DSRG", "Step 1: a four-branch DeepLab under seeds that grow."),
+    "dsrg-retrain": ("segment", "Retrain", "Step 2: cross entropy on the masks of step 1."),
+    "rsepm": ("rsepm", "RecurSeed", "Single stage: maps that teach themselves and a decoder."),
+    "affinity": ("affinity", "Affinity", "Boundaries from labels in which unsure pixels are 255."),
+    "deeplab": ("segment", "DeepLab", "Cross entropy on masks at their full size."),
+    "seam": ("seam", "SEAM", "Class activation maps of two views that agree, from tags."),
+    "segmenter": ("locate", "Segmenter", "A class-agnostic network that turns maps into masks."),
+    "resegment": ("locate", "Resegment", "Masks of tags: maps that an external network segments."),
+    "supervised": ("segment", "Supervised", "Cross entropy on true masks at the logits' size."),
 }
 """Stage name on the command line -> module, class, and what it does in one line."""
 
@@ -71,7 +30,7 @@ def stage_class(name: str) -> Any:
     if name not in STAGES:
         raise UserError(f"'{name}' is not a stage; stages are {', '.join(STAGES)}")
     module, attribute, _ = STAGES[name]
-    return getattr(import_module(module), attribute)
+    return getattr(import_module(f"method.{module}"), attribute)
 
 
 def summary(name: str) -> str:

@@ -19,7 +19,6 @@ from loss.affinity import affinity_terms
 from method import preset
 from method.backbone import Backbone, ResNet, Timm
 from method.head import refuse
-from method.smoke import with_smoke
 from method.target import FromMasks, PseudoMasks
 from network.boundary import Boundary, BoundaryHead
 from refine.affinity import random_walk
@@ -69,16 +68,14 @@ class Affinity(FromMasks):
     """Boundaries from labels in which unsure pixels are 255."""
 
     can: ClassVar = frozenset()
-    recipes: ClassVar = with_smoke(
-        {
-            # not measured
-            "paper": AffinityRecipe(),
-            # script/rsepm.sh: masks of 81.6 on the training images of scenes (3 seeds); 2 cores
-            "small": SMALL,
-            # script/rsepm.sh: masks of 79.7 on those of msrc-objects, 5 minutes on 1 core
-            "photo": PHOTO,
-        }
-    )
+    recipes: ClassVar = {
+        # not measured
+        "paper": AffinityRecipe(),
+        # script/rsepm.sh: masks of 81.6 on the training images of scenes (3 seeds); 2 cores
+        "small": SMALL,
+        # script/rsepm.sh: masks of 79.7 on those of msrc-objects, 5 minutes on 1 core
+        "photo": PHOTO,
+    }
 
     def __init__(self, recipe: AffinityRecipe, spec):
         if not isinstance(recipe.backbone, ResNet | Timm):

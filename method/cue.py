@@ -21,7 +21,6 @@ from datalist.dataset import Images
 from method import preset
 from method.backbone import VGG16, Backbone, ResNet
 from method.head import refuse
-from method.smoke import with_smoke
 from method.stage import Stage, of_tags, with_constant
 from network.cue import (
     BackgroundCueHead,
@@ -76,22 +75,20 @@ SMALL_FOREGROUND = ForegroundCueRecipe(
 
 
 class ForegroundCue(Classifier):
-    """Cues of the tagged classes, from class activation maps."""
+    """Cues of tagged classes, from activation maps."""
 
     can: ClassVar = frozenset({"predict", "cue", "export"})
-    recipes: ClassVar = with_smoke(
-        {
-            "paper": FOREGROUND,
-            "mxnet": FOREGROUND_MXNET,
-            "paper-resnet50": replace(
-                FOREGROUND_MXNET, backbone=ResNet(stride=(2, 2, 2, 1, 1), norm=False)
-            ),
-            "small": SMALL_FOREGROUND,
-            "small-resnet50": replace(
-                SMALL_FOREGROUND, backbone=replace(preset.SMALL_RESNET, dilation=(1,) * 4)
-            ),
-        }
-    )
+    recipes: ClassVar = {
+        "paper": FOREGROUND,
+        "mxnet": FOREGROUND_MXNET,
+        "paper-resnet50": replace(
+            FOREGROUND_MXNET, backbone=ResNet(stride=(2, 2, 2, 1, 1), norm=False)
+        ),
+        "small": SMALL_FOREGROUND,
+        "small-resnet50": replace(
+            SMALL_FOREGROUND, backbone=replace(preset.SMALL_RESNET, dilation=(1,) * 4)
+        ),
+    }
 
     def __init__(self, recipe: ForegroundCueRecipe, spec):
         head, tags = recipe.head, spec.num_classes - 1
@@ -151,23 +148,21 @@ SMALL_BACKGROUND = BackgroundCueRecipe(
 class BackgroundCue(Classifier):
     """Cues of the background, from gradient saliency."""
 
-    recipes: ClassVar = with_smoke(
-        {
-            "paper": BACKGROUND,
-            "mxnet": BACKGROUND_MXNET,
-            "paper-resnet50": replace(
-                BACKGROUND_MXNET,
-                backbone=ResNet(stride=(2, 2, 2, 2, 2), norm=False),
-                head=BackgroundCueHead(dropout=0.0, style="mxnet", layer="layer2.1"),
-            ),
-            "small": SMALL_BACKGROUND,
-            "small-resnet50": replace(
-                SMALL_BACKGROUND,
-                backbone=replace(preset.SMALL_RESNET, dilation=(1,) * 4),
-                head=replace(SMALL_BACKGROUND.head, layer="layer2.0"),
-            ),
-        }
-    )
+    recipes: ClassVar = {
+        "paper": BACKGROUND,
+        "mxnet": BACKGROUND_MXNET,
+        "paper-resnet50": replace(
+            BACKGROUND_MXNET,
+            backbone=ResNet(stride=(2, 2, 2, 2, 2), norm=False),
+            head=BackgroundCueHead(dropout=0.0, style="mxnet", layer="layer2.1"),
+        ),
+        "small": SMALL_BACKGROUND,
+        "small-resnet50": replace(
+            SMALL_BACKGROUND,
+            backbone=replace(preset.SMALL_RESNET, dilation=(1,) * 4),
+            head=replace(SMALL_BACKGROUND.head, layer="layer2.0"),
+        ),
+    }
 
     def __init__(self, recipe: BackgroundCueRecipe, spec):
         head, tags = recipe.head, spec.num_classes - 1

@@ -23,7 +23,6 @@ from method import preset
 from method.backbone import VGG16, Backbone
 from method.head import Head, PyramidHead, segmentation_network
 from method.refinement import Refinement, TrainCRF
-from method.smoke import with_smoke
 from method.stage import SEGMENTS, SoftmaxOfSum
 from method.target import TagSource, class_map, cue_images, cues_of
 from refine import grow_seeds
@@ -76,18 +75,16 @@ class DSRG(SoftmaxOfSum):
     can: ClassVar = SEGMENTS
     pools = True  # seeds alone teach: a tag says which of them may grow
 
-    recipes: ClassVar = with_smoke(
-        {
-            # not measured
-            "paper": DSRGRecipe(),
-            "paper-resnet101": DSRGRecipe(backbone=preset.RESNET101_AT_8),
-            # script/dsrg.sh, before step 2: 75.7 on scenes (3 seeds), 4 minutes on 2 cores
-            "small": SMALL,
-            "small-resnet101": replace(SMALL, backbone=preset.SMALL_RESNET_DILATED),
-            # script/dsrg.sh, before step 2: 70.0 on msrc-objects (3 seeds), 11 minutes on 1 core
-            "photo": preset.photo(DSRGRecipe(), crf_scale=None, crf_spread=SPREAD),
-        }
-    )
+    recipes: ClassVar = {
+        # not measured
+        "paper": DSRGRecipe(),
+        "paper-resnet101": DSRGRecipe(backbone=preset.RESNET101_AT_8),
+        # script/dsrg.sh, before step 2: 75.7 on scenes (3 seeds), 4 minutes on 2 cores
+        "small": SMALL,
+        "small-resnet101": replace(SMALL, backbone=preset.SMALL_RESNET_DILATED),
+        # script/dsrg.sh, before step 2: 70.0 on msrc-objects (3 seeds), 11 minutes on 1 core
+        "photo": preset.photo(DSRGRecipe(), crf_scale=None, crf_spread=SPREAD),
+    }
 
     def __init__(self, recipe: DSRGRecipe, spec):
         super().__init__(

@@ -11,9 +11,7 @@ from loss.seam import cross_equivariance_loss, equivariance_loss, rvmin_loss, ta
 from method.preset import PHOTO_CLASSIFIER, SMALL_RESNET, SMALL_VGG16
 from network.seam import CorrelationHead, SEAMNet, with_background
 
-LOCALISER_DATA = Data(
-    size=(448, 448), fit="crop", long=(448, 768), jitter=(0.3, 0.3, 0.3, 0.1), mirror=True
-)
+DATA = Data(size=(448, 448), fit="crop", long=(448, 768), jitter=(0.3, 0.3, 0.3, 0.1), mirror=True)
 
 
 @dataclass(frozen=True)
@@ -41,17 +39,17 @@ class SEAMLosses:
 # -- small and photo (ours) ------------------------------------------------------------------------
 
 # Hue is part of what tells the classes of `scenes` apart, so nothing is jittered there.
-SMALL_LOCALISER_DATA = Data(size=(80, 80), fit="crop", long=(80, 100), mirror=True, test_long=96)
+SMALL_DATA = Data(size=(80, 80), fit="crop", long=(80, 100), mirror=True, test_long=96)
 # From scratch VGG16 learns in a third of the steps that ResNet-38d needs.
-SMALL_LOCALISER = replace(SMALL_VGG16, pool=(2, 2, 1, 0, 0), dilation=(1, 1, 1, 2, 4))
-SMALL_LOCALISER_RESNET50 = replace(SMALL_RESNET, stride=(2, 1, 2, 1, 1), dilation=(1, 1, 2, 4))
+SMALL_BACKBONE = replace(SMALL_VGG16, pool=(2, 2, 1, 0, 0), dilation=(1, 1, 1, 2, 4))
+SMALL_RESNET50 = replace(SMALL_RESNET, stride=(2, 1, 2, 1, 1), dilation=(1, 1, 2, 4))
 SMALL_CORRELATION = CorrelationHead((16, 32), dropout=0.1)
 SMALL_LOSSES = SEAMLosses(ramp=200, ratio=0.5)
 PHOTO_CORRELATION = CorrelationHead(dropout=0.0, join=True, frozen=True, enlarge=2.0)
 PHOTO_LOSSES = SEAMLosses(ratio=0.5, decay=PHOTO_CLASSIFIER["decay"])
 
 
-def localiser(recipe, num_classes: int, background: bool = True) -> SEAMNet:
+def build(recipe, num_classes: int, background: bool = True) -> SEAMNet:
     """SEAM's network on a recipe's backbone, for as many classes with background.
 
     `background` as of `SEAMNet`.

@@ -25,25 +25,10 @@ from base.tensor import max_norm, over_peak, resize
 from datalist.dataset import Images
 from loss.dice import dice_loss, entropy_loss
 from loss.seam import pooled_maps
-from method import preset
+from method import localiser, preset
 from method.backbone import Backbone, ResNet, ResNet38d, Timm, Transformer
 from method.head import DecoderHead
-from method.localiser import (
-    LOCALISER_DATA,
-    PHOTO_CORRELATION,
-    PHOTO_LOSSES,
-    SMALL_CORRELATION,
-    SMALL_LOCALISER,
-    SMALL_LOCALISER_DATA,
-    SMALL_LOCALISER_RESNET50,
-    SMALL_LOSSES,
-    CorrelationHead,
-    SEAMLosses,
-    compare_views,
-    localiser,
-    two_views,
-)
-from method.smoke import with_smoke
+from method.localiser import CorrelationHead, SEAMLosses
 from method.stage import Stage, mean_score, parameter_groups
 from network.deeplabv3 import DeepLabV3Plus
 from network.prompt import LocateSegment
@@ -101,7 +86,7 @@ class SegmenterTraining:
 class SegmenterRecipe:
     """Training on external masks: train_edge.py and its command line."""
 
-    data: Flat[Data] = replace(LOCALISER_DATA, long=None, scale=(0.7, 1.3))
+    data: Flat[Data] = replace(localiser.DATA, long=None, scale=(0.7, 1.3))
     # The localiser's. As in SEAM, the released optimiser has next to no momentum.
     solver: Flat[Solver] = Solver(steps=55000, batch=2, policy="poly", momentum=0.0)
     backbone: Flat[Backbone] = ResNet38d()
@@ -131,7 +116,7 @@ class ResegmentRecipe:
     """A localiser of the target's classes and a segmenter, both trained before. With `steps` above
     0 the localiser learns on as `seam` does; the segmenter is fixed."""
 
-    data: Flat[Data] = LOCALISER_DATA
+    data: Flat[Data] = localiser.DATA
     solver: Flat[Solver] = Solver(steps=0, epochs=8, batch=8, lr=0.01, momentum=0.0, policy="poly")
     backbone: Flat[Backbone] = ResNet38d()
     head: Flat[CorrelationHead] = CorrelationHead()
@@ -151,11 +136,11 @@ def resegmenting(segmenter: SegmenterRecipe, data: Data, solver: Solver) -> Rese
 
 SMALL_SEGMENTER = SegmenterRecipe(
     # 0.7 to 1.3 of the longer side at test
-    data=replace(SMALL_LOCALISER_DATA, long=(67, 125)),
+    data=replace(localiser.SMALL_DATA, long=(67, 125)),
     solver=replace(preset.SMALL_SOLVER, steps=800, batch=8),
-    backbone=SMALL_LOCALISER,
-    head=SMALL_CORRELATION,
-    seam=SMALL_LOSSES,
+    backbone=localiser.SMALL_BACKBONE,
+    head=localiser.SMALL_CORRELATION,
+    seam=localiser.SMALL_LOSSES,
     segmenter=ResNet(
         weights="none",
         width=(16, 8, 16, 16, 24),
@@ -171,15 +156,15 @@ SMALL_SEGMENTER = SegmenterRecipe(
     prediction=Prediction(test_crf="deeplab", test_crf_scale=4.0),
 )
 SMALL_RESEGMENT = resegmenting(
-    SMALL_SEGMENTER, SMALL_LOCALISER_DATA, replace(preset.SMALL_SOLVER, steps=0)
+    SMALL_SEGMENTER, localiser.SMALL_DATA, replace(preset.SMALL_SOLVER, steps=0)
 )
 PHOTO_SEGMENTER = preset.photo(
     SegmenterRecipe(),
     steps=300,
     epochs=None,
     batch=4,
-    head=PHOTO_CORRELATION,
-    seam=PHOTO_LOSSES,
+    head=localiser.PHOTO_CORRELATION,
+    seam=localiser.PHOTO_LOSSES,
     segmenter=preset.PHOTO["backbone"],
     decoder=replace(preset.PHOTO["head"], dropout=0.0),
     # Each further pass spreads the masks.
@@ -197,7 +182,7 @@ def locate_segment(
     """Localiser and segmenter of a recipe; `background` as of `SEAMNet`."""
     trunk = recipe.segmenter.trunk(extra=1)
     segmenter = DeepLabV3Plus(trunk, 1, recipe.decoder, align_corners=True, extra=1)
-    return LocateSegment(localiser(recipe, num_classes, background), segmenter)
+    return LocateSegment(localiser.build(recipe, num_classes, background), segmenter)
 
 
 def segment(network, image: Tensor, prompt: Tensor) -> Tensor:
@@ -278,20 +263,18 @@ class LocateStage(Stage):
 
 
 class Segmenter(LocateStage):
-    """A class-agnostic network that turns maps into masks, learned from external masks."""
+    """A class-agnostic network that turns maps into masks."""
 
-    recipes: ClassVar = with_smoke(
-        {
-            # not measured
-            "paper": SegmenterRecipe(),
-            "paper-resnet50": SegmenterRecipe(backbone=preset.IRN_RESNET50),
-            # script/locate.sh, masks of the training images: see Resegment; 2 cores
-            "small": SMALL_SEGMENTER,
-            "small-resnet50": replace(SMALL_SEGMENTER, backbone=SMALL_LOCALISER_RESNET50),
-            # script/locate.sh, the same; 1 core
-            "photo": PHOTO_SEGMENTER,
-        }
-    )
+    recipes: ClassVar = {
+        # not measured
+        "paper": SegmenterRecipe(),
+        "paper-resnet50": SegmenterRecipe(backbone=preset.IRN_RESNET50),
+        # script/locate.sh, masks of the training images: see Resegment; 2 cores
+        "small": SMALL_SEGMENTER,
+        "small-resnet50": replace(SMALL_SEGMENTER, backbone=localiser.SMALL_RESNET50),
+        # script/locate.sh, the same; 1 core
+        "photo": PHOTO_SEGMENTER,
+    }
 
     def __init__(self, recipe: SegmenterRecipe, spec):
         super().__init__(recipe, spec, background=False)
@@ -317,14 +300,14 @@ class Segmenter(LocateStage):
         rate = self.recipe.training.adam_lr
         if not rate:
             return super().groups()
-        localiser, segmenter = self.network.localiser, self.network.segmenter
-        new = [localiser.get_submodule(name) for name in localiser.new]
+        first, second = self.network.localiser, self.network.segmenter
+        new = [first.get_submodule(name) for name in first.new]
         # AdamW without weight decay is Adam.
         adam = {
-            "params": [p for p in segmenter.parameters() if p.requires_grad],
+            "params": [p for p in second.parameters() if p.requires_grad],
             "lr": rate, "weight_decay": 0.0, "optimizer": "adamw", "policy": "constant",
         }  # fmt: skip
-        return [*parameter_groups(localiser, new, self.recipe.solver), adam]
+        return [*parameter_groups(first, new, self.recipe.solver), adam]
 
     def dataset(self) -> Images:
         return self.images(mask=self.spec.mask_folder, tag=False)
@@ -335,11 +318,13 @@ class Segmenter(LocateStage):
         seam = self.recipe.seam
         if self.network.fixed:
             with torch.no_grad():
-                views = two_views(image, replace(seam, equivariance=False), self.network, context)
+                views = localiser.two_views(
+                    image, replace(seam, equivariance=False), self.network, context
+                )
             terms = {}
         else:
-            views = two_views(image, seam, self.network, context)
-            terms = compare_views(views, tag, seam, context)
+            views = localiser.two_views(image, seam, self.network, context)
+            terms = localiser.compare_views(views, tag, seam, context)
         cam, refined = views[0]
         useful = tag * (others_share(mask, self.num_classes) >= self.recipe.training.contrast)
         shown, label = self.draw_pairs(useful)
@@ -379,20 +364,18 @@ class Segmenter(LocateStage):
 
 
 class Resegment(LocateStage):
-    """Masks of the target's tags: its localiser's maps, segmented by an external segmenter."""
+    """Masks of tags: maps that an external network segments."""
 
-    recipes: ClassVar = with_smoke(
-        {
-            # not measured; published: 68.8 on VOC 2012 val, retrained
-            "paper": ResegmentRecipe(),
-            "paper-resnet50": ResegmentRecipe(backbone=preset.IRN_RESNET50),
-            # script/locate.sh, masks of the training images: 76.2 on scenes (3 seeds); 2 cores
-            "small": SMALL_RESEGMENT,
-            "small-resnet50": replace(SMALL_RESEGMENT, backbone=SMALL_LOCALISER_RESNET50),
-            # script/locate.sh, the same: 55.3 on msrc-objects, 67.2 on camvid-third; 1 core
-            "photo": PHOTO_RESEGMENT,
-        }
-    )
+    recipes: ClassVar = {
+        # not measured; published: 68.8 on VOC 2012 val, retrained
+        "paper": ResegmentRecipe(),
+        "paper-resnet50": ResegmentRecipe(backbone=preset.IRN_RESNET50),
+        # script/locate.sh, masks of the training images: 76.2 on scenes (3 seeds); 2 cores
+        "small": SMALL_RESEGMENT,
+        "small-resnet50": replace(SMALL_RESEGMENT, backbone=localiser.SMALL_RESNET50),
+        # script/locate.sh, the same: 55.3 on msrc-objects, 67.2 on camvid-third; 1 core
+        "photo": PHOTO_RESEGMENT,
+    }
 
     def __init__(self, recipe: ResegmentRecipe, spec):
         super().__init__(recipe, spec, background=True)
@@ -422,8 +405,8 @@ class Resegment(LocateStage):
         return self.images()
 
     def terms(self, batch: dict, context: Context) -> dict[str, Term]:
-        views = two_views(batch["image"], self.recipe.seam, self.network, context)
-        return compare_views(views, batch["tag"], self.recipe.seam, context)
+        views = localiser.two_views(batch["image"], self.recipe.seam, self.network, context)
+        return localiser.compare_views(views, batch["tag"], self.recipe.seam, context)
 
 
 def mirrored(maps: Tensor, flip: bool) -> Tensor:

@@ -16,22 +16,9 @@ from base.contract import Context, Term
 from base.recipe import Data, Flat, Prediction, Solver, change
 from base.tensor import max_norm, resize
 from datalist.dataset import Images
-from method import preset
+from method import localiser, preset
 from method.backbone import Backbone, ResNet38d
-from method.localiser import (
-    LOCALISER_DATA,
-    SMALL_CORRELATION,
-    SMALL_LOCALISER,
-    SMALL_LOCALISER_DATA,
-    SMALL_LOCALISER_RESNET50,
-    SMALL_LOSSES,
-    CorrelationHead,
-    SEAMLosses,
-    compare_views,
-    localiser,
-    two_views,
-)
-from method.smoke import with_smoke
+from method.localiser import CorrelationHead, SEAMLosses
 from method.stage import Stage, of_tags, with_constant
 
 
@@ -51,7 +38,7 @@ class CueCut:
 class SEAMRecipe:
     """SEAM as released: train_SEAM.py and its command line."""
 
-    data: Flat[Data] = LOCALISER_DATA
+    data: Flat[Data] = localiser.DATA
     # The released optimiser gets the weight decay in the place of the momentum:
     # 5e-4, next to none.
     solver: Flat[Solver] = Solver(
@@ -65,11 +52,11 @@ class SEAMRecipe:
 
 
 SMALL = SEAMRecipe(
-    data=SMALL_LOCALISER_DATA,
+    data=localiser.SMALL_DATA,
     solver=preset.SMALL_SOLVER,
-    backbone=SMALL_LOCALISER,
-    head=SMALL_CORRELATION,
-    seam=SMALL_LOSSES,
+    backbone=localiser.SMALL_BACKBONE,
+    head=localiser.SMALL_CORRELATION,
+    seam=localiser.SMALL_LOSSES,
     cut=CueCut(threshold=0.5, cell=4),  # right in 79 cells of 100 on `scenes`, at 0.3 in 71
 )
 PHOTO = preset.photo(
@@ -83,31 +70,29 @@ class SEAM(Stage):
     """Class activation maps of two views that agree, from tags."""
 
     can: ClassVar = frozenset({"predict", "cue"})
-    recipes: ClassVar = with_smoke(
-        {
-            # not measured
-            "paper": SEAMRecipe(),
-            "paper-resnet50": SEAMRecipe(backbone=preset.IRN_RESNET50),
-            # train.py seam --dataset scenes: maps of 57.1 on the training images (3 seeds); 2 cores
-            "small": SMALL,
-            "small-resnet38d": replace(SMALL, backbone=preset.SMALL_RESNET38D),
-            "small-resnet50": replace(SMALL, backbone=SMALL_LOCALISER_RESNET50),
-            # script/locate.sh: maps of 67.4 on 82 training images of camvid-third; 1 core
-            "photo": PHOTO,
-            # The same on masks of other classes: as long whatever the number of their images.
-            "photo-external": change(PHOTO, steps=200, epochs=None),
-        }
-    )
+    recipes: ClassVar = {
+        # not measured
+        "paper": SEAMRecipe(),
+        "paper-resnet50": SEAMRecipe(backbone=preset.IRN_RESNET50),
+        # train.py seam --dataset scenes: maps of 57.1 on the training images (3 seeds); 2 cores
+        "small": SMALL,
+        "small-resnet38d": replace(SMALL, backbone=preset.SMALL_RESNET38D),
+        "small-resnet50": replace(SMALL, backbone=localiser.SMALL_RESNET50),
+        # script/locate.sh: maps of 67.4 on 82 training images of camvid-third; 1 core
+        "photo": PHOTO,
+        # The same on masks of other classes: as long whatever the number of their images.
+        "photo-external": change(PHOTO, steps=200, epochs=None),
+    }
 
     def __init__(self, recipe: SEAMRecipe, spec):
-        super().__init__(recipe, spec, localiser(recipe, spec.num_classes))
+        super().__init__(recipe, spec, localiser.build(recipe, spec.num_classes))
 
     def dataset(self) -> Images:
         return self.images()
 
     def terms(self, batch: dict, context: Context) -> dict[str, Term]:
-        views = two_views(batch["image"], self.recipe.seam, self.network, context)
-        return compare_views(views, batch["tag"], self.recipe.seam, context)
+        views = localiser.two_views(batch["image"], self.recipe.seam, self.network, context)
+        return localiser.compare_views(views, batch["tag"], self.recipe.seam, context)
 
     def view(self, image: Tensor) -> tuple[Tensor, ...]:
         """Maps in [0, 1], refined with `equivariance`."""

@@ -25,7 +25,6 @@ from method import preset
 from method.backbone import VGG16, Backbone
 from method.head import Head, LargeFOVHead, segmentation_network
 from method.refinement import Refinement, TrainCRF
-from method.smoke import with_smoke
 from method.stage import SEGMENTS, SoftmaxMean
 from method.target import TagSource, class_map, cue_images, cues_of
 from refine.contrast import SPREAD
@@ -106,22 +105,20 @@ class SEC(SoftmaxMean):
     can: ClassVar = SEGMENTS
     pools = True
 
-    recipes: ClassVar = with_smoke(
-        {
-            # not measured; published: 50.7 on VOC 2012 val
-            "paper": SECRecipe(),
-            # not measured; published: 50.2, and 55.3 on ResNet-50
-            "mxnet": MXNET,
-            "paper-resnet50": replace(
-                MXNET, backbone=preset.RESNET50_AT_8, head=LargeFOVHead(hidden=512)
-            ),
-            # script/sec.sh: 71.9 on scenes (3 seeds), 3 minutes on 2 cores
-            "small": SMALL,
-            "small-resnet50": replace(SMALL, backbone=preset.SMALL_RESNET_DILATED),
-            # script/sec.sh: 72.3 on msrc-objects (3 seeds), 10 minutes on 1 core
-            "photo": preset.photo(SECRecipe(), crf_scale=None, crf_spread=SPREAD),
-        }
-    )
+    recipes: ClassVar = {
+        # not measured; published: 50.7 on VOC 2012 val
+        "paper": SECRecipe(),
+        # not measured; published: 50.2, and 55.3 on ResNet-50
+        "mxnet": MXNET,
+        "paper-resnet50": replace(
+            MXNET, backbone=preset.RESNET50_AT_8, head=LargeFOVHead(hidden=512)
+        ),
+        # script/sec.sh: 71.9 on scenes (3 seeds), 3 minutes on 2 cores
+        "small": SMALL,
+        "small-resnet50": replace(SMALL, backbone=preset.SMALL_RESNET_DILATED),
+        # script/sec.sh: 72.3 on msrc-objects (3 seeds), 10 minutes on 1 core
+        "photo": preset.photo(SECRecipe(), crf_scale=None, crf_spread=SPREAD),
+    }
 
     def __init__(self, recipe: SECRecipe, spec):
         super().__init__(

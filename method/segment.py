@@ -20,7 +20,6 @@ from datalist.dataset import Images
 from method import preset
 from method.backbone import VGG16, Backbone, ResNet
 from method.head import DecoderHead, Head, LargeFOVHead, PyramidHead, segmentation_network
-from method.smoke import with_smoke
 from method.stage import SEGMENTS, SoftmaxMean, SoftmaxOfSum
 from method.target import FromMasks, PseudoMasks, segment_loss
 
@@ -78,23 +77,21 @@ SMALL = SupervisedRecipe(
 
 
 class Supervised(Segment):
-    """Cross entropy on true masks at the network's own resolution."""
+    """Cross entropy on true masks at the logits' size."""
 
-    recipes: ClassVar = with_smoke(
-        {
-            # not measured
-            "paper": SupervisedRecipe(),
-            "mxnet": MXNET,
-            "paper-resnet50": change(
-                MXNET, backbone=preset.RESNET50_AT_8, head=LargeFOVHead(hidden=512)
-            ),
-            # train.py supervised --dataset scenes: 85.0 before the last corrections; 2 cores
-            "small": SMALL,
-            "small-resnet50": replace(SMALL, backbone=preset.SMALL_RESNET_DILATED),
-            # train.py supervised --dataset data/msrc-objects: 79.0 (3 seeds), 5 minutes on 1 core
-            "photo": preset.photo(SupervisedRecipe(), epochs=10),
-        }
-    )
+    recipes: ClassVar = {
+        # not measured
+        "paper": SupervisedRecipe(),
+        "mxnet": MXNET,
+        "paper-resnet50": change(
+            MXNET, backbone=preset.RESNET50_AT_8, head=LargeFOVHead(hidden=512)
+        ),
+        # train.py supervised --dataset scenes: 85.0 before the last corrections; 2 cores
+        "small": SMALL,
+        "small-resnet50": replace(SMALL, backbone=preset.SMALL_RESNET_DILATED),
+        # train.py supervised --dataset data/msrc-objects: 79.0 (3 seeds), 5 minutes on 1 core
+        "photo": preset.photo(SupervisedRecipe(), epochs=10),
+    }
 
     def dataset(self) -> Images:
         return self.images(mask=self.recipe.masks.mask_folder or self.spec.mask_folder)
@@ -126,20 +123,18 @@ SMALL_RETRAIN = RetrainRecipe(
 
 
 class Retrain(FromMasks, SoftmaxOfSum, Segment):
-    """Step 2: cross entropy on the masks that step 1 predicts, in crops of the image's own size."""
+    """Step 2: cross entropy on the masks of step 1."""
 
-    recipes: ClassVar = with_smoke(
-        {
-            # not measured; published: 59.0 on VOC 2012 val
-            "paper": RetrainRecipe(),
-            "paper-resnet101": RetrainRecipe(backbone=preset.RESNET101_AT_8),
-            # script/dsrg.sh: 77.5 on scenes (3 seeds), 6 minutes on 2 cores
-            "small": SMALL_RETRAIN,
-            "small-resnet101": replace(SMALL_RETRAIN, backbone=preset.SMALL_RESNET_DILATED),
-            # script/dsrg.sh: 68.1 on msrc-objects (3 seeds), 14 minutes on 1 core
-            "photo": preset.photo(RetrainRecipe()),
-        }
-    )
+    recipes: ClassVar = {
+        # not measured; published: 59.0 on VOC 2012 val
+        "paper": RetrainRecipe(),
+        "paper-resnet101": RetrainRecipe(backbone=preset.RESNET101_AT_8),
+        # script/dsrg.sh: 77.5 on scenes (3 seeds), 6 minutes on 2 cores
+        "small": SMALL_RETRAIN,
+        "small-resnet101": replace(SMALL_RETRAIN, backbone=preset.SMALL_RESNET_DILATED),
+        # script/dsrg.sh: 68.1 on msrc-objects (3 seeds), 14 minutes on 1 core
+        "photo": preset.photo(RetrainRecipe()),
+    }
 
 
 # -- deeplab: the last stage of other methods -----------------------------------------------------
@@ -183,16 +178,14 @@ class DeepLab(FromMasks, Segment):
     Differs: stride 16 at test too.
     """
 
-    recipes: ClassVar = with_smoke(
-        {
-            # not measured; published for RecurSeed: 74.4 on VOC 2012 val
-            "paper": DeepLabRecipe(),
-            # script/rsepm.sh: 82.3 on scenes (3 seeds), 6 minutes on 2 cores
-            "small": SMALL_DEEPLAB,
-            # script/cam.sh: 65.4 on msrc-objects (3 seeds), 10 minutes on 1 core
-            "photo": preset.photo(DeepLabRecipe()),
-        }
-    )
+    recipes: ClassVar = {
+        # not measured; published for RecurSeed: 74.4 on VOC 2012 val
+        "paper": DeepLabRecipe(),
+        # script/rsepm.sh: 82.3 on scenes (3 seeds), 6 minutes on 2 cores
+        "small": SMALL_DEEPLAB,
+        # script/cam.sh: 65.4 on msrc-objects (3 seeds), 10 minutes on 1 core
+        "photo": preset.photo(DeepLabRecipe()),
+    }
 
     def terms(self, batch: dict, context: Context) -> dict[str, Term]:
         logit, mask = context.run(self.network, batch["image"]), batch["mask"]

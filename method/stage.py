@@ -14,6 +14,7 @@ from base.tensor import resize
 from datalist.bag import BAGS_FILE
 from datalist.dataset import Images
 from datalist.spec import Spec
+from method.smoke import with_smoke
 from network.bands import widen
 from network.normalise import Normalise
 from network.transformer import TransformerTrunk
@@ -26,8 +27,9 @@ SEGMENTS: frozenset[Ability] = frozenset({"predict", "export", "tile"})
 class Stage:
     """Keeps a recipe, a data set and a network; see `base.contract.Stage` for the contract.
 
-    A subclass sets `recipes` and `can`, gives its network to the constructor, and writes
-    `dataset`, `terms`, `view` and, where the mean of the views is not the score, `join`.
+    A subclass sets `recipes` (those for the smoke tests are added) and `can`, gives its network to
+    the constructor, and writes `dataset`, `terms`, `view` and, where the mean of the views is not
+    the score, `join`.
 
     Args:
         recipe: hyper-parameters, composed of groups.
@@ -42,6 +44,9 @@ class Stage:
     presence: float | None = None
     pools: ClassVar[bool] = False
     """Whether the losses know that tags may be those of a bag of tiles (`datalist.bag`)."""
+
+    def __init_subclass__(cls) -> None:
+        cls.recipes = with_smoke(cls.recipes)
 
     def __init__(self, recipe: Any, spec: Spec, network: nn.Module):
         self.recipe = recipe

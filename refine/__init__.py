@@ -15,20 +15,3 @@ from refine.mix import (
 )
 from refine.pamr import pamr
 from refine.scg import self_correlation_map
-
-__all__ = [
-    "best_labels",
-    "certain_labels",
-    "class_region",
-    "edge_labels",
-    "grow_seeds",
-    "irn_labels",
-    "object_region",
-    "pamr",
-    "paste",
-    "random_walk",
-    "rectangle_region",
-    "refine_labels",
-    "refine_scores",
-    "self_correlation_map",
-]

@@ -50,7 +50,6 @@ FORWARDED = {
     "voc_server.sh": "test.py",
 }
 """Scripts that pass their flags on, and to which program."""
-WITH_FLAGS_OF = {"script.study.growth": "train.py dsrg", "script.study.recursion": "train.py rsepm"}
 OF_OTHERS = {"--install", "--nodes", "--ntasks-per-node", "--gpus-per-node", "--help"}
 """Flags in the text of programs that are not ours."""
 
@@ -96,8 +95,7 @@ def help_of(program: str) -> str:
     finally:
         sys.argv = before
     assert not stop.value.code, f"{program} --help ends with {stop.value.code}"
-    more = help_of(WITH_FLAGS_OF[name]) if name in WITH_FLAGS_OF else ""
-    return output.getvalue() + more
+    return output.getvalue()
 
 
 def check_flags(program: str, words: list[str]) -> None:

@@ -4,7 +4,7 @@ import json
 import math
 import random
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
@@ -220,8 +220,8 @@ class Loop:
             self.meter[key] = self.meter.get(key, 0.0) + value
         return bool(stop)
 
-    def run(self, on_step: Callable[[int], None] = lambda taken: None) -> None:
-        """Take the steps that are left, with checkpoints, log and progress; arguments of `train`.
+    def run(self) -> None:
+        """Take the steps that are left, with checkpoints, log and progress.
 
         Raises:
             UserError: a loss is not finite. Interrupted: after a checkpoint, on SIGTERM or Ctrl-C.
@@ -233,7 +233,6 @@ class Loop:
         stage.network.train()
         with caught_signals() as self.caught:
             try:
-                on_step(self.taken)
                 for batch in self.batches():
                     lr = self.schedule.get_last_lr()[0]
                     stop = self.step(batch)
@@ -258,7 +257,6 @@ class Loop:
                     if last or monotonic() - saved > flags.save_every:
                         self.save()
                         saved = monotonic()
-                    on_step(self.taken)
                 if not self.steps:  # the stage as it started, for test.py
                     self.save()
             finally:
@@ -278,18 +276,11 @@ class Loop:
         return Log(self.flags.out, self.taken)
 
 
-def train(
-    stage: Stage,
-    name: str,
-    flags: Train,
-    world: World | None = None,
-    on_step: Callable[[int], None] = lambda taken: None,
-) -> bool:
+def train(stage: Stage, name: str, flags: Train, world: World | None = None) -> bool:
     """Train a stage to its last step, from the beginning or from its last checkpoint.
 
     Args:
         stage, name, flags, world: as of `Loop`; default: a process alone.
-        on_step: called with the number of steps taken, before every step and after the last one.
 
     Returns:
         Whether there was anything left to do.
@@ -301,7 +292,7 @@ def train(
     with locked(flags.out) if loop.world.main else nullcontext():
         if not loop.prepare():
             return False
-        loop.run(on_step)
+        loop.run()
         return True
 
 

@@ -6,7 +6,7 @@ for SEED in $SEEDS; do
   run="$OUT/seed$SEED"
   chain cue "$run/cue"
   cue=(--cue "$run/cue/cue.npz")
-  python -m script.study.growth "${data[@]}" $TRAIN --seed "$SEED" "${cue[@]}" --out "$run/grow"
+  train dsrg "$run/grow" "${cue[@]}" --keep-every 50
   train dsrg "$run/fixed" "${cue[@]}" --no-grow
   train sec "$run/sec" "${cue[@]}"
   for step in fixed grow; do
@@ -20,4 +20,4 @@ for SEED in $SEEDS; do
 done
 table "SEC=sec/val" "DSRG, fixed seeds=fixed/val" "DSRG, growing seeds=grow/val" \
   "fixed seeds, retrained=fixed-retrain/val" "growing seeds, retrained=grow-retrain/val"
-python -m script.study.growth --table "$OUT"/seed*/grow
+python -m script.study.growth "$OUT"/seed*/grow

@@ -1,108 +1,130 @@
-"""Redraw the README's pictures from a finished script/sec.sh (or quickstart.sh).
+"""Lay pictures side by side: images, activation maps, cues, masks and truth.
 
-    python -m script.study.figure out/quickstart [--folder docs]
+    python -m script.study.figure PICTURE "CAM=out/cam/seed" "mask=out/cam/sure" truth=truth
 
-result.jpg: test images, predictions, truth. sec.jpg: how one training image becomes a mask, from
-the tag's activation map over the cues to the network's scores and the CRF.
+Each further word is TITLE=WHAT: a folder of test.py or pseudo.py, whose labels are shown or,
+without labels, the strongest map of each pixel in the colour of its class; a cue file; or `truth`.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import cv2
 import numpy as np
-import torch
 import tyro
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
-import densecrf
-from base import IGNORE, entry
-from base.recipe import Flat
-from base.tensor import resize
+from base import IGNORE, UserError, entry
+from base.file import replacing
 from datalist.cue import CueFile
 from datalist.image import read_mask, read_shown
-from datalist.spec import Spec
+from datalist.palette import palette
+from datalist.spec import Spec, resolve
 from datalist.tag import read_tags
-from refine import refine_scores
-from script.study.shared import DataFlags, open_stage
-from script.study.sheet import heat, marked, sheet
-from utils.output import blend, output_path, read_label, upsample
+from utils.flags import DatasetFlags
+from utils.output import blend, output_path, read_score, upsample
+
+Picture = NDArray[np.uint8]
+GAP, HEAD = 4, 20
+"""Pixels between pictures, and above them for the titles."""
 
 
 @dataclass(frozen=True)
-class Flags:
+class Flags(DatasetFlags):
     out: tyro.conf.Positional[Path]
-    """Folder of the finished chain."""
-    folder: Path = Path("docs")
-    """Where the pictures go."""
-    data: Flat[DataFlags] = DataFlags()
-    columns: int = 6
-    """Test images in result.jpg."""
-    rows: int = 4
-    """Training images in sec.jpg."""
+    """Picture to write."""
+    columns: tyro.conf.Positional[tuple[str, ...]]
+    """TITLE=WHAT of each column after the image."""
+    split: str = "train"
+    """List of images."""
+    id: tuple[str, ...] = ()
+    """Images; default: the first with more than one tag, as one class alone shows little."""
+    rows: int = 5
+    """Number of images, where they are not named."""
+    size: tuple[int, int] = (200, 220)
+    """Height and width of each picture, pixels."""
 
 
-def result(flags: Flags, spec: Spec) -> None:
-    """The first test images with more than one class: one alone shows little."""
-    masks = {name: read_mask(spec.mask_path(name)) for name in spec.ids("val")[: 8 * flags.columns]}
-    several = [name for name, mask in masks.items() if len(set(np.unique(mask)) - {0, IGNORE}) > 1]
-    columns = []
-    for name in several[: flags.columns]:
-        image = read_shown(spec.image_path(name), spec.bands)
-        label = read_label(output_path(flags.out / "val", "label", name))
-        columns.append([image, blend(image, label), blend(image, masks[name])])
-    beside = ("test image", "prediction", "truth")
-    sheet(flags.folder / "result.jpg", list(zip(*columns)), beside=beside)
+def sheet(
+    path: Path, rows: Sequence[Sequence[Picture]], above: Sequence[str], size: tuple[int, int]
+) -> None:
+    """Write RGB pictures (H, W, 3) in rows, each at (height, width), with titles above."""
+    height, width = size
+    shape = len(rows[0]) * (width + GAP) - GAP, HEAD + len(rows) * (height + GAP) - GAP
+    page = Image.new("RGB", shape, "white")
+    pen, font = ImageDraw.Draw(page), ImageFont.load_default(size=13)
+    for column, title in enumerate(above):
+        pen.text((column * (width + GAP) + width / 2, HEAD / 2), title, "black", font, "mm")
+    for number, row in enumerate(rows):
+        for column, picture in enumerate(row):
+            small = Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS)
+            page.paste(small, (column * (width + GAP), HEAD + number * (height + GAP)))
+    with replacing(path) as part:
+        jpeg = path.suffix.lower() in (".jpg", ".jpeg")
+        page.save(part, "JPEG" if jpeg else "PNG", quality=88, optimize=True)
 
 
-def steps(flags: Flags, stages: dict[str, Any], name: str, tags: tuple[int, ...]) -> list:
-    """Pictures of one training image: itself, CAM, saliency, cues, score, CRF, truth."""
-    sec = stages["train"]
-    spec, image = sec.spec, read_shown(sec.spec.image_path(name), sec.spec.bands)
-    tag = torch.zeros(1, spec.num_classes - 1)
-    tag[0, [index - 1 for index in tags]] = 1
-    pixels = torch.from_numpy(image.transpose(2, 0, 1).copy())[None].float()
-    foreground, background = (stages[f"cue/{ground}"] for ground in ("foreground", "background"))
-    with torch.no_grad():
-        cam = foreground.maps(resize(pixels, foreground.recipe.data.size))[0, tags[0] - 1]
-        score = sec.predict([resize(pixels, sec.recipe.data.size)], None, False)[0]
-    saliency = background.saliency(resize(pixels, background.recipe.data.size))[0]
-    cue = CueFile.open(flags.out / "cue" / "cue.npz")[name]
-    score = upsample(score.numpy(), image.shape[:2])
-    prediction = sec.recipe.prediction
-    crf = densecrf.preset(prediction.test_crf, scale=prediction.crf_scale(image.shape[:2]))
-    refined = refine_scores(score, image, crf).argmax(0)
-    truth = read_mask(spec.mask_path(name))
-    return [
-        image,
-        heat(image, cam.numpy()),
-        heat(image, saliency.numpy() / max(float(saliency.max()), 1e-12)),
-        marked(image, np.where(cue.any(0), cue.argmax(0), IGNORE)),
-        heat(image, score[tags[0]]),
-        blend(image, refined),
-        blend(image, truth),
-    ]
+def marked(image: Picture, label: NDArray) -> Picture:
+    """Lay places of classes over an RGB image in [0, 255], (H, W, 3), that is faded elsewhere.
+
+    `label`: class indices, 255 = none, (h, w); brought to the image's size.
+    """
+    label = cv2.resize(label.astype(np.uint8), image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    faded = (image * 0.35 + 160).astype(np.uint8)
+    # Background cues show the image; every other place is faded or coloured.
+    return np.where((label == IGNORE)[..., None], faded, blend(image, label, 0.85))
 
 
-def method(flags: Flags, stages: dict[str, Any]) -> None:
-    """A row for each of the first training images, with its tags beside."""
-    spec = stages["train"].spec
-    names = spec.ids("train")[: flags.rows]
-    tags = read_tags(spec, names)
-    rows = [steps(flags, stages, name, tuple(tags[name])) for name in names]
-    above = ("tagged image", "CAM, first tag", "saliency", "cues", "score, first tag")
-    above += ("with CRF", "truth")
-    beside = ["\n".join(spec.classes[index] for index in tags[name]) for name in names]
-    sheet(flags.folder / "sec.jpg", rows, above, beside, size=(150, 160))
+def strongest(image: Picture, path: Path) -> Picture:
+    """Lay the strongest map of each pixel over an image, in the colour of its class."""
+    stored = read_score(path)
+    classes = stored.keys[stored.keys > 0]
+    if not len(classes):
+        return image
+    score = upsample(stored.score[stored.keys > 0], stored.size) / 255
+    weight = 0.8 * score.max(0)[..., None]
+    mixed = image * (1 - weight) + palette(256)[classes[score.argmax(0)]] * weight
+    return np.rint(mixed).astype(np.uint8)
+
+
+def column(what: str, spec: Spec) -> Callable[[Picture, str], Picture]:
+    """What makes the picture of a column, of an image and its id."""
+    path = Path(what)
+    if what == "truth":
+        return lambda image, name: blend(image, read_mask(spec.mask_path(name)))
+    if (path / "label").is_dir():
+        return lambda image, name: blend(image, read_mask(output_path(path, "label", name)))
+    if (path / "score").is_dir():
+        return lambda image, name: strongest(image, output_path(path, "score", name))
+    if path.suffix not in (".npz", ".pickle", ".gz"):
+        raise UserError(f"{what} has neither label nor score, and is not a cue file or 'truth'")
+    cues = CueFile.open(path)
+
+    def cued(image: Picture, name: str) -> Picture:
+        cue = cues[name]
+        return marked(image, np.where(cue.any(0), cue.argmax(0), IGNORE))
+
+    return cued
 
 
 def main(flags: Flags) -> None:
-    stages = {}
-    for part in ("cue/foreground", "cue/background", "train"):
-        path = flags.out / part / "last.pt"
-        stages[part] = open_stage(path, flags.data)
-    result(flags, stages["train"].spec)
-    method(flags, stages)
-    print(f"{flags.folder / 'result.jpg'}, {flags.folder / 'sec.jpg'}")
+    spec = resolve(flags.dataset, flags.root)
+    titles, whats = zip(*(word.partition("=")[::2] for word in flags.columns))
+    draw = [column(what, spec) for what in whats]
+    ids = flags.id
+    if not ids:
+        tags = read_tags(spec, spec.ids(flags.split))
+        ids = tuple(name for name, row in tags.items() if len(row) > 1)[: flags.rows]
+    rows = []
+    for name in ids:
+        image = read_shown(spec.image_path(name), spec.bands)
+        rows.append([image, *(picture(image, name) for picture in draw)])
+    if not rows:
+        raise UserError(f"no image of {spec.name} {flags.split} has two tags: give --id ID")
+    sheet(flags.out, rows, ("image", *titles), flags.size)
+    print(flags.out)
 
 
 if __name__ == "__main__":

@@ -1,168 +1,79 @@
-"""Train DSRG's first step and measure its seeds: how much of the grid they cover, how often they
-are right, and a figure of them at the start, the middle and the end.
+"""Measure the seeds of DSRG's first step: how much they cover, and how often they are right.
 
-    python -m script.study.growth --cue CUES --out DIR [flags of train.py dsrg]
+    python train.py dsrg --cue CUES --keep-every 50 --out RUN
+    python -m script.study.growth RUN [RUN ...]
 
-Trains what `train.py dsrg` trains, in the same layout, so test.py takes DIR/last.pt. The true
-masks of the training images are read for the report alone.
+Prints the means over the runs at each checkpoint that was kept. The true masks of the training
+images are read for this table alone.
 """
 
-import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import tyro
+from torch.utils.data import DataLoader, Subset
 
-from base import IGNORE, entry
+from base import IGNORE, UserError, entry
 from base.contract import Context
-from base.file import write_text
 from datalist.augment import warp_mask
 from datalist.image import read_mask
 from loss import floor_softmax
 from method.dsrg import DSRG
-from method.target import class_map
-from script.study.shared import device_of, start_stage
-from script.study.sheet import marked, sheet
-from train import command
-from utils.loop import train
-
-BATCH = 20
-NUMBERS = ("coverage", "foreground_precision", "background_precision")
+from method.target import cues_of
+from script.study.shared import open_steps
 
 
 @dataclass(frozen=True)
 class Flags:
-    """What is measured; all flags of `train.py dsrg` follow."""
-
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of train.py dsrg, of one length."""
     images: int = 200
     """Training images that the numbers are taken on."""
-    marks: int = 8
-    """Measurements after the first one, which is before the first step."""
-    rows: int = 4
-    """Images in the figure."""
-    table: tuple[Path, ...] = ()
-    """Train nothing; print the means over these finished runs."""
 
 
-class Watch:
-    """Measures the seeds of DSRG's first step now and then during training, in FOLDER/STEP.npz."""
-
-    def __init__(self, stage: DSRG, flags: Flags, folder: Path):
-        self.stage, self.flags, self.folder = stage, flags, folder
-        self.data = stage.dataset()
-        self.data.mirror = False
-        self.last = stage.recipe.solver.total_steps(len(self.data))
-        self.count = min(flags.images, len(self.data))
-
-    def __call__(self, step: int) -> None:
-        """Measure before some of the steps and after the last."""
-        if step == self.last or step % max(1, self.last // self.flags.marks) == 0:
-            self.measure(step)
-
-    @torch.no_grad()
-    def measure(self, step: int) -> None:
-        """Grow the seeds of the first images; numbers and maps go to FOLDER/STEP.npz."""
-        stage = self.stage
-        training = stage.network.training
-        stage.network.eval()
-        cue, grown, image = [], [], []
-        for batch in self.batches():
-            score = floor_softmax(stage.network(batch["image"]), stage.recipe.dsrg.floor)
-            _, seed = stage.targets(batch, score, Context())
-            cue.append(class_map(batch["cue"]).cpu().numpy())
-            grown.append(seed.cpu().numpy())
-            image.append(batch["image"].cpu().numpy())
-        stage.network.train(training)
-        cue, grown, image = map(np.concatenate, (cue, grown, image))
-        truth = self.truth(grown.shape[2:])
-        rows = slice(self.flags.rows)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(
-            self.folder / f"{step:06d}.npz",
-            image=image[rows].transpose(0, 2, 3, 1),
-            truth=truth[rows],
-            cue=cue[rows],
-            grown=class_map(torch.from_numpy(grown[rows])).numpy(),
-            numbers=np.array([*measure(grown, truth), *measure(one_hot(cue, grown), truth)]),
-        )
-
-    def batches(self):
-        """The first images with their cues."""
-        for first in range(0, self.count, BATCH):
-            samples = [self.data[k] for k in range(first, min(first + BATCH, self.count))]
-            yield {
-                key: torch.stack([s[key] for s in samples]).to(device_of(self.stage))
-                for key in ("image", "tag", "cue")
-            }
-
-    def truth(self, grid: tuple[int, int]) -> np.ndarray:
-        """True classes of those images on the grid, (N, h, w)."""
-        paths = [self.stage.spec.mask_path(name) for name in self.data.ids[: self.count]]
-        return np.stack([warp_mask(read_mask(path), grid) for path in paths])
+def count(seed: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Cells of seeds, bool (N, C, h, w): all and covered; of foreground and of background seeds
+    where the class is known, (N, h, w), all and right."""
+    known = seed & (truth != IGNORE)[:, None]
+    right = known & (truth[:, None] == np.arange(seed.shape[1])[:, None, None])
+    parts = [x[:, k].sum() for k in (slice(1, None), slice(0, 1)) for x in (known, right)]
+    return np.array([seed[:, 0].size, seed.any(1).sum(), *parts])
 
 
-def one_hot(label: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """Bool (N, C, h, w) of class indices (N, h, w)."""
-    return label[:, None] == np.arange(like.shape[1])[:, None, None]
+@torch.no_grad()
+def measure(stage: Any, images: int) -> np.ndarray:
+    """Coverage and precision of foreground and background, of the cues and of the seeds that grew
+    from them, percent, (2, 3)."""
+    data = stage.dataset()
+    data.mirror = False
+    total = np.zeros((2, 6))
+    for batch in DataLoader(Subset(data, range(min(images, len(data)))), 20):
+        score = floor_softmax(stage.network(batch["image"]), stage.recipe.dsrg.floor)
+        paths = map(stage.spec.mask_path, batch["id"])
+        truth = np.stack([warp_mask(read_mask(path), score.shape[2:]) for path in paths])
+        seeds = cues_of(batch, score), stage.targets(batch, score, Context())[1]
+        total += [count(seed.numpy(), truth) for seed in seeds]
+    return 100 * total[:, 1::2] / total[:, ::2].clip(1)
 
 
-def measure(seed: np.ndarray, truth: np.ndarray) -> tuple[float, float, float]:
-    """Percent of cells with a seed; of foreground and of background seeds, percent right."""
-    known = (truth != IGNORE)[:, None]
-    right = seed & one_hot(truth, seed)
-    given = seed & known
-    parts = [(right[:, k].sum(), given[:, k].sum()) for k in (slice(1, None), slice(0, 1))]
-    coverage = seed.any(1).mean()
-    return 100 * coverage, *(100 * r / max(g, 1) for r, g in parts)
-
-
-def figure(folder: Path, path: Path) -> None:
-    """Rows of image | cues | seeds grown at the start, the middle and the end | truth."""
-    files = sorted(folder.glob("*.npz"))
-    chosen = [files[0], files[len(files) // 2], files[-1]]
-    data = [dict(np.load(file)) for file in chosen]
-    first = data[0]
-    rows = []
-    for k, image in enumerate(first["image"]):
-        maps = [first["cue"][k], *(d["grown"][k] for d in data), first["truth"][k]]
-        rows.append([image, *(marked(image, label) for label in maps)])
-    steps = [f"grown, step {int(file.stem)}" for file in chosen]
-    sheet(path, rows, ("image", "cues", *steps, "truth"), size=(150, 160))
-
-
-def print_means(runs: tuple[Path, ...]) -> None:
-    """Print the numbers of growth.json as Markdown, each the mean over the runs."""
-    growth = [json.loads((run / "growth.json").read_text()) for run in runs]
-    print("\n| seeds after step | cover % | foreground right % | background right % |")
+def main(flags: Flags) -> None:
+    numbers: dict[int, list[np.ndarray]] = {}
+    for run in flags.runs:
+        for step, stage in open_steps(run):
+            if not isinstance(stage, DSRG):
+                raise UserError(f"{run} is not a run of train.py dsrg")
+            numbers.setdefault(step, []).append(measure(stage, flags.images))
+    means = {step: np.mean(rows, 0) for step, rows in numbers.items()}
+    print("| seeds after step | cover % | foreground right % | background right % |")
     print("|---" * 4 + "|")
-    for step in growth[0]:
-        means = np.mean([[run[step][name] for name in NUMBERS] for run in growth], 0)
-        print(f"| {step} | " + " | ".join(f"{value:.1f}" for value in means) + " |")
-
-
-def main(words: list[str]) -> None:
-    flags, rest = tyro.cli(Flags, args=words, description=__doc__, return_unknown_args=True)
-    if flags.table:
-        print_means(flags.table)
-        return
-    recipe, run = command("dsrg", rest)
-    stage = start_stage("dsrg", recipe)
-    train(stage, "dsrg", run, on_step=Watch(stage, flags, run.out / "growth"))
-    numbers = {}
-    for file in sorted((run.out / "growth").glob("*.npz")):
-        values = np.load(file)["numbers"].round(2).tolist()
-        numbers["cue"] = dict(zip(NUMBERS, values[3:]))
-        numbers[int(file.stem)] = dict(zip(NUMBERS, values[:3]))
-    write_text(run.out / "growth.json", json.dumps(numbers, indent=1))
-    figure(run.out / "growth", run.out / "growth.png")
-    print(f"{'step':>8}{'coverage %':>12}{'right, fg %':>13}{'right, bg %':>13}")
-    for step, row in numbers.items():
-        print(f"{step:>8}" + "".join(f"{v:>{w}.1f}" for v, w in zip(row.values(), (12, 13, 13))))
+    first = next(iter(means.values()))[0]
+    for title, row in {"the cues": first, **{k: rows[1] for k, rows in means.items()}}.items():
+        print(f"| {title} | " + " | ".join(f"{value:.1f}" for value in row) + " |")
 
 
 if __name__ == "__main__":
     with entry():
-        main(sys.argv[1:])
+        main(tyro.cli(Flags, description=__doc__))

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Pseudo masks of the training images from CAM, SEAM and one to three passes of the segmenter, over
-# seeds; the retrained network; and the classes near to and far from the external ones.
+# seeds; and the retrained network.
 #   SEEDS="0 1 2"  OUT=out/locate-ablation  DATASET=scenes  EXTERNAL=FOLDER (as in locate.sh)
 . "$(dirname "$0")/seeds.sh"
 for SEED in $SEEDS; do
@@ -18,9 +18,8 @@ for SEED in $SEEDS; do
     predict "$run/pass$pass/last.pt" "$run/pass$pass" --split train --restrict-to-tags --quiet
     evaluate "$run/pass$pass" --split train --quiet
   done
-  python -m script.study.locate_figure "$run" "${data[@]}" --out "$run/locate.png"
+  python -m script.study.figure "$run/locate.png" "${data[@]}" CAM="$run/cam" "pass 1=$run/pseudo" \
+    "pass 3=$run/pass3" truth=truth
 done
-shapes=()
-if [ "$DATASET" = scenes ]; then shapes=(--shapes); fi
-table --title "pseudo masks, mIoU on train" ${shapes[@]+"${shapes[@]}"} "CAM=cam" "SEAM=seam" \
+table --title "pseudo masks, mIoU on train" "CAM=cam" "SEAM=seam" \
   "pass 1=pseudo" "pass 2=pass2" "pass 3=pass3" "retrained, val=score.json"

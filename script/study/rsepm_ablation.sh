@@ -6,10 +6,11 @@
 . "$(dirname "$0")/seeds.sh"
 export CUE=none RSEPM=${RSEPM:-}  # the method as published, on photographs too
 
-# recursion FOLDER [flags]: trains what `train.py rsepm` trains, and measures its maps once an epoch.
+# recursion FOLDER [flags]: trains, and measures the maps once an epoch of `scenes`.
 recursion() {
   local folder=$1; shift
-  python -m script.study.recursion "${data[@]}" $RSEPM --seed "$SEED" "$@" --out "$folder" --quiet
+  python train.py rsepm "${data[@]}" $RSEPM --seed "$SEED" "$@" --out "$folder" --quiet --keep-every 75
+  python -m script.study.recursion "$folder"
 }
 
 for SEED in $SEEDS; do
@@ -29,7 +30,6 @@ for SEED in $SEEDS; do
   ln -sfn ../chain/seed "$run/crf/seed"
   AFFINITY=0 chain rsepm "$run/crf"
 done
-python -m script.study.recursion --figure "$OUT/recursion.png" --runs "$OUT"/seed*/edge/train
 rows=()
 for mix in none cutmix classmix certain edge; do
   rows+=("single stage, mix $mix (val)=$mix/single")

@@ -158,18 +158,20 @@ def test_refusals(trained, four_root, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
-def test_figures_from_a_finished_chain(trained, scenes_root, tmp_path):
-    for part, place in {"foreground": "cue", "background": "cue", "sec": "."}.items():
-        target = tmp_path / place / ("train" if part == "sec" else part)
-        target.parent.mkdir(exist_ok=True)
-        target.symlink_to(trained / part)
-    (tmp_path / "cue/cue.npz").symlink_to(trained / "cue.npz")
-    run("test.py", tmp_path / "train/last.pt", "--out", tmp_path / "val", "--quiet")
-    size = ("--columns", 2, "--rows", 1)
-    run("-m script.study.figure", tmp_path, "--folder", tmp_path / "docs", *size)
-    for name in ("result", "sec"):
-        assert read_image(tmp_path / f"docs/{name}.jpg").std() > 10
-    assert "last.pt" in run("-m script.study.figure", tmp_path / "docs", code=1).stderr
+def test_figure_of_cues_maps_masks_and_truth(trained, scenes_root, tmp_path):
+    run(
+        "test.py", trained / "sec/last.pt", "--split", "train", "--out", tmp_path / "sec", "--quiet"
+    )
+    maps = ("--split", "train", "--save", "score", "--out", tmp_path / "cam", "--quiet")
+    run("test.py", trained / "foreground/last.pt", *maps)
+    where = ("--dataset", scenes_root, "--rows", 2)
+    columns = [f"cues={trained}/cue.npz", f"CAM={tmp_path}/cam", f"SEC={tmp_path}/sec"]
+    run("-m script.study.figure", tmp_path / "a.jpg", *columns, "truth=truth", *where)
+    picture = read_image(tmp_path / "a.jpg")
+    assert picture.shape == (20 + 204 + 200, 5 * 224 - 4, 3)
+    assert min(picture[20:, k * 224 : k * 224 + 220].std() for k in range(5)) > 10
+    refused = run("-m script.study.figure", tmp_path / "b.jpg", f"x={tmp_path}", *where, code=1)
+    assert "neither label nor score" in refused.stderr
 
 
 def test_dsrg_from_cues_to_retrained_labels(trained, scenes_root, tmp_path):
@@ -187,10 +189,12 @@ def test_dsrg_from_cues_to_retrained_labels(trained, scenes_root, tmp_path):
     assert label.ndim == 2 and label.max() < 7
 
 
-def test_growth_is_measured_while_training(trained, scenes_root, tmp_path):
-    where = ("--dataset", scenes_root, "--recipe", "smoke", "--quiet", "--images", 6)
-    run("-m script.study.growth", *where, "--cue", trained / "cue.npz", "--out", tmp_path)
-    numbers = json.loads((tmp_path / "growth.json").read_text())
-    assert list(numbers) == ["cue", "0", "1", "2", "3", "4"]
-    assert all(row["coverage"] >= numbers["cue"]["coverage"] for row in numbers.values())
-    assert (tmp_path / "growth.png").stat().st_size > 1000 and (tmp_path / "last.pt").exists()
+def test_growth_is_measured_at_each_kept_step(trained, scenes_root, tmp_path):
+    where = ("--dataset", scenes_root, "--recipe", "smoke", "--quiet", "--keep-every", 2)
+    run("train.py", "dsrg", *where, "--cue", trained / "cue.npz", "--out", tmp_path)
+    printed = run("-m script.study.growth", tmp_path, tmp_path, "--images", 6).stdout
+    rows = [line.strip("| ").split(" | ") for line in printed.splitlines()[2:]]
+    assert [row[0] for row in rows] == ["the cues", "2", "4"]
+    assert all(float(rows[0][1]) <= float(row[1]) <= 100 for row in rows)
+    refused = run("-m script.study.growth", trained / "sec", code=1).stderr
+    assert "not a run of train.py dsrg" in refused

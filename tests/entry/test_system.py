@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from program import chain, run
 
-from datalist.image import read_image
 from datalist.spec import resolve
 from datalist.tag import read_tags
 from method.rsepm import RecurSeed
@@ -55,17 +54,17 @@ def test_pseudo_masks_say_what_they_need(scenes_root, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
-def test_recursion_is_measured_while_training(scenes_root, tmp_path):
-    where = ("--dataset", scenes_root, "--recipe", "smoke", "--quiet", "--images", 6)
-    printed = run("-m script.study.recursion", *where, "--out", tmp_path / "run").stdout
-    assert printed.splitlines()[-2].split()[1:] == ["cam", "correlated", "refined", "decoder"]
-    assert printed.splitlines()[-1].split()[0] == "1"
-    figure = ("--figure", tmp_path / "curve.png", "--runs", tmp_path / "run")
-    run("-m script.study.recursion", *figure)
-    assert (tmp_path / "curve.png").stat().st_size > 1000
+def test_recursion_is_measured_at_each_kept_step(scenes_root, tmp_path):
+    where = ("--dataset", scenes_root, "--recipe", "smoke", "--quiet", "--keep-every", 2)
+    run("train.py", "rsepm", *where, "--out", tmp_path)
+    printed = run("-m script.study.recursion", tmp_path, "--images", 6).stdout.splitlines()
+    assert printed[0].split() == ["step", "cam", "correlated", "refined", "decoder"]
+    assert [line.split()[0] for line in printed[1:]] == ["2", "4"]
+    numbers = json.loads((tmp_path / "watch.json").read_text())
+    assert [f"{value:.1f}" for value in numbers.values()] == printed[-1].split()[1:]
 
 
-def test_released_weights_and_the_figure_of_every_map(scenes_root, tmp_path):
+def test_released_weights_become_a_checkpoint(scenes_root, tmp_path):
     """The smoke network stands in for the released one, under the released names."""
     recipe = RecurSeed.recipes["smoke"]
     network = RecurSeed(recipe, resolve(str(scenes_root))).network.live
@@ -83,7 +82,5 @@ def test_released_weights_and_the_figure_of_every_map(scenes_root, tmp_path):
     content = checkpoint.load(last)["network"]
     for name, value in network.state_dict().items():
         assert torch.equal(content[f"average.module.{name}"], value)
-    run("-m script.study.pipeline_figure", last, "--out", tmp_path / "maps.png")
-    assert read_image(tmp_path / "maps.png").shape[1] > 1000
-    other = ("--out", tmp_path / "x.png", "--id", "nothing", "else")
-    assert "nothing" in run("-m script.study.pipeline_figure", last, *other, code=1).stderr
+    run("test.py", last, "--out", tmp_path / "val", "--quiet")
+    assert len(list((tmp_path / "val/label").iterdir())) == 4

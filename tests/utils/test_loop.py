@@ -177,13 +177,6 @@ def test_snapshots_are_kept_beside_the_last_checkpoint(tmp_path):
     assert same_bits(early, weights(tmp_path / "short"))
 
 
-def test_each_number_of_steps_is_told_once(tmp_path):
-    seen = []
-    run = Train(tmp_path, device="cpu", quiet=True, picture_every=0)
-    train(Tiny(), "tiny", run, on_step=seen.append)
-    assert seen == list(range(13))
-
-
 def test_epochs_decide_where_no_steps_are_given(tmp_path):
     recipe = change(TINY, steps=None, epochs=2.0)
     train(Tiny(recipe), "tiny", Train(tmp_path, device="cpu", quiet=True))

@@ -2,5 +2,3 @@
 `layout` decides."""
 
 from datalist.prepare.table.layout import Layout, Table, TableFlags, read_grid, read_table
-
-__all__ = ["Layout", "Table", "TableFlags", "read_grid", "read_table"]
