@@ -18,9 +18,10 @@ import numpy as np
 import tyro
 
 from benchmark.timing import median, report
+from datalist.image import read_mask, write_mask
 from datalist.spec import VOC, Spec
 from utils import measure, metric
-from utils.output import output_path, read_label, write_label
+from utils.output import output_path
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def make(folder: Path, flags: Flags) -> tuple[Spec, list[str]]:
         paths = (spec.mask_path(name), output_path(folder / "out", "label", name))
         if n < flags.drawn:
             for path, label in zip(paths, draw(n)):
-                write_label(path, label)
+                write_mask(path, label)
         else:
             source = ids[n % flags.drawn]
             paths[0].hardlink_to(spec.mask_path(source))
@@ -86,7 +87,7 @@ def main(flags: Flags) -> None:
         seconds = time.perf_counter() - start
         ours, theirs = [], []
         for image_id in ids[: flags.loops]:
-            pair = (read_label(spec.mask_path(image_id)), predictions.label(image_id), len(VOC))
+            pair = (read_mask(spec.mask_path(image_id)), predictions.label(image_id), len(VOC))
             if not (loop(*pair) == metric.confusion(*pair)).all():
                 sys.exit(f"The two ways of counting disagree on pair {image_id}.")
             theirs.append(median(lambda pair=pair: loop(*pair), 1))

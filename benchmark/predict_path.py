@@ -23,10 +23,11 @@ from scipy.ndimage import zoom
 import densecrf
 from benchmark.crf import SIZE, photographs
 from benchmark.timing import median, report
+from datalist.image import write_mask
 from datalist.palette import palette
 from refine import refine_scores
 from utils.maps import most_probable
-from utils.output import upsample, write_label
+from utils.output import upsample
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def enlarged(score: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def ours(image: np.ndarray, score: np.ndarray, path: Path) -> np.ndarray:
     score = refine_scores(upsample(score, image.shape[:2]), image, densecrf.preset("sec-test"))
     label = most_probable(score, np.arange(len(score)))
-    write_label(path, label)
+    write_mask(path, label)
     return label
 
 

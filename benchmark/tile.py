@@ -29,13 +29,12 @@ from base.recipe import change
 from base.tile import Tiling
 from benchmark.drawn import draw_photographs
 from benchmark.timing import report
-from datalist.image import read_image
+from datalist.image import read_image, read_mask
 from datalist.spec import Spec
 from method import stage_class
 from utils.flags import Predict
 from utils.infer import predict_split
 from utils.machine import keep_freed_memory
-from utils.output import read_label
 
 
 @dataclass(frozen=True)
@@ -132,9 +131,9 @@ def time_both(flags: Flags, folder: Path) -> dict[str, float]:
             numbers[f"{clock}_megapixels_a_second_in_windows{name}"] = rates[0]
             numbers[f"{clock}_megapixels_a_second_of_single_pictures{name}"] = rates[1]
             numbers[f"{clock}_ratio{name}"] = rates[0] / rates[1]
-        label, one = read_label(folder / "one/label/large.png"), single(tiling)
+        label, one = read_mask(folder / "one/label/large.png"), single(tiling)
         same = [
-            (label[cut] == read_label(folder / f"many/label/{top}-{left}.png"))[one[cut]].mean()
+            (label[cut] == read_mask(folder / f"many/label/{top}-{left}.png"))[one[cut]].mean()
             for (top, left), cut in cuts.items()
         ]
         numbers[f"same_labels_where_one_window_lies{name}"] = float(np.mean(same))

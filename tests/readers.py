@@ -51,7 +51,7 @@ from network.source import read_state
 from network.vgg import LargeFOV, LargeFOVHead
 from network.weight import load_vgg
 from utils import checkpoint, export
-from utils.output import read_label, read_score, upsample
+from utils.output import read_score, upsample
 from utils.report.page import read_log
 
 CLASSES = ("background", "cat", "dog")
@@ -418,7 +418,7 @@ READERS = {
     "image.png": Reader(odd_png, read_pictures),
     "image.tif": Reader(lambda rng: damage(rng, tiff(rng)), read_tiff),
     "bands.json": Reader(partial(odd_json, tree=BANDS), read_bands),
-    "label.png": Reader(odd_png, read_label),
+    "label.png": Reader(odd_png, read_mask),
     "saliency.png": Reader(odd_png, read_saliency),
     "saliency.npy": Reader(lambda rng: damage(rng, npy(rng, np.eye(3) / 2)), read_saliency),
     "sbd.mat": Reader(make_mat, open_mat),

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from base import IGNORE, UserError
+from datalist.image import read_mask
 from datalist.spec import Spec
 from utils import metric
-from utils.output import SUFFIX, output_path, read_keys, read_label, read_score, upsample
+from utils.output import SUFFIX, output_path, read_keys, read_score, upsample
 from utils.progress import in_threads
 
 Kind = Literal["label", "score"]
@@ -52,7 +53,7 @@ class Predictions:
         `threshold`: constant background score in [0, 1]; used only for scores without one.
         """
         if self.kind == "label":
-            label = read_label(self.files[image_id])
+            label = read_mask(self.files[image_id])
             if self.tags is None:
                 return label
             allowed = np.zeros(256, bool)
@@ -214,7 +215,7 @@ def measure(
     level = np.array(tried if sweeping else [0.0]) * 255
 
     def count(image_id: str) -> NDArray[np.int64]:
-        truth = read_truth(spec, image_id)
+        truth = read_mask(spec.mask_path(image_id))
         try:
             if sweeping:
                 score, keys = predictions.score(image_id)
@@ -247,8 +248,3 @@ def measure(
         threshold=tried[best] if sweeping else None,
         scores=metric.scores(matrix[best]),
     )
-
-
-def read_truth(spec: Spec, image_id: str) -> NDArray[np.uint8]:
-    """True class indices of an image, (H, W), 255 = ignore."""
-    return read_label(spec.mask_path(image_id))

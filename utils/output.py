@@ -18,7 +18,6 @@ from PIL import Image, ImageDraw, ImageFont
 from base import IGNORE, UserError
 from base.file import replacing
 from datalist.archive import read_npz, write_npz
-from datalist.image import read_mask, write_mask
 from datalist.palette import palette
 from datalist.spec import safe_id
 from datalist.tiff import LARGEST
@@ -72,32 +71,6 @@ def is_whole(path: str | Path) -> bool:
     if path.suffix == ".json":
         return head[:1] == b"{" and tail[-2:] == b"}\n"
     raise UserError(f"{path} is none of the output files ({', '.join(set(SUFFIX.values()))})")
-
-
-def write_label(path: str | Path, label: ArrayLike) -> None:
-    """Write class indices as a palette PNG in VOC colours.
-
-    Args:
-        label: class indices in [0, 255], (H, W).
-
-    Raises:
-        UserError: the label is not two-dimensional or has values outside [0, 255].
-    """
-    label = np.asarray(label)
-    if label.ndim != 2 or label.size == 0:
-        raise UserError(f"A label is (H, W), not {label.shape} ({path})")
-    if label.min() < 0 or label.max() > IGNORE:
-        raise UserError(f"A label holds indices from 0 to 255, not {label.max()} ({path})")
-    write_mask(Path(path), label.astype(np.uint8))
-
-
-def read_label(path: str | Path) -> NDArray[np.uint8]:
-    """Read class indices, uint8 (H, W), from a palette (or 8-bit grey) PNG.
-
-    Raises:
-        UserError: the file is broken, or holds colours instead of indices; says how to mend it.
-    """
-    return read_mask(Path(path))
 
 
 def write_score(path: str | Path, score: ArrayLike, keys: ArrayLike, size: tuple[int, int]) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from base import IGNORE, UserError
 from datalist.answer import GroupFile, Rejection, read_answers
-from datalist.image import read_image
+from datalist.image import read_image, read_mask, write_mask
 from datalist.shape import Shape, measure_shape, median_shapes, write_shapes
 from datalist.spec import Spec
 from utils import checksum
@@ -19,7 +19,7 @@ from utils.flags import Pseudo
 from utils.infer import limit_pixels
 from utils.machine import MemoryBudget, cores, memory_of
 from utils.maps import resize_label
-from utils.output import is_whole, output_path, read_label, read_score, upsample, write_label
+from utils.output import is_whole, output_path, read_score, upsample
 from utils.progress import in_threads
 from utils.record import keep_record, origin_of
 
@@ -128,7 +128,7 @@ def keep_shapes(flags: Pseudo, spec: Spec) -> None:
     """Write OUT/shape.json: how large and how thin the classes are in the masks."""
     shapes: dict[int, list[Shape]] = {}
     for image_id in spec.ids(flags.split):
-        label = read_label(output_path(flags.out, "label", image_id))
+        label = read_mask(output_path(flags.out, "label", image_id))
         for index in np.unique(label[(label > 0) & (label != IGNORE)]).tolist():
             shapes.setdefault(index, []).append(measure_shape(label == index))
     write_shapes(flags.out / "shape.json", median_shapes(shapes), spec.classes)
@@ -166,7 +166,7 @@ def convert(
     if reject:
         for index in stored.keys[foreground].tolist():
             label[(label == index) & reject.pixels(image_id, index, label.shape)] = IGNORE
-    write_label(path, label)
+    write_mask(path, label)
 
 
 def load_answers(flags: Pseudo, classes: tuple[str, ...]) -> Rejection | None:

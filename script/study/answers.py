@@ -22,7 +22,6 @@ from datalist.answer import NONE, SHARES, GroupFile, write_answers
 from datalist.image import read_mask
 from datalist.spec import Spec, resolve
 from utils import metric
-from utils.output import read_label
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def measure_sure(spec: Spec, folder: Path) -> str:
     """MIoU of sure masks over their sure pixels, and the share of these."""
     matrix, total = np.zeros((spec.num_classes, spec.num_classes), np.int64), 0
     for name in spec.ids("train"):
-        truth, label = read_mask(spec.mask_path(name)), read_label(folder / f"{name}.png")
+        truth, label = read_mask(spec.mask_path(name)), read_mask(folder / f"{name}.png")
         total += int((truth != IGNORE).sum())
         truth[label == IGNORE], label[label == IGNORE] = IGNORE, 0
         matrix += metric.confusion(truth, label, spec.num_classes)

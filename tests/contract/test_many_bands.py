@@ -15,7 +15,7 @@ from recipes import change_known, recipe_of
 import export as program
 from base import UserError
 from datalist.bands import Bands
-from datalist.image import read_image
+from datalist.image import read_image, read_mask
 from datalist.prepare.bands import Arguments, main
 from datalist.spec import resolve
 from method import stage_class
@@ -25,7 +25,7 @@ from utils import checkpoint
 from utils.flags import Predict, Train
 from utils.infer import predict_split
 from utils.loop import train
-from utils.output import output_path, read_label
+from utils.output import output_path
 
 RNG = np.random.default_rng(4)
 
@@ -119,8 +119,8 @@ def test_prediction_and_export_read_the_pictures_as_training_did(kind, tmp_path,
     assert done.returncode == 0, done.stderr
     seen = set()
     for file in files:
-        label = read_label(output_path(predict.out, "label", file.stem))
-        assert np.array_equal(read_label(tmp_path / f"taken/{file.stem}.png"), label)
+        label = read_mask(output_path(predict.out, "label", file.stem))
+        assert np.array_equal(read_mask(tmp_path / f"taken/{file.stem}.png"), label)
         seen |= set(np.unique(label).tolist())
     assert len(seen) > 1  # labels that differ from each other
     # The safetensors file knows the bands, too.

@@ -14,7 +14,7 @@ from recipes import change, recipe_of
 import base.tile
 import export as program
 from base import UserError
-from datalist.image import read_image
+from datalist.image import read_image, read_mask
 from datalist.spec import Spec
 from method import STAGES, stage_class
 from method.restore import restore
@@ -22,7 +22,7 @@ from utils import checkpoint, export
 from utils.cover import read_covers
 from utils.flags import Predict
 from utils.infer import predict_split, run_network
-from utils.output import output_path, read_label, read_score, upsample
+from utils.output import output_path, read_score, upsample
 
 CLASSES = ("background", "cat", "dog", "bird")
 SIZES = ((97, 64), (33, 50), (120, 160), (41, 41), (8, 70))
@@ -94,7 +94,7 @@ def test_an_exported_program_gives_what_test_py_predicts(name, recipe, photos, t
             whole = np.zeros_like(score)
             whole[written.keys] = upsample(written.score, size) / 255
             assert np.abs(whole - score).max() <= 0.5 / 255 + 1e-4
-            label = read_label(output_path(predict.out, "label", file.stem))
+            label = read_mask(output_path(predict.out, "label", file.stem))
             assert np.array_equal(score.argmax(0), label), file.stem
             seen |= set(np.unique(label))
             cover = read_covers(predict.out)[file.stem]
@@ -124,7 +124,7 @@ def test_an_exported_program_predicts_large_pictures_in_windows(
         crf=True, batch=1,
     )  # fmt: skip
     assert predict_split(loaded, predict, torch.device("cpu"), 1) == []
-    label = read_label(output_path(predict.out, "label", "a"))
+    label = read_mask(output_path(predict.out, "label", "a"))
     command = ["predict.py", tmp_path / "a.png", "--tile", tile, "--out", tmp_path / "predicted"]
     export.write_example(tmp_path / "home/predict.py")
     (tmp_path / "model.pt2").rename(tmp_path / "home/model.pt2")

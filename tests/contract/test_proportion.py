@@ -11,13 +11,13 @@ from recipes import recipe_of
 from test_stage import CASES, make
 
 from base.recipe import change
-from datalist.image import write_mask
+from datalist.image import read_mask, write_mask
 from datalist.spec import resolve
 from method import build_stage
 from utils.flags import Predict, Train
 from utils.infer import predict_split, takes_windows
 from utils.loop import train
-from utils.output import output_path, read_label, read_score
+from utils.output import output_path, read_score
 
 SIZES = {
     "wide": (20, 200),
@@ -70,7 +70,7 @@ def test_pictures_of_any_proportion(case, narrow, tmp_path):
         assert predict_split(stage, predict, torch.device("cpu"), 1) == []
         for name, size in SIZES.items():
             if "label" in save:
-                assert read_label(output_path(predict.out, "label", name)).shape == size
+                assert read_mask(output_path(predict.out, "label", name)).shape == size
                 assert read_score(output_path(predict.out, "score", name)).size == size
             if "cue" in save:
                 assert output_path(predict.out, "cue", name).is_file()
@@ -78,7 +78,7 @@ def test_pictures_of_any_proportion(case, narrow, tmp_path):
     if takes_windows(stage, windows):
         assert predict_split(stage, windows, torch.device("cpu"), 1) == []
         for name, size in SIZES.items():
-            assert read_label(output_path(windows.out, "label", name)).shape == size
+            assert read_mask(output_path(windows.out, "label", name)).shape == size
 
 
 @pytest.mark.parametrize("split", ["row", "wide"])
@@ -92,4 +92,4 @@ def test_input_sizes_of_narrow_folders(narrow, tmp_path, split):
     train(stage, "supervised", Train(tmp_path, device="cpu", quiet=True, picture_every=0))
     predict = Predict(tmp_path / "out", split=split, quiet=True)
     assert predict_split(stage, predict, torch.device("cpu"), 1) == []
-    assert read_label(output_path(predict.out, "label", split)).shape == SIZES[split]
+    assert read_mask(output_path(predict.out, "label", split)).shape == SIZES[split]

@@ -6,8 +6,8 @@ import pytest
 from program import run
 
 from datalist.answer import GroupFile
+from datalist.image import read_mask
 from datalist.spec import resolve
-from utils.output import read_label
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_answers_change_the_sure_masks(maps, scenes_root, tmp_path, contrast):
     groups = GroupFile.read(maps / "seed/groups.npz")
     assert groups.contrast == (contrast == "on")
     spec = resolve(str(scenes_root))
-    labels = {name: read_label(tmp_path / f"sure/label/{name}.png") for name in spec.ids("train")}
+    labels = {name: read_mask(tmp_path / f"sure/label/{name}.png") for name in spec.ids("train")}
 
     def count(index, labels):
         return sum((label == index).sum() for label in labels.values())
@@ -59,7 +59,7 @@ def test_answers_change_the_sure_masks(maps, scenes_root, tmp_path, contrast):
     assert "answers: None" in run(*pseudo, *given, code=1).stderr  # other masks are there
     run(*pseudo, *given, "--fresh")
     for name, label in labels.items():
-        new = read_label(tmp_path / f"sure/label/{name}.png")
+        new = read_mask(tmp_path / f"sure/label/{name}.png")
         changed = label != new
         assert (label[changed] == rejected).all() and (new[changed] == 255).all()
         code = groups.codes.get((name, rejected))
@@ -71,7 +71,7 @@ def test_answers_change_the_sure_masks(maps, scenes_root, tmp_path, contrast):
     other = max(set(range(1, 7)) - {rejected}, key=lambda k: count(k, labels))
     write([spec.classes[other], "size", "speck"])
     assert spec.classes[other] in run(*pseudo, *given, "--fresh").stdout
-    small = {name: read_label(tmp_path / f"sure/label/{name}.png") for name in labels}
+    small = {name: read_mask(tmp_path / f"sure/label/{name}.png") for name in labels}
     assert count(other, small) < count(other, labels)
     assert count(0, small) == count(0, labels)
     write(*rows, [spec.classes[rejected], 99, "not"])

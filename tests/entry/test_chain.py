@@ -10,8 +10,7 @@ from PIL import Image
 from program import run
 
 from datalist.cue import CueFile
-from datalist.image import read_image
-from utils.output import read_label
+from datalist.image import read_image, read_mask
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +56,7 @@ def test_two_processes_give_the_same_files(trained, tmp_path):
     assert len(files) == 4
     for path in files:
         other = tmp_path / "two/label" / path.name
-        assert np.array_equal(read_label(path), read_label(other))
+        assert np.array_equal(read_mask(path), read_mask(other))
 
 
 def test_what_is_whole_is_not_done_again(trained, tmp_path):
@@ -68,7 +67,7 @@ def test_what_is_whole_is_not_done_again(trained, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in files[2:]}
     run("test.py", trained / "sec/last.pt", "--out", tmp_path, "--quiet")
     assert len(list((tmp_path / "label").iterdir())) == 4
-    read_label(files[0]), read_label(files[1])
+    read_mask(files[0]), read_mask(files[1])
     assert before == {path: path.stat().st_mtime_ns for path in files[2:]}
 
 
@@ -119,7 +118,7 @@ def test_photos_as_cameras_and_people_leave_them(trained, scenes_root, tmp_path)
     shutil.rmtree(out)
     assert "notes.jpg" in run(*command, "--processes", 2, code=1, python=sys.executable).stderr
     assert {path.stem for path in (out / "overlay").iterdir()} == {"large", "print"}
-    assert read_label(out / "label/large.png").shape == (700, 900)
+    assert read_mask(out / "label/large.png").shape == (700, 900)
     assert read_image(out / "overlay/large.jpg").shape[0] == 700  # seen in windows
     run(*command, "--tile", "off", code=1)
     assert read_image(out / "overlay/large.jpg").shape[0] == round(700 * 800 / 900)
@@ -127,7 +126,7 @@ def test_photos_as_cameras_and_people_leave_them(trained, scenes_root, tmp_path)
     photo.resize((300, 500)).save(folder / "large.jpg")
     done = run(*command[:3], folder / "large.jpg", *command[4:])
     assert done.stdout.split()[-1] == str(out / "overlay/large.jpg")
-    assert read_label(out / "label/large.png").shape == (500, 300)
+    assert read_mask(out / "label/large.png").shape == (500, 300)
 
 
 def test_a_folder_holds_predictions_of_one_kind(trained, tmp_path):
@@ -185,7 +184,7 @@ def test_dsrg_from_cues_to_retrained_labels(trained, scenes_root, tmp_path):
     start = ("--mask", masks, "--start", first, "--out", tmp_path / "retrain")
     run("train.py", "dsrg-retrain", *smoke, *start)
     run("test.py", tmp_path / "retrain/last.pt", *predict, "--out", tmp_path / "val")
-    label = read_label(next((tmp_path / "val/label").iterdir()))
+    label = read_mask(next((tmp_path / "val/label").iterdir()))
     assert label.ndim == 2 and label.max() < 7
 
 

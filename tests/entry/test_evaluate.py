@@ -9,8 +9,9 @@ import program
 import pytest
 from PIL import Image
 
+from datalist.image import write_mask
 from datalist.palette import palette
-from utils.output import output_path, write_label, write_score
+from utils.output import output_path, write_score
 
 CLASSES = ["background", "cat", "dog", "an-uncommonly-long-class-name-that-fits-no-column", "eel"]
 COLOURS = palette(256)
@@ -39,8 +40,8 @@ def world(tmp_path):
         Image.fromarray(rng.integers(0, 255, (*shape, 3)).astype(np.uint8)).save(
             root / "JPEGImages" / f"{name}.jpg"
         )
-        write_label(root / "SegmentationClass" / f"{name}.png", truth)
-        write_label(output_path(out, "label", name), prediction)
+        write_mask(root / "SegmentationClass" / f"{name}.png", truth)
+        write_mask(output_path(out, "label", name), prediction)
         truths.append(truth)
         predictions.append(prediction)
     return root, out, truths, predictions
@@ -157,7 +158,7 @@ def test_comparison(world):
     root, out, truths, predictions = world
     other = out.parent / "other"
     for n, truth in enumerate(truths):
-        write_label(output_path(other, "label", f"image_{n}"), truth % 255)
+        write_mask(output_path(other, "label", f"image_{n}"), truth % 255)
     done = run(out, other, "--dataset", root)
     assert done.stdout.splitlines()[-1] == f"miou {mean(iou(truths, predictions)):.2f} 100.00"
 
@@ -168,13 +169,13 @@ def test_missing_extra_and_partial(world):
     done = run(out, "--dataset", root, code=1)
     assert "1 of 4 images in split 'val' have no prediction" in done.stderr
     assert "image_2" in done.stderr and not (out / "score.json").exists()
-    write_label(output_path(out, "label", "stranger"), truths[0] % 255)
+    write_mask(output_path(out, "label", "stranger"), truths[0] % 255)
     run(out, "--dataset", root, "--partial")
     score = json.loads((out / "score.json").read_text())
     assert score["images"] == 3
     del truths[2], predictions[2]
     assert score["miou"] == pytest.approx(mean(iou(truths, predictions)), abs=0.006)
-    write_label(output_path(out, "label", "image_2"), truths[0] % 255)
+    write_mask(output_path(out, "label", "image_2"), truths[0] % 255)
     assert "stranger" in run(out, "--dataset", root, code=1).stderr
 
 
@@ -206,13 +207,13 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(world, tmp_path):
     assert "no split 'test'" in refused(out, "--split", "test")
     assert "one folder" in refused(out, out, out)
     assert "--threshold" in refused(out, "--threshold", 0.5, 0.1, 0.1)
-    write_label(path, np.zeros((5, 6)))
+    write_mask(path, np.zeros((5, 6)))
     assert "prediction is 5 x 6, the truth 23 x 32" in refused(out)
-    write_label(path, np.full(truths[1].shape, 5))
+    write_mask(path, np.full(truths[1].shape, 5))
     assert "image_1.png" in (message := refused(out)) and "class index 5" in message
     Image.fromarray(COLOURS[truths[1] % 255]).save(path)
     assert "datalist.prepare.masks" in refused(out)
-    write_label(path, truths[1] % 255)
+    write_mask(path, truths[1] % 255)
     whole = path.read_bytes()
     path.write_bytes(whole[: -len(whole) // 6])
     assert "image_1.png is cut off" in refused(out)
@@ -235,8 +236,8 @@ def test_script_evaluates_every_folder(world):
     root, out, truths, predictions = world
     other = out / "deeper" / "perfect"
     for n, truth in enumerate(truths):
-        write_label(output_path(other, "label", f"image_{n}"), truth % 255)
-    write_label(output_path(out / "foreign", "label", "stranger"), truths[0] % 255)
+        write_mask(output_path(other, "label", f"image_{n}"), truth % 255)
+    write_mask(output_path(out / "foreign", "label", "stranger"), truths[0] % 255)
     command = ["bash", "script/evaluation.sh"]
     done = program.execute(command, DATASET=str(root), OUT=str(out), VIRTUAL_ENV=sys.prefix)
     assert done.stdout.count("\n== ") == 3  # each folder with its own table, then all of them

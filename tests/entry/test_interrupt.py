@@ -11,7 +11,7 @@ import pytest
 from program import ROOT
 
 from datalist.image import write_mask
-from utils.output import output_path, write_label, write_score
+from utils.output import output_path, write_score
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def work(scenes_root, tmp_path_factory):
     (root / "ImageSets/Segmentation/train.txt").write_text("\n".join(ids))
     mask = np.kron(np.random.default_rng(0).integers(0, 3, (50, 50)), np.ones((12, 12), int))
     write_mask(root / "SegmentationClass/image000.png", mask.astype(np.uint8))
-    write_label(output_path(root / "out", "label", "image000"), mask)
+    write_mask(output_path(root / "out", "label", "image000"), mask)
     score = np.stack([mask == key for key in (1, 2)]) * 0.7
     write_score(output_path(root / "out", "score", "image000"), score, [1, 2], mask.shape)
     photo = (root / "out/label/image000.png").read_bytes()

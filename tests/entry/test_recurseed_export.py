@@ -5,7 +5,7 @@ import sys
 import numpy as np
 from program import execute, run
 
-from utils.output import read_label
+from datalist.image import read_mask
 
 
 def test_labels_of_predict_py_are_those_of_test_py(scenes_root, tmp_path):
@@ -20,7 +20,7 @@ def test_labels_of_predict_py_are_those_of_test_py(scenes_root, tmp_path):
     execute([sys.executable, *map(str, predict)])
     shown = set()
     for path in sorted((tmp_path / "test/label").iterdir()):
-        label = read_label(path)
+        label = read_mask(path)
         shown |= set(np.unique(label))
-        assert np.array_equal(label, read_label(tmp_path / "home/out" / path.name)), path.name
+        assert np.array_equal(label, read_mask(tmp_path / "home/out" / path.name)), path.name
     assert len(shown) > 1

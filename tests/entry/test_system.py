@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from program import chain, run
 
+from datalist.image import read_mask
 from datalist.spec import resolve
 from datalist.tag import read_tags
 from method.rsepm import RecurSeed
 from network.convert import RELEASED
 from utils import checkpoint
-from utils.output import read_label
 
 
 def test_locate_from_tags_and_other_masks_to_miou(scenes_root, external_root, tmp_path):
@@ -24,7 +24,7 @@ def test_locate_from_tags_and_other_masks_to_miou(scenes_root, external_root, tm
     recipe = json.loads((tmp_path / "resegment/recipe.json").read_text())
     assert recipe["passes"] == 2 and recipe["steps"] == 0  # the networks' maps, as they come
     tags = read_tags(resolve(str(scenes_root)), ["train_00000"])["train_00000"]
-    label = read_label(tmp_path / "pseudo/label/train_00000.png")
+    label = read_mask(tmp_path / "pseudo/label/train_00000.png")
     assert set(np.unique(label)) <= {0, *tags}
 
 
@@ -42,8 +42,8 @@ def test_rsepm_from_tags_to_a_network_on_its_masks(scenes_root, tmp_path):
     run("-m pseudo", tmp_path / "seed", "--dataset", scenes_root, *out)
     labels = sorted((tmp_path / "crf/label").iterdir())
     assert len(labels) == 12
-    walked = [read_label(tmp_path / "pseudo/label" / path.name) for path in labels]
-    assert any((read_label(path) != other).any() for path, other in zip(labels, walked))
+    walked = [read_mask(tmp_path / "pseudo/label" / path.name) for path in labels]
+    assert any((read_mask(path) != other).any() for path, other in zip(labels, walked))
 
 
 def test_pseudo_masks_say_what_they_need(scenes_root, tmp_path):

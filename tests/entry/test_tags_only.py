@@ -8,8 +8,7 @@ import pytest
 from program import chain
 
 from datalist.cue import CueFile
-from datalist.image import write_mask
-from utils.output import read_label
+from datalist.image import read_mask, write_mask
 
 NOT_SCORED = "not scored, as"
 PHOTO = ("cue/cam", "train")
@@ -71,6 +70,6 @@ def test_photographs_begin_with_sure_masks_of_activation_maps(name, scenes_root,
     assert [recipe["stage"] for recipe in recipes] == ["cam", name]
     assert all(recipe["fit"] == "window" for recipe in recipes)
     assert recipes[1]["cue"] == str(tmp_path / "cue/sure/label")
-    cues = [read_label(path) for path in sorted((tmp_path / "cue/sure/label").iterdir())]
+    cues = [read_mask(path) for path in sorted((tmp_path / "cue/sure/label").iterdir())]
     assert len(cues) == 12 and any((cue == 255).any() for cue in cues)
     assert printed.splitlines()[-1].startswith("miou ")

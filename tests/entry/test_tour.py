@@ -14,10 +14,9 @@ import numpy as np
 from PIL import Image
 from program import execute, run
 
-from datalist.image import read_image
+from datalist.image import read_image, read_mask
 from datalist.spec import resolve
 from datalist.tag import read_tags
-from utils.output import read_label
 
 SHAPES = {"ball": (200, 60, 40), "beam": (40, 80, 210), "leaf": (60, 170, 60)}
 
@@ -105,7 +104,7 @@ def test_tour(tmp_path):
     os.replace(tmp_path / "other.jpg", next(folder.rglob(f"{wrong.replace('_', ' ')}.jpg")))
     printed = photos(folder, out)
     assert "1 pictures replaced" in printed and "corrected" in printed
-    assert read_label(out / f"train-images/label/{wrong}.png").shape == (50, 90)
+    assert read_mask(out / f"train-images/label/{wrong}.png").shape == (50, 90)
     assert read_tags(resolve(str(data)), [wrong]) == {wrong: (1, 2)}
     assert (out / "old-1/data/tags.csv").is_file() and (out / "train/old-2/last.pt").is_file()
     trained = (out / "train/last.pt").stat().st_mtime_ns
@@ -116,7 +115,7 @@ def test_tour(tmp_path):
     command = [sys.executable, str(out / "home/predict.py"), str(data / "JPEGImages")]
     execute([*command, "--out", str(tmp_path / "predicted")])
     for image in (data / "JPEGImages").iterdir():
-        label = read_label(tmp_path / "predicted" / f"{image.stem}.png")
+        label = read_mask(tmp_path / "predicted" / f"{image.stem}.png")
         assert label.shape == read_image(image).shape[:2] and label.max() <= 3
 
     # Masks by people: predictions to correct in a labelling tool, and back as true masks.

@@ -14,8 +14,9 @@ import pytest
 
 from base import UserError
 from base.file import write_text
+from datalist.image import read_mask
 from utils.cover import cover_of, header, read_covers, write_table
-from utils.output import output_path, read_label
+from utils.output import output_path
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ("background", "cat", "dog")
@@ -98,7 +99,7 @@ def test_table_is_complete_after_a_stop_and_of_several_processes(
     labels = sorted(tmp_path.glob("label/*.png"))
     assert [row["id"] for row in rows] == [path.stem for path in labels]
     for row, path in zip(rows, labels):
-        label = read_label(path)
+        label = read_mask(path)
         assert (int(row["height"]), int(row["width"])) == label.shape
         assert float(row["background %"]) == pytest.approx(100 * (label == 0).mean(), abs=1e-4)
         assert row["name"].startswith(path.stem) and 0 <= float(row["difference"]) <= 1

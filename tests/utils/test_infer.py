@@ -17,14 +17,14 @@ from recipes import change
 from tqdm import tqdm
 
 from base import UserError
-from datalist.image import read_image, write_mask
+from datalist.image import read_image, read_mask, write_mask
 from datalist.spec import Spec, resolve
 from method import stage_class
 from utils import checkpoint, infer
 from utils.flags import Predict, PredictFlags
 from utils.infer import limit_pixels, predict_split
 from utils.machine import MemoryBudget, memory_of
-from utils.output import output_path, read_label, read_score, upsample, write_score
+from utils.output import output_path, read_score, upsample, write_score
 from utils.progress import progress
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,7 +124,7 @@ def test_eight_megapixels_stay_below_a_memory_bound(tmp_path):
         capture_output=True, text=True, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert read_label(output_path(tmp_path / "out", "label", "large")).shape == (2448, 3264)
+    assert read_mask(output_path(tmp_path / "out", "label", "large")).shape == (2448, 3264)
     assert int(done.stdout.split()[-1]) < 2500, "MiB"
 
 
@@ -138,7 +138,7 @@ def test_labels_of_shrunk_images_are_those_of_the_image(tmp_path):
             work_pixels=pixels,
         )  # fmt: skip
         assert predict_split(stage, predict, torch.device("cpu"), 1) == []
-        label = read_label(output_path(predict.out, "label", "a"))
+        label = read_mask(output_path(predict.out, "label", "a"))
         score = read_score(output_path(predict.out, "score", "a"))
         assert label.shape == score.size == (300, 200)
         scores.append(upsample(score.score, score.size) / 255)
@@ -250,7 +250,7 @@ def test_a_mask_of_the_image_s_size_stands_beside_a_shrunk_image(tmp_path):
     predict = Predict(tmp_path / "out", save=("overlay", "label"), quiet=True, work_pixels=30_000)
     assert predict_split(stage, predict, torch.device("cpu"), 1) == []
     overlay = read_image(output_path(predict.out, "overlay", "a"))
-    assert read_label(output_path(predict.out, "label", "a")).shape == (600, 800)
+    assert read_mask(output_path(predict.out, "label", "a")).shape == (600, 800)
     height, width = 2 * 150, 2 * 200  # enlarged for the legend
     assert overlay.shape[0] == height and overlay.shape[1] > 3 * width + 20
     gap = max(2, width // 100)
@@ -283,7 +283,7 @@ def test_locate_then_segment_has_a_crf(tmp_path, name):
         )  # fmt: skip
         assert predict_split(stage, predict, torch.device("cpu"), 1) == []
         labels.append(read_score(output_path(predict.out, "score", "a")))
-        assert read_label(output_path(predict.out, "label", "a")).shape == (90, 120)
+        assert read_mask(output_path(predict.out, "label", "a")).shape == (90, 120)
     plain, refined = (upsample(s.score, s.size)[0] for s in labels)
     assert np.abs(plain - refined).max() > 1
 

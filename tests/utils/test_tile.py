@@ -17,7 +17,7 @@ from base import UserError, tile
 from base.tile import Axis, Tiling, choose_window
 from datalist.dataset import Images
 from datalist.georeference import read_place
-from datalist.image import PictureFile, read_image, write_mask
+from datalist.image import PictureFile, read_image, read_mask, write_mask
 from datalist.spec import resolve
 from method import restore
 from utils import checkpoint, large
@@ -25,7 +25,7 @@ from utils.cover import read_covers
 from utils.flags import Predict
 from utils.infer import check, predict_split
 from utils.loop import usual_size
-from utils.output import output_path, read_label, read_score, upsample
+from utils.output import output_path, read_score, upsample
 
 CPU = torch.device("cpu")
 
@@ -148,7 +148,7 @@ def run(stage, folder: Path, image: Path, **flags) -> Predict:
 
 def label_of(*arguments, **flags) -> np.ndarray:
     predict = run(*arguments, **flags)
-    return read_label(output_path(predict.out, "label", predict.image[0].stem))
+    return read_mask(output_path(predict.out, "label", predict.image[0].stem))
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_files_of_a_large_picture(tmp_path, monkeypatch):
     cv2.imwrite(str(tmp_path / "a.png"), photo(700, 900))
     save = ("label", "score", "overlay", "cover")
     predict = run(stage, tmp_path / "out", tmp_path / "a.png", save=save, work_pixels=40_000)
-    label = read_label(output_path(predict.out, "label", "a"))
+    label = read_mask(output_path(predict.out, "label", "a"))
     score = read_score(output_path(predict.out, "score", "a"))
     assert label.shape == score.size == (700, 900) and score.score.shape[1:] == (175, 225)
     small = score.keys[score.score.argmax(0)]
@@ -242,8 +242,8 @@ def test_tags_restrict_windows_too(tmp_path):
     stage.spec = replace(resolve(str(root)), usual_size=(100, 120))
     predict = Predict(tmp_path / "out", quiet=True, restrict_to_tags=True)
     assert predict_split(stage, predict, CPU, 2) == []
-    assert set(np.unique(read_label(predict.out / "label/a.png"))) == {0, 2, 4}
-    assert set(np.unique(read_label(predict.out / "label/b.png"))) <= {0, 1}
+    assert set(np.unique(read_mask(predict.out / "label/a.png"))) == {0, 2, 4}
+    assert set(np.unique(read_mask(predict.out / "label/b.png"))) <= {0, 1}
 
 
 # -- files ------------------------------------------------------------------------------------
@@ -371,7 +371,7 @@ def test_labels_of_pictures_larger_than_files_may_be_are_read(tmp_path, monkeypa
     """Pictures of so many pixels are TIFFs, but their labels are PNGs."""
     monkeypatch.setattr("datalist.image.opened.__defaults__", (1000,))
     write_mask(tmp_path / "a.png", np.zeros((40, 50), np.uint8))
-    assert read_label(tmp_path / "a.png").shape == (40, 50)
+    assert read_mask(tmp_path / "a.png").shape == (40, 50)
     with pytest.raises(UserError, match="million pixels"):
         read_image(tmp_path / "a.png")
 
@@ -380,4 +380,4 @@ def test_masks_are_written_in_strips(tmp_path, monkeypatch):
     monkeypatch.setattr("datalist.image.STRIP", 1)
     mask = np.random.default_rng(0).integers(0, 256, (700, 33)).astype(np.uint8)
     write_mask(tmp_path / "a.png", mask)
-    assert np.array_equal(read_label(tmp_path / "a.png"), mask)
+    assert np.array_equal(read_mask(tmp_path / "a.png"), mask)

@@ -17,10 +17,9 @@ from pycocotools import mask as rle
 
 from base import UserError, entry
 from base.file import write_text
-from datalist.image import check_mask
+from datalist.image import check_mask, read_mask
 from datalist.palette import palette
 from datalist.spec import Spec, read_classes, resolve
-from utils.output import read_label
 from utils.report.exchange import FOLDERS, Picture, write_cutouts, write_folder
 from utils.report.outline import Region, polygons, regions
 
@@ -75,7 +74,7 @@ def read_pictures(
     if not paths:
         raise UserError(f"{arguments.folder} holds no label PNGs: make them with test.py")
     for path in paths:
-        label = read_label(path)
+        label = read_mask(path)
         check_mask(label, len(classes), path)
         try:
             name = spec.image_path(path.stem).name if spec else f"{path.stem}.jpg"

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from base import IGNORE, UserError
-from datalist.image import read_shown
+from datalist.image import read_mask, read_shown
 from datalist.palette import palette
 from datalist.spec import Spec
-from utils.measure import Measured, Predictions, read_truth
+from utils.measure import Measured, Predictions
 from utils.progress import in_threads
 
 SIDE = 400
@@ -37,7 +37,7 @@ def disagreement(
 
     def share(image_id: str) -> float:
         first, second = (p.label(image_id, m.threshold or 0) for p, m in runs)
-        counted = read_truth(spec, image_id) != IGNORE
+        counted = read_mask(spec.mask_path(image_id)) != IGNORE
         return float((first != second)[counted].mean()) if counted.any() else 0.0
 
     return np.array(list(in_threads(share, ids, workers, "compare", quiet)))
@@ -85,7 +85,7 @@ def pictures(spec: Spec, image_id: str, labels: list[NDArray[np.uint8]]) -> dict
         for one run where it missed, invented or swapped a class; for two where they differ and
         which of them is right.
     """
-    truth = read_truth(spec, image_id)
+    truth = read_mask(spec.mask_path(image_id))
     size = shrunk_size(*truth.shape)
     photo = small_photo(spec, image_id, size)
     truth, *labels = (

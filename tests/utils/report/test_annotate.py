@@ -23,10 +23,9 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 from base import UserError
-from datalist.image import read_image, write_mask
+from datalist.image import read_image, read_mask, write_mask
 from datalist.prepare.convert import import_masks
 from datalist.spec import resolve
-from utils.output import read_label
 from utils.report.annotate import Arguments, main, row_runs
 from utils.report.outline import polygons, regions
 
@@ -155,7 +154,7 @@ def test_files_for_the_tools_come_back_through_convert(predicted, format, four_r
     spec = resolve(str(mine))
     assert import_masks(spec, arguments.out)[0] == len(labels)
     for name, label in labels.items():
-        assert np.array_equal(read_label(spec.mask_path(name)), label)
+        assert np.array_equal(read_mask(spec.mask_path(name)), label)
 
 
 @pytest.mark.parametrize("shape", ["mask", "polygon"])
@@ -194,7 +193,7 @@ def test_masks_come_back_from_the_json(predicted, shape, four_root, tmp_path):
     done = subprocess.run(line, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.endswith(f"{len(labels)} masks\n"), done.stderr
     for name, label in labels.items():
-        assert np.array_equal(read_label(mine / "SegmentationClass" / f"{name}.png"), label)
+        assert np.array_equal(read_mask(mine / "SegmentationClass" / f"{name}.png"), label)
 
 
 def test_cvat_masks(predicted):

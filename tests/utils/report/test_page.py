@@ -12,9 +12,10 @@ import pytest
 from browsing import ask, check_page, find, keys
 from PIL import Image
 
+from datalist.image import write_mask
 from datalist.spec import Spec
 from utils import measure
-from utils.output import output_path, write_label, write_score
+from utils.output import output_path, write_score
 from utils.report import chart, frame, gallery
 from utils.report import page as report
 
@@ -115,9 +116,9 @@ def world(tmp_path):
         truth[:2] = 255
         photo = rng.integers(0, 255, (HEIGHT, WIDTH, 3)).astype(np.uint8)
         Image.fromarray(photo).save(tmp_path / "JPEGImages" / f"{name}.jpg")
-        write_label(spec.mask_path(name), truth)
+        write_mask(spec.mask_path(name), truth)
         for run, shift in (("a", n), ("b", n // 2)):
-            write_label(output_path(tmp_path / run, "label", name), np.roll(truth % 255, shift, 1))
+            write_mask(output_path(tmp_path / run, "label", name), np.roll(truth % 255, shift, 1))
         score = np.stack([truth == c for c in (1, 2, 3)]) * 0.6
         write_score(output_path(tmp_path / "cam", "score", name), score, [1, 2, 3], truth.shape)
     lines = [

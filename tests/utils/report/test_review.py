@@ -14,12 +14,13 @@ from PIL import Image
 
 from base import UserError
 from base.file import write_text
+from datalist.image import read_mask, write_mask
 from datalist.prepare import arrange
 from datalist.spec import resolve
 from datalist.tag import read_tags, wrong_masks
 from utils import measure
 from utils.cover import cover_of
-from utils.output import output_path, read_label, write_label, write_score
+from utils.output import output_path, write_score
 from utils.report import review
 
 CLASSES = ("background", "cat", "red dog", "</script><b>eel & co")
@@ -42,7 +43,7 @@ def own(tmp_path):
         for row, index in enumerate(seen):
             label[20 * row + 5 : 20 * row + 20, 10:40] = index
         label[0, 0] = 2  # too small to count
-        write_label(output_path(out, "label", name), label)
+        write_mask(output_path(out, "label", name), label)
         if name != "a":
             score = np.stack([label == index for index in range(4)]) * 0.8
             write_score(output_path(out, "score", name), score, range(4), label.shape)
@@ -256,7 +257,7 @@ def test_outlines_and_fewer_images_on_a_phone(own, browser):
 def test_cover_of_the_pictures_is_a_table_to_sort(own, browser):
     _, out = own
     for number, name in enumerate(TAGS):
-        label = read_label(output_path(out, "label", name))
+        label = read_mask(output_path(out, "label", name))
         cover = cover_of(label, label, CLASSES, f"<{name}> 1.jpg", 0.5, number / 10)
         write_text(output_path(out, "cover", name), json.dumps(cover) + "\n")
     browser.get(write(own).as_uri())
