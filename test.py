@@ -40,7 +40,6 @@ def work(rank: int, world: Any, flags: Any) -> list[str]:
     Args:
         rank: number of a process that this program started; torchrun's have theirs in `world`.
         world: the processes there are, a `utils.distributed.World`.
-        flags: a `utils.flags.PredictFlags`.
 
     Returns:
         A sentence for each picture that could not be read.

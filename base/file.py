@@ -125,10 +125,6 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
 def set_aside(out: Path, patterns: Iterable[str]) -> Path | None:
     """Move files and folders of a run to OUT/old-N.
 
-    Args:
-        out: folder of the run.
-        patterns: names in it, with wildcards.
-
     Returns:
         The new folder; None where there was nothing to move.
     """

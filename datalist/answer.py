@@ -49,7 +49,6 @@ class Answers:
     """What a person said.
 
     Args:
-        path: the file, for messages.
         groups: class index and group ("1", or "1a" and "1b" for its halves) -> answer.
         sizes: class index -> size.
         maps: checksum of the maps; empty where the file does not say it.
@@ -66,8 +65,6 @@ class GroupFile:
     """Groups of the cells of all maps.
 
     Args:
-        path: the file, for messages.
-        classes: class names, background first.
         codes: image id and class index -> uint8 (h, w): twice the group, counted from 0, plus 1 in
             its second half; `NONE` where the map is low.
         source: checksum of what the groups are made from.
@@ -147,10 +144,6 @@ class GroupFile:
 class Rejection:
     """Pixels that a person says are not their class.
 
-    Args:
-        groups: groups of cells.
-        answers: a person's, about these groups.
-
     Raises:
         UserError: the answers are about other maps, or about a group that does not exist.
     """
@@ -189,7 +182,6 @@ class Rejection:
         """Pixels whose group, or the nearest one, is not the class, bool (height, width).
 
         Args:
-            image_id, index: image and class of the map.
             size: height and width of the result.
         """
         code = self.groups.codes.get((image_id, index))
@@ -209,10 +201,7 @@ def write_answers(
     """Write answers.csv.
 
     Args:
-        path: the file.
-        classes: class names, background first.
         answers: class index and group, or "size", -> answer.
-        maps: checksum of the maps.
     """
     with replacing(path) as part, open(part, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -222,10 +211,6 @@ def write_answers(
 
 def read_answers(path: Path, classes: Sequence[str]) -> Answers:
     """Read answers.csv.
-
-    Args:
-        path: the file.
-        classes: class names, background first.
 
     Raises:
         UserError: it cannot be read; a line names an unknown class, group or answer; or two lines

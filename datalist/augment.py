@@ -13,7 +13,6 @@ def warp(image: np.ndarray, size: Size) -> np.ndarray:
 
     Args:
         image: uint8 (H, W, channels).
-        size: (height, width).
 
     Returns:
         uint8 (height, width, channels).
@@ -68,7 +67,6 @@ def draw_size(
 
     Args:
         size: (height, width) of the image.
-        rng: source of randomness.
         scale: range of the factor to its own size.
         long: range of the longer side in pixels, instead of `scale`.
 
@@ -88,7 +86,6 @@ def draw_crop(size: Size, crop: Size, rng: np.random.Generator) -> tuple[int, in
     Args:
         size: (height, width) of the image.
         crop: (height, width) of the window.
-        rng: source of randomness.
 
     Returns:
         Top, left, bottom and right of the image in the window; a negative top or left is the number
@@ -113,8 +110,6 @@ def crop(
 
     Args:
         array: (H, W) or (H, W, channels).
-        window: (height, width).
-        box: as `draw_crop` gives it.
         fill: value of what lies outside, one number or one per channel.
 
     Returns:
@@ -132,7 +127,6 @@ def draw_window(rng: np.random.Generator, least: float, most: float) -> tuple[fl
     """Draw a part of an image of the image's own shape.
 
     Args:
-        rng: source of randomness.
         least, most: range of its sides, as shares of the image's.
 
     Returns:
@@ -149,9 +143,7 @@ def cut_window(
     """Resize a part of an image or mask, (H, W) or (H, W, channels), to a size.
 
     Args:
-        window: as `draw_window` gives it.
         size: (height, width) of the result; its aspect need not be the image's.
-        interpolation: of OpenCV.
     """
     top, left, side = window
     height, width = array.shape[:2]

@@ -21,11 +21,6 @@ def read_bags(
 ) -> np.ndarray | None:
     """Number of the bag of each image, int64 (N,); None where the data set has no bags.
 
-    Args:
-        spec: the data set.
-        ids: image ids.
-        tags: class indices of each id.
-
     Raises:
         UserError: a line that is not `ID,BAG`, an id that comes twice, or tiles of one bag with
             other tags.

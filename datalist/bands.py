@@ -81,8 +81,6 @@ class Bands:
 
         Args:
             pixels: (H, W, bands), any type; the result is (H, W, channels), of the same type.
-            alpha: whether the last band is transparency.
-            path: file, for errors.
 
         Raises:
             UserError: a band that the file has not, or bands that nobody chose.
@@ -108,8 +106,6 @@ class Bands:
         """Bring values to 0..255, uint8; 8 bits stay as they are.
 
         Args:
-            pixels: what `select` gave.
-            path: file, for errors.
             nodata: value of pixels that were not measured; they and NaN become 0.
 
         Raises:

@@ -34,12 +34,9 @@ class CueFile:
     """The cues of many images.
 
     Args:
-        ids: image ids.
         grid: (height, width) in cells.
-        num_classes: classes, background counted.
         offset: int64 (N + 1,), where the cells of each image begin.
         cell: int32, class * h * w + row * w + column.
-        source: name of the cues in messages.
 
     Raises:
         UserError: these do not fit each other.
@@ -225,7 +222,6 @@ def from_pickle(
     """Read a released cue pickle: entries "KEY_cues" (3, K), rows class, row and column.
 
     Args:
-        path: the file, .gz or not.
         num_classes: classes, background counted; default the largest class found + 1.
         index: list "NAME.jpg NUMBER" that turns numbers into ids; default SEC's own. A file keyed
             by names needs none.
@@ -294,7 +290,6 @@ def merge_files(first: CueFile, second: CueFile, overlap: bool = False) -> CueFi
     An image that only one file has keeps its cues.
 
     Args:
-        first, second: the files.
         overlap: keep cells of several classes, as ascust/SEC-MXNet does; its seeding loss then
             asks for all of them at once. By default, as in SEC's released cues, a cell goes to
             the smaller region.

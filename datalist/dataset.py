@@ -42,8 +42,6 @@ class Images(Dataset):
     plain `index` is its own `draw`.
 
     Args:
-        spec: the data set.
-        split: name of its list.
         size: (height, width) of the sample; None keeps each image's own.
         mode: "warp" resizes to `size`, aspect not kept; "crop" scales, then cuts a window of
             `size`, filled up where the image is smaller; "window" resizes a random part.

@@ -18,7 +18,6 @@ class DataFolder:
     """A data set that is being written.
 
     Args:
-        root: its temporary folder.
         tags: class indices of each image id; written as tags.csv, if there are any.
         lists: image ids of each split; default: `train`, the ids of `tags`.
     """
@@ -43,8 +42,6 @@ def new_data_folder(
     """Give the folder of a data set, to be filled; it becomes `out` at the end.
 
     Args:
-        out: folder to make.
-        classes: class names, background first.
         images: folder of images to link to instead of writing images.
 
     Raises:

@@ -104,7 +104,6 @@ def from_text(path: Path, classes: Sequence[str], faults: list[str] | None = Non
     """Read `tags.csv` (`ID,TAG;TAG`) or `tags.txt` (`ID TAG TAG`).
 
     Args:
-        classes: class names, background first.
         faults: takes a sentence for each wrong line, which is then left out.
 
     Raises:
@@ -153,7 +152,6 @@ def tags_of(
     """Tags that one field holds.
 
     Args:
-        cell: the field.
         words: blanks separate tags.
         known: class names as `plain` spells them; a field that is one is not split.
         separators: characters between tags; line breaks separate too.

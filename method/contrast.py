@@ -86,7 +86,6 @@ def collect_evidence(
     Args:
         seed: maps in [0, 1], (k, H, W).
         image: RGB, (H, W, 3).
-        keys: class of each map.
     """
     if not len(seed):
         return []
@@ -111,7 +110,6 @@ def choose_contrast(evidence: Sequence[Evidence], setting: str) -> Contrast:
     """Contrast of a folder.
 
     Args:
-        evidence: of all maps of its training images.
         setting: "auto", the rule above; "off"; "on", the rule's measures whatever the folder;
             or the name of one measure.
 
@@ -147,8 +145,6 @@ def contrast_scores(
     Args:
         seed: maps in [0, 1], (k, H, W).
         image: RGB, (H, W, 3).
-        keys: class of each map.
-        contrast: measures of each class.
 
     Returns:
         At least 0, above 1 where the class is likely, float32 (k, H, W).

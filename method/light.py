@@ -59,13 +59,7 @@ def told_by_light(light: NDArray[np.float64], tagged: NDArray[np.bool_]) -> floa
 def light_warnings(
     light: Sequence[NDArray], tags: Sequence[Sequence[int]], classes: Sequence[str]
 ) -> list[str]:
-    """Sentences on the classes whose tags are known from the light.
-
-    Args:
-        light: `light_of` each picture.
-        tags: class indices of each.
-        classes: names, background first.
-    """
+    """Sentences on the classes whose tags are known from the light."""
     table = np.array(light, np.float64).reshape(-1, 6)
     told: Mapping[str, float] = {
         name: told_by_light(table, np.array([index in row for row in tags], bool))

@@ -209,11 +209,9 @@ def resegment_scores(
     """Scores after all passes, background first, that sum to 1, (N, C, H, W).
 
     Args:
-        network: its segmenter is run.
         image: RGB 0..255, (N, 3, H, W).
         maps: the localiser's, any real numbers, (N, K, h, w). With no passes they are the masks.
         tags: which classes there are, (N, K).
-        prompting: passes and background.
     """
     shown, label = tags.nonzero(as_tuple=True)
     mask = start = max_norm(resize(maps, image.shape[-2:], align_corners=True))[shown, label]

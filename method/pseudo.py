@@ -98,7 +98,6 @@ def mask_of(
     Args:
         seed: in [0, 1], (k, H, W), one map for each class of the image.
         image: RGB, (H, W, 3).
-        recipe: background scores and CRF.
         background: the seeds' own, in [0, 1], (H, W); needed for `background_factor`.
         keys: class of each map; needed for `contrast` and `shrink`.
         contrast: of the folder; None: not used.
@@ -181,7 +180,6 @@ def shrink_factors(tails: Mapping[int, Sequence[float]], level: float) -> dict[i
     Args:
         tails: class -> of each of its maps, the value that pixels exceed whose share is the largest
             that goes with the class's size.
-        level: of `sure_level`.
 
     Returns:
         Factors below 1, of classes that have too many.

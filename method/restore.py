@@ -91,9 +91,7 @@ def restore_recipe(path: Path, stored: Any, hint: Any, name: str = "recipe") -> 
     What is lacking has its default.
 
     Args:
-        stored: what the checkpoint holds.
         hint: dataclass or other type annotation that it must match.
-        name: field, for messages.
 
     Raises:
         UserError: where fields or types of values are not those of `hint`.

@@ -249,7 +249,6 @@ class RecurSeed(Stage):
             image: RGB 0..255 at the size of the labels, (N, 3, h, w).
             tag: (N, K).
             inside: whether a pixel of that size is image and no filling, (N, 1, h, w).
-            maps, features: what the network gave.
             cue: class indices, `IGNORE` where there is no cue, (N, h, w).
 
         Returns:

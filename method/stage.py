@@ -32,9 +32,7 @@ class Stage:
     the score, `join`.
 
     Args:
-        recipe: hyper-parameters, composed of groups.
         spec: data set; its classes decide the number of outputs.
-        network: starts from random weights.
     """
 
     recipes: ClassVar[dict[str, Any]] = {}

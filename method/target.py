@@ -23,7 +23,6 @@ def cue_images(stage: Stage, cue: str, tags_from: TagSource) -> Images:
     """Training images with their cues.
 
     Args:
-        stage: its recipe says how images become inputs.
         cue: cue file, or folder of cues as masks.
         tags_from: "cue" takes the classes that have cues as the image's tags, "dataset" those of
             the data set; "auto" is "cue" for a released pickle. VOC's XML has 987 tags of difficult

@@ -29,10 +29,6 @@ class BoundaryHead:
 class Boundary(nn.Module):
     """Trunk, a 1 x 1 convolution on each of its stages, and a score of boundaries.
 
-    Args:
-        trunk: features of any number of stages.
-        head: `hidden`, a multiple of 4, and `frozen`.
-
     Source: Ahn et al., CVPR 2019 (IRN), boundary branch; group normalisation in four groups.
     Differs: the features of all stages are resized to the first, whatever the strides.
     """

@@ -113,11 +113,6 @@ def load_released(
 ) -> tuple[Report, dict[str, str]]:
     """Copy a released state dict into a network; on an error nothing is copied.
 
-    Args:
-        network: of the published size.
-        path: released file, .pth or .safetensors.
-        system: key of `LAYOUTS`.
-
     Returns:
         Report of keys, and the table of released names -> ours of all that were copied.
 

@@ -39,8 +39,6 @@ class ForegroundCueNet(nn.Module):
     Args:
         trunk: features, at stride 8 as published: VGG16 without pools 4 and 5 (SEC), ResNet-50
             whose stages 3 and 4 have neither stride nor dilation (SEC-MXNet).
-        num_tags: foreground classes.
-        head: channels, dropout and style.
 
     Source: weak-localization/foreground of the released SEC code (its deploy file has no ReLU
     after fc7); symbols/fg_cue_vgg16.py of ascust/SEC-MXNet. Differs: on a trunk from scratch the
@@ -102,8 +100,6 @@ class BackgroundCueVGG(nn.Module):
     """VGG16 classifier whose gradient at one of its layers is a saliency map.
 
     Args:
-        trunk: features.
-        num_tags: foreground classes.
         size: (height, width) of its input; a dense head depends on it.
         head: channels, dropout, kind of the layers, style, and where the gradient is taken. Dense
             layers need a pretrained trunk or far more images than the average.

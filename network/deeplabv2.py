@@ -24,11 +24,6 @@ class PyramidHead:
 class VGGPyramid(nn.Module):
     """VGG16 trunk, pool5a, and one fc6 - fc7 - fc8 branch for each dilation; logits summed.
 
-    Args:
-        trunk: features, at stride 8 as published.
-        num_classes: classes with background.
-        head: channels, dilations and dropout.
-
     Source: DeepLab-v2's ASPP-L on VGG16, as in train-s.prototxt of the released DSRG code.
     """
 
@@ -58,11 +53,6 @@ class VGGPyramid(nn.Module):
 
 class ResNetPyramid(nn.Module):
     """DeepLab-v2 on a ResNet: trunk at stride 8, one 3 x 3 classifier a dilation, logits summed.
-
-    Args:
-        trunk: features, at stride 8 as published.
-        num_classes: classes with background.
-        head: dilations.
 
     Source: Chen et al., DeepLab-v2. Differs: one input scale, stages 3 and 4 as torchvision has
     them.

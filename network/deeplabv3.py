@@ -40,8 +40,6 @@ class Decoder(nn.Module):
         coarse: channels of the last stage's features (with whatever is joined to them).
         fine: channels of the second stage's features.
         finest: channels of the first stage's features, if the head is `fine`.
-        num_outputs: channels of the logits.
-        head: channels, dilations and dropout.
         kernel: side of the last convolution.
         bias: whether the last convolution has a bias.
         align_corners: how the pyramid's result is resized to the fine features.
@@ -102,7 +100,6 @@ class DeepLabV3Plus(nn.Module):
     Args:
         trunk: features; its first convolution sees 3 + `extra` channels.
         num_outputs: channels of the logits; classes with background, or 1 for a single mask.
-        head, kernel, bias, align_corners: as of `Decoder`.
         extra: channels of the image after R, G, B, in [0, 1]: a map of what to segment
             (prompt). The pyramid gets it too, resized bilinearly with aligned corners.
 

@@ -52,7 +52,6 @@ class ResNetTrunk(FrozenNorm):
     """Stem and four stages of bottleneck blocks; a stage has four times its blocks' channels.
 
     Args:
-        config: widths, strides and the rest.
         extra: channels of the image after R, G, B; they reach the first convolution as they are.
 
     Source: He et al., CVPR 2016, in torchvision's form (a block's stride in its 3 x 3 convolution).
@@ -127,8 +126,6 @@ class ResNetFOV(nn.Module):
     """Segmentation network: trunk at stride 8, fc6 (3x3, dilated), fc7, fc8.
 
     Args:
-        trunk: features, at stride 8 as published.
-        num_classes: classes with background.
         head: channels, dilation and dropout (after fc6 alone).
 
     Source: SEC network on ResNet-50 of ascust/SEC-MXNet.

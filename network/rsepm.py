@@ -13,9 +13,7 @@ class RSEPM(nn.Module):
     """Trunk with a 1 x 1 classifier, whose maps are the CAMs, and a DeepLab-v3+ decoder.
 
     Args:
-        trunk: features of five stages.
         num_classes: classes with background; the classifier leaves the background out.
-        head: of the decoder.
 
     Source: core/networks.py of the released RecurSeed code: the fine features are not reduced to
     fewer channels than the pyramid has, the last convolution is 3 x 3, and neither it nor the

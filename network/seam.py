@@ -33,7 +33,6 @@ class SEAMNet(nn.Module):
 
     Args:
         trunk: features; the last three stages are used.
-        num_tags: foreground classes.
         head: channels, dropout, and what is classified.
         background: whether the refined maps begin with one of the background (SEAM); without,
             they are of the classes alone (wjlbnw/SegmentationFromLocalization).

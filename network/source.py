@@ -20,8 +20,6 @@ class Source:
     """A state dict and what is known of it.
 
     Args:
-        name: as it was asked for.
-        state: tensors by name.
         sha256: digest of the file it was read from, hexadecimal; "" where that is not known.
         colour: mean, std and channel order of the images it was trained with, as in `CONVENTION`;
             None where not known.

@@ -194,7 +194,6 @@ def resize_positions(
     Args:
         positions: (1, T, C); the tokens before the grid stay.
         new_size, old_size: rows and columns of the grid.
-        num_prefix_tokens: tokens before the grid.
     """
     grid = positions[:, num_prefix_tokens:].reshape(*old_size, -1)
     rows, columns = (cubic_weights(*sides) for sides in zip(old_size, new_size))

@@ -165,11 +165,6 @@ class LargeFOVHead:
 class LargeFOV(nn.Module):
     """DeepLab-LargeFOV: trunk, pool5a, fc6 (3x3, dilated), fc7, fc8.
 
-    Args:
-        trunk: features, at stride 8 as published.
-        num_classes: classes with background.
-        head: channels, dilation and dropout.
-
     Source: train.prototxt of the released SEC code.
     """
 

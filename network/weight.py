@@ -117,11 +117,8 @@ def copy_weights(
     Files of torch before 0.4.1 lack the counters "num_batches_tracked", which nothing here reads.
 
     Args:
-        targets: tensors of the network.
-        state: tensors of the file.
         report: gets the keys of `targets` that were used, reshaped and missing, and those of
             `state` that were not used.
-        network: what the file must hold, for messages.
         find: key in the file of a key of the network.
         reshape: makes a tensor of the file fit a target of another shape, or returns it unchanged.
         optional: keys of the network that the file may lack.

@@ -97,7 +97,6 @@ def changes(before: Any, now: Checksums) -> list[str]:
 
     Args:
         before: of a checkpoint, which may be anything; inputs that it does not know do not count.
-        now: those of this run.
     """
     if not isinstance(before, dict):
         return []

@@ -100,7 +100,6 @@ def joined(world: World, device: torch.device, patience: timedelta | None = None
     """Join the processes of torchrun for the time of the block; alone, do nothing.
 
     Args:
-        device: of what they exchange.
         patience: how long one may wait for the others; default: torch's, minutes.
     """
     if device.type == "cuda":

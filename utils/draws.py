@@ -14,8 +14,6 @@ class Draws(Sampler):
     the seed and of it, so that a run can begin at any step.
 
     Args:
-        length: images in the data set.
-        batch: images a step.
         first, last: steps to deliver, `first` included, `last` not.
         seed: seed of the order.
         share: part of each batch to deliver, where several processes split it.

@@ -15,7 +15,6 @@ class Log:
     """Scalars and pictures of a run, in its folder.
 
     Args:
-        folder: the run's folder.
         step: step the run starts at; what a killed run logged beyond it is dropped.
     """
 

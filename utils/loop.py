@@ -60,9 +60,7 @@ class Loop:
     """The training of one stage.
 
     Args:
-        stage: keeps the stage contract.
         name: name of the stage, stored in the checkpoint.
-        flags: where and how.
         world: this process among those of torchrun, which have been joined.
 
     Raises:

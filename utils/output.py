@@ -216,7 +216,6 @@ def legend(label: NDArray, classes: Sequence[str]) -> NDArray[np.uint8]:
 
     Args:
         label: class indices, (H, W).
-        classes: names, background first.
 
     Returns:
         RGB uint8 (H, W', 3), as wide as the longest name wants.

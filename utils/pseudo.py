@@ -80,13 +80,8 @@ def write_masks(
     Processes of torchrun share the list.
 
     Args:
-        flags: of pseudo.py.
-        recipe: a `method.pseudo.PseudoRecipe`.
-        spec: data set of the images.
-        mask_of: makes a mask, as `method.pseudo.mask_of`.
         affinity: the stage whose `walk` takes the seeds to the boundaries, or None.
         contrast: what was chosen of it, to keep with the masks.
-        shrink: of `mask_of`, to keep with the masks.
 
     Raises:
         UserError: the folder holds masks of other settings, and --fresh is not given; or answers

@@ -99,10 +99,8 @@ def keep_record(
     Files that are whole are not written again, so other settings would give a mixture.
 
     Args:
-        path: OUT/NAME.json.
         settings: plain values that decide the content of the files.
         fresh: move files of other settings to OUT/old-N.
-        more: what else the record tells.
         defaults: values of settings that the record of an earlier version may lack.
 
     Raises:

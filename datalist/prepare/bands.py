@@ -34,7 +34,6 @@ class Survey:
 
     Args:
         count: pictures by their number of bands, transparency not counted.
-        example: a picture of each number.
         deep: pictures of more than 8 bits.
         fewest: least number of bands, transparency counted, and a picture that has no more.
     """
@@ -104,7 +103,6 @@ def measure(files: Sequence[Path], words: Sequence[str] = ()) -> tuple[Bands, li
     """Settle how the pictures of a data set are read.
 
     Args:
-        files: all of them.
         words: numbers of bands from 1, or `all`; empty: grey or R, G, B.
 
     Returns:

@@ -41,9 +41,6 @@ class Split:
     Args:
         masks: by image id; those that can be read.
         tags: class indices by image id, as far as they are known.
-        classes: names, background first.
-        folder: of the masks.
-        root: of the data set.
     """
 
     masks: Mapping[str, MaskFacts]

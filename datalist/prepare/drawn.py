@@ -64,9 +64,7 @@ def paint(size: tuple[int, int], shapes: Iterable[tuple[int, Any]], where: str) 
     """Paint shapes over each other: class indices, uint8 (height, width).
 
     Args:
-        size: (height, width).
         shapes: class index and shape, in the order of painting.
-        where: what an error begins with.
 
     Raises:
         UserError: a shape cannot be painted, or pycocotools is missing.

@@ -121,7 +121,6 @@ def by_folder(
     their tags; other files of one name are told apart by their folders.
 
     Args:
-        files: pictures.
         source: folder that they lie below; folders that hold all of them are passed.
         background: folders whose pictures show none of the classes; None: not said.
 

@@ -42,7 +42,6 @@ def advise(
 
     Args:
         images: (height, width) of each, and the `extents` of its mask; None: it has no mask.
-        classes: names, background first.
     """
     area, limit = Data().area, LEAST * CELL
     images = list(images)

@@ -40,7 +40,6 @@ def cut_pictures(
 
     Args:
         pictures, tags: by image id.
-        data: the folder to write.
         source: folder that the names of files are below.
         side: of a tile, pixels.
         bags: write bags.csv, which says which tiles are of one picture.
@@ -92,7 +91,6 @@ def write_pixels(path: Path, pixels: np.ndarray, nodata: float | None = None) ->
     """Write values as they are: a JPEG, a PNG of three bands, or a TIFF.
 
     Args:
-        path: the file, whose suffix decides.
         pixels: (H, W, bands).
         nodata: value of pixels that were not measured, for a TIFF.
     """

@@ -27,7 +27,6 @@ class Drawing:
     """What was drawn on an image.
 
     Args:
-        name: the image as the tool calls it.
         size: (height, width) in pixels; None where the export does not say.
         shapes: class name and shape, in the order of painting; shapes as `shape_mask` takes them.
         left_out: whether more was drawn that is not a shape, such as boxes.

@@ -26,7 +26,6 @@ def lines(
         x: rising positions, (n,).
         series: name -> values, (n,); NaN leaves a gap.
         label: what the chart shows, for people who cannot see it.
-        x_label: name of the horizontal axis.
         mark: x of a vertical dashed line.
         floor_at_zero: let the vertical axis begin at 0.
 

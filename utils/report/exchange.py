@@ -25,11 +25,9 @@ class Picture:
     """An image and the regions of its labels.
 
     Args:
-        name: file name of the image.
         size: (height, width) in pixels.
         regions: those that are large enough.
         left_out: number of connected parts that are too small.
-        label: file of the labels.
     """
 
     name: str
@@ -115,8 +113,6 @@ def write_folder(
     """Write a folder of annotations, whole or not at all.
 
     Args:
-        form: a key of `FOLDERS`.
-        classes: class names, background first.
         tolerance: pixels that a polygon may leave the mask's edge.
     """
     pattern, text = FOLDERS[form]

@@ -23,8 +23,6 @@ def write_page(path: Path, page: str, data: dict[str, Any], **values: Any) -> in
     """Write one HTML file that needs no other file and no network; returns its size in bytes.
 
     Args:
-        page: name of its template, script and style.
-        data: plain values for the script.
         values: for the template; those of the frame are title, dataset and split.
     """
     environment = jinja2.Environment(
@@ -110,9 +108,6 @@ def title_of(spec: Spec) -> str:
 
 def find_contrast(training: Path | None) -> dict[str, Any]:
     """What pseudo.py chose of contrast, for the masks that a network learned from.
-
-    Args:
-        training: folder with recipe.json.
 
     Returns:
         "used", "separation" in percent (of the product, of its square root), and "rows" of (class,

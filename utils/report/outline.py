@@ -15,7 +15,6 @@ class Region:
     """Pixels of one class: all of an image, or one connected part.
 
     Args:
-        index: class index.
         left, top: place of the box around it, in pixels.
         mask: bool (h, w), the region inside its box.
     """

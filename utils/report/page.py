@@ -38,7 +38,6 @@ def write(
 
     Args:
         path: the HTML file; it needs no other file and no network.
-        runs: one or two, over the same images.
         command: the evaluation's, as typed; those of training and test are in their folders.
 
     Raises:

@@ -30,7 +30,6 @@ def choose(
     """Groups to ask about: large ones that the maps are not sure of.
 
     Args:
-        groups: codes of all cells.
         values: image id and class index -> the map in [0, 1] at the cells with a code, (n,).
 
     Returns:
@@ -77,7 +76,6 @@ def write(
     """Write the page of the questions; returns its size in bytes.
 
     Args:
-        groups: codes of all cells.
         asked: groups of each class, counted from 0.
         command: what to run with the answers; {} stands for their file.
 

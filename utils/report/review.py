@@ -217,14 +217,7 @@ def write(
     """Write the page.
 
     Args:
-        path: the HTML file.
-        spec, split: data set and list of the images.
-        predictions: labels, or scores with background.
-        ids: images with a prediction.
-        command: of the evaluation, as typed.
         training: folder with recipe.json, where there is one.
-        workers: threads.
-        quiet: no progress bar.
         again: the command of the whole run, for what the page says to do next.
 
     Returns:

@@ -55,7 +55,6 @@ class Column:
     Args:
         number: from 0.
         heading: its heading; "" where the table has none.
-        cells: its fields, one for each row.
     """
 
     number: int

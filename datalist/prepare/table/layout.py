@@ -53,7 +53,6 @@ class Table:
 
     Args:
         rows: name as written and tags, for each line or picture, in order.
-        separator: word for what separates fields.
         layout: one of `Layout`.
         notes: sentences on what was not taken as it stands.
         others: headings of the columns that are not tags.
