@@ -6,6 +6,7 @@ import zlib
 from functools import cache
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -29,13 +30,6 @@ def is_tiff(path: Path) -> bool:
             return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
     except OSError:
         return False  # `opened` says what is wrong
-
-
-def is_deep_png(path: Path) -> bool:
-    """Whether a file is a PNG of 16 bits a value."""
-    with open(path, "rb") as file:
-        head = file.read(25)
-    return head[:4] == b"\x89PNG" and head[24:] == b"\x10"
 
 
 def opened(path: Path, most: int = LARGEST) -> Image.Image:
@@ -104,6 +98,73 @@ def decoders() -> list[str]:
     Image.MAX_IMAGE_PIXELS = None  # `opened` has a limit of its own; Pillow's would print a warning
     Image.init()
     return [name for name in FORMATS if name in Image.OPEN]
+
+
+class WholeFile:
+    """An open picture that is not a TIFF; it has the members of `datalist.tiff.Tiff`.
+
+    Raises:
+        UserError: the file is missing, no picture, or claims too many pixels.
+    """
+
+    nodata = None
+
+    def __init__(self, path: Path):
+        self.path = path
+        with opened(path) as image:
+            self.format, self.mode = image.format, image.mode
+            self.size, self.orientation = (image.height, image.width), orientation_of(image)
+        self.bands = {"RGBA": 4, "LA": 2}.get(self.mode, 3)
+        self.alpha: bool | None = False if self.bands == 3 else None
+
+    @property
+    def deep(self) -> bool:
+        """Whether values have more than 8 bits."""
+        with open(self.path, "rb") as file:
+            head = file.read(25)
+        return head[:4] == b"\x89PNG" and head[24:] == b"\x10"
+
+    def close(self) -> None:
+        """Nothing: the file is open only while it is read."""
+
+    def read(self, part: int = 1) -> np.ndarray:
+        """Decode the picture, at 1 / `part` of its sides where the decoder can.
+
+        Returns:
+            (H, W, bands) of 8 or 16 bits, R, G, B first unless there are two bands.
+
+        Raises:
+            UserError: it is cut off or damaged.
+        """
+        if self.format in ("AVIF", "HEIF"):
+            with opened(self.path) as image:
+                try:
+                    return np.array(image if image.mode == "RGBA" else image.convert("RGB"))
+                except Exception:
+                    raise damaged(self.path) from None
+        data = np.fromfile(self.path, np.uint8)
+        # The decoders fill up what is missing with grey and only print a line.
+        check_whole(data.tobytes(), self.format, self.path)
+        if self.format in ("JPEG", "MPO") and self.mode in ("L", "RGB"):
+            return decode_jpeg(data.tobytes(), part, self.path)
+        if self.format in ("JPEG", "MPO") and self.mode == "CMYK":
+            decode_jpeg(data.tobytes(), 8, self.path, "CMYK")  # OpenCV names no damage
+        if self.mode in ("RGBA", "LA") or (self.format == "PNG" and data[24] == 16):
+            flags = cv2.IMREAD_UNCHANGED
+        else:
+            flags = cv2.IMREAD_REDUCED_COLOR_2 if part > 1 else cv2.IMREAD_COLOR
+        try:
+            image = cv2.imdecode(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
+        except cv2.error:
+            image = None
+        if image is None or image.dtype not in (np.uint8, np.uint16):
+            raise UserError(f"{self.path} is not a readable image")
+        if image.ndim == 2:
+            return np.repeat(image[..., None], 3, 2)
+        if image.shape[2] == 3:
+            return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        pixels = cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA)
+        return pixels[..., [0, 3]] if self.mode == "LA" else pixels
 
 
 def decode_jpeg(content: bytes, part: int, path: Path, colours: str = "RGB") -> np.ndarray:

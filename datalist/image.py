@@ -8,22 +8,13 @@ from pathlib import Path
 from statistics import median
 from typing import Protocol
 
-import cv2
 import numpy as np
 
 from base import IGNORE, UserError
 from base.file import replacing
 from datalist.augment import shrink
 from datalist.bands import Bands, default_range, is_transparency
-from datalist.decode import (
-    check_whole,
-    damaged,
-    decode_jpeg,
-    is_deep_png,
-    is_tiff,
-    opened,
-    orientation_of,
-)
+from datalist.decode import WholeFile, check_whole, is_tiff, opened
 from datalist.palette import palette
 from datalist.tiff import Tiff
 
@@ -107,7 +98,7 @@ class PictureFile:
 
     Attributes:
         size: (height, width) as it is seen, in pixels of the file.
-        bands_in_file: number of bands, transparency counted; 3 where the decoder makes R, G, B.
+        file: what reads it.
 
     Raises:
         UserError: the file is missing, no image, too large, or has other bands.
@@ -115,30 +106,20 @@ class PictureFile:
 
     def __init__(self, path: Path, bands: Bands = RGB):
         self.path, self.bands = Path(path), bands
-        self.tiff = Tiff(self.path) if is_tiff(self.path) else None
+        self.tiff = is_tiff(self.path)
+        self.file: Tiff | WholeFile = (Tiff if self.tiff else WholeFile)(self.path)
+        self.turn = TURNS.get(self.file.orientation)
+        self.windowed = self.tiff and self.turn is None
+        """Whether windows are read without decoding all of the file."""
+        self.size = self.file.size[::-1] if self.file.orientation >= 5 else self.file.size
         self._whole: np.ndarray | None = None
-        self._values: tuple[np.ndarray, bool] | None = None
-        if self.tiff is not None:
-            stored, orientation = self.tiff.size, self.tiff.orientation
-            self.bands_in_file = self.tiff.bands
-        else:
-            with opened(self.path) as image:
-                self.format, self.mode, orientation = (
-                    image.format,
-                    image.mode,
-                    orientation_of(image),
-                )
-                stored = (image.height, image.width)
-            self.bands_in_file = {"RGBA": 4, "LA": 2}.get(self.mode, 3)
-        self.turn = TURNS.get(orientation)
-        self.size = stored[::-1] if orientation >= 5 else stored
+        self._values: np.ndarray | None = None
 
     def __enter__(self) -> "PictureFile":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.tiff is not None:
-            self.tiff.close()
+        self.file.close()
 
     def read(
         self, top: int = 0, left: int = 0, height: int | None = None, width: int | None = None
@@ -157,8 +138,7 @@ class PictureFile:
         right = self.size[1] if width is None else min(left + width, self.size[1])
         if self.windowed:
             self._understand()
-            pixels = self.tiff.read(top, left, bottom - top, right - left)
-            return self._channels(pixels, bool(self.tiff.alpha), self.tiff.nodata)
+            return self._channels(self.file.read(top, left, bottom - top, right - left))
         if self._whole is None:
             self._whole = self._decoded(1)
         return self._whole[top:bottom, left:right]
@@ -172,22 +152,16 @@ class PictureFile:
         Raises:
             UserError: the file is cut off or damaged.
         """
-        if self.tiff is not None:
-            self._find_alpha()
         if self.windowed:
-            pixels, alpha = self.tiff.read(top, left, height, width), bool(self.tiff.alpha)
+            self._find_alpha()
+            pixels = self.file.read(top, left, height, width)
         else:
             if self._values is None:
-                whole = (self.tiff.read(), bool(self.tiff.alpha)) if self.tiff else self._stored(1)
-                self._values = (self.turn(whole[0]) if self.turn else whole[0]), whole[1]
-            pixels, alpha = self._values
-            pixels = pixels[top : top + height, left : left + width]
-        return pixels[..., :-1] if alpha else pixels
-
-    @property
-    def windowed(self) -> bool:
-        """Whether windows are read without decoding all of the file."""
-        return self.tiff is not None and self.turn is None
+                values = self.file.read()
+                self._find_alpha(values)
+                self._values = self.turn(values) if self.turn else values
+            pixels = self._values[top : top + height, left : left + width]
+        return pixels[..., :-1] if self.file.alpha else pixels
 
     def reduced(self) -> np.ndarray:
         """The whole picture, of at most `PIXEL_LIMIT` pixels: uint8 (H, W, channels)."""
@@ -195,7 +169,7 @@ class PictureFile:
         while pixels // part**2 > PIXEL_LIMIT:
             part += 1
         if not self.windowed or part == 1:
-            return self._decoded(min(part, 2) if self.tiff is None else part)
+            return self._decoded(part if self.tiff else min(part, 2))
         self._understand()
         height, width = (-(-side // part) for side in self.size)
         rows = max(1, STRIP // (self.size[1] * part))
@@ -205,18 +179,10 @@ class PictureFile:
             out[top : top + rows] = shrink(strip, (min(rows, height - top), width))
         return out
 
-    def is_deep(self) -> bool:
-        """Whether values have more than 8 bits."""
-        if self.tiff is not None:
-            return self.tiff.key.dtype.itemsize > 1
-        return is_deep_png(self.path)
-
     def has_alpha(self) -> bool:
         """Whether the last band is transparency, by what the file says or by its values."""
-        if self.tiff is not None:
-            self._find_alpha()
-            return bool(self.tiff.alpha)
-        return self._stored(1)[1]
+        self._find_alpha()
+        return bool(self.file.alpha)
 
     def values(self, scaled: bool) -> np.ndarray:
         """Channels of measured pixels all over the picture, (pixels, channels).
@@ -224,98 +190,57 @@ class PictureFile:
         Args:
             scaled: as uint8 0..255, else as the file has them.
         """
-        if self.tiff is not None:
-            self._find_alpha()
-            pixels, alpha, nodata = self._sample(), bool(self.tiff.alpha), self.tiff.nodata
-        else:
-            (pixels, alpha), nodata = self._stored(1), None
-        chosen = self.bands.select(pixels, alpha, self.path)
+        pixels, nodata = self._sample(), self.file.nodata
+        self._find_alpha(pixels)
+        chosen = self.bands.select(pixels, bool(self.file.alpha), self.path)
         chosen = chosen.reshape(-1, chosen.shape[2])
         whole = np.isfinite(chosen).all(1)
         if nodata is not None:
             whole &= (chosen != nodata).all(1)
         chosen = chosen[whole]
-        if not scaled:
-            return chosen
-        return self.bands.scale(chosen[None], self.path)[0]
+        return self.bands.scale(chosen[None], self.path)[0] if scaled else chosen
 
     def _decoded(self, part: int) -> np.ndarray:
-        if self.tiff is not None:
+        if self.tiff:
             self._understand()
-            pixels, alpha, nodata = self.tiff.read(), bool(self.tiff.alpha), self.tiff.nodata
-        else:
-            (pixels, alpha), nodata = self._stored(part), None
-        image = self._channels(pixels, alpha, nodata)
+        pixels = self.file.read() if self.tiff else self.file.read(part)
+        self._find_alpha(pixels)
+        image = self._channels(pixels)
         least = tuple(-(-side // part) for side in self.size)
         image = self.turn(image) if self.turn is not None else image
         if part > 1 and image.shape[0] > least[0]:  # a decoder that cannot shrink
             image = shrink(image, least)
         return np.ascontiguousarray(image)
 
-    def _channels(self, pixels: np.ndarray, alpha: bool, nodata: float | None) -> np.ndarray:
-        chosen = self.bands.select(pixels, alpha, self.path)
-        return np.ascontiguousarray(self.bands.scale(chosen, self.path, nodata))
+    def _channels(self, pixels: np.ndarray) -> np.ndarray:
+        chosen = self.bands.select(pixels, bool(self.file.alpha), self.path)
+        return np.ascontiguousarray(self.bands.scale(chosen, self.path, self.file.nodata))
 
-    def _stored(self, part: int) -> tuple[np.ndarray, bool]:
-        """Decode a file that is not a TIFF: its bands, and whether the last is transparency."""
-        if self.format in ("AVIF", "HEIF"):
-            with opened(self.path) as image:
-                try:
-                    pixels = np.array(image if image.mode == "RGBA" else image.convert("RGB"))
-                except Exception:
-                    raise damaged(self.path) from None
-        else:
-            data = np.fromfile(self.path, np.uint8)
-            # The decoders fill up what is missing with grey and only print a line.
-            check_whole(data.tobytes(), self.format, self.path)
-            if self.format in ("JPEG", "MPO") and self.mode in ("L", "RGB"):
-                return decode_jpeg(data.tobytes(), part, self.path), False
-            if self.format in ("JPEG", "MPO") and self.mode == "CMYK":
-                decode_jpeg(data.tobytes(), 8, self.path, "CMYK")  # OpenCV names no damage
-            pixels = self._with_opencv(data, part)
-        if pixels.shape[2] == 3:
-            return pixels, False
-        alpha = is_transparency(pixels[..., 3])
-        return pixels if self.mode != "LA" else pixels[..., [0, 3]], alpha
+    def _find_alpha(self, pixels: np.ndarray | None = None) -> None:
+        """Look at a last band of which the file does not say whether it is transparency.
 
-    def _with_opencv(self, data: np.ndarray, part: int) -> np.ndarray:
-        """R, G, B and maybe transparency, (H, W, 3 or 4), of 8 or 16 bits."""
-        deep = self.format == "PNG" and data[24] == 16
-        if deep or self.mode in ("RGBA", "LA"):
-            flags = cv2.IMREAD_UNCHANGED
-        else:
-            flags = cv2.IMREAD_REDUCED_COLOR_2 if part > 1 else cv2.IMREAD_COLOR
-        try:
-            image = cv2.imdecode(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
-        except cv2.error:
-            image = None
-        if image is None or image.dtype not in (np.uint8, np.uint16):
-            raise UserError(f"{self.path} is not a readable image")
-        if image.ndim == 2:
-            return np.repeat(image[..., None], 3, 2)
-        return cv2.cvtColor(
-            image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB
-        )
-
-    def _find_alpha(self) -> None:
-        """Look at a fourth band of which the TIFF does not say whether it is transparency."""
-        if self.tiff.alpha is None:
-            self.tiff.alpha = is_transparency(self._sample()[..., 3])
+        `pixels`: all of them, where they are decoded.
+        """
+        if self.file.alpha is None:
+            if pixels is None or self.tiff:
+                pixels = self._sample()
+            self.file.alpha = pixels.shape[2] != 3 and is_transparency(pixels[..., -1])
 
     def _understand(self) -> None:
         """Settle what the values of a TIFF mean, once for all windows."""
         self._find_alpha()
-        kind = self.tiff.key.dtype
-        if not self.bands.low and kind.itemsize > 1:
-            chosen = self.bands.select(self._sample(), bool(self.tiff.alpha), self.path)
+        if not self.bands.low and self.file.deep:
+            chosen = self.bands.select(self._sample(), bool(self.file.alpha), self.path)
             low, high = default_range(chosen, self.path)
             self.bands = replace(self.bands, low=(low,), high=(high,))
 
     def _sample(self) -> np.ndarray:
-        """Parts all over a TIFF, (n, w, bands)."""
-        height, width = self.tiff.size
+        """Parts all over a TIFF, (n, w, bands); of another file, all of it."""
+        if not self.tiff:
+            return self.file.read()
+        height, width = self.file.size
         parts = [
-            self.tiff.read(top, left, min(SAMPLE, height), min(SAMPLE, width))
+            self.file.read(top, left, min(SAMPLE, height), min(SAMPLE, width))
             for top in sorted({0, max(0, (height - SAMPLE) // 2), max(0, height - SAMPLE)})
             for left in sorted({0, max(0, (width - SAMPLE) // 2), max(0, width - SAMPLE)})
         ]

@@ -27,6 +27,7 @@ class Tiff:
         size: (height, width) as stored.
         bands: number of bands.
         alpha: whether the last band is called transparency; None where the file does not say.
+        deep: whether values have more than 8 bits.
         orientation: 1 to 8, as EXIF has it.
         nodata: value of pixels that were not measured; None where there is none.
 
@@ -103,6 +104,7 @@ class Tiff:
         tag = key.tags.get(274)
         self.orientation = int(tag.value) if tag is not None and 1 <= int(tag.value) <= 8 else 1
         self.nodata = _number(key.tags.get(42113))
+        self.deep = key.dtype.itemsize > 1
         self.kept: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
         self.mapped = key.is_memmappable and all(page.is_contiguous for page in self.pages)
 

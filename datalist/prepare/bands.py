@@ -57,11 +57,11 @@ def survey(files: Sequence[Path]) -> Survey:
     for path in tqdm(files, desc="bands", leave=False, disable=None):
         try:
             with PictureFile(path) as picture:
-                visible = picture.bands_in_file
+                visible = picture.file.bands
                 result.fewest = min(result.fewest, (visible, path))
                 if visible in (2, 4):
                     visible -= picture.has_alpha()
-                if picture.is_deep():
+                if picture.file.deep:
                     result.deep.append(path)
         except UserError:
             continue

@@ -74,15 +74,14 @@ def cut(file: Path, name: str, data: DataFolder, side: int) -> list[str]:
     ids = []
     with PictureFile(file) as picture:
         height, width = (min(side, length) for length in picture.size)
-        suffix = ".tif" if picture.tiff is not None else ".png"
-        if suffix == ".png" and picture.format in ("JPEG", "MPO"):
+        suffix = ".tif" if picture.tiff else ".png"
+        if suffix == ".png" and picture.file.format in ("JPEG", "MPO"):
             suffix = ".jpg"
         for top in starts(picture.size[0], height):
             for left in starts(picture.size[1], width):
                 tile = name if picture.size == (height, width) else f"{name}_y{top}_x{left}"
                 pixels = picture.stored(top, left, height, width)
-                nodata = picture.tiff.nodata if picture.tiff is not None else None
-                write_pixels(data.image(tile, suffix), pixels, nodata)
+                write_pixels(data.image(tile, suffix), pixels, picture.file.nodata)
                 ids.append(tile)
     return ids
 
