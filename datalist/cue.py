@@ -214,10 +214,7 @@ def from_cells(
 
 
 def from_pickle(
-    path: Path,
-    num_classes: int | None = None,
-    index: str | Path | None = None,
-    grid: tuple[int, int] | None = None,
+    path: Path, num_classes: int | None = None, index: str | Path | None = None
 ) -> CueFile:
     """Read a released cue pickle: entries "KEY_cues" (3, K), rows class, row and column.
 
@@ -225,7 +222,6 @@ def from_pickle(
         num_classes: classes, background counted; default the largest class found + 1.
         index: list "NAME.jpg NUMBER" that turns numbers into ids; default SEC's own. A file keyed
             by names needs none.
-        grid: (height, width); default the smallest square that holds every cell.
 
     Raises:
         UserError: the file is damaged or holds anything but integer arrays.
@@ -234,8 +230,7 @@ def from_pickle(
     """
     cues = read_cues(path, Path(index or SEC_INDEX))
     largest = np.max([cue.max(axis=1, initial=0) for cue in cues.values()], axis=0)
-    if grid is None:
-        grid = (int(largest[1:].max()) + 1,) * 2
+    grid = (int(largest[1:].max()) + 1,) * 2  # the smallest square that holds every cell
     num_classes = num_classes or max(int(largest[0]) + 1, 2)
     pairs = (
         (name, from_cells(cue, grid, num_classes, f"{path}, image '{name}'"))

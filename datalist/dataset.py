@@ -92,14 +92,6 @@ class Images(Dataset):
         seed: int = 0,
         cache: bool = False,
     ) -> None:
-        if mode not in ("warp", "crop", "window"):
-            raise ValueError(f"mode is 'warp', 'crop' or 'window', not {mode!r}")
-        if mode != "warp" and (size is None or cue is not None):
-            raise ValueError(f"mode {mode!r} needs a size, and cues fit whole images only")
-        if (mode == "window") != (window is not None):
-            raise ValueError("window goes with mode 'window'")
-        if mode != "crop" and (scale is not None or long is not None):
-            raise ValueError("scale and long go with mode 'crop'")
         if mask is not None and not Path(mask).is_dir():
             raise UserError(f"the folder of masks {mask} does not exist")
         self.spec, self.split, self.size, self.mode = spec, split, size, mode

@@ -45,20 +45,20 @@ def write_georeferenced(path: Path, label: Rows, source: Path) -> str:
     try:
         with warnings.catch_warnings(), replacing(path) as part:
             warnings.simplefilter("ignore")  # rasterio warns of pictures without a transform
-            place = read_place(source, label.shape)
-            crs, transform = place["crs"], place["transform"]
+            origin = read_place(source, label.shape)
+            crs, transform = origin["crs"], origin["transform"]
             with rasterio.open(part, "w", **layout(label), crs=crs, transform=transform) as file:
                 top = 0
                 for rows in strips(label):
                     file.write(rows, 1, window=Window(0, top, rows.shape[1], len(rows)))
                     top += len(rows)
                 file.write_colormap(1, dict(enumerate(map(tuple, palette(256).tolist()))))
-                if place["points"]:
-                    points = [GroundControlPoint(*point) for point in place["points"]]
-                    file.gcps = points, place["points_crs"]
-                if place["rpcs"]:
-                    file.rpcs = place["rpcs"]
-            if read_place(part, label.shape) != place:
+                if origin["points"]:
+                    points = [GroundControlPoint(*point) for point in origin["points"]]
+                    file.gcps = points, origin["points_crs"]
+                if origin["rpcs"]:
+                    file.rpcs = origin["rpcs"]
+            if read_place(part, label.shape) != origin:
                 raise UserError("the copy would lie elsewhere")
     except (rasterio.errors.RasterioError, ValueError, UserError) as error:
         reason = str(error).partition("\n")[0][:80]
@@ -101,8 +101,8 @@ def lon_lat(path: Path, size: tuple[int, ...]) -> Callable[[np.ndarray], np.ndar
         from rasterio import warp
     except ImportError:
         return None
-    place = read_place(path, size)
-    crs, transform = place["crs"], place["transform"]
+    origin = read_place(path, size)
+    crs, transform = origin["crs"], origin["transform"]
     if crs is None or transform.is_identity:
         return None
 

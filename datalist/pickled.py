@@ -118,8 +118,8 @@ class _Unpickler(pickle._Unpickler):  # the one in C reserves as much memory as 
 
     def find_class(self, module: str, name: str) -> type:
         if f"{module} {name}" not in GLOBALS:
-            named = f"{module}.{name}"[:80]
-            raise UserError(f"it names '{named}', and a cue file holds integer arrays only")
+            asked = f"{module}.{name}"[:80]
+            raise UserError(f"it names '{asked}', and a cue file holds integer arrays only")
         return GLOBALS[f"{module} {name}"]
 
 

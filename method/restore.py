@@ -74,15 +74,10 @@ def stored_size(content: dict[str, Any], path: Path) -> tuple[int, int] | None:
         UserError: the checkpoint holds something else.
     """
     size = content.get("usual_size")
-    if size is None:
-        return None
-    if not (
-        isinstance(size, list | tuple)
-        and len(size) == 2
-        and all(type(side) is int and 0 < side < 1 << 31 for side in size)
-    ):
+    size = tuple(size) if isinstance(size, list) else size
+    if not is_of(size, tuple[int, int] | None) or not all(0 < n < 1 << 31 for n in size or ()):
         raise UserError(f"{path}: the size of its training images is damaged")
-    return size[0], size[1]
+    return size
 
 
 def restore_recipe(path: Path, stored: Any, hint: Any, name: str = "recipe") -> Any:

@@ -187,8 +187,8 @@ def load_vgg(network: nn.Module, source: str) -> Report:
     def reshape(key: str, value: Tensor, target: Tensor) -> Tensor:
         return subsample(value, target.shape) if key.startswith("fc") else value
 
-    named = {key.removeprefix("trunk."): p for key, p in network.named_parameters()}
-    targets = {key: p for key, p in named.items() if layer(key) not in ("fc8", "score")}
+    layers = {key.removeprefix("trunk."): p for key, p in network.named_parameters()}
+    targets = {key: p for key, p in layers.items() if layer(key) not in ("fc8", "score")}
     optional = lambda key: not key.startswith("conv")  # noqa: E731
     copy_weights(targets, state, report, "VGG16", find=find, reshape=reshape, optional=optional)
     return report

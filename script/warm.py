@@ -127,7 +127,7 @@ def ask(path: str, words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    role, place, *rest = sys.argv[1:]
+    role, path, *rest = sys.argv[1:]
     if role == "run":
-        sys.exit(ask(place, rest))
-    serve(place, rest)
+        sys.exit(ask(path, rest))
+    serve(path, rest)

@@ -107,8 +107,8 @@ def read_score(path: str | Path) -> Score:
     Raises:
         UserError: the file is broken, pickled or of another shape.
     """
-    found = read_npz(path, {"score": ("u", 3), "keys": ("iu", 1), "size": ("iu", 1)})
-    score, keys, size = found["score"], found["keys"].astype(np.int64), found["size"]
+    stored = read_npz(path, {"score": ("u", 3), "keys": ("iu", 1), "size": ("iu", 1)})
+    score, keys, size = stored["score"], stored["keys"].astype(np.int64), stored["size"]
     if (
         score.dtype != np.uint8
         or 0 in score.shape[1:]
@@ -222,18 +222,18 @@ def legend(label: NDArray, classes: Sequence[str]) -> NDArray[np.uint8]:
     """
     height = label.shape[0]
     count = np.bincount(label.ravel(), minlength=len(classes))[: len(classes)]
-    found = [index for index in np.argsort(-count, kind="stable") if count[index]]
-    line = max(12, min(height // max(len(found), 1), height // 12))
+    shown = [index for index in np.argsort(-count, kind="stable") if count[index]]
+    line = max(12, min(height // max(len(shown), 1), height // 12))
     font = ImageFont.load_default(size=line * 0.7)
-    shares = [100 * count[i] / label.size for i in found]
+    shares = [100 * count[i] / label.size for i in shown]
     names = [
         f"{classes[i]}  {f'{share:.0f}' if share >= 0.5 else '<1'} %"
-        for i, share in zip(found, shares)
+        for i, share in zip(shown, shares)
     ]
     width = int(2.2 * line + max(font.getlength(name) for name in names))
     panel = Image.new("RGB", (width, height), "white")
     pen = ImageDraw.Draw(panel)
-    for row, (index, name) in enumerate(zip(found, names)):
+    for row, (index, name) in enumerate(zip(shown, names)):
         top = row * line
         box = (line * 0.3, top + line * 0.15, line * 1.15, top + line * 0.85)
         pen.rectangle(box, fill=tuple(palette(256)[index].tolist()), outline="grey")

@@ -51,8 +51,7 @@ def read_drawings(path: Path, key: str = "") -> tuple[list[Drawing], list[str]]:
         else:
             drawings = from_coco(check_instances(content, path), path, ignored)
     except UserError as error:
-        named = str(path) in str(error)
-        raise error if named else UserError(f"{path}: {error}") from None
+        raise error if str(path) in str(error) else UserError(f"{path}: {error}") from None
     except DAMAGE as error:
         raise UserError(f"{path} is not a readable export ({str(error)[:80]})") from None
     if not drawings:

@@ -151,22 +151,22 @@ def from_yolo(folder: Path) -> Rows:
 
 def yolo_names(folder: Path) -> dict[int, str]:
     """Names of YOLO's classes, from a file in the folder of labels or in one of the two above."""
-    places = [folder, *list(folder.resolve().parents)[:2]]
-    found = [file for place in places for name in NAME_FILES if (file := place / name).is_file()]
-    if not found:
+    folders = [folder, *list(folder.resolve().parents)[:2]]
+    files = [file for parent in folders for name in NAME_FILES if (file := parent / name).is_file()]
+    if not files:
         raise UserError(
             f"{folder} has no names of its classes: put data.yaml or classes.txt (one name a line, "
             "from class 0) into it"
         )
-    text = read_text(found[0])
-    if found[0].suffix not in (".yaml", ".yml"):
+    text = read_text(files[0])
+    if files[0].suffix not in (".yaml", ".yml"):
         return dict(enumerate(line.strip() for line in text.splitlines() if line.strip()))
     try:
         names = yaml.safe_load(text)["names"]
         pairs = names.items() if isinstance(names, dict) else enumerate(names)
         return {int(number): str(name) for number, name in pairs}
     except (yaml.YAMLError, KeyError, TypeError, ValueError):
-        raise UserError(f"{found[0]} does not list 'names' of classes") from None
+        raise UserError(f"{files[0]} does not list 'names' of classes") from None
 
 
 def keywords(file: Path) -> list[str]:

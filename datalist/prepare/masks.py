@@ -86,13 +86,13 @@ def new_masks(spec: Spec) -> Iterator[Path]:
 
     Masks that are replaced are kept in SegmentationClass.old-N.
     """
-    made = spec.root / f".{spec.mask}.{os.getpid()}.new"
-    with new_folder(made) as part:
+    folder = spec.root / f".{spec.mask}.{os.getpid()}.new"
+    with new_folder(folder) as part:
         yield part
-    keep_old(spec, [path.stem for path in made.iterdir()])
-    for path in made.iterdir():
+    keep_old(spec, [path.stem for path in folder.iterdir()])
+    for path in folder.iterdir():
         os.replace(path, spec.mask_folder / path.name)
-    made.rmdir()
+    folder.rmdir()
 
 
 def read_map(words: Sequence[str], spec: Spec) -> dict[int | str, int | str]:

@@ -139,20 +139,20 @@ def from_labelstudio(tasks: list[dict], key: str, ignored: Counter[str]) -> list
                 f"a task has several pictures ({', '.join(pictures)}): say with --key which of "
                 "them was drawn on"
             )
-        made = {(k, page): Drawing(name, None) for k in drawn_on
+        pages = {(k, page): Drawing(name, None) for k in drawn_on
                 for page, name in enumerate(pictures[k])}  # fmt: skip
         for item in done[-1]["result"]:
             k = item["to_name"] if item.get("to_name") in drawn_on else drawn_on[0]
             page = item.get("item_index") or 0
-            if (k, page) not in made:
+            if (k, page) not in pages:
                 raise UserError(f"a result lies on page {page} of {len(pictures[k])} pictures")
             if "item_index" not in item and len(pictures[k]) > 1 and item.get("to_name"):
                 raise UserError(
                     f"a task has {len(pictures[k])} pictures under '{k}', and a result does not "
                     "say on which it lies (item_index): export it again, or split the task"
                 )
-            add_result(made[k, page], item, ignored)
-        drawings += made.values()
+            add_result(pages[k, page], item, ignored)
+        drawings += pages.values()
     return drawings
 
 

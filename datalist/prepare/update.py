@@ -298,16 +298,18 @@ def print_result(line: str, notes: Sequence[str]) -> None:
     print("".join(f"note: {sentence.rstrip('.')}.\n" for sentence in notes), end="")
 
 
+@dataclass(frozen=True)
+class Folders:
+    """Those of the flags that do not say how pictures are arranged."""
+
+    source: tyro.conf.Positional[Path]
+    out: Path
+
+
 def read_arguments(words: list[str]) -> tuple[Arguments, list[str]]:
-    """Flags of `arrange`, and those among the words that are not the folders."""
+    """Flags of `arrange`, and the words among them that are not the folders."""
     arguments = tyro.cli(Arguments, args=words, description=__doc__)
-    rest, pairs = [], iter(words)
-    for word in pairs:
-        if word == "--out":
-            next(pairs, None)
-        elif word != str(arguments.source) and not word.startswith("--out="):
-            rest.append(word)
-    return arguments, rest
+    return arguments, tyro.cli(Folders, args=words, return_unknown_args=True)[1]
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from base import UserError
-from datalist.cue import CueFile, from_pickle
+from datalist.cue import CueFile
 from datalist.pickled import read_arrays
 from datalist.spec import VOC, resolve
 
@@ -77,7 +77,7 @@ def test_keys_are_names_or_numbers(tmp_path):
     cues = CueFile.open(path, index=index)
     assert (set(cues.ids), cues.num_classes, cues.grid) == ({"x", "y"}, 3, (5, 5))
     assert np.argwhere(cues["x"]).tolist() == [[1, 2, 2]]
-    assert from_pickle(path, 6, index, (7, 9))["y"].shape == (6, 7, 9)
+    assert CueFile.open(path, 6, index)["y"].shape == (6, 5, 5)
     with pytest.raises(UserError, match="lies outside 2 classes"):
         CueFile.open(path, num_classes=2, index=index)
     index.write_text("x.jpg 1\n")

@@ -286,21 +286,6 @@ def test_cues_that_do_not_fit(spec):
         Images(spec, "train", (8, 8), cue=few)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"mode": "zoom"},
-        {"mode": "crop"},
-        {"mode": "crop", "size": (8, 8), "cue": make_cues("abcd")},
-        {"scale": (1, 2)},
-        {"long": (10, 20)},
-    ],
-)
-def test_options_that_do_not_go_together(spec, options):
-    with pytest.raises(ValueError, match=r"mode|scale"):
-        Images(spec, "train", **options)
-
-
 def test_photos(folder, tmp_path):
     photos = Photos(folder / "JPEGImages")
     assert photos.ids == sorted(SIZES) and len(photos) == 6

@@ -76,8 +76,8 @@ def geojson_text(classes: Classes, picture: Picture, tolerance: float) -> str:
     Coordinates are longitude and latitude where the label has a georeference (`label/NAME.tif`);
     otherwise pixels, x to the right and y down from the left upper corner of the image.
     """
-    place = picture.label.with_suffix(".tif")
-    convert = lon_lat(place, picture.size) if place.is_file() else None
+    located = picture.label.with_suffix(".tif")
+    convert = lon_lat(located, picture.size) if located.is_file() else None
     features = []
     for region in picture.regions:
         parts = []

@@ -116,8 +116,8 @@ def find_contrast(training: Path | None) -> dict[str, Any]:
     for _ in range(2):  # masks of DSRG and RecurSeed are of a network that learned from cues
         recipe = read_record(training / "recipe.json") if training else {}
         masks = Path(str(recipe.get("cue") or recipe.get("mask") or "")).parent
-        made = read_record(masks / "pseudo.json")
-        settings = made.get("settings")
+        record = read_record(masks / "pseudo.json")
+        settings = record.get("settings")
         if isinstance(settings, dict) and isinstance(settings.get("contrast_chosen"), dict):
             chosen = settings["contrast_chosen"]
             rows = [
@@ -126,7 +126,9 @@ def find_contrast(training: Path | None) -> dict[str, Any]:
             ]
             both = [100 * value for value in chosen["separation"]]
             return {"used": chosen["used"], "separation": both, "rows": rows}
-        checkpoint = read_record(Path(made.get("seeds", masks)) / "predict.json").get("checkpoint")
+        checkpoint = read_record(Path(record.get("seeds", masks)) / "predict.json").get(
+            "checkpoint"
+        )
         training = Path(checkpoint).parent if isinstance(checkpoint, str) else None
     return {}
 

@@ -27,8 +27,8 @@ def split_header(grid: Grid, index: NameIndex, asked: Sequence[str]) -> tuple[li
         return bool(below) and numbers and not is_number(cell)
 
     known = any(Column(0, cell, ()).is_tags or is_name_heading(cell) for cell in first)
-    named = known or set(map(plain, asked)) & set(map(plain, first))
-    if not named and not any(above_numbers(k, cell) for k, cell in enumerate(first)):
+    is_header = known or set(map(plain, asked)) & set(map(plain, first))
+    if not is_header and not any(above_numbers(k, cell) for k, cell in enumerate(first)):
         return [], grid
     if {len(row) for row in rest} == {len(first) + 1} and first[0]:
         first = ["", *first]  # R leaves out the heading of the row names

@@ -73,14 +73,14 @@ def split(path: Path, text: str, index: NameIndex) -> tuple[str, Grid]:
         if not grid:
             raise UserError(f"{path} holds no tags: write NAME,TAG,TAG one picture a line")
         width = max(map(len, grid))
-        named = max(
+        matches = max(
             (
                 (index.counts(cells), sum(map(has_picture_suffix, cells)))
                 for cells in (column_of(grid, k) for k in range(width))
             ),
             default=(0, 0),
         )
-        rank = (*named, width > 1)
+        rank = (*matches, width > 1)
         if best is None or rank > best[0]:
             best = (rank, separator, grid)
     return best[1], best[2]
