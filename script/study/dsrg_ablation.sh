@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# DSRG's own ablation: SEC, fixed seeds, growing seeds, retraining, over seeds; and the seeds' growth.
+# DSRG's own ablation: SEC, fixed seeds, growing seeds, retraining, over seeds.
 #   SEEDS="0 1 2"  OUT=out/dsrg-ablation  DATASET=scenes
 . "$(dirname "$0")/seeds.sh"
 for SEED in $SEEDS; do
   run="$OUT/seed$SEED"
   chain cue "$run/cue"
   cue=(--cue "$run/cue/cue.npz")
-  train dsrg "$run/grow" "${cue[@]}" --keep-every 50
+  train dsrg "$run/grow" "${cue[@]}"
   train dsrg "$run/fixed" "${cue[@]}" --no-grow
   train sec "$run/sec" "${cue[@]}"
   for step in fixed grow; do
@@ -20,4 +20,3 @@ for SEED in $SEEDS; do
 done
 table "SEC=sec/val" "DSRG, fixed seeds=fixed/val" "DSRG, growing seeds=grow/val" \
   "fixed seeds, retrained=fixed-retrain/val" "growing seeds, retrained=grow-retrain/val"
-python -m script.study.growth "$OUT"/seed*/grow

@@ -20,10 +20,10 @@ from torch.utils.data import DataLoader, Subset
 from base import UserError, entry
 from base.file import write_text
 from base.tensor import resize
+from method.restore import restore
 from method.rsepm import RecurSeed, inside_box
 from refine import best_labels
-from script.study.shared import open_steps
-from utils import metric
+from utils import checkpoint, metric
 
 THRESHOLDS = np.arange(0.02, 0.9, 0.02)
 MAPS = ("cam", "correlated", "refined", "decoder")
@@ -65,13 +65,23 @@ def measure(stage: RecurSeed, images: int) -> dict[str, float]:
 
 
 def main(flags: Flags) -> None:
+    paths = [*sorted(flags.run.glob("step-*.pt")), *flags.run.glob("last.pt")]
+    if not paths:
+        raise UserError(f"{flags.run} holds no checkpoint of train.py")
     print(f"{'step':>6}" + "".join(f"{name:>12}" for name in MAPS))
-    for step, stage in open_steps(flags.run):
+    seen: dict[int, dict[str, float]] = {}
+    for path in paths:
+        content = checkpoint.load(path)
+        step = content["step"]
+        if step in seen:
+            continue
+        stage = restore(path, content)
         if not isinstance(stage, RecurSeed):
             raise UserError(f"{flags.run} is not a run of train.py rsepm")
-        numbers = measure(stage, flags.images)
-        print(f"{step:>6}" + "".join(f"{value:>12.1f}" for value in numbers.values()))
-    write_text(flags.run / "watch.json", json.dumps(numbers))
+        stage.network.eval()
+        seen[step] = measure(stage, flags.images)
+        print(f"{step:>6}" + "".join(f"{value:>12.1f}" for value in seen[step].values()))
+    write_text(flags.run / "watch.json", json.dumps(seen[step]))
 
 
 if __name__ == "__main__":

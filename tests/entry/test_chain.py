@@ -186,14 +186,3 @@ def test_dsrg_from_cues_to_retrained_labels(trained, scenes_root, tmp_path):
     run("test.py", tmp_path / "retrain/last.pt", *predict, "--out", tmp_path / "val")
     label = read_mask(next((tmp_path / "val/label").iterdir()))
     assert label.ndim == 2 and label.max() < 7
-
-
-def test_growth_is_measured_at_each_kept_step(trained, scenes_root, tmp_path):
-    where = ("--dataset", scenes_root, "--recipe", "smoke", "--quiet", "--keep-every", 2)
-    run("train.py", "dsrg", *where, "--cue", trained / "cue.npz", "--out", tmp_path)
-    printed = run("-m script.study.growth", tmp_path, tmp_path, "--images", 6).stdout
-    rows = [line.strip("| ").split(" | ") for line in printed.splitlines()[2:]]
-    assert [row[0] for row in rows] == ["the cues", "2", "4"]
-    assert all(float(rows[0][1]) <= float(row[1]) <= 100 for row in rows)
-    refused = run("-m script.study.growth", trained / "sec", code=1).stderr
-    assert "not a run of train.py dsrg" in refused
