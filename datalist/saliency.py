@@ -15,7 +15,8 @@ import tyro
 
 from base import UserError, entry
 from datalist.archive import read_npy
-from datalist.cue import CueFile, merge_files
+from datalist.cell import resolve_conflicts
+from datalist.cue import CueFile
 from datalist.image import read_mask
 
 
@@ -52,26 +53,23 @@ def background_cue(
     return cv2.resize(saliency, grid[::-1], interpolation=interpolation) < threshold
 
 
-def collect(folder: Path, like: CueFile, threshold: float = 0.06) -> CueFile:
-    """Background cues of the images of a cue file, on its grid and for its classes.
-
-    Args:
-        folder: maps ID.png or ID.npy, one for every image of `like`.
+def with_background(cues: CueFile, folder: Path, threshold: float = 0.06) -> CueFile:
+    """Cues whose background is that of saliency maps, ID.png or ID.npy, one for every image.
 
     Raises:
         UserError: a missing or unreadable map.
     """
 
     def pairs():
-        for name in like.ids:
+        for name in sorted(cues.ids):
             path = next((p for s in (".png", ".npy") if (p := folder / (name + s)).is_file()), None)
             if path is None:
                 raise UserError(f"{folder} has no saliency map of '{name}' ({name}.png or .npy)")
-            cue = np.zeros((like.num_classes, *like.grid), bool)
-            cue[0] = background_cue(read_saliency(path), like.grid, threshold)
-            yield name, cue
+            cue = cues[name]
+            cue[0] = background_cue(read_saliency(path), cues.grid, threshold)
+            yield name, resolve_conflicts(cue)
 
-    return CueFile.collect(pairs(), str(folder))
+    return CueFile.collect(pairs())
 
 
 @dataclass(frozen=True)
@@ -86,23 +84,10 @@ class Flags:
     """Cells whose saliency is below this are background (DSRG)."""
 
 
-def foreground(cues: CueFile) -> CueFile:
-    """The same cues without those of the background."""
-
-    def pairs():
-        for name, cue in cues.items():
-            cue = cue.copy()
-            cue[0] = False
-            yield name, cue
-
-    return CueFile.collect(pairs(), cues.source)
-
-
 def main(flags: Flags) -> None:
-    cues = CueFile.open(flags.cues)
-    background = collect(flags.saliency, cues, flags.threshold)
+    cues = with_background(CueFile.open(flags.cues), flags.saliency, flags.threshold)
     flags.out.parent.mkdir(parents=True, exist_ok=True)
-    merge_files(foreground(cues), background).write(flags.out)
+    cues.write(flags.out)
     print(flags.out)
 
 

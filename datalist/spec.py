@@ -85,6 +85,10 @@ class Spec:
             raise UserError(f"{self.name} has no split '{split}'; its splits are: {known}")
         return read_ids(self.lists[split], self.image, faults)
 
+    def every_id(self) -> list[str]:
+        """Image ids of all splits, each once."""
+        return list(dict.fromkeys(name for split in self.lists for name in self.ids(split)))
+
     def image_path(self, name: str) -> Path:
         """File of an image."""
         safe_id(name)

@@ -20,17 +20,14 @@ import csv
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import tyro
 
-from base import UserError, entry
+from base import UserError
 from datalist.annotation import image_id, objects_of, read_instances, stem, xml_names
-from datalist.folder import WRONG, write_tags
-from datalist.spec import Spec, plain, read_text, resolve, safe_id
+from datalist.folder import WRONG
+from datalist.spec import Spec, plain, read_text, safe_id
 
 Tags = dict[str, tuple[int, ...]]
 NAME_HEADERS = {
@@ -241,14 +238,6 @@ def from_instances(path: Path, classes: Sequence[str]) -> Tags:
 READERS = {"text": from_text, "folders": from_folders, "instances": from_instances}
 
 
-def collect(spec: Spec) -> Tags:
-    """Read the tags of the images of all splits, but for those (of a test) without annotation."""
-    names = list(dict.fromkeys(name for split in spec.lists for name in spec.ids(split)))
-    if find(spec)[0] == "xml":
-        names = [name for name in names if spec.annotation_path(name).is_file()]
-    return read_tags(spec, names)
-
-
 def indices(names: Iterable[str], classes: Sequence[str], where: str = "") -> tuple[int, ...]:
     """Indices of class names, ascending, each once, without background.
 
@@ -266,28 +255,3 @@ def indices(names: Iterable[str], classes: Sequence[str], where: str = "") -> tu
         if number:
             numbers.add(number)
     return tuple(sorted(numbers))
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """Write the tags of a data set into one tags.csv, which is quicker to read than json or XML."""
-
-    dataset: Annotated[str, tyro.conf.Positional]
-    """voc, coco, scenes or the path of a folder in VOC layout."""
-    root: str | None = None
-    """Folder of voc, coco or scenes."""
-    out: Path = Path("tags.csv")
-    """File to write; put it into the folder of the data set to have it used."""
-
-
-def main(arguments: Arguments) -> None:
-    """Write the tags of every listed image."""
-    spec = resolve(arguments.dataset, arguments.root)
-    tags = collect(spec)
-    write_tags(arguments.out, tags, spec.classes)
-    print(f"{arguments.out}: tags of {len(tags)} images")
-
-
-if __name__ == "__main__":
-    with entry():
-        main(tyro.cli(Arguments, description=Arguments.__doc__))

@@ -13,10 +13,11 @@ pixels of no class do not count.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from base import IGNORE, UserError
 from base.contract import Context, Term, channels_last
@@ -30,9 +31,10 @@ from method.backbone import Backbone, ResNet, ResNet38d, Timm, Transformer
 from method.head import DecoderHead
 from method.localiser import CorrelationHead, SEAMLosses
 from method.stage import Stage, mean_score, parameter_groups
+from method.target import others_share, shown_classes
 from network.deeplabv3 import DeepLabV3Plus
 from network.prompt import LocateSegment
-from network.weight import load_all
+from network.weight import Report, load_all
 
 
 @dataclass(frozen=True)
@@ -200,11 +202,7 @@ def segment(network, image: Tensor, prompt: Tensor) -> Tensor:
 
 
 def resegment_scores(
-    network: LocateSegment,
-    image: Tensor,
-    maps: Tensor,
-    tags: Tensor,
-    prompting: Prompting,
+    network: LocateSegment, image: Tensor, maps: Tensor, tags: Tensor, prompting: Prompting
 ) -> Tensor:
     """Scores after all passes, background first, that sum to 1, (N, C, H, W).
 
@@ -249,10 +247,8 @@ class LocateStage(Stage):
             tags = logit.sigmoid() > self.presence
         if prompting.average:
             classes = tags.shape[1]  # the refined maps may begin with one of the background
-            refined = [
-                mirrored(cam[:, -classes:], flip) for (_, cam), (_, flip) in zip(both, views)
-            ]
-            maps = [mean_score([over_peak(cam) for cam in maps + refined])] * len(views)
+            fine = [mirrored(cam[:, -classes:], flip) for (_, cam), (_, flip) in zip(both, views)]
+            maps = [mean_score([over_peak(cam) for cam in maps + fine])] * len(views)
         scores = []
         for (image, flip), prompt in zip(views, maps):
             pair = mirrored(image, flip), mirrored(prompt, flip)
@@ -281,16 +277,9 @@ class Segmenter(LocateStage):
 
     def load(self) -> str:
         """Start both networks; returns the reports of keys."""
-        recipe, network = self.recipe, self.network
-        start = recipe.training
-        if start.start:
-            first = load_all(network.localiser, start.start)
-        else:
-            first = recipe.backbone.load(network.localiser)
-        if start.start_segmenter:
-            second = load_all(network.segmenter, start.start_segmenter, "segmenter")
-        else:
-            second = recipe.segmenter.load(network.segmenter)
+        recipe, network, training = self.recipe, self.network, self.recipe.training
+        first = start(recipe.backbone, network.localiser, training.start)
+        second = start(recipe.segmenter, network.segmenter, training.start_segmenter, "segmenter")
         return f"{first}\n{second}"
 
     def groups(self) -> list[dict]:
@@ -313,27 +302,23 @@ class Segmenter(LocateStage):
     def terms(self, batch: dict, context: Context) -> dict[str, Term]:
         image, mask = batch["image"], batch["mask"]
         tag = shown_classes(mask, self.num_classes)
-        seam = self.recipe.seam
+        seam, training = self.recipe.seam, self.recipe.training
+        terms = {}
         if self.network.fixed:
             with torch.no_grad():
-                views = localiser.two_views(
-                    image, replace(seam, equivariance=False), self.network, context
-                )
-            terms = {}
+                plain = replace(seam, equivariance=False)
+                views = localiser.two_views(image, plain, self.network, context)
         else:
             views = localiser.two_views(image, seam, self.network, context)
             terms = localiser.compare_views(views, tag, seam, context)
         cam, refined = views[0]
-        useful = tag * (others_share(mask, self.num_classes) >= self.recipe.training.contrast)
+        useful = tag * (others_share(mask, self.num_classes) >= training.contrast)
         shown, label = self.draw_pairs(useful)
         prompts = [max_norm(maps.detach())[shown, label] for maps in (cam, refined)]
         # An image without any class teaches that where nothing is located nothing is segmented.
         prompts = [prompt * tag[shown, label][:, None, None] for prompt in prompts]
-        both = segment(
-            lambda pair: context.run(self.network, pair),
-            torch.cat((image[shown],) * 2),
-            torch.cat(prompts),
-        )
+        run = partial(context.run, self.network)
+        both = segment(run, torch.cat((image[shown],) * 2), torch.cat(prompts))
         first, second = both.chunk(2)
         truth, valid = (mask[shown] == label[:, None, None] + 1).float(), mask[shown] != IGNORE
         masks = {
@@ -341,9 +326,9 @@ class Segmenter(LocateStage):
             "segment refined": dice_loss(second, truth, valid),
             "agree": dice_loss(first, second, valid),
         }
-        if weight := self.recipe.training.entropy:
+        if training.entropy:
             each = [entropy_loss(score, truth, valid) for score in (first, second)]
-            masks["entropy"] = weight * sum(each)
+            masks["entropy"] = training.entropy * sum(each)
         return terms | masks
 
     def draw_pairs(self, tag: Tensor) -> tuple[Tensor, Tensor]:
@@ -407,23 +392,11 @@ class Resegment(LocateStage):
         return localiser.compare_views(views, batch["tag"], self.recipe.seam, context)
 
 
+def start(backbone: Backbone, network: nn.Module, path: str, part: str = "") -> Report:
+    """Load a checkpoint's part into a network, or without one its backbone's weights."""
+    return load_all(network, path, part) if path else backbone.load(network)
+
+
 def mirrored(maps: Tensor, flip: bool) -> Tensor:
     """Maps or images (N, C, H, W), left and right swapped where `flip` says so."""
     return maps.flip(3) if flip else maps
-
-
-def shown_classes(mask: Tensor, num_classes: int) -> Tensor:
-    """Which foreground classes masks show, (N, K) of 0 and 1, of masks (N, H, W)."""
-    index = torch.where(mask == IGNORE, 0, mask).flatten(1)
-    shown = torch.zeros(len(mask), num_classes, device=mask.device)
-    return shown.scatter_(1, index, 1.0)[:, 1:]
-
-
-def others_share(mask: Tensor, num_classes: int) -> Tensor:
-    """For each foreground class, the share of masks (N, H, W) that is of another class or of the
-    background, and not ignored; (N, K) in [0, 1]."""
-    counts = (mask != IGNORE).flatten(1)
-    index = torch.where(mask == IGNORE, 0, mask).flatten(1)
-    covered = torch.zeros(len(mask), num_classes, device=mask.device)
-    covered.scatter_add_(1, index, counts.float())
-    return (counts.sum(1, keepdim=True) - covered[:, 1:]) / counts.shape[1]

@@ -31,7 +31,7 @@ from method import preset
 from method.backbone import Backbone, ResNet, Timm
 from method.head import DecoderHead, refuse
 from method.stage import SEGMENTS, Stage, of_tags
-from method.target import segment_loss
+from method.target import cue_mask, inside_box, segment_loss
 from network.rsepm import RSEPM, Averaged
 from refine import (
     best_labels,
@@ -381,11 +381,6 @@ def classify_loss(maps: Tensor, tag: Tensor, inside: Tensor) -> Tensor:
     return nn.functional.multilabel_soft_margin_loss(logit, tag)
 
 
-def cue_mask(batch: dict, size: tuple[int, int]) -> Tensor | None:
-    """Cues of a batch on a grid of `size`, class indices (N, *size); None without cues."""
-    return resize_mask(batch["mask"], size, "nearest-exact") if "mask" in batch else None
-
-
 def with_cues(maps: Tensor, cue: Tensor | None) -> Tensor:
     """Maps (N, K, H, W); where cues (N, h, w) are, 1 for the class of the cue and 0 for others."""
     if cue is None:
@@ -393,21 +388,3 @@ def with_cues(maps: Tensor, cue: Tensor | None) -> Tensor:
     cue = resize_mask(cue, maps.shape[-2:], "nearest-exact")[:, None]
     classes = torch.arange(1, maps.shape[1] + 1, device=maps.device).view(1, -1, 1, 1)
     return torch.where(cue == IGNORE, maps, (cue == classes).to(maps.dtype))
-
-
-def inside_box(batch: dict, size: tuple[int, int]) -> Tensor:
-    """Where the pixels of a grid of `size` over the samples are image, bool (N, 1, *size).
-
-    A sample without a `box` (top, left, bottom and right in pixels) is image all over.
-    """
-    image = batch["image"]
-    if "box" not in batch:
-        return torch.ones(len(image), 1, *size, dtype=torch.bool, device=image.device)
-    top, left, bottom, right = batch["box"][:, :, None].unbind(1)
-    row, column = (
-        (torch.arange(n, device=image.device) + 0.5) * (length / n)
-        for n, length in zip(size, image.shape[-2:])
-    )
-    rows = (row >= top) & (row < bottom)
-    columns = (column >= left) & (column < right)
-    return (rows[:, :, None] & columns[:, None, :])[:, None]

@@ -106,3 +106,48 @@ def segment_loss(logit: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Cross entropy of logits (N, C, h, w) and masks (N, h, w): its sum, and the valid pixels."""
     loss = nn.functional.cross_entropy(logit, mask, ignore_index=IGNORE, reduction="sum")
     return loss, (mask != IGNORE).sum()
+
+
+def count_classes(mask: Tensor, num_classes: int) -> Tensor:
+    """Pixels of each class in masks (N, H, W), (N, C); ignored ones are of none."""
+    index = torch.where(mask == IGNORE, num_classes, mask).flatten(1)
+    count = torch.zeros(len(mask), num_classes + 1, device=mask.device)
+    return count.scatter_add_(1, index, torch.ones_like(index, dtype=torch.float32))[:, :-1]
+
+
+def shown_classes(mask: Tensor, num_classes: int) -> Tensor:
+    """Which foreground classes masks show, (N, K) of 0 and 1, of masks (N, H, W)."""
+    return (count_classes(mask, num_classes)[:, 1:] > 0).float()
+
+
+def others_share(mask: Tensor, num_classes: int) -> Tensor:
+    """For each foreground class, the share of masks (N, H, W) that is of another class or of the
+    background, and not ignored; (N, K) in [0, 1]."""
+    count = count_classes(mask, num_classes)
+    return (count.sum(1, keepdim=True) - count[:, 1:]) / mask[0].numel()
+
+
+# -- samples -------------------------------------------------------------------------------------
+
+
+def cue_mask(batch: dict, size: tuple[int, int]) -> Tensor | None:
+    """Cues of a batch on a grid of `size`, class indices (N, *size); None without cues."""
+    return resize_mask(batch["mask"], size, "nearest-exact") if "mask" in batch else None
+
+
+def inside_box(batch: dict, size: tuple[int, int]) -> Tensor:
+    """Where the pixels of a grid of `size` over the samples are image, bool (N, 1, *size).
+
+    A sample without a `box` (top, left, bottom and right in pixels) is image all over.
+    """
+    image = batch["image"]
+    if "box" not in batch:
+        return torch.ones(len(image), 1, *size, dtype=torch.bool, device=image.device)
+    top, left, bottom, right = batch["box"][:, :, None].unbind(1)
+    row, column = (
+        (torch.arange(n, device=image.device) + 0.5) * (length / n)
+        for n, length in zip(size, image.shape[-2:])
+    )
+    rows = (row >= top) & (row < bottom)
+    columns = (column >= left) & (column < right)
+    return (rows[:, :, None] & columns[:, None, :])[:, None]

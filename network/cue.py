@@ -1,7 +1,7 @@
 """The two cue networks of SEC, on VGG16 and on ResNet-50 (SEC-MXNet)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -172,14 +172,8 @@ class BackgroundCueResNet(BackgroundCueVGG):
     Source: background cue network on ResNet-50 of ascust/SEC-MXNet.
     """
 
-    def __init__(
-        self,
-        trunk: nn.Module,
-        num_tags: int,
-        size: tuple[int, int],
-        head: BackgroundCueHead = BackgroundCueHead(),
-    ):
-        super().__init__(trunk, num_tags, size, head)
+    def __init__(self, trunk: nn.Module, *options: Any):
+        super().__init__(trunk, *options)
         self.adapt = fully_connected(trunk.channels[-1], self.inputs, 1, std=self.std)
         self.new = ("adapt", *self.new)
 

@@ -13,17 +13,12 @@ class LocateSegment(nn.Module):
         segmenter: network with one output whose images have a channel after R, G, B: the prompt.
     """
 
-    def __init__(
-        self,
-        localiser: nn.Module,
-        segmenter: nn.Module,
-    ):
+    def __init__(self, localiser: nn.Module, segmenter: nn.Module):
         super().__init__()
-        self.localiser = localiser
-        self.segmenter = segmenter
+        self.localiser, self.segmenter = localiser, segmenter
         self.new = (
             *(f"localiser.{name}" for name in localiser.new),
-            *(f"segmenter.{name}" for name in self.segmenter.new),
+            *(f"segmenter.{name}" for name in segmenter.new),
         )
         self.fixed = False
 

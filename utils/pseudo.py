@@ -10,13 +10,13 @@ import torch
 
 from base import IGNORE, UserError
 from datalist.answer import GroupFile, Rejection, read_answers
+from datalist.augment import limit_pixels
 from datalist.image import read_image, read_mask, write_mask
 from datalist.shape import Shape, measure_shape, median_shapes, write_shapes
 from datalist.spec import Spec
 from utils import checksum
 from utils.distributed import main_first, read_world, sharing
 from utils.flags import Pseudo
-from utils.infer import limit_pixels
 from utils.machine import MemoryBudget, cores, memory_of
 from utils.maps import resize_label
 from utils.output import is_whole, output_path, read_score, upsample
@@ -46,24 +46,23 @@ def survey(
         stored = read_score(flags.seeds / "score" / f"{image_id}.npz")
         foreground = stored.keys > 0
         image = open_image(image_id, flags, spec)
-        height, width = size = image.shape[-2:]
+        height, width = size = image.shape[:2]
         with budget.take(memory_of(height, width, int(foreground.sum()) + 1)):
             seed = upsample(stored.score[foreground].astype(np.float32) / 255, size)
-            return collect(seed, pixels_of(image), stored.keys[foreground].tolist())
+            return collect(seed, visible(image), stored.keys[foreground].tolist())
 
     budget = MemoryBudget(flags.memory)
     return list(in_threads(read, spec.ids(flags.split), cores(), title, flags.quiet))
 
 
-def open_image(image_id: str, flags: Pseudo, spec: Spec) -> torch.Tensor:
-    """The image, of `work_pixels` at most, (bands, H, W)."""
-    image = torch.from_numpy(read_image(spec.image_path(image_id), spec.bands)).permute(2, 0, 1)
-    return limit_pixels({"image": image}, flags.work_pixels)["image"]
+def open_image(image_id: str, flags: Pseudo, spec: Spec) -> np.ndarray:
+    """The image, of `work_pixels` at most, (H, W, bands)."""
+    return limit_pixels(read_image(spec.image_path(image_id), spec.bands), flags.work_pixels)
 
 
-def pixels_of(image: torch.Tensor) -> np.ndarray:
-    """The first three bands of an image (bands, H, W), as (H, W, 3)."""
-    return image[:3].permute(1, 2, 0).contiguous().numpy()
+def visible(image: np.ndarray) -> np.ndarray:
+    """The first three bands of an image."""
+    return np.ascontiguousarray(image[..., :3])
 
 
 def write_masks(
@@ -145,15 +144,16 @@ def convert(
     foreground = stored.keys > 0
     seed = stored.score[foreground].astype(np.float32) / 255
     if affinity and len(seed):
-        pixels = image.to(next(affinity.network.parameters()).device)
+        device = next(affinity.network.parameters()).device
+        pixels = torch.from_numpy(image).permute(2, 0, 1).to(device)
         seed = affinity.walk(pixels, torch.from_numpy(seed)).cpu().numpy()
-    height, width = size = image.shape[-2:]
+    height, width = size = image.shape[:2]
     background = None
     with budget.take(memory_of(height, width, len(seed) + 1)):
         if recipe.background_factor and not foreground.all():
             background = upsample(stored.score[~foreground].astype(np.float32) / 255, size)[0]
         keys = stored.keys[foreground].tolist()
-        mask = mask_of(upsample(seed, size), pixels_of(image), background=background, keys=keys)
+        mask = mask_of(upsample(seed, size), visible(image), background=background, keys=keys)
     classes = np.full(256, IGNORE, np.uint8)
     classes[: foreground.sum() + 1] = [0, *stored.keys[foreground]]
     path = output_path(flags.out, "label", image_id)

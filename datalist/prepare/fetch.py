@@ -29,7 +29,7 @@ from datalist.folder import write_tags
 from datalist.prepare.check import inspect
 from datalist.prepare.convert import augment_voc, render_coco
 from datalist.spec import VOC, resolve
-from datalist.tag import collect
+from datalist.tag import read_tags
 
 BLOCK = 1 << 20
 PAUSE = 5.0
@@ -227,7 +227,7 @@ def fetch(dataset: str, root: Path, keep: bool = False, masks: tuple[str, ...] =
         spec = resolve("coco", root)
         if not (root / "tags.csv").is_file():
             # Half a gigabyte of json takes every run long to read; this takes it no time.
-            write_tags(root / "tags.csv", collect(spec), spec.classes)
+            write_tags(root / "tags.csv", read_tags(spec, spec.every_id()), spec.classes)
         for split in masks:
             render_coco(spec, split)
 

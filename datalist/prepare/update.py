@@ -101,8 +101,7 @@ def take_stock(data: Path, words: dict[str, tuple[str, ...]] | None) -> dict[str
 
 def tag_words(spec: Spec) -> dict[str, tuple[str, ...]]:
     """Names of the tags of every listed picture."""
-    listed = list(dict.fromkeys(name for split in spec.lists for name in spec.ids(split)))
-    tags = read_tags(spec, listed)
+    tags = read_tags(spec, spec.every_id())
     return {name: tuple(spec.classes[k] for k in row) for name, row in tags.items()}
 
 

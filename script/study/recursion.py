@@ -21,7 +21,8 @@ from base import UserError, entry
 from base.file import write_text
 from base.tensor import resize
 from method.restore import restore
-from method.rsepm import RecurSeed, inside_box
+from method.rsepm import RecurSeed
+from method.target import inside_box
 from refine import best_labels
 from utils import checkpoint, metric
 

@@ -1,22 +1,13 @@
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from own_folder import CLASSES, TAGS
 
 from base import UserError
+from datalist.folder import write_tags
 from datalist.spec import COCO, resolve
-from datalist.tag import (
-    from_instances,
-    from_text,
-    from_xml,
-    multi_hot,
-    read_tags,
-    write_tags,
-    wrong_masks,
-)
+from datalist.tag import from_instances, from_text, from_xml, multi_hot, read_tags, wrong_masks
 
 XML = (
     "<annotation><object><name>cat</name><difficult>1</difficult>"
@@ -126,13 +117,6 @@ def test_coco_json_of_own_data(folder):
 def test_hostile_file_name_in_json(tmp_path):
     with pytest.raises(UserError, match="is not an image id"):
         from_instances(instances(tmp_path, ("../x", "y")), COCO)
-
-
-def test_command_writes_what_it_reads(folder, tmp_path):
-    out = tmp_path / "tags.csv"
-    command = [sys.executable, "-m", "datalist.tag", str(folder), "--out", str(out)]
-    subprocess.run(command, check=True, capture_output=True)
-    assert from_text(out, CLASSES) == TAGS
 
 
 @pytest.mark.parametrize(

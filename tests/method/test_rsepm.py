@@ -10,7 +10,8 @@ from base import IGNORE, UserError
 from base.contract import Context
 from base.tensor import over_peak, resize
 from datalist.spec import resolve
-from method.rsepm import RecurSeed, classify_loss, cue_mask, inside_box
+from method.rsepm import RecurSeed, classify_loss
+from method.target import cue_mask, inside_box
 from network.deeplabv3 import DecoderHead
 from network.rsepm import RSEPM, Averaged
 

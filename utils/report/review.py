@@ -19,15 +19,7 @@ from datalist.tag import read_tags, wrong_masks
 from utils.cover import Cover, read_covers
 from utils.measure import Predictions, read_scores
 from utils.progress import in_threads, progress
-from utils.report import gallery
-from utils.report.frame import (
-    class_colours,
-    cover_table,
-    records,
-    run_name,
-    title_of,
-    write_page,
-)
+from utils.report import frame, gallery
 
 LEAST = 0.01
 """Share of an image's pixels from which on a class counts as seen in it (ours)."""
@@ -177,7 +169,7 @@ def tags_of(spec: Spec) -> dict[str, tuple[int, ...]]:
 
 def class_rows(spec: Spec, seen: Mapping[str, Seen], tags: Tags | None) -> list[dict]:
     """One row of the table for each foreground class, those with most images first."""
-    colours = class_colours(spec.num_classes)
+    colours = frame.class_colours(spec.num_classes)
     rows = []
     for index in range(1, spec.num_classes):
         images = {name for name, item in seen.items() if index in item.classes}
@@ -246,7 +238,7 @@ def write(
             item = item_of(name, seen[name], differ[name], suspect[name], usual)
             items.append(pictures | item | {"name": names.get(name, "")})
             bar.update()
-    name, record = run_name(predictions.folder, split), records(predictions, training)
+    name, record = frame.run_name(predictions.folder, split), frame.records(predictions, training)
     rows = class_rows(spec, seen, tags)
     scored = any(not np.isnan(item.confidence).all() for item in seen.values())
     views = {"all": "all images"}
@@ -260,18 +252,18 @@ def write(
             "marked": "marked",
         }
         orders |= {"differ": "most different from the tags first"}
-    return write_page(
+    return frame.write_page(
         path,
         "review",
         {
             "name": f"{spec.name} {split} {name}",
             "classes": list(spec.classes),
-            "colours": class_colours(spec.num_classes),
+            "colours": frame.class_colours(spec.num_classes),
             "tags": {name: list(row) for name, row in known.items()} if tags else None,
             "wrong": sorted(wrong_masks(spec)) if tags else [],
             "items": items,
         },
-        title=f"{title_of(spec)}: masks of your {len(ids)} images",
+        title=f"{frame.title_of(spec)}: masks of your {len(ids)} images",
         dataset=spec.name,
         split=split,
         trained="train" in spec.lists and set(ids) <= set(spec.ids("train")),
@@ -282,7 +274,7 @@ def write(
         restricted=record["recipe"].get("test: restrict_to_tags") == "true",
         disagreeing=sum(value > 0 for value in differ.values()),
         rows=rows,
-        cover=cover_table(predictions.folder, ids),
+        cover=frame.cover_table(predictions.folder, ids),
         mirrored=bool(covers),
         widest=max([row["seen"] + row["lost"] for row in rows] + [1]),
         scored=scored,
