@@ -101,10 +101,7 @@ def draw_crop(size: Size, crop: Size, rng: np.random.Generator) -> tuple[int, in
 
 
 def crop(
-    array: np.ndarray,
-    window: Size,
-    box: tuple[int, int, int, int],
-    fill: int | tuple[int, ...],
+    array: np.ndarray, window: Size, box: tuple[int, int, int, int], fill: int | tuple[int, ...]
 ) -> np.ndarray:
     """Cut a window out of an image or mask; pixels outside are filled.
 
@@ -150,10 +147,7 @@ def cut_window(
     rows, columns = side * height / size[0], side * width / size[1]
     # Pixels are areas: centres are half a pixel from the edges on both sides.
     matrix = np.array(
-        [
-            [columns, 0, left * width + columns / 2 - 0.5],
-            [0, rows, top * height + rows / 2 - 0.5],
-        ],
+        [[columns, 0, left * width + columns / 2 - 0.5], [0, rows, top * height + rows / 2 - 0.5]],
         np.float32,
     )
     flags = interpolation | cv2.WARP_INVERSE_MAP

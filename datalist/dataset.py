@@ -241,10 +241,7 @@ class Photos(Dataset):
     """
 
     def __init__(
-        self,
-        paths: Sequence[Path | str] | Path | str,
-        longest: int = 0,
-        bands: Bands = RGB,
+        self, paths: Sequence[Path | str] | Path | str, longest: int = 0, bands: Bands = RGB
     ) -> None:
         self.longest, self.bands = longest, bands
         files: list[Path] = []

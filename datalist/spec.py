@@ -293,10 +293,7 @@ def _coco(root: Path) -> Spec:
         classes=COCO,
         lists={"train": folder / "train.txt.gz", "val": folder / "val.txt.gz"},
         image=image,
-        instances=(
-            "annotations/instances_train2014.json",
-            "annotations/instances_val2014.json",
-        ),
+        instances=("annotations/instances_train2014.json", "annotations/instances_val2014.json"),
     )
 
 

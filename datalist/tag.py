@@ -141,10 +141,7 @@ def from_text(path: Path, classes: Sequence[str], faults: list[str] | None = Non
 
 
 def tags_of(
-    cell: str,
-    words: bool,
-    known: set[str] | frozenset[str] = frozenset(),
-    separators: str = ";|,",
+    cell: str, words: bool, known: set[str] | frozenset[str] = frozenset(), separators: str = ";|,"
 ) -> list[str]:
     """Tags that one field holds.
 

@@ -5,10 +5,7 @@ from torch import Tensor
 
 
 def constrain_loss(
-    score: Tensor,
-    marginal: Tensor,
-    floor: float = 1e-4,
-    clip: tuple[float, float] | None = None,
+    score: Tensor, marginal: Tensor, floor: float = 1e-4, clip: tuple[float, float] | None = None
 ) -> Tensor:
     """Kullback-Leibler divergence from CRF marginals to scores, mean over positions.
 

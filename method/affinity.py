@@ -119,7 +119,4 @@ class Affinity(FromMasks):
     @torch.no_grad()
     def panels(self, batch: dict) -> dict[str, Tensor]:
         """The labels learned from, and where a boundary is likelier than not."""
-        return {
-            "mask": batch["mask"],
-            "boundary": (self.boundary(batch["image"]) > 0.5).long(),
-        }
+        return {"mask": batch["mask"], "boundary": (self.boundary(batch["image"]) > 0.5).long()}

@@ -135,10 +135,7 @@ def choose_contrast(evidence: Sequence[Evidence], setting: str) -> Contrast:
 
 
 def contrast_scores(
-    seed: NDArray[np.float32],
-    image: NDArray[np.uint8],
-    keys: Sequence[int],
-    contrast: Contrast,
+    seed: NDArray[np.float32], image: NDArray[np.uint8], keys: Sequence[int], contrast: Contrast
 ) -> NDArray[np.float32]:
     """Maps times contrast, each over the threshold between its two groups of values.
 

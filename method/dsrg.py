@@ -109,11 +109,7 @@ class DSRG(SoftmaxOfSum):
         seed = cues_of(batch, score)
         if dsrg.grow:
             seed = grow_seeds(
-                marginal,
-                seed,
-                batch["tag"],
-                dsrg.threshold_foreground,
-                dsrg.threshold_background,
+                marginal, seed, batch["tag"], dsrg.threshold_foreground, dsrg.threshold_background
             )
         return marginal, seed
 

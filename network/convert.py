@@ -34,10 +34,7 @@ SEC_PYTORCH = {
 }
 """halbielee/SEC_pytorch, network/DeepLab_LargeFOV.py -> `network.vgg.LargeFOV`."""
 
-SEAM = {
-    **{f"{name}.": f"{name}." for name in ("fc8", "f8_3", "f8_4", "f9")},
-    "": "trunk.",
-}
+SEAM = {**{f"{name}.": f"{name}." for name in ("fc8", "f8_3", "f8_4", "f9")}, "": "trunk."}
 """YudeWang/SEAM, network/resnet38_SEAM.py -> `network.seam.SEAMNet` on ResNet-38d."""
 
 LOCATE = {

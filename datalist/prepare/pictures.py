@@ -13,7 +13,7 @@ from datalist.prepare.names import make_id
 from datalist.spec import plain
 
 SPLIT_WORDS = {
-    *("train", "training", "val", "valid", "validation", "test", "testing", "dev", "eval"),
+    *("train", "training", "val", "valid", "validation", "test", "testing", "dev", "eval")
 }
 """Words of folders that are parts of a data set."""
 WRAPPERS = {

@@ -140,11 +140,7 @@ def compare(
 
 
 def merge(
-    data: Path,
-    new: Path,
-    before: dict[str, Origin],
-    now: dict[str, Origin],
-    origin: dict[str, str],
+    data: Path, new: Path, before: dict[str, Origin], now: dict[str, Origin], origin: dict[str, str]
 ) -> list[str]:
     """Bring what people changed in the old data set into the new one.
 

@@ -7,13 +7,7 @@ import torch
 
 from base.tensor import max_norm
 from loss.dice import dice_loss
-from loss.seam import (
-    cross_equivariance_loss,
-    equivariance_loss,
-    max_onehot,
-    rvmin_loss,
-    tag_loss,
-)
+from loss.seam import cross_equivariance_loss, equivariance_loss, max_onehot, rvmin_loss, tag_loss
 
 
 @pytest.fixture

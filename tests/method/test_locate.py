@@ -9,12 +9,7 @@ from base.contract import Context
 from base.tensor import max_norm, over_peak, resize
 from datalist.spec import resolve
 from loss.dice import dice_loss
-from loss.seam import (
-    cross_equivariance_loss,
-    equivariance_loss,
-    rvmin_loss,
-    tag_loss,
-)
+from loss.seam import cross_equivariance_loss, equivariance_loss, rvmin_loss, tag_loss
 from method.localiser import compare_views, two_views
 from method.locate import Resegment, Segmenter, resegment_scores
 from method.seam import SEAM

@@ -8,12 +8,7 @@ from networks import vgg
 from torchvision import models
 
 from base import UserError
-from network.cue import (
-    BackgroundCueHead,
-    BackgroundCueVGG,
-    ForegroundCueHead,
-    ForegroundCueNet,
-)
+from network.cue import BackgroundCueHead, BackgroundCueVGG, ForegroundCueHead, ForegroundCueNet
 from network.normalise import Normalise
 from network.vgg import LargeFOV, LargeFOVHead
 from network.weight import load_vgg, read_state, subsample

@@ -27,11 +27,7 @@ ERROR_COLOURS = np.array([(0, 0, 0), (47, 125, 225), (240, 128, 60), (190, 75, 2
 
 
 def disagreement(
-    spec: Spec,
-    ids: list[str],
-    runs: list[tuple[Predictions, Measured]],
-    workers: int,
-    quiet: bool,
+    spec: Spec, ids: list[str], runs: list[tuple[Predictions, Measured]], workers: int, quiet: bool
 ) -> NDArray[np.float64]:
     """Share of each image's counted pixels on which two runs differ, (N,) in [0, 1]."""
 

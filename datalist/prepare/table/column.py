@@ -40,7 +40,7 @@ CONFIDENCE = {"confidence", "score", "prob", "probability"}
 NO_FINDING = {"no finding", "no findings", "nofinding", "none", "background", "no tag", "no label"}
 """Classes that say that a picture shows none of the classes."""
 SPLIT_VALUES = {
-    *("train", "training", "val", "valid", "validation", "test", "testing", "unassigned", "dev"),
+    *("train", "training", "val", "valid", "validation", "test", "testing", "unassigned", "dev")
 }
 YES = {"1", "1.0", "true", "yes", "x", "wahr", "ja", "y", "t"}
 NO = {"0", "0.0", "false", "no", "falsch", "nein", "n", "f"}

@@ -33,13 +33,7 @@ from datalist.prepare.table.column import (
     words_of,
 )
 from datalist.prepare.table.header import listing, name_column, split_header
-from datalist.prepare.table.text import (
-    SEPARATORS,
-    Grid,
-    read_any_text,
-    split,
-    without_titles,
-)
+from datalist.prepare.table.text import SEPARATORS, Grid, read_any_text, split, without_titles
 from datalist.spec import plain
 from datalist.tag import NO_TAG, tags_of
 
