@@ -145,12 +145,15 @@ make_sure() {
 
 # use_shape MASKS: set `shape` to shape.json beside the folder MASKS, which pseudo.py writes where it
 # used contrast, and `fine` to --fine where a class is thin; FINE=--fine or FINE= decides instead.
+# Where contrast was used, ImageNet's features tell the things badly: `learn` is the flag with which
+# all layers of SEC's trunk learn.
 use_shape() {
-  shape=$(dirname "$1")/shape.json fine=${FINE:-}
+  shape=$(dirname "$1")/shape.json fine=${FINE:-} learn=
   if [ ! -e "$shape" ]; then
     shape=
-  elif [ -z "${FINE+set}" ] && on_photos; then
-    fine=$(python -m datalist.shape "$shape")
+  elif on_photos; then
+    learn="--frozen-stride 0"
+    if [ -z "${FINE+set}" ]; then fine=$(python -m datalist.shape "$shape"); fi
   fi
 }
 

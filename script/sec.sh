@@ -9,5 +9,5 @@
 OUT=${OUT:-out/sec}
 make_cue "$OUT/cue"
 use_shape "$CUE"
-train sec "$OUT/train" --cue "$CUE" ${shape:+--shape "$shape"} $fine ${ANSWERS:+--answers "$ANSWERS"} ${SEC:-}
+train sec "$OUT/train" --cue "$CUE" ${shape:+--shape "$shape"} $fine $learn ${ANSWERS:+--answers "$ANSWERS"} ${SEC:-}
 finish "$OUT/train"

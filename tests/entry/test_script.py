@@ -30,16 +30,16 @@ def test_folder_without_masks_has_its_own_images_segmented(four_root, tmp_path):
     )
 
 
-def test_thin_classes_get_fine_logits(four_root, tmp_path):
-    show = 'use_shape "$MASKS"; echo "${shape##*/} $fine."'
+def test_networks_follow_the_shapes_of_the_masks(four_root, tmp_path):
+    show = 'use_shape "$MASKS"; echo "${shape##*/} $fine $learn."'
     given = {"DATASET": str(four_root), "MASKS": str(tmp_path / "label")}
-    assert bash(show, **given) == " .\n"
+    assert bash(show, **given) == "  .\n"
     for thickness, fine in ((0.05, "--fine"), (0.2, "")):
         row = {"share": 0.1, "thickness": thickness}
         (tmp_path / "shape.json").write_text(json.dumps({"cat": row}))
-        assert bash(show, **given) == f"shape.json {fine}.\n"
-    assert bash(show, **given, FINE="--fine") == "shape.json --fine.\n"
-    assert bash(show, **given, TRAIN="--recipe small") == "shape.json .\n"
+        assert bash(show, **given) == f"shape.json {fine} --frozen-stride 0.\n"
+    assert bash(show, **given, FINE="--fine") == "shape.json --fine --frozen-stride 0.\n"
+    assert bash(show, **given, TRAIN="--recipe small") == "shape.json  .\n"
 
 
 def test_processes_of_training_and_test():
