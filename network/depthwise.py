@@ -90,8 +90,13 @@ class Depthwise(nn.Conv2d):
     """`nn.Conv2d` of one channel each, its size kept; `speed_up` makes it of others."""
 
     def forward(self, x: Tensor) -> Tensor:
-        plain = not torch.is_grad_enabled() or x.device.type != "cpu"
-        if plain or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
+        plain = not self.weight.requires_grad or not torch.is_grad_enabled()
+        if (
+            plain
+            or x.device.type != "cpu"
+            or torch.is_autocast_enabled("cpu")
+            or torch.compiler.is_compiling()
+        ):
             return super().forward(x)
         return DepthwiseBackward.apply(x, self.weight, self.dilation[0])
 

@@ -17,7 +17,7 @@ from base import UserError
 from base.file import digest
 from network.bands import narrowed, picture_channels
 from network.depthwise import speed_up
-from network.frozen import FrozenNorm
+from network.frozen import FrozenNorm, folded
 from network.normalise import Normalise
 from network.package import from_package, in_order
 from network.source import Source, from_timm, from_torchvision, read_state
@@ -78,6 +78,8 @@ class TimmTrunk(FrozenNorm):
     def __init__(self, config: Timm = Timm(), extra: int = 0) -> None:
         super().__init__()
         self.name, self.norm, self.extra = config.model, config.norm, extra
+        self.copy: tuple[list, nn.Module] | None = None
+        """What `folded` made of the network, and of which tensors."""
         facts = self.build(config.output_stride)
         mean, std = (tuple(255 * value for value in facts[key]) for key in ("mean", "std"))
         self.normalise = Normalise((mean, std, "RGB"))
@@ -147,7 +149,20 @@ class TimmTrunk(FrozenNorm):
                 f"an image of {height} x {width} pixels is smaller than the stride of {self.name}, "
                 f"{self.stride[-1]}: leave it out, or enlarge it"
             )
-        return list(self.network(self.inputs(image)))
+        return list(self.chosen_network(image)(self.inputs(image)))
+
+    def chosen_network(self, image: Tensor) -> nn.Module:
+        """`network`, or a faster copy on a CPU where no layer of it learns."""
+        learns = (self.training and self.norm) or any(p.requires_grad for p in self.parameters())
+        if learns or torch.compiler.is_compiling() or image.device.type != "cpu":
+            return self.network
+        tensors = [*self.network.parameters(), *self.network.buffers()]
+        version = [(tensor.data_ptr(), tensor._version) for tensor in tensors]
+        if self.copy is None or self.copy[0] != version:
+            side = 2 * max(self.stride[-1], 32)
+            example = torch.linspace(-2, 2, (3 + self.extra) * side**2)
+            self.copy = version, folded(self.network, example.view(1, -1, side, side))
+        return self.copy[1]
 
     def inputs(self, image: Tensor) -> Tensor:
         """What the network sees: the picture normalised, and extra channels as they are."""

@@ -62,7 +62,7 @@ def predict_split(
     """
     check(stage, predict)
     stage.network.to(device, memory_format=torch.channels_last)
-    stage.network.eval()
+    stage.network.eval().requires_grad_(False)  # what does not learn is predicted faster
     # Shared out before what is there already is left out: that changes while others write.
     if predict.image:  # a picture may be another one of the same name: never left out
         data = Photos(predict.image, predict.longest, stage.spec.bands)

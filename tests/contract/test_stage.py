@@ -212,7 +212,7 @@ def test_red_reaches_the_first_convolution_as_the_weights_expect(
     first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().clone()))
     red = torch.zeros(1, 3, *stage.recipe.data.size, dtype=torch.uint8)
     red[:, 0] = 255
-    stage.network.eval()
+    stage.network.eval().requires_grad_(True)  # frozen trunks run as a copy
     stage.network(red)
     expected = {
         "torchvision": [(1 - 0.485) / 0.229, -0.456 / 0.224, -0.406 / 0.225],

@@ -108,6 +108,31 @@ def test_early_stages_keep_their_weights(name, stride, learns):
         assert (parameter.grad is not None) == parameter.requires_grad, key
 
 
+@pytest.mark.parametrize("name, layers", [(n, 0) for n in TINY] + [("densenet121", 1)])
+def test_trunks_that_do_not_learn_have_no_normalisation(name, layers):
+    """Where a normalisation is not behind a convolution, it stays."""
+    torch.manual_seed(0)
+    trunk = timm_trunk(name, 32).requires_grad_(False).train()
+    for module in trunk.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, std=0.1)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    keys = set(trunk.state_dict())
+    image = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
+    for factor in (1.0, 1.5):  # changed weights are seen
+        next(trunk.parameters()).mul_(factor)
+        expected = trunk.network(trunk.inputs(image))
+        for stage, x in zip(trunk.stages(image), expected):
+            torch.testing.assert_close(stage, x, rtol=1e-3, atol=1e-4)
+    left = [m for m in trunk.copy[1].modules() if isinstance(m, nn.BatchNorm2d)]
+    assert bool(left) == bool(layers) and set(trunk.state_dict()) == keys
+    copy = trunk.copy[1]
+    trunk.stages(image)
+    assert trunk.copy[1] is copy
+    trunk.requires_grad_(True)
+    assert all(torch.equal(*maps) for maps in zip(trunk.stages(image), expected))
+
+
 def test_class_maps_average_to_the_logits():
     network = ClassMaps(timm_trunk("resnet10t", 16), 5).eval()
     image = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
