@@ -137,6 +137,13 @@ class Stage(Protocol):
             Scores in [0, 1], (N, num_classes, h, w), background first.
         """
 
+    def views(self, images: list[Tensor], mirror: bool) -> list[Any]:
+        """What the network says of images, as of `predict`: an item for each scale and, after it,
+        with `mirror` one for the mirrored images."""
+
+    def score(self, views: list[Any], tags: Tensor | None) -> Tensor:
+        """Scores, as of `predict`, of some items of `views`."""
+
     def view(self, image: Tensor) -> tuple[Tensor, ...]:
         """What `predict` averages over scales and mirror images; of stages that can "export".
 

@@ -5,17 +5,19 @@ activation maps over several scales, a background score and the dense CRF make m
 training images (`method/pseudo.py`), and a segmentation network learns from these (`deeplab`).
 """
 
+import copy
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from base.contract import Context, Term
+from base.contract import Context, Term, channels_last
 from base.recipe import Data, Flat, Prediction, Solver
-from base.tensor import over_peak
+from base.tensor import NETWORKS, network_pool, over_peak
 from datalist.bag import BAGS_FILE
 from datalist.dataset import Images
 from loss import bag_tag_loss, rank_average
@@ -31,6 +33,7 @@ from method.preset import (
     photo,
 )
 from method.stage import Stage, of_tags
+from network.fused import fuse
 from network.trunk import ClassMaps, average
 
 
@@ -114,7 +117,8 @@ class CAM(Stage):
         )
         self.constant = maps.frozen and not recipe.backbone.norm and recipe.data.variants > 0
         """Whether an image has the same features in every step."""
-        self.source: bytes | None = None
+        self.fixed: tuple[Any, bytes, Executor | None] | None = None
+        """What `fix` gives, made when features are first needed."""
         self.bags = (spec.root / BAGS_FILE).is_file()
 
     def dataset(self) -> Images:
@@ -140,19 +144,34 @@ class CAM(Stage):
         image = image.float().round()
         if torch.compiler.is_compiling():  # an exported program has no files
             return self.network.features(image).half().float()
-        trunk = self.network.trunk.eval()  # the loop sets the training mode
-        context = context or Context()
-        if self.source is None:
-            settings = self.recipe.backbone, context.bfloat16, image.device.type
-            self.source = network_checksum(trunk, *settings)
-        alone = replace(context, replica=None)
+        context = replace(context or Context(), replica=None)
+        if self.fixed is None:
+            self.fixed = self.fix(channels_last(image[:1]), context)
+        network, source, pool = self.fixed
         return kept_features(
             image.to(torch.uint8),
-            lambda pixels: alone.run(self.network.features, pixels),
-            self.source,
+            lambda pixels: context.run(network.features, pixels),
+            source,
             self.folder / "features" if self.folder is not None else None,
             keep,
+            pool if len(image) > 1 else None,
         )
+
+    def fix(self, example: Tensor, context: Context) -> tuple[Any, bytes, Executor | None]:
+        """A fast copy of the network for features, its checksum, and threads for it.
+
+        Args:
+            example: an image, (1, C, H, W).
+            context: how the network runs.
+        """
+        network, changed = copy.deepcopy(self.network).eval(), []
+        if not context.bfloat16:
+            changed = fuse(network.trunk, lambda: [network.features(example)])
+        device = example.device.type
+        settings = self.recipe.backbone, context.bfloat16, device, len(changed)
+        threads = min(NETWORKS, torch.get_num_threads())
+        pool = network_pool(threads) if device == "cpu" else None
+        return network, network_checksum(self.network.trunk, *settings), pool
 
     def view(self, image: Tensor) -> tuple[Tensor, ...]:
         """Positive activation maps (N, K, h, w) and logits (N, K)."""

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from concurrent.futures import Executor
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,13 @@ def network_checksum(network: nn.Module, *settings: object) -> bytes:
     return total.digest()
 
 
-@torch.no_grad()
 def kept_features(
     image: Tensor,
     compute: Callable[[Tensor], Tensor],
     source: bytes,
     folder: Path | None,
     write: bool,
+    pool: Executor | None = None,
 ) -> Tensor:
     """Features of images, read from files where they are there.
 
@@ -39,12 +40,14 @@ def kept_features(
         source: checksum of all that `compute` depends on.
         folder: where the files are; None: nowhere.
         write: keep the features that are not there yet.
+        pool: threads for several images at once; None: one after the other.
 
     Returns:
         Float32 (N, D, h, w) on the images' device.
     """
-    features = []
-    for pixels in image:
+
+    @torch.no_grad()
+    def feature_of(pixels: Tensor) -> Tensor:
         checksum = hashlib.blake2b(pixels.cpu().numpy().tobytes(), digest_size=16, key=source)
         checksum.update(repr(tuple(pixels.shape)).encode())
         path = folder / f"{checksum.hexdigest()}.npy" if folder is not None else None
@@ -54,8 +57,10 @@ def kept_features(
             if path is not None and write:
                 with replacing(path) as part, open(part, "wb") as file:
                     np.save(file, feature.numpy())
-        features.append(feature)
-    return torch.stack(features).to(image.device).float()
+        return feature
+
+    at_once = map if pool is None else pool.map
+    return torch.stack(list(at_once(feature_of, image))).to(image.device).float()
 
 
 def read(path: Path) -> Tensor | None:

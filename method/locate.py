@@ -14,7 +14,7 @@ pixels of no class do not count.
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -232,25 +232,31 @@ class LocateStage(Stage):
         super().__init__(recipe, spec, locate_segment(recipe, spec.num_classes, background))
         self.presence = recipe.prompting.presence
 
-    def predict(self, images: list[Tensor], tags: Tensor | None, mirror: bool) -> Tensor:
+    def views(self, images: list[Tensor], mirror: bool) -> list[tuple[Any, ...]]:
+        """Images, whether they are mirrored, and the network's two kinds of maps of them."""
+        flips = (False, True) if mirror else (False,)
+        return [
+            (image, flip, *self.network(channels_last(mirrored(image, flip))))
+            for image in images
+            for flip in flips
+        ]
+
+    def score(self, views: list[tuple[Any, ...]], tags: Tensor | None) -> Tensor:
         """Mean of `resegment_scores` over scales and mirror images.
 
-        Without tags the localiser decides which classes there are, by the first scale.
+        Without tags the localiser decides which classes there are, by the first view.
         """
         network, prompting = self.network, self.recipe.prompting
-        flips = (False, True) if mirror else (False,)
-        views = [(image, flip) for image in images for flip in flips]
-        both = [network(channels_last(mirrored(*view))) for view in views]
-        maps = [mirrored(cam, flip) for (cam, _), (_, flip) in zip(both, views)]
+        maps = [mirrored(cam, flip) for _, flip, cam, _ in views]
         if tags is None:
             logit = pooled_maps(maps[0], self.recipe.seam.decay)
             tags = logit.sigmoid() > self.presence
         if prompting.average:
             classes = tags.shape[1]  # the refined maps may begin with one of the background
-            fine = [mirrored(cam[:, -classes:], flip) for (_, cam), (_, flip) in zip(both, views)]
+            fine = [mirrored(cam[:, -classes:], flip) for _, flip, _, cam in views]
             maps = [mean_score([over_peak(cam) for cam in maps + fine])] * len(views)
         scores = []
-        for (image, flip), prompt in zip(views, maps):
+        for (image, flip, *_), prompt in zip(views, maps):
             pair = mirrored(image, flip), mirrored(prompt, flip)
             scores.append(mirrored(resegment_scores(network, *pair, tags, prompting), flip))
         return mean_score(scores)

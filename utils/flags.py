@@ -97,7 +97,7 @@ class Predict:
     processes: int = 0
     """Processes; 0: one for each CUDA device, else one."""
     threads: int = 0
-    """Threads after the network, over all processes; 0: all cores."""
+    """Threads after the network, and on a CPU for it, over all processes; 0: all cores."""
     quiet: bool = False
     """No progress bar."""
 

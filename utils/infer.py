@@ -1,15 +1,17 @@
 """Prediction: decode, network, CRF and files of many images, overlapped.
 
-The network runs on the main thread; what follows it (enlarging, CRF, writing) runs on a pool of
-threads, since OpenCV, the CRF and zlib all let go of the interpreter. Large pictures are done in
-windows, after all others.
+What follows the network (enlarging, CRF, writing) runs on a pool of threads, since OpenCV, the CRF
+and zlib all let go of the interpreter. On a CPU the network runs there, too, on few processors for
+each image: layers of small images do not keep many busy. Large pictures are done in windows, after
+all others; their network runs on the main thread.
 """
 
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import Any
 
 import numpy as np
@@ -19,12 +21,13 @@ from torch.utils.data import DataLoader, Subset
 
 from base import UserError
 from base.contract import Stage, channels_last
-from base.tensor import resize
+from base.tensor import NETWORKS, network_pool, resize
 from base.tile import SMALLEST, Size, choose_window
 from datalist import augment
 from datalist.dataset import Images, Photos, worker_init
 from datalist.image import image_size
 from datalist.tag import multi_hot
+from network.fused import fused
 from utils.flags import Predict
 from utils.large import predict_large
 from utils.machine import MemoryBudget, memory_of
@@ -82,27 +85,44 @@ def predict_split(
         num_workers=2 if device.type == "cuda" else 0,
         worker_init_fn=worker_init,
     )
-    network = partial(run_network, stage, predict, device=device)
     bar = progress(len(chosen), "predict", " images", predict.quiet or share[0] > 0)
     budget = MemoryBudget(predict.memory)
-    pending: deque[Future] = deque()
+    on_cpu, gate = device.type == "cpu", BoundedSemaphore(NETWORKS)
+    pending: deque[tuple[int, Future]] = deque()
     errors, notes = [], set()
-    with bar, ThreadPoolExecutor(threads) as pool:
+
+    def write(items: list[tuple]) -> list[str]:
+        return [finish(stage, predict, budget, *item) for item in items]
+
+    def predict_and_write(group: list[dict]) -> list[str]:
+        with gate:
+            items = run_network(stage, predict, group, device)
+        return write(items)
+
+    def collect() -> None:
+        count, future = pending.popleft()
+        notes.update(future.result())
+        bar.update(count)
+
+    fast = fused(stage.network, partial(example_views, stage, device))
+    with bar, fast, network_pool(threads) as pool:
         for samples in loader:
             errors += [sample["error"] for sample in samples if "error" in sample]
             samples = [limit_pixels(s, predict.work_pixels) for s in samples if "error" not in s]
             for sample in samples:
                 sample["file"] = files[sample["id"]]
             for group in alike(stage, samples):
-                for item in run_network(stage, predict, group, device):
-                    pending.append(pool.submit(finish, stage, predict, budget, *item))
+                if on_cpu:
+                    pending.append((len(group), pool.submit(predict_and_write, group)))
+                else:
+                    items = run_network(stage, predict, group, device)
+                    pending += [(1, pool.submit(write, [item])) for item in items]
             # What is done is counted at once, so that the bar does not stand still at first.
-            while pending and (pending[0].done() or len(pending) > 4 * max(threads, predict.batch)):
-                notes.add(pending.popleft().result())
-                bar.update()
+            most = 4 * max(threads, predict.batch)
+            while pending and (pending[0][1].done() or sum(n for n, _ in pending) > most):
+                collect()
         while pending:
-            notes.add(pending.popleft().result())
-            bar.update()
+            collect()
         for index, window in windows.items():
             if window is None:
                 continue
@@ -111,6 +131,7 @@ def predict_split(
             if needs_tags(predict):
                 sample["tag"] = torch.from_numpy(multi_hot(data.tags[name], data.num_classes))
             try:
+                network = partial(run_network, stage, predict, device=device)
                 notes.add(predict_large(stage, predict, sample, window, network, pool, budget))
             except UserError as error:
                 if not predict.image:
@@ -120,6 +141,19 @@ def predict_split(
     for note in sorted(notes - {""}):
         print(f"note: {note}")
     return errors
+
+
+@torch.no_grad()
+def example_views(stage: Stage, device: torch.device) -> list[torch.Tensor]:
+    """What a stage's network says of noise, the same at every call; nothing of one for cues."""
+    if "predict" not in stage.can:
+        return []
+    size = stage.recipe.data.input_size((96, 128))
+    noise = torch.rand(
+        1, stage.spec.bands.channels, *size, generator=torch.Generator().manual_seed(0)
+    )
+    (view,) = stage.views([channels_last(255 * noise.to(device))], False)
+    return [part for part in view if isinstance(part, torch.Tensor)]
 
 
 def needs_tags(predict: Predict) -> bool:
@@ -193,7 +227,7 @@ def run_network(
 
     Returns:
         For each image: its sample, scores float32 (C, h, w) or None, cues bool (C, h, w) or None.
-        For covers, the sample has the `difference` of `mirror_differences`.
+        For covers, the sample has the `difference`, the `differing_share` of the mirrored image.
     """
     tags = torch.stack([s["tag"] for s in samples]).to(device) if "tag" in samples[0] else None
     base = stage.recipe.data.input_size(tuple(samples[0]["image"].shape[-2:]))
@@ -208,12 +242,16 @@ def run_network(
     score = None
     if set(predict.save) != {"cue"}:
         mirror = predict.mirror or (predict.scales is None and prediction.test_mirror)
-        maps = stage.predict(images, tags, mirror).float()
-        score = maps.cpu().numpy()
+        views = stage.views(images, mirror)
+        score = stage.score(views, tags).float().cpu().numpy()
         if "cover" in predict.save:
-            plain = maps if len(images) == 1 and not mirror else None
+            plain = stage.score(views[:1], tags)
+            if mirror:
+                flipped = stage.score(views[1:2], tags)
+            else:
+                flipped = stage.predict([images[0].flip(3)], tags, False).flip(3)
             known = tags if predict.restrict_to_tags else None
-            differences = mirror_differences(stage, images[0], tags, known, plain)
+            differences = differing_share(plain, flipped, known)
             samples = [s | {"difference": d} for s, d in zip(samples, differences)]
     return [
         (s, None if score is None else score[k], None if cue is None else cue[k])
@@ -221,29 +259,21 @@ def run_network(
     ]
 
 
-def mirror_differences(
-    stage: Stage,
-    image: torch.Tensor,
-    tags: torch.Tensor | None,
-    known: torch.Tensor | None,
-    plain: torch.Tensor | None = None,
+def differing_share(
+    first: torch.Tensor, second: torch.Tensor, known: torch.Tensor | None
 ) -> list[float]:
-    """Share of the cells whose class is another in the prediction of the mirrored image.
+    """Share of the cells whose class is another in two predictions of the same images.
 
     Args:
-        image: at one scale, (N, 3, H, W).
-        tags: as of `Stage.predict`.
+        first, second: scores (N, C, h, w).
         known: tags (N, K) outside of which no class may occur; None: all may.
-        plain: scores of the images, where they are known.
     """
-    if plain is None:
-        plain = stage.predict([image], tags, False)
-    both = [plain, stage.predict([image.flip(3)], tags, False).flip(3)]
+    both = [first, second]
     if known is not None:
         shown = nn.functional.pad(known > 0, (1, 0), value=True)[:, :, None, None]
         both = [score.masked_fill(~shown, -1) for score in both]
-    first, second = (score.argmax(1) for score in both)
-    return (first != second).float().mean((1, 2)).tolist()
+    labels = [score.argmax(1) for score in both]
+    return (labels[0] != labels[1]).float().mean((1, 2)).tolist()
 
 
 def finish(
