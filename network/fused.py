@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from network.depthwise import DilatedDepthwise
+from network.depthwise import Depthwise
 
 ACTIVATIONS: dict[type, tuple[str, list[float]]] = {
     nn.Identity: ("none", []),
@@ -131,7 +131,7 @@ def watch(network: nn.Module, run: Callable[[], Sequence[Tensor]]) -> dict[nn.Mo
 
 def can_fuse(module: nn.Module) -> bool:
     """Whether a module is a convolution that `fused_forward` computes."""
-    plain = type(module) in (nn.Conv2d, DilatedDepthwise) or pads_itself(module)
+    plain = type(module) in (nn.Conv2d, Depthwise) or pads_itself(module)
     return plain and not isinstance(module.padding, str) and module.padding_mode == "zeros"
 
 
