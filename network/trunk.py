@@ -4,6 +4,7 @@ import difflib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from base import UserError
 from base.file import digest
 from network.bands import narrowed, picture_channels
 from network.depthwise import speed_up
-from network.frozen import FrozenNorm, folded
+from network.frozen import FrozenNorm
+from network.fused import fuse
 from network.normalise import Normalise
 from network.package import from_package, in_order
 from network.source import Source, from_timm, from_torchvision, read_state
@@ -79,7 +81,7 @@ class TimmTrunk(FrozenNorm):
         super().__init__()
         self.name, self.norm, self.extra = config.model, config.norm, extra
         self.copy: tuple[list, nn.Module] | None = None
-        """What `folded` made of the network, and of which tensors."""
+        """The network with fused convolutions, and the tensors that it was made of."""
         facts = self.build(config.output_stride)
         mean, std = (tuple(255 * value for value in facts[key]) for key in ("mean", "std"))
         self.normalise = Normalise((mean, std, "RGB"))
@@ -161,7 +163,10 @@ class TimmTrunk(FrozenNorm):
         if self.copy is None or self.copy[0] != version:
             side = 2 * max(self.stride[-1], 32)
             example = torch.linspace(-2, 2, (3 + self.extra) * side**2)
-            self.copy = version, folded(self.network, example.view(1, -1, side, side))
+            example = example.view(1, -1, side, side)
+            copy = deepcopy(self.network).eval().requires_grad_(False)
+            fuse(copy, lambda: copy(example))
+            self.copy = version, copy
         return self.copy[1]
 
     def inputs(self, image: Tensor) -> Tensor:
