@@ -117,7 +117,7 @@ class SEC(SoftmaxMean):
         "small": SMALL,
         "small-resnet50": replace(SMALL, backbone=preset.SMALL_RESNET_DILATED),
         # script/sec.sh: 72.3 on msrc-objects (3 seeds), 10 minutes on 1 core
-        "photo": preset.photo(SECRecipe(), crf_scale=None, crf_spread=SPREAD),
+        "photo": preset.photo(SECRecipe(), frozen_stride=16, crf_scale=None, crf_spread=SPREAD),
     }
 
     def __init__(self, recipe: SECRecipe, spec):
