@@ -121,8 +121,10 @@ def tell(predict: Any, errors: list[str]) -> None:
 def predict_all(flags: Any) -> None:
     """Predict in this process, in several, or as one of torchrun's."""
     # Before torch: the threads of a network would spin between layers, and take the processors
-    # from those that decode and write. With a small network that is most of the time.
+    # from those that decode and write. With a small network that is most of the time. NumPy's
+    # would do so too, where windows are blended.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     import torch
 
     from utils.distributed import World, barrier, choose_device, read_world, sharing

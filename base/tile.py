@@ -8,7 +8,7 @@ needs NumPy alone: export.py writes it beside predict.py.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -17,8 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 Size = tuple[int, int]
-OVERLAP = 8
+OVERLAP = 9
 """Neighbouring windows share at least a side over this."""
+LARGER = 9 / 8
+"""Windows may be so much larger than asked for, about, where fewer cover a picture then."""
+UNIT = 16
+"""Sides of larger windows are multiples of this, which strided networks halve without a rest."""
 BLOCK = 1 << 18
 """Pixels of a block, where a window has fewer. On one of a million pixels a CRF takes
 half as long again for each pixel, as its lattice leaves the processor's caches."""
@@ -30,6 +34,8 @@ SMALLEST = 16
 
 def choose_window(tile: int | str, usual: Size | None, size: Size) -> Size | None:
     """Height and width of the windows that a picture is predicted in; None: it is not tiled.
+
+    They are up to an eighth larger than asked for where fewer cover the picture then.
 
     Args:
         tile: side of the windows, pixels, for pictures that are larger; "auto": windows of the
@@ -45,7 +51,25 @@ def choose_window(tile: int | str, usual: Size | None, size: Size) -> Size | Non
         window, factor = usual, 2
     if all(side <= factor * limit for side, limit in zip(size, window)):
         return None
-    return min(window[0], size[0]), min(window[1], size[1])
+    return fit(size[0], window[0]), fit(size[1], window[1])
+
+
+def fit(length: int, side: int) -> int:
+    """Side of the windows of a length, at most that of the largest ones: `side` or up to about an
+    eighth more, a multiple of UNIT, so that few windows suffice and all are as large as needed."""
+    largest = max(side, UNIT * round(side * LARGER / UNIT))
+    overlap = largest // OVERLAP
+    count = max(1, math.ceil((length - overlap) / (largest - overlap)))
+    window = max(side, math.ceil((length + (count - 1) * overlap) / count))
+    return min(length, largest, UNIT * math.ceil(window / UNIT))
+
+
+def window_step(window: Sequence[int], most: int) -> int:
+    """Pixels in height and width that become one in windows, as in usual pictures of `most` pixels.
+
+    Windows may be as much larger than these as `fit` makes them.
+    """
+    return max(1, math.ceil(math.sqrt(math.prod(window) / most) / LARGER))
 
 
 def starts(length: int, part: int, overlap: int = 0) -> list[int]:

@@ -2,11 +2,13 @@
 
     python -m benchmark.tile [--json FILE]
 
-Beside it, the windows as pictures of their own are predicted one after another, with the same
-network, CRF and files. Where only one window lies, both must give the same labels. Memory is the
-peak of a process that predicts one TIFF, for pictures of several sizes.
+Beside it, the picture is cut into pictures of the usual size, which are predicted one after another
+with the same network, CRF and files. The windows are predicted as pictures, too: where only one of
+them lies, both must give the same labels. Memory is the peak of a process that predicts one TIFF,
+for pictures of several sizes.
 """
 
+import itertools
 import math
 import multiprocessing
 import os
@@ -26,7 +28,7 @@ import torch
 import tyro
 
 from base.recipe import change
-from base.tile import Tiling
+from base.tile import Tiling, choose_window
 from benchmark.drawn import draw_photographs
 from benchmark.timing import report
 from datalist.image import read_image, read_mask
@@ -42,7 +44,7 @@ class Flags:
     size: tuple[int, int] = (2400, 3200)
     """Height and width of the picture that is timed."""
     window: tuple[int, int] = (240, 320)
-    """Height and width of the windows."""
+    """Height and width of the usual pictures, of which windows have the size."""
     classes: int = 15
     """Classes with background."""
     threads: int = 2
@@ -103,6 +105,17 @@ def time_calls(calls: Sequence[Callable], times: int) -> list[list[float]]:
     return np.median(taken[..., 1:], axis=-1).tolist()
 
 
+def cut(picture: np.ndarray, size: tuple[int, int], starts: Sequence, folder: Path) -> dict:
+    """Write parts of a picture as TIFFs; gives rows and columns of each by name."""
+    folder.mkdir()
+    cuts = {}
+    for top, left in itertools.product(*starts):
+        cuts[f"{top}-{left}"] = slice(top, top + size[0]), slice(left, left + size[1])
+    for name, part in cuts.items():
+        tifffile.imwrite(folder / f"{name}.tif", picture[part], photometric="rgb")
+    return cuts
+
+
 def time_both(flags: Flags, folder: Path) -> dict[str, float]:
     """Megapixels a second in windows and of single pictures, with and without CRF.
 
@@ -111,30 +124,29 @@ def time_both(flags: Flags, folder: Path) -> dict[str, float]:
     keep_freed_memory()
     torch.set_num_threads(flags.threads)
     stage, large = make_stage(flags), folder / "large.tif"
-    picture, tiling = read_image(large), Tiling(flags.size, flags.window)
-    (folder / "cut").mkdir()
-    cuts = {}
-    for top in tiling.rows.starts:
-        for left in tiling.columns.starts:
-            path = folder / "cut" / f"{top}-{left}.tif"
-            cuts[top, left] = slice(top, top + flags.window[0]), slice(left, left + flags.window[1])
-            tifffile.imwrite(path, picture[cuts[top, left]], photometric="rgb")
+    picture = read_image(large)
+    sides = [range(0, n - m + 1, m) for n, m in zip(flags.size, flags.window)]
+    pixels = len(cut(picture, flags.window, sides, folder / "cut")) * math.prod(flags.window)
+    window = choose_window("auto", flags.window, flags.size)
+    assert window, "the picture is more than twice as large as a window"
+    tiling = Tiling(flags.size, window)
+    windows = cut(picture, window, (tiling.rows.starts, tiling.columns.starts), folder / "windows")
     numbers: dict[str, float] = {}
     for name, crf in (("", False), ("_with_crf", True)):
         calls = (
             partial(predict, stage, flags, (large,), folder / "one", crf=crf),
             partial(predict, stage, flags, (folder / "cut",), folder / "many", crf=crf),
         )
-        pixels = math.prod(flags.size), len(cuts) * math.prod(flags.window)
         for clock, taken in zip(("elapsed", "processor"), time_calls(calls, flags.times)):
-            rates = [count / seconds / 1e6 for count, seconds in zip(pixels, taken)]
+            rates = [n / seconds / 1e6 for n, seconds in zip((picture[..., 0].size, pixels), taken)]
             numbers[f"{clock}_megapixels_a_second_in_windows{name}"] = rates[0]
             numbers[f"{clock}_megapixels_a_second_of_single_pictures{name}"] = rates[1]
             numbers[f"{clock}_ratio{name}"] = rates[0] / rates[1]
+        predict(stage, flags, (folder / "windows",), folder / "check", crf=crf)
         label, one = read_mask(folder / "one/label/large.png"), single(tiling)
         same = [
-            (label[cut] == read_mask(folder / f"many/label/{top}-{left}.png"))[one[cut]].mean()
-            for (top, left), cut in cuts.items()
+            (label[part] == read_mask(folder / f"check/label/{key}.png"))[one[part]].mean()
+            for key, part in windows.items()
         ]
         numbers[f"same_labels_where_one_window_lies{name}"] = float(np.mean(same))
     return numbers
@@ -157,7 +169,7 @@ def alone(function: Callable, *arguments: Any) -> Any:
 
 
 def main(flags: Flags) -> None:
-    os.environ["OMP_WAIT_POLICY"] = "passive"  # as test.py has it
+    os.environ |= {"OMP_WAIT_POLICY": "passive", "OPENBLAS_NUM_THREADS": "1"}  # as test.py
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         [drawn] = draw_photographs(folder / "drawn", 1, (600, 800), ("x",), noise=8)

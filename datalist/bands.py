@@ -17,8 +17,6 @@ BANDS_FILE = "bands.json"
 """Name of the file of a data set that `Bands` are stored in."""
 MOST = 256
 """Bands that a picture may have."""
-TRANSPARENT = 0.8
-"""Share of the pixels that are clear or opaque, from which on a channel is transparency."""
 
 
 @dataclass(frozen=True)
@@ -153,14 +151,6 @@ def which_bands(path: Path, count: int) -> str:
         "(of `python -m datalist.prepare.arrange`, or `python -m datalist.prepare.bands FOLDER` "
         "for a data set that exists; a trained network takes the bands that it learned)"
     )
-
-
-def is_transparency(channel: np.ndarray) -> bool:
-    """Whether a fourth channel (H, W) is transparency: one value, or clear and opaque pixels."""
-    if channel.size == 0 or channel.min() == channel.max():
-        return True
-    most = np.iinfo(channel.dtype).max if channel.dtype.kind in "iu" else 1
-    return bool(((channel == 0) | (channel == most)).mean() >= TRANSPARENT)
 
 
 def read_bands(path: Path) -> Bands:

@@ -13,10 +13,10 @@ import numpy as np
 from base import IGNORE, UserError
 from base.file import replacing
 from datalist.augment import shrink
-from datalist.bands import Bands, default_range, is_transparency
+from datalist.bands import Bands, default_range
 from datalist.decode import WholeFile, check_whole, is_tiff, opened
 from datalist.palette import palette
-from datalist.tiff import Tiff
+from datalist.tiff import Tiff, is_transparency
 
 PIXEL_LIMIT = 1 << 26
 """Pixels of one decoded image (200 MB); larger pictures are decoded at a part of their size."""
@@ -34,8 +34,6 @@ LARGEST_MASK = 1 << 30
 """Pixels of a mask that is read; those of large TIFFs have more than other pictures may have."""
 STRIP = 1 << 23
 """Pixels that are read, shrunk or written at once."""
-SAMPLE = 256
-"""Side of the parts of a TIFF that say what its values mean."""
 RGB = Bands()
 """Grey or R, G, B of 8 bits."""
 
@@ -236,15 +234,7 @@ class PictureFile:
 
     def _sample(self) -> np.ndarray:
         """Parts all over a TIFF, (n, w, bands); of another file, all of it."""
-        if not self.tiff:
-            return self.file.read()
-        height, width = self.file.size
-        parts = [
-            self.file.read(top, left, min(SAMPLE, height), min(SAMPLE, width))
-            for top in sorted({0, max(0, (height - SAMPLE) // 2), max(0, height - SAMPLE)})
-            for left in sorted({0, max(0, (width - SAMPLE) // 2), max(0, width - SAMPLE)})
-        ]
-        return np.concatenate([part.reshape(1, -1, part.shape[2]) for part in parts], 1)
+        return self.file.sample() if isinstance(self.file, Tiff) else self.file.read()
 
 
 def read_mask(path: Path, num_classes: int | None = None) -> np.ndarray:

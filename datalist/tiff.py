@@ -1,4 +1,7 @@
-"""TIFF of any depth and number of bands, read in windows."""
+"""TIFF of any depth and number of bands, read in windows.
+
+This file needs NumPy and tifffile alone: export.py writes it beside predict.py.
+"""
 
 import logging
 import math
@@ -8,7 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from base import UserError
+try:
+    from base import UserError
+except ImportError:  # beside predict.py
+    UserError = ValueError  # type: ignore[misc, assignment]
 
 LARGEST = 1 << 34
 """Pixels that a file may claim to have."""
@@ -16,6 +22,10 @@ LARGEST_BLOCK = 1 << 28
 """Pixels of one strip or tile, which is decoded as a whole."""
 KEPT = 1 << 27
 """Bytes of decoded strips and tiles that are kept, as windows share them."""
+SAMPLE = 256
+"""Side of the parts that say what values mean."""
+TRANSPARENT = 0.8
+"""Share of the pixels that are clear or opaque, from which on a channel is transparency."""
 KINDS = ("MINISBLACK", "MINISWHITE", "RGB", "PALETTE", "SEPARATED", "YCBCR", "MASK")
 """Meanings of values that are read."""
 
@@ -107,6 +117,16 @@ class Tiff:
         self.deep = key.dtype.itemsize > 1
         self.kept: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
         self.mapped = key.is_memmappable and all(page.is_contiguous for page in self.pages)
+
+    def sample(self) -> np.ndarray:
+        """Parts all over the image, (1, pixels, bands)."""
+        height, width = self.size
+        parts = [
+            self.read(top, left, min(SAMPLE, height), min(SAMPLE, width))
+            for top in sorted({0, max(0, (height - SAMPLE) // 2), max(0, height - SAMPLE)})
+            for left in sorted({0, max(0, (width - SAMPLE) // 2), max(0, width - SAMPLE)})
+        ]
+        return np.concatenate([part.reshape(1, -1, part.shape[2]) for part in parts], 1)
 
     def read(
         self, top: int = 0, left: int = 0, height: int | None = None, width: int | None = None
@@ -223,6 +243,14 @@ class Tiff:
             return UserError(f"{self.path} needs a package: pip install {error.name}")
         reason = str(error).partition("\n")[0][:80] or type(error).__name__
         return UserError(f"{self.path} is not a readable TIFF, cut off or damaged ({reason})")
+
+
+def is_transparency(channel: np.ndarray) -> bool:
+    """Whether a fourth channel (H, W) is transparency: one value, or clear and opaque pixels."""
+    if channel.size == 0 or channel.min() == channel.max():
+        return True
+    most = np.iinfo(channel.dtype).max if channel.dtype.kind in "iu" else 1
+    return bool(((channel == 0) | (channel == most)).mean() >= TRANSPARENT)
 
 
 def _number(tag: Any) -> float | None:

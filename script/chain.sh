@@ -26,7 +26,7 @@ if [ -z "${WARM:-}" ] && [ "$gpus" = 0 ] && [ "${PROCESSES:-0}" -le 1 ] && [ "$(
   modules=(torch torch._dynamo densecrf tensorboardX tyro)
   if [ -d "${DATASET:-}" ]; then modules+=(timm); fi
   exec 8> >(exec python script/warm.py serve "$WARM/train" "${modules[@]}")
-  exec 9> >(OMP_WAIT_POLICY=passive exec python script/warm.py serve "$WARM/rest" "${modules[@]}")
+  exec 9> >(OMP_WAIT_POLICY=passive OPENBLAS_NUM_THREADS=1 exec python script/warm.py serve "$WARM/rest" "${modules[@]}")
 fi
 
 # python WORDS: a fork of one of them, where they run.

@@ -33,9 +33,11 @@ from utils.infer import takes_windows
 FORMAT = "seedseg-1"
 DESCRIPTION = ("stage", "recipe", "classes", "step")
 """What a file says of its network, each as JSON."""
-EXAMPLE = Path(__file__).with_name("template") / "predict.py"
-TILE = Path(__file__).resolve().parents[1] / "base/tile.py"
-CRF = Path(__file__).resolve().parents[1] / "CRF"
+HOUSE = Path(__file__).resolve().parents[1]
+EXAMPLE = HOUSE / "utils/template/predict.py"
+BESIDE = ("utils/template/picture.py", "base/tile.py", "datalist/tiff.py")
+"""What predict.py imports."""
+CRF = HOUSE / "CRF"
 CRF_FILES = ("*.toml", "*.txt", "*.md", "LICENSE", "core/*", "src/**/*.py", "src/**/py.typed")
 """What a source archive of densecrf holds."""
 YEAR_2000 = 946684800
@@ -243,9 +245,9 @@ def prediction(stage: Stage) -> dict[str, Any]:
 
 
 def write_example(path: Path) -> None:
-    """Write the program that runs the model.pt2 beside it on pictures, and tile.py beside it."""
-    for source, target in ((EXAMPLE, path), (TILE, path.with_name(TILE.name))):
-        with replacing(target) as part:
+    """Write the program that runs the model.pt2 beside it on pictures, and what it imports."""
+    for source in (EXAMPLE, *(HOUSE / name for name in BESIDE)):
+        with replacing(path.with_name(source.name)) as part:
             part.write_bytes(source.read_bytes())
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from base.contract import Stage
-from base.tile import MARGIN, Block, Size, Tiling
+from base.tile import MARGIN, Block, Size, Tiling, window_step
 from datalist.augment import shrink
 from datalist.image import STRIP, PictureFile
 from refine import refine_scores
@@ -112,7 +112,7 @@ class LargePicture:
         self, stage: Stage, predict: Predict, sample: dict, picture: PictureFile, window: Size
     ):
         self.stage, self.settings, self.sample, self.picture = stage, predict, sample, picture
-        step = math.ceil(math.sqrt(math.prod(window) / predict.work_pixels))
+        step = window_step(window, predict.work_pixels)
         size, self.window = shrunk(picture.size, step), shrunk(window, step)
         self.keys = np.arange(stage.spec.num_classes)
         if predict.restrict_to_tags:

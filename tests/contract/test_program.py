@@ -88,7 +88,8 @@ def test_an_exported_program_gives_what_test_py_predicts(name, recipe, photos, t
         )  # fmt: skip
         assert predict_split(stage, predict, torch.device("cpu"), 1) == []
         for file in sorted(photos.iterdir()):
-            pixels, size = predict_py["read"](file, 800, network.bands)
+            picture = predict_py["Picture"](file, network.bands)
+            pixels, size = picture.shrunk(800), picture.size
             score, difference = network.score(pixels)
             written = read_score(output_path(predict.out, "score", file.stem))
             whole = np.zeros_like(score)
@@ -105,11 +106,14 @@ def test_an_exported_program_gives_what_test_py_predicts(name, recipe, photos, t
     assert len(seen) > 1
 
 
-@pytest.mark.parametrize("tile, pixels", [("auto", 2_000_000), (90, 2_000_000), (90, 2_000)])
+@pytest.mark.parametrize(
+    "tile, pixels, name",
+    [("auto", 2_000_000, "a.png"), (90, 2_000_000, "a.tif"), (90, 2_000, "a.tif")],
+)
 def test_an_exported_program_predicts_large_pictures_in_windows(
-    tile, pixels, tmp_path, monkeypatch
+    tile, pixels, name, tmp_path, monkeypatch
 ):
-    """The same labels as test.py, also where windows are shrunk."""
+    """The same labels as test.py, also where windows are shrunk, or a TIFF is read in rows."""
     monkeypatch.setattr("base.tile.BLOCK", 100 * 100)
     monkeypatch.setattr(export, "WORK_PIXELS", pixels)
     path, _ = saved(tmp_path, "supervised", "smoke")
@@ -118,22 +122,27 @@ def test_an_exported_program_predicts_large_pictures_in_windows(
     export.write_program(tmp_path / "model.pt2", loaded)
     coarse = np.random.default_rng(0).integers(0, 256, (7, 9, 3)).astype(np.uint8)
     picture = cv2.resize(coarse, (301, 240), interpolation=cv2.INTER_CUBIC)
-    cv2.imwrite(str(tmp_path / "a.png"), picture)
+    Image.fromarray(picture).save(tmp_path / name, tiffinfo={278: 16})  # rows per strip
     predict = Predict(
-        tmp_path / "out", image=(tmp_path / "a.png",), quiet=True, tile=tile, work_pixels=pixels,
+        tmp_path / "out", image=(tmp_path / name,), quiet=True, tile=tile, work_pixels=pixels,
         crf=True, batch=1,
     )  # fmt: skip
     assert predict_split(loaded, predict, torch.device("cpu"), 1) == []
     label = read_mask(output_path(predict.out, "label", "a"))
-    command = ["predict.py", tmp_path / "a.png", "--tile", tile, "--out", tmp_path / "predicted"]
+    command = ["predict.py", tmp_path / name, "--tile", tile, "--out", tmp_path / "predicted"]
     export.write_example(tmp_path / "home/predict.py")
     (tmp_path / "model.pt2").rename(tmp_path / "home/model.pt2")
     monkeypatch.setattr(sys, "argv", [*map(str, command)])
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setitem(sys.modules, "tile", base.tile)  # with the small blocks
+    monkeypatch.delitem(sys.modules, "picture", raising=False)
     predict_py = runpy.run_path(str(tmp_path / "home/predict.py"))
+    picture_py = sys.modules.pop("picture")
+    if name == "a.tif":
+        monkeypatch.setattr(picture_py, "PIXELS_AT_ALL", 1)  # of pictures that are decoded whole
     assert predict_py["main"]() == 0
     found = np.asarray(Image.open(tmp_path / "predicted/a.png"))
+    assert found.shape == label.shape == (240, 301)
     assert (found == label).mean() > (0.9999 if pixels > 2_000 else 0.99)
     assert len(np.unique(label)) > 1
 

@@ -2,6 +2,7 @@
 
 import tracemalloc
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -37,8 +38,8 @@ CPU = torch.device("cpu")
     "setting, usual, size, expected",
     [
         ("auto", (60, 80), (120, 160), None),
-        ("auto", (60, 80), (121, 160), (60, 80)),
-        ("auto", (60, 80), (50, 161), (50, 80)),
+        ("auto", (60, 80), (121, 160), (64, 96)),
+        ("auto", (60, 80), (50, 161), (50, 96)),
         ("auto", None, (9000, 9000), None),
         ("off", (60, 80), (9000, 9000), None),
         (64, None, (64, 64), None),
@@ -48,6 +49,17 @@ CPU = torch.device("cpu")
 )
 def test_which_pictures_are_tiled(setting, usual, size, expected):
     assert choose_window(setting, usual, size) == expected
+
+
+@given(st.integers(1, 5000), st.integers(16, 900))
+def test_windows_are_about_an_eighth_larger_where_fewer_suffice(length, side):
+    window = tile.fit(length, side)
+    assert min(side, length) <= window <= max(side, side * 9 / 8 + 8)
+    starts = Axis(length, window).starts
+    assert all(
+        first + window - second >= window // tile.OVERLAP for first, second in pairwise(starts)
+    )
+    assert len(starts) <= len(Axis(length, min(side, length)).starts)
 
 
 side = st.integers(1, 2500)
@@ -223,7 +235,7 @@ def test_windows_are_shrunk_as_pictures_of_their_size(tmp_path):
         torch.softmax(stage.network(images[0]), 1),
     )[1]
     label = label_of(stage, tmp_path / "out", tmp_path / "a.png", work_pixels=100 * 120 // 4)
-    assert set(sizes) == {(50, 60)} and label.shape == (700, 901)
+    assert set(sizes) == {(56, 64)} and label.shape == (700, 901)
     assert (label[:, :-1:2] == label[:, 1::2]).mean() > 0.99
     fine = label_of(stage, tmp_path / "fine", tmp_path / "a.png")
     assert (label == fine).mean() > 0.9

@@ -1,5 +1,6 @@
 """Segment pictures with the model.pt2 beside this file. Needs torch, NumPy and Pillow alone
-(for TIFF also tifffile and imagecodecs, for PNG of 16 bits in colour opencv-python-headless).
+(for TIFF also tifffile and imagecodecs, for PNG of 16 bits in colour opencv-python-headless) and
+the files picture.py, tile.py and tiff.py beside it.
 
 For each picture it writes NAME.png (a palette PNG: the class index of each pixel, at the picture's
 own size) and NAME_overlay.jpg (the classes over the picture, with a legend), and prints how much of
@@ -7,7 +8,7 @@ the picture each class covers. cover.csv has that in numbers, with a row for eac
 
 Masks are those of `test.py --crf` where the package densecrf is installed, which refines their
 borders: pip install the densecrf-*.tar.gz beside this file. Pictures more than twice as large as
-those that the network learned from are predicted in windows, by the file tile.py beside this one.
+those that the network learned from are predicted in windows; a TIFF is then read in rows.
 """
 
 import argparse
@@ -19,12 +20,11 @@ import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, UnidentifiedImageError
+from PIL import Image, ImageDraw
 from torch.nn.functional import interpolate
 
 try:
@@ -36,156 +36,14 @@ try:
 except ImportError:
     densecrf = None
 sys.path.append(str(Path(__file__).resolve().parent))
+from picture import Picture, reduce
+
 try:
     import tile
 except ImportError:
     tile = None
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif", ".heic")
-PIXELS_AT_ONCE, PIXELS_AT_ALL = 1 << 26, 1 << 28
-ORIENTATION = 0x0112  # EXIF tag
-TURNS = {
-    2: lambda image: image[:, ::-1],
-    3: lambda image: image[::-1, ::-1],
-    4: lambda image: image[::-1],
-    5: lambda image: image.swapaxes(0, 1),
-    6: lambda image: image[::-1].swapaxes(0, 1),
-    7: lambda image: image[::-1, ::-1].swapaxes(0, 1),
-    8: lambda image: image.swapaxes(0, 1)[::-1],
-}
-Image.MAX_IMAGE_PIXELS = None  # `read` has a limit of its own
-
-
-def read(
-    path: Path, longest: int, bands: dict, whole: Callable = lambda size: False
-) -> tuple[np.ndarray, tuple[int, int]]:
-    """Read a picture as uint8 (H, W, channels), upright, its longer side at most `longest`.
-
-    Also gives its own (height, width), of which `whole` says whether the picture stays so large.
-    `bands` says which bands become channels, and which values become 0 and 255 where there are more
-    than 8 bits.
-    """
-    if not path.is_file():
-        raise ValueError("is not a file")
-    with open(path, "rb") as file:
-        head = file.read(26)
-    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        pixels, size, orientation, alpha, nodata = read_tiff(path)
-    else:
-        pixels, size, orientation = read_file(path, head, whole)
-        alpha, nodata = pixels.shape[2] in (2, 4), None
-    if bands["index"]:
-        chosen = [band - 1 for band in bands["index"]]
-    else:
-        chosen = list(range(pixels.shape[2] - alpha))
-        if len(chosen) not in (1, 3):
-            raise ValueError(f"has {len(chosen)} bands, but the network learned R, G and B")
-    if max(chosen) >= pixels.shape[2]:
-        raise ValueError(f"has {pixels.shape[2]} bands, but band {max(chosen) + 1} is needed")
-    pixels = scale(pixels[..., chosen * 3 if len(chosen) == 1 else chosen], bands, nodata)
-    if orientation in TURNS:
-        pixels = TURNS[orientation](pixels)
-        size = size[::-1] if orientation >= 5 else size
-    shrink = longest / max(pixels.shape[:2])
-    if shrink < 1 and not whole(size):
-        pixels = smaller(pixels, [max(1, round(side * shrink)) for side in pixels.shape[:2]])
-    return np.ascontiguousarray(pixels), size
-
-
-def smaller(pixels: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """A picture (H, W, channels) at a smaller (height, width)."""
-    parts = [average(average(part, size[0]).T, size[1]).T for part in np.moveaxis(pixels, 2, 0)]
-    return np.rint(np.dstack(parts)).astype(np.uint8)
-
-
-def reduce(pixels: np.ndarray, step: int) -> np.ndarray:
-    """A picture (H, W, channels) of which `step` pixels a side become one."""
-    size = [-(-side // step) for side in pixels.shape[:2]]
-    return smaller(pixels, size) if step > 1 else pixels
-
-
-def average(values: np.ndarray, rows: int) -> np.ndarray:
-    """Shrink an array (H, W) to (rows, W): means over H / rows rows, parts of rows counted so."""
-    ends = np.arange(rows + 1) * (len(values) / rows)
-    whole = np.minimum(ends.astype(int), len(values) - 1)
-    rest = (ends - whole)[:, None] * values[whole]
-    rest[-1] = 0  # the last sum reaches the end
-    sums = np.add.reduceat(values, whole[:-1], axis=0, dtype=float)
-    return (sums - rest[:-1] + rest[1:]) * (rows / len(values))
-
-
-def read_file(path: Path, head: bytes, whole: Callable) -> tuple[np.ndarray, tuple[int, int], int]:
-    """All bands (H, W, bands) of a file that is not a TIFF, its (height, width) and orientation."""
-    with Image.open(path) as image:
-        size = image.height, image.width
-        if image.width * image.height > PIXELS_AT_ALL:
-            raise ValueError(f"has more than {PIXELS_AT_ALL >> 20} million pixels")
-        orientation = image.getexif().get(ORIENTATION, 1)
-        if image.width * image.height > PIXELS_AT_ONCE and not whole(size):
-            image.draft("RGB", (image.width // 2, image.height // 2))  # of JPEG alone
-        if head[:4] == b"\x89PNG" and head[24] == 16 and head[25] in (2, 4, 6):
-            return read_deep(path), size, orientation  # Pillow would drop half of the bits
-        if image.mode.startswith("I"):
-            return np.asarray(image).astype(np.uint16)[..., None], size, orientation
-        image = image if image.mode == "RGBA" else image.convert("RGB")
-        return np.asarray(image), size, orientation
-
-
-def read_deep(path: Path) -> np.ndarray:
-    """Bands of a PNG of 16 bits in colour, uint16 (H, W, 3 or 4)."""
-    if cv2 is None:
-        raise ValueError("has 16 bits in colour: pip install opencv-python-headless")
-    flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
-    pixels = cv2.imdecode(np.fromfile(path, np.uint8), flags)
-    if pixels is None:
-        raise ValueError("is damaged")
-    return pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
-
-
-def read_tiff(path: Path) -> tuple[np.ndarray, tuple[int, int], int, bool, float | None]:
-    """Bands (H, W, bands) of a TIFF, (height, width), orientation, transparency, nodata."""
-    try:
-        import tifffile
-    except ImportError:
-        raise ValueError("is a TIFF: pip install tifffile imagecodecs") from None
-    try:
-        with tifffile.TiffFile(path) as file:
-            series, page = file.series[0], file.pages[0]
-            if page.photometric not in (1, 2):
-                raise ValueError("is a TIFF of a rare kind: save it as grey or RGB")
-            if page.imagelength * page.imagewidth > PIXELS_AT_ALL:
-                raise ValueError(f"has more than {PIXELS_AT_ALL >> 20} million pixels")
-            pixels, axes = series.asarray(), series.axes
-            facts = {tag: page.tags[tag].value for tag in (274, 42113) if tag in page.tags}
-            alpha = bool(page.extrasamples) and page.extrasamples[-1] in (1, 2)
-    except ValueError:
-        raise
-    except Exception as error:
-        raise ValueError(f"is not a readable TIFF ({str(error)[:80]})") from None
-    rows, columns = axes.index("Y"), axes.index("X")
-    pixels = np.moveaxis(pixels, (rows, columns), (0, 1))
-    pixels = pixels.reshape(*pixels.shape[:2], -1)
-    nodata = float(facts[42113]) if 42113 in facts else None
-    return pixels, pixels.shape[:2], int(facts.get(274, 1)), alpha, nodata
-
-
-def scale(pixels: np.ndarray, bands: dict, nodata: float | None) -> np.ndarray:
-    """Bring values to 0..255; those of 8 bits stay as they are."""
-    if pixels.dtype == np.uint8:
-        return pixels
-    ranges = list(zip(bands["low"], bands["high"]))
-    if not ranges:
-        if pixels.dtype != np.uint16 or pixels.max() < 1 << 15:
-            raise ValueError("has more than 8 bits, but the network learned 8 bits: convert it")
-        ranges = [(0.0, 65535.0)]
-    ranges *= pixels.shape[2] // len(ranges)
-    out = np.empty(pixels.shape, np.uint8)
-    for k, (low, high) in enumerate(ranges):
-        values = (pixels[..., k].astype(np.float64) - low) * (255 / (high - low))
-        out[..., k] = np.rint(np.nan_to_num(values, nan=0.0).clip(0, 255)).astype(np.uint8)
-        if nodata is not None:
-            out[..., k][pixels[..., k] == nodata] = 0
-    return out
 
 
 def palette() -> np.ndarray:
@@ -263,40 +121,49 @@ class Network:
         return self.refine(score, pixels, self.preset(pixels.shape)), difference
 
     def large(
-        self, pixels: np.ndarray, window: tuple[int, int]
+        self, picture: Picture, window: tuple[int, int]
     ) -> tuple[np.ndarray, np.ndarray, float, float]:
         """Classes of a picture that is predicted in windows, and the picture as an overlay has it.
 
         A window is shrunk to as many pixels as test.py lets a picture have, and so is the overlay.
         Also gives the mean of the highest probability, and the difference as `score` has it.
         """
-        full, most = pixels.shape[:2], self.how["work_pixels"]
-        step = math.ceil(math.sqrt(math.prod(window) / most))
-        window = -(-window[0] // step), -(-window[1] // step)
-        pixels = reduce(pixels, step)
-        unit = math.ceil(math.sqrt(math.prod(pixels.shape[:2]) / most))
+        most = self.how["work_pixels"]
+        step = tile.window_step(window, most)
+        window, size = ([-(-side // step) for side in sides] for sides in (window, picture.size))
+        unit = math.ceil(math.sqrt(math.prod(size) / most))
         preset = self.preset(window)
         widths = [kernel.sxy for kernel in preset.kernels] if preset else [0]
-        tiling = tile.Tiling(pixels.shape[:2], window, math.ceil(tile.MARGIN * max(widths)), unit)
-        label, scores = np.empty(pixels.shape[:2], np.uint8), {}
-        confidence, differences = 0.0, []
+        tiling = tile.Tiling(size, window, math.ceil(tile.MARGIN * max(widths)), unit)
+        label, scores, differences, confidence = np.empty(size, np.uint8), {}, [], 0.0
+        shown = np.empty((*(-(-side // unit) for side in size), 3), np.uint8)
+        pixels, top = reduce(picture.rows(0, step), step), 0  # all rows from `top` on that are read
         for row in tiling.blocks:
             touching = tiling.rows.touching(row[0].rows)
+            last = max(row[0].rows.stop, tiling.rows.starts[touching[-1]] + window[0])
+            more = picture.rows((top + len(pixels)) * step, last * step)
+            pixels = pixels[row[0].rows.start - top :]
+            pixels = np.concatenate((pixels, reduce(more, step))) if len(more) else pixels
+            top = row[0].rows.start
             scores = {key: score for key, score in scores.items() if key[0] in touching}
             for r in touching:
                 for c, left in enumerate(tiling.columns.starts):
                     if (r, c) not in scores:
-                        top = tiling.rows.starts[r]
-                        part = pixels[top : top + window[0], left : left + window[1]]
+                        first = tiling.rows.starts[r] - top
+                        part = pixels[first : first + window[0], left : left + window[1]]
                         scores[r, c], difference = self.cells(part)
                         differences.append(difference)
             for block in row:
-                image = pixels[block.rows, block.columns]
+                image = pixels[: block.rows.stop - top, block.columns]
                 score = self.refine(tiling.blend(scores, block), image, preset)
                 label[block.core_rows, block.core_columns] = score.argmax(0)[block.inside]
                 confidence += float(score.max(0)[block.inside].sum(dtype=float)) / label.size
-        enlarged = label.repeat(step, 0).repeat(step, 1)[: full[0], : full[1]]
-        return enlarged, reduce(pixels, unit), confidence, float(np.mean(differences))
+                small = reduce(image[block.inside][..., :3], unit)
+                first, left = block.core_rows.start // unit, block.core_columns.start // unit
+                shown[first : first + len(small), left : left + small.shape[1]] = small
+        if step > 1:
+            label = label.repeat(step, 0).repeat(step, 1)[: picture.size[0], : picture.size[1]]
+        return label, shown, confidence, float(np.mean(differences))
 
     @torch.no_grad()
     def cells(self, pixels: np.ndarray) -> tuple[np.ndarray, float]:
@@ -472,25 +339,27 @@ def main() -> int:
         try:
             if target.exists() and path.exists() and target.samefile(path):
                 raise ValueError("would be overwritten by its result: give another --out")
-            pixels, size = read(path, flags.longest, network.bands, choose)
-        except (OSError, ValueError, SyntaxError, UnidentifiedImageError) as error:
-            failed.append(f"{path}: {getattr(error, 'strerror', None) or error}")
+            picture = Picture(path, network.bands)
+            if window := choose(picture.size):
+                whole, pixels, confidence, difference = network.large(picture, window)
+                label = enlarge(whole, pixels.shape[:2])
+            else:
+                pixels = picture.shrunk(flags.longest)
+                score, difference = network.score(pixels)
+                label, confidence = score.argmax(0).astype(np.uint8), float(score.max(0).mean())
+                whole = enlarge(label, picture.size)
+        except (ImportError, OSError, SyntaxError, ValueError) as error:
+            reason = str(getattr(error, "strerror", None) or error).removeprefix(f"{path} ")
+            failed.append(f"{path}: {reason}")
             continue
-        if window := choose(size):
-            whole, pixels, confidence, difference = network.large(pixels, window)
-            label = enlarge(whole, pixels.shape[:2])
-        else:
-            score, difference = network.score(pixels)
-            label, confidence = score.argmax(0).astype(np.uint8), float(score.max(0).mean())
-            whole = enlarge(label, size)
         mask = Image.fromarray(whole)
         mask.putpalette(palette().tobytes())
         save(mask, target)
         page = overlay(Image.fromarray(np.ascontiguousarray(pixels[..., :3])), label, classes)
         save(page, flags.out / f"{name}_overlay.jpg", quality=90)
-        share = np.bincount(whole.ravel(), minlength=len(classes)) / whole.size
+        share = np.array([np.count_nonzero(whole == k) for k in range(len(classes))]) / whole.size
         connected = [count_parts(label == k) for k in range(1, len(classes))]
-        numbers = [round(confidence, 4), round(difference, 4), *size[::-1]]
+        numbers = [round(confidence, 4), round(difference, 4), *picture.size[::-1]]
         rows.append([path.name, *(100 * share).round(4).tolist(), *connected, *numbers])
         parts = [f"{classes[k]} {share[k]:.1%}" for k in np.argsort(-share, kind="stable")]
         print(f"{path}: " + ", ".join(part for part in parts if not part.endswith(" 0.0%")))
