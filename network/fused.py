@@ -50,7 +50,7 @@ def fuse(network: nn.Module, run: Callable[[], Sequence[Tensor]]) -> list[nn.Mod
         The modules that changed, for `release`.
     """
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
-    on_cpu = next(network.parameters()).device.type == "cpu"
+    on_cpu = all(parameter.device.type == "cpu" for parameter in network.parameters())
     if not norms or not on_cpu or not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
         return []
     expected = run()  # before hooks are there, as it may copy the network

@@ -3,7 +3,7 @@
 What follows the network (enlarging, CRF, writing) runs on a pool of threads, since OpenCV, the CRF
 and zlib all let go of the interpreter. On a CPU the network runs there, too, on few processors for
 each image: layers of small images do not keep many busy. Large pictures are done in windows, after
-all others; their network runs on the main thread.
+all others.
 """
 
 from collections import deque
@@ -87,17 +87,20 @@ def predict_split(
     )
     bar = progress(len(chosen), "predict", " images", predict.quiet or share[0] > 0)
     budget = MemoryBudget(predict.memory)
-    on_cpu, gate = device.type == "cpu", BoundedSemaphore(NETWORKS)
+    on_cpu = device.type == "cpu"
+    gate = BoundedSemaphore(NETWORKS if on_cpu else 1)
     pending: deque[tuple[int, Future]] = deque()
     errors, notes = [], set()
 
     def write(items: list[tuple]) -> list[str]:
         return [finish(stage, predict, budget, *item) for item in items]
 
-    def predict_and_write(group: list[dict]) -> list[str]:
+    def run(group: list[dict]) -> list[tuple]:
         with gate:
-            items = run_network(stage, predict, group, device)
-        return write(items)
+            return run_network(stage, predict, group, device)
+
+    def predict_and_write(group: list[dict]) -> list[str]:
+        return write(run(group))
 
     def collect() -> None:
         count, future = pending.popleft()
@@ -115,7 +118,7 @@ def predict_split(
                 if on_cpu:
                     pending.append((len(group), pool.submit(predict_and_write, group)))
                 else:
-                    items = run_network(stage, predict, group, device)
+                    items = run(group)
                     pending += [(1, pool.submit(write, [item])) for item in items]
             # What is done is counted at once, so that the bar does not stand still at first.
             most = 4 * max(threads, predict.batch)
@@ -131,8 +134,7 @@ def predict_split(
             if needs_tags(predict):
                 sample["tag"] = torch.from_numpy(multi_hot(data.tags[name], data.num_classes))
             try:
-                network = partial(run_network, stage, predict, device=device)
-                notes.add(predict_large(stage, predict, sample, window, network, pool, budget))
+                notes.add(predict_large(stage, predict, sample, window, run, pool, budget))
             except UserError as error:
                 if not predict.image:
                     raise

@@ -136,11 +136,11 @@ class LargePicture:
         self.label = StoredLabel(Path(str(predict.out)), picture.size, step)
 
     def run(self, network: Network, pool: ThreadPoolExecutor, budget: MemoryBudget) -> str:
-        """Predict and write: the network on this thread, blocks of pixels on a pool.
+        """Predict and write; windows and blocks of pixels go through a pool.
 
         Args:
-            network: called with windows.
-            pool: threads for what follows the network.
+            network: called with windows, by threads.
+            pool: threads for the network and what follows it.
             budget: of the memory that they take.
 
         Returns:
@@ -157,7 +157,7 @@ class LargePicture:
                 bottom = self.tiling.rows.starts[touching[-1]] + self.window[0]
                 self.rows.hold(row[0].rows.start, max(bottom, row[0].rows.stop))
                 scores = {key: score for key, score in scores.items() if key[0] in touching}
-                self.add_scores(scores, touching, network)
+                self.add_scores(scores, touching, network, pool)
                 for block in row:
                     image = self.rows.cut(block.rows, block.columns)[..., :3]
                     pending.append(pool.submit(self.refine, block, image, dict(scores), budget))
@@ -179,21 +179,28 @@ class LargePicture:
         whole = 0 if self.picture.windowed else math.prod(self.picture.size) * self.rows.channels
         return held + whole + self.shown.image.nbytes + self.shown.score.nbytes
 
-    def add_scores(self, scores: Scores, rows: list[int], network: Network) -> None:
+    def add_scores(
+        self, scores: Scores, rows: list[int], network: Network, pool: ThreadPoolExecutor
+    ) -> None:
         """Run the network on the windows of some rows that have no scores yet."""
         height, width = self.window
         starts = self.tiling.rows.starts, self.tiling.columns.starts
         todo = [(r, c) for r in rows for c in range(len(starts[1])) if (r, c) not in scores]
         pixels = math.prod(self.stage.recipe.data.input_size(self.window))
         count = max(1, min(self.settings.batch, BATCH_PIXELS // pixels))
-        for first in range(0, len(todo), count):
+
+        def run(keys: list[tuple[int, int]]) -> list[tuple]:
             samples = []
-            for row, column in todo[first : first + count]:
+            for row, column in keys:
                 top, left = starts[0][row], starts[1][column]
                 image = self.rows.cut(slice(top, top + height), slice(left, left + width))
                 pixels_first = torch.from_numpy(image.transpose(2, 0, 1).copy())
                 samples.append(self.sample | {"image": pixels_first})
-            for key, (sample, score, _) in zip(todo[first:], network(samples)):
+            return network(samples)
+
+        batches = [todo[first : first + count] for first in range(0, len(todo), count)]
+        for keys, items in zip(batches, pool.map(run, batches)):
+            for key, (sample, score, _) in zip(keys, items):
                 scores[key] = score[self.keys]
                 self.differences.append(sample.get("difference", 0.0))
 
