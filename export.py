@@ -49,21 +49,22 @@ def export(path: Path, out: Path | None = None) -> None:
     files.write_safetensors(out / "model.safetensors", content)
     print(out / "model.safetensors")
     files.write_program(out / "model.pt2", stage)
-    files.write_example(out / "predict.py")
-    print(f"{out / 'model.pt2'}\n{out / 'predict.py'}")
+    print(out / "model.pt2")
+    if missing := files.missing_onnx():
+        print(f"no model.onnx: pip install {' '.join(missing)} onnxruntime, and run this again")
+    else:
+        model = files.Program(stage).eval()
+        metadata = {key: json.dumps(content[key]) for key in files.DESCRIPTION}
+        difference = files.write_onnx(out / "model.onnx", files.trace_whole(model), model, metadata)
+        told = "not compared with torch: pip install onnxruntime"
+        if difference is not None:
+            told = f"differs from torch by {difference:.1g} at most"
+        print(f"{out / 'model.onnx'} ({told})")
     if stage.recipe.prediction.test_crf:
         archive = files.write_crf(out)
         print(f"{archive} (the dense CRF of predict.py, elsewhere: pip install {archive})")
-    if missing := files.missing_onnx():
-        print(f"no model.onnx: pip install {' '.join(missing)} onnxruntime, and run this again")
-        return
-    model = files.Program(stage).eval()
-    metadata = {key: json.dumps(content[key]) for key in files.DESCRIPTION}
-    difference = files.write_onnx(out / "model.onnx", files.trace_whole(model), model, metadata)
-    told = "not compared with torch: pip install onnxruntime"
-    if difference is not None:
-        told = f"differs from torch by {difference:.1g} at most"
-    print(f"{out / 'model.onnx'} ({told})")
+    files.write_example(out / "predict.py")  # last: with it, all is there
+    print(out / "predict.py")
 
 
 def main() -> None:

@@ -155,6 +155,11 @@ class Prediction:
     test_crf_scale: float | None = 1.0
     """Divides the CRF's widths; None: the image's longer side counts as 500 pixels, as in VOC."""
 
+    # -- ours: not in the publication ------------------------------------------------------------
+    test_crf_least: float = 0.0
+    """Classes whose score is nowhere in the image as high are left out of the CRF, which takes less
+    time (ours)."""
+
     def crf_scale(self, size: tuple[int, int]) -> float:
         """What the CRF's widths are divided by for an image of that height and width."""
         return scale_of_widths(self.test_crf_scale, size)

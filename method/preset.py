@@ -84,7 +84,9 @@ PHOTO: dict[str, Any] = {
     ),
     "backbone": Timm(),
     "head": DecoderHead(low=48, hidden=96, rates=(2, 4, 6), dropout=0.1, join=True),
-    "prediction": Prediction((1.0, 1.5), True, "deeplab", test_crf_scale=None),
+    "prediction": Prediction(
+        (1.0, 1.5), True, "deeplab", test_crf_scale=None, test_crf_least=0.01
+    ),
 }  # fmt: skip
 """Groups of every recipe `photo`."""
 PHOTO_CLASSIFIER: dict[str, Any] = {

@@ -14,29 +14,29 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [ -z "${VIRTUAL_ENV:-}" ] && [ -f .venv/bin/activate ]; then . .venv/bin/activate; fi
 if [ -n "${WARM:-}" ]; then
   gpus=0 # the chain around this one has looked
-elif ! gpus=$(python -c 'import torch, densecrf; print(torch.cuda.device_count())' 2>/dev/null); then
+elif ! installed torch densecrf; then
   echo "$0: this Python lacks torch or densecrf: run 'bash script/setup.sh', which installs them" >&2
   exit 1
+elif [ "$(uname)" = Linux ] && ! compgen -G '/dev/nvidia[0-9]*' >/dev/null && [ ! -e /dev/kfd ] && [ ! -e /dev/dxg ]; then
+  gpus=0 # no device of CUDA, ROCm or WSL
+else
+  gpus=$(python -c 'import torch; print(torch.cuda.device_count())')
 fi
 # Each import of torch and timm costs seconds of a processor, and a chain starts a dozen programs: on
-# a machine without GPU they start as forks of two processes, which end with the chain. Two, since
-# OpenMP reads once how its threads wait: they sleep in test.py, where others decode and write.
+# a machine without GPU they start as forks of one process, which ends with the chain.
 if [ -z "${WARM:-}" ] && [ "$gpus" = 0 ] && [ "${PROCESSES:-0}" -le 1 ] && [ "$(uname)" = Linux ]; then
   WARM=$(mktemp -d) && export WARM
   modules=(torch torch._dynamo densecrf tensorboardX tyro)
   if [ -d "${DATASET:-}" ]; then modules+=(timm); fi
-  exec 8> >(exec python script/warm.py serve "$WARM/train" "${modules[@]}")
-  exec 9> >(OMP_WAIT_POLICY=passive OPENBLAS_NUM_THREADS=1 exec python script/warm.py serve "$WARM/rest" "${modules[@]}")
+  exec 8> >(OPENBLAS_NUM_THREADS=1 exec python script/warm.py serve "$WARM/socket" "${modules[@]}")
 fi
 
-# python WORDS: a fork of one of them, where they run.
+# python WORDS: a fork of it, where it runs.
 python() {
-  local server=rest
   case "${WARM:-} $*" in
     " "* | *" -c "* | *" torch.distributed.run "* | *" --processes "*) command python "$@"; return ;;
-    *" train.py "* | *" script.plan "*) server=train ;;
   esac
-  command python -SE script/warm.py run "$WARM/$server" "$@"
+  command python -SE script/warm.py run "$WARM/socket" "$@"
 }
 SEED=${SEED:-0}
 fresh=(${FRESH:+--fresh})
@@ -102,12 +102,24 @@ evaluate() {
 }
 
 # finish RUN: the end of a chain: predictions of the network in RUN, their table and report, where to
-# look, and the mIoU as the last line. TEST are flags of test.py.
+# look, and the mIoU as the last line. TEST are flags of test.py. With TAKE_HOME the network is
+# exported to this folder, on one processor beside the others.
 finish() {
-  local python=python
+  local python=python export= code=0
   if [ "${VIRTUAL_ENV:-}" = "$PWD/.venv" ]; then python=.venv/bin/python; fi
+  if [ -n "${TAKE_HOME:-}" ] && [ ! "$TAKE_HOME/predict.py" -nt "$1/last.pt" ]; then
+    python export.py "$1/last.pt" --out "$TAKE_HOME" >"$OUT/export.log" 2>&1 &
+    export=$!
+  fi
   predict "$1/last.pt" "$OUT/$shown" --save label overlay cover --crf ${TEST:-}
   evaluate "$OUT/$shown" --out "$OUT" --run "$1"
+  if [ -n "$export" ]; then
+    step "export"
+    wait "$export" || code=$?
+    cat "$OUT/export.log"
+    if [ "$code" != 0 ]; then exit "$code"; fi
+    rm "$OUT/export.log"
+  fi
   printf '\nlook at         %s\n' "$OUT/$shown/overlay"
   if [ -e "$OUT/report.html" ]; then printf 'and at          %s\n' "$OUT/report.html"; fi
   printf 'own pictures    %s test.py %q --image photo.jpg --crf\n' "$python" "$1/last.pt"

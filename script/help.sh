@@ -5,3 +5,7 @@ case "${1:-}" in
     exit 0
     ;;
 esac
+# installed PACKAGE...: whether the Python at hand has them. An import of torch would take seconds.
+installed() {
+  python -c 'import importlib.util, sys; sys.exit(None in map(importlib.util.find_spec, sys.argv[1:]))' "$@"
+}

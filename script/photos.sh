@@ -40,7 +40,7 @@ fi
 set --
 cd "$(dirname "$0")/.."
 if [ -z "${VIRTUAL_ENV:-}" ] && [ -f .venv/bin/activate ]; then . .venv/bin/activate; fi
-if ! python -c 'import torch, densecrf' 2>/dev/null; then . script/setup.sh; fi
+if ! installed torch densecrf; then . script/setup.sh; fi
 export OUT=${OUT:-out/$(basename "$folder")}
 if [ -d "$folder/JPEGImages" ] && [ -f "$folder/classes.txt" ]; then
   export DATASET=$folder
@@ -55,16 +55,12 @@ step "check"
 python -m datalist.prepare.check "$DATASET" ${CHECK:-}
 step "plan"
 python -m script.plan "$DATASET" ${TRAIN:-}
-bash script/sec.sh
+TAKE_HOME=$OUT/home bash script/sec.sh
 masks=$OUT/train-images
 if [ "$split" = val ]; then
   # The tagged photographs themselves, too: their tags are known.
   predict "$OUT/train/last.pt" "$masks" --split train --save label overlay cover --crf \
     --restrict-to-tags ${TEST:-}
-fi
-step "export"
-if [ ! "$OUT/home/predict.py" -nt "$OUT/train/last.pt" ]; then
-  python export.py "$OUT/train/last.pt" --out "$OUT/home"
 fi
 rm -f "$OUT/.changed"
 larger="--recipe photo --backbone timm:resnet50.a1_in1k --area 147456 --epochs 20"

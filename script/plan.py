@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from base import entry
 from base.contract import Context
+from base.tensor import NETWORKS
 from datalist.spec import resolve
 from method import build_stage
 from train import command
@@ -21,7 +22,7 @@ from utils.draws import Draws
 from utils.loop import to_device
 from utils.machine import keep_freed_memory
 
-TIMED = 3
+TIMED = 2
 """Steps that are timed, after one that is not."""
 EXTRA = 0.5
 """Time of predictions and CRF, as a share of the training's."""
@@ -29,21 +30,28 @@ LONGER = 1.8
 """Longest run measured, as a multiple of the shortest that the timed steps allow."""
 
 
-def seconds_per_step(stage: Any, device: torch.device) -> float:
-    """Time of one training step, forward and backward, on the stage's own images."""
-    data = stage.images()
-    solver = stage.recipe.solver
-    loader = DataLoader(
-        data, batch_sampler=Draws(len(data), solver.batch, 0, TIMED + 1, solver.seed)
-    )
+def training_seconds(stage: Any, device: torch.device) -> float:
+    """Time of a training: its steps, forward and backward, on the stage's own images.
+
+    Of a classifier that keeps features: the time that these take.
+    """
+    data, solver = stage.images(), stage.recipe.solver
+    kept = getattr(stage, "constant", False)
+    batch = NETWORKS if kept else solver.batch
+    draws = Draws(len(data), batch, 0, TIMED + 1, solver.seed)
     stage.network.to(device, memory_format=torch.channels_last).train()
     start = 0.0
-    for step, batch in enumerate(loader):
+    for step, sample in enumerate(DataLoader(data, batch_sampler=draws)):
         if step == 1:
             start = monotonic()
-        output = Context().run(stage.network, to_device(batch, device)["image"])
-        output.float().sum().backward()
-    return (monotonic() - start) / TIMED
+        image = to_device(sample, device)["image"]
+        if kept:
+            stage.features(image)
+        else:
+            Context().run(stage.network, image).float().sum().backward()
+    seconds = (monotonic() - start) / TIMED
+    steps = len(data) * data.variants / batch if kept else solver.total_steps(len(data))
+    return steps * seconds
 
 
 def main(folder: str, flags: list[str]) -> None:
@@ -55,9 +63,7 @@ def main(folder: str, flags: list[str]) -> None:
     for name in ("cam", "sec"):
         value, _ = command(name, ["--dataset", folder, "--out", "unused", *flags])
         value = replace(value, backbone=replace(value.backbone, weights="none"))
-        stage = build_stage(name, value, spec)
-        steps = value.solver.total_steps(len(spec.ids(value.data.split)))
-        seconds += steps * seconds_per_step(stage, device)
+        seconds += training_seconds(build_stage(name, value, spec), device)
     count = len(spec.ids("train"))
     low = (1 + EXTRA) * seconds / 60
     high = max(low * LONGER, low + 1)

@@ -181,6 +181,9 @@ def trace(model: nn.Module, *arguments: Any) -> torch.export.ExportedProgram:
             return tuple(map(sides, example))
         return dict.fromkeys((0, 2, 3)[: max(0, example.ndim - 1)], free)
 
+    for module in model.modules():
+        if getattr(module, "inplace", False):  # ONNX of changes in place takes twice as long
+            module.inplace = False
     try:
         with torch.no_grad(), recordable(), recordable_positions(model):
             program = torch.export.export(model.eval(), arguments, dynamic_shapes=sides(arguments))
@@ -239,6 +242,7 @@ def prediction(stage: Stage) -> dict[str, Any]:
         "fit": data.fit, "size": data.size, "long": data.test_long,
         "scales": test.test_scales, "mirror": test.test_mirror,
         "crf": test.test_crf, "crf_scale": test.test_crf_scale,
+        "crf_least": test.test_crf_least,
         "window": stage.spec.usual_size if takes_windows(stage, Predict()) else None,
         "work_pixels": WORK_PIXELS,
     }  # fmt: skip

@@ -213,7 +213,8 @@ class LargePicture:
         with budget.take(memory_of(height, width, len(self.keys))):
             score = self.tiling.blend(scores, block)
             if self.crf:
-                score = refine_scores(score, np.ascontiguousarray(image), self.crf)
+                least = self.stage.recipe.prediction.test_crf_least
+                score = refine_scores(score, np.ascontiguousarray(image), self.crf, least)
             rows, columns = block.inside
             score, image = score[:, rows, columns], image[rows, columns]
             label = most_probable(score, self.keys)

@@ -44,7 +44,8 @@ def write_maps(
     if predict.crf or wanted:
         score = upsample(score, image.shape[:2])
     if predict.crf and len(keys) > 1:
-        score = refine_scores(score, image, crf_preset(stage, image.shape[:2]))
+        least = stage.recipe.prediction.test_crf_least
+        score = refine_scores(score, image, crf_preset(stage, image.shape[:2]), least)
     size = tuple(sample["size"].tolist())
     if not wanted:
         write_score(path_of(predict, "score", sample["id"]), score, keys, size)

@@ -202,6 +202,12 @@ class Network:
         """Scores after a CRF; as they are without."""
         if preset is None:
             return score
+        highest = score.max((1, 2))
+        kept = highest >= min(self.how.get("crf_least", 0), highest.max())
+        if not kept.all():  # classes that are improbable everywhere
+            refined = np.zeros_like(score)
+            refined[kept] = self.refine(score[kept], pixels, preset) if kept.sum() > 1 else 1
+            return refined
         energy = -np.log(np.maximum(score, np.float32(1e-5)))
         return densecrf.mean_field(energy, np.ascontiguousarray(pixels[..., :3]), preset)
 
