@@ -5,17 +5,16 @@ activation maps over several scales, a background score and the dense CRF make m
 training images (`method/pseudo.py`), and a segmentation network learns from these (`deeplab`).
 """
 
-import copy
 from collections.abc import Sequence
-from concurrent.futures import Executor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from base.contract import Context, Term, channels_last
+from base.contract import Context, Term
 from base.recipe import Data, Flat, Prediction, Solver
 from base.tensor import NETWORKS, network_pool, over_peak
 from datalist.bag import BAGS_FILE
@@ -33,7 +32,6 @@ from method.preset import (
     photo,
 )
 from method.stage import Stage, of_tags
-from network.fused import fuse
 from network.trunk import ClassMaps, average
 
 
@@ -117,8 +115,8 @@ class CAM(Stage):
         )
         self.constant = maps.frozen and not recipe.backbone.norm and recipe.data.variants > 0
         """Whether an image has the same features in every step."""
-        self.fixed: tuple[Any, bytes, Executor | None] | None = None
-        """What `fix` gives, made when features are first needed."""
+        self.fixed: tuple[bytes, ThreadPoolExecutor | None] | None = None
+        """Checksum of the network of features, and threads for it."""
         self.bags = (spec.root / BAGS_FILE).is_file()
 
     def dataset(self) -> Images:
@@ -145,33 +143,22 @@ class CAM(Stage):
         if torch.compiler.is_compiling():  # an exported program has no files
             return self.network.features(image).half().float()
         context = replace(context or Context(), replica=None)
+        trunk = self.network.trunk.eval()  # the loop sets the training mode
         if self.fixed is None:
-            self.fixed = self.fix(channels_last(image[:1]), context)
-        network, source, pool = self.fixed
+            device = image.device.type
+            threads = min(NETWORKS, torch.get_num_threads())
+            pool = network_pool(threads) if device == "cpu" else None
+            settings = self.recipe.backbone, context.bfloat16, device
+            self.fixed = network_checksum(trunk, *settings), pool
+        source, pool = self.fixed
         return kept_features(
             image.to(torch.uint8),
-            lambda pixels: context.run(network.features, pixels),
+            lambda pixels: context.run(self.network.features, pixels),
             source,
             self.folder / "features" if self.folder is not None else None,
             keep,
             pool if len(image) > 1 else None,
         )
-
-    def fix(self, example: Tensor, context: Context) -> tuple[Any, bytes, Executor | None]:
-        """A fast copy of the network for features, its checksum, and threads for it.
-
-        Args:
-            example: an image, (1, C, H, W).
-            context: how the network runs.
-        """
-        network, changed = copy.deepcopy(self.network).eval(), []
-        if not context.bfloat16:
-            changed = fuse(network.trunk, lambda: [network.features(example)])
-        device = example.device.type
-        settings = self.recipe.backbone, context.bfloat16, device, len(changed)
-        threads = min(NETWORKS, torch.get_num_threads())
-        pool = network_pool(threads) if device == "cpu" else None
-        return network, network_checksum(self.network.trunk, *settings), pool
 
     def view(self, image: Tensor) -> tuple[Tensor, ...]:
         """Positive activation maps (N, K, h, w) and logits (N, K)."""

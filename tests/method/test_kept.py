@@ -93,7 +93,7 @@ def test_training_and_prediction_share_the_features_of_an_image(scenes_root, tmp
         kept = stage.predict(images, batch["tag"], False)
         assert sorted((tmp_path / "features").iterdir()) == files
         computed = []
-        trunk = stage.fixed[0].trunk
+        trunk = stage.network.trunk
         trunk.stages = _counted(trunk.stages, computed)
         assert torch.equal(stage.predict(images, batch["tag"], False), kept)
         assert len(computed) == 4  # the second scale alone
