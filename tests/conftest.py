@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from cues import cues_of
+from made import layout
 
 from datalist import scenes
 from datalist.image import write_mask
@@ -68,30 +69,22 @@ def four_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     Image 0 has no tag, image 1 has them all.
     """
+    tags = {f"wall-{n}": {0: [], 1: [1, 2, 3, 4]}.get(n, [1 + n % 4]) for n in range(10)}
+    ids = list(tags)
     root = tmp_path_factory.mktemp("data") / "four"
-    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
-        (root / name).mkdir(parents=True)
-    (root / "classes.txt").write_text("\n".join(FOUR) + "\n")
+    layout(root, FOUR, tags, train=ids[:8], val=ids[8:])
     rng = np.random.default_rng(7)
-    rows = []
-    for number in range(10):
-        name = f"wall-{number}"
+    for name, row in tags.items():
         height, width = (int(n) for n in rng.integers(41, 78, 2))
         image = rng.integers(90, 130, (height, width, 3)).astype(np.uint8)
         mask = np.zeros((height, width), np.uint8)
-        tags = {0: [], 1: [1, 2, 3, 4]}.get(number, [1 + number % 4])
-        for tag in tags:
+        for tag in row:
             place = (int(width * (tag - 0.5) / 4), height // 2)
             colour = [(200, 60, 20), (40, 60, 220), (10, 10, 10), (40, 190, 60)][tag - 1]
             cv2.circle(image, place, width // 9, colour, -1)
             cv2.circle(mask, place, width // 9, tag, -1)
         cv2.imwrite(str(root / "JPEGImages" / f"{name}.jpg"), image[..., ::-1])
         write_mask(root / "SegmentationClass" / f"{name}.png", mask)
-        rows.append(",".join([name, *(FOUR[tag] for tag in tags)]))
-    (root / "tags.csv").write_text("id,tags\n" + "\n".join(rows) + "\n")
-    ids = [row.split(",")[0] for row in rows]
-    (root / "ImageSets/Segmentation/train.txt").write_text("\n".join(ids[:8]) + "\n")
-    (root / "ImageSets/Segmentation/val.txt").write_text("\n".join(ids[8:]) + "\n")
     return root
 
 

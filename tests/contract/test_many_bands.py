@@ -10,6 +10,7 @@ import pytest
 import tifffile
 import torch
 from cues import cues_of
+from made import layout
 from recipes import change_known, recipe_of
 
 import export as program
@@ -32,9 +33,8 @@ RNG = np.random.default_rng(4)
 
 def make_folder(root, bands, bits):
     """Four pictures with masks in VOC layout; class 1 is bright in the last band alone."""
-    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
-        (root / name).mkdir(parents=True)
-    (root / "classes.txt").write_text("background\ncat\ndog\n")
+    tags = {str(number): (number % 2 + 1,) for number in range(4)}
+    layout(root, ("background", "cat", "dog"), tags)
     for number in range(4):
         low = RNG.random((4, 5, bands))
         image = cv2.resize(low, (64, 48), interpolation=cv2.INTER_CUBIC).clip(0, 1)
@@ -48,8 +48,6 @@ def make_folder(root, bands, bits):
         else:
             tifffile.imwrite(f"{path}.tif", values, planarconfig="contig")
         cv2.imwrite(str(root / f"SegmentationClass/{number}.png"), mask)
-    (root / "tags.csv").write_text("id,tags\n0,cat\n1,dog\n2,cat\n3,dog\n")
-    (root / "ImageSets/Segmentation/train.txt").write_text("0\n1\n2\n3\n")
     main(Arguments(root, ("all",) if bands > 3 else ()))
     return root
 

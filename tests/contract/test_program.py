@@ -2,20 +2,19 @@
 
 import runpy
 import sys
-from dataclasses import asdict
+from functools import partial
 
 import cv2
+import made
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from recipes import change, recipe_of
 
 import base.tile
 import export as program
 from base import UserError
 from datalist.image import read_image, read_mask
-from datalist.spec import Spec
 from method import STAGES, stage_class
 from method.restore import restore
 from utils import checkpoint, export
@@ -25,6 +24,7 @@ from utils.infer import predict_split, run_network
 from utils.output import output_path, read_score, upsample
 
 CLASSES = ("background", "cat", "dog", "bird")
+saved = partial(made.saved, classes=CLASSES, scale=1.5)  # scores that differ
 SIZES = ((97, 64), (33, 50), (120, 160), (41, 41), (8, 70))
 EXPORTED = [
     (name, recipe)
@@ -38,23 +38,6 @@ EXPORTED += [
     if "photo" in stage_class(name).recipes and "export" in stage_class(name).can
 ]
 REFUSED = [name for name in STAGES if "export" not in stage_class(name).can]
-
-
-def saved(folder, name: str, recipe: str):
-    """Checkpoint of a stage with random weights whose scores differ, and the stage."""
-    kind = stage_class(name)
-    torch.manual_seed(5)
-    spec = Spec(name="x", root=folder, classes=CLASSES, lists={})
-    stage = kind(change(recipe_of(name, recipe), dataset=str(folder)), spec)
-    for parameter in stage.network.parameters():  # away from equal probabilities, not to 0 and 1
-        parameter.data.mul_(1.5)
-    stage.network.eval()
-    content = {
-        "stage": name, "recipe": asdict(stage.recipe), "classes": list(CLASSES), "step": 4,
-        "network": stage.network.state_dict(),
-    }  # fmt: skip
-    checkpoint.save(folder / "last.pt", content)
-    return folder / "last.pt", stage
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +56,7 @@ def photos(tmp_path_factory):
 @pytest.mark.parametrize("name, recipe", EXPORTED, ids=map("/".join, EXPORTED))
 def test_an_exported_program_gives_what_test_py_predicts(name, recipe, photos, tmp_path):
     """Scales, mirror images and CRF as the recipe says, or one pass."""
-    path, stage = saved(tmp_path, name, recipe)
+    path, stage = saved(tmp_path, name, recipe=recipe)
     loaded, _ = program.load_stage(path)
     export.write_program(tmp_path / "model.pt2", loaded)
     predict_py = runpy.run_path(str(export.EXAMPLE))
@@ -116,7 +99,7 @@ def test_an_exported_program_predicts_large_pictures_in_windows(
     """The same labels as test.py, also where windows are shrunk, or a TIFF is read in rows."""
     monkeypatch.setattr("base.tile.BLOCK", 100 * 100)
     monkeypatch.setattr(export, "WORK_PIXELS", pixels)
-    path, _ = saved(tmp_path, "supervised", "smoke")
+    path, _ = saved(tmp_path, "supervised")
     content = checkpoint.load(path)
     loaded = restore(path, content | {"usual_size": [70, 90]}, photos=True)
     export.write_program(tmp_path / "model.pt2", loaded)
@@ -149,7 +132,7 @@ def test_an_exported_program_predicts_large_pictures_in_windows(
 
 @pytest.mark.parametrize("name, recipe", EXPORTED, ids=map("/".join, EXPORTED))
 def test_the_whole_program_gives_what_test_py_predicts_at_scale_1(name, recipe, photos, tmp_path):
-    _, stage = saved(tmp_path, name, recipe)
+    _, stage = saved(tmp_path, name, recipe=recipe)
     model, predict = export.Program(stage).eval(), Predict(scales=(1.0,), save=("score",))
     for file in sorted(photos.iterdir()):
         image = torch.from_numpy(read_image(file)).permute(2, 0, 1)
@@ -161,7 +144,7 @@ def test_the_whole_program_gives_what_test_py_predicts_at_scale_1(name, recipe, 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_stage_without_a_program_is_refused_before_anything_is_written(name, tmp_path):
-    path, _ = saved(tmp_path, name, "smoke")
+    path, _ = saved(tmp_path, name)
     with pytest.raises(UserError) as refusal:
         program.export(path, tmp_path / "home")
     message = str(refusal.value)

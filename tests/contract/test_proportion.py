@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from cues import cues_of
+from made import layout
 from recipes import recipe_of
 from test_stage import CASES, make
 
@@ -19,36 +20,26 @@ from utils.infer import predict_split, takes_windows
 from utils.loop import train
 from utils.output import output_path, read_score
 
-SIZES = {
-    "wide": (20, 200),
-    "high": (200, 20),
-    "small": (64, 64),
-    "row": (1, 500),
-    "column": (500, 1),
-}
+SIZES = {"wide": (20, 200), "high": (200, 20), "small": (64, 64)}
+SIZES |= {"row": (1, 500), "column": (500, 1)}
 
 
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory) -> Path:
     """A folder of pictures of any proportion; each shows its class at one end."""
+    tags = {name: (1 + number % 2,) for number, name in enumerate(SIZES)}
+    lists = {"train": list(SIZES), "row": ["row"], "wide": ["wide"]}
     root = tmp_path_factory.mktemp("data") / "narrow"
-    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
-        (root / name).mkdir(parents=True)
-    (root / "classes.txt").write_text("background\nrust\nmoss\n")
-    rng, rows = np.random.default_rng(0), []
-    for number, (name, (height, width)) in enumerate(SIZES.items()):
-        tag = 1 + number % 2
+    layout(root, ("background", "rust", "moss"), tags, **lists)
+    rng = np.random.default_rng(0)
+    for name, (height, width) in SIZES.items():
+        (tag,) = tags[name]
         image = rng.integers(90, 130, (height, width, 3)).astype(np.uint8)
         mask = np.zeros((height, width), np.uint8)
         part = slice(0, max(1, height // 2)), slice(0, max(1, width // 2))
         mask[part], image[part] = tag, (40, 60, 220) if tag == 1 else (40, 190, 60)
         cv2.imwrite(str(root / f"JPEGImages/{name}.png"), image)
         write_mask(root / f"SegmentationClass/{name}.png", mask)
-        rows.append(f"{name},{('rust', 'moss')[tag - 1]}\n")
-    (root / "tags.csv").write_text("id,tags\n" + "".join(rows))
-    names = {"train": list(SIZES), "row": ["row"], "wide": ["wide"]}
-    for split, ids in names.items():
-        (root / f"ImageSets/Segmentation/{split}.txt").write_text("\n".join(ids) + "\n")
     return root
 
 

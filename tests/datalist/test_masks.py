@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from made import layout
 from PIL import Image
 
 from base import UserError
@@ -24,18 +25,11 @@ def picture_of(tags):
 
 @pytest.fixture
 def root(tmp_path):
-    root = tmp_path / "data"
-    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
-        (root / name).mkdir(parents=True)
-    (root / "classes.txt").write_text("\n".join(CLASSES) + "\n")
+    root = layout(tmp_path / "data", CLASSES, TAGS, train=list(TAGS), val=list(TAGS))
     rng = np.random.default_rng(0)
     for name in TAGS:
         image = rng.integers(0, 255, (*SIZE, 3), dtype=np.uint8)
         Image.fromarray(image).save(root / f"JPEGImages/{name}.jpg")
-    rows = [f"{name},{';'.join(CLASSES[k] for k in tags)}" for name, tags in TAGS.items()]
-    (root / "tags.csv").write_text("\n".join(["id,tags", *rows]) + "\n")
-    for split in ("train", "val"):
-        (root / f"ImageSets/Segmentation/{split}.txt").write_text("\n".join(TAGS) + "\n")
     return root
 
 

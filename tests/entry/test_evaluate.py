@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import program
 import pytest
+from made import layout
 from PIL import Image
 
 from datalist.image import write_mask
@@ -23,16 +24,11 @@ run = partial(program.run, "evaluate.py")
 @pytest.fixture
 def world(tmp_path):
     """Four images of unlike sizes; class 3 is only predicted, class 4 nowhere."""
-    root, out = tmp_path / "set", tmp_path / "out"
+    tags = {f"image_{n}": (1, 2) if n < 3 else () for n in range(4)}
+    root, out = layout(tmp_path / "set", CLASSES, tags, val=list(tags)), tmp_path / "out"
     rng = np.random.default_rng(0)
-    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
-        (root / folder).mkdir(parents=True)
-    (root / "classes.txt").write_text("\n".join(CLASSES))
-    ids = [f"image_{n}" for n in range(4)]
-    (root / "ImageSets/Segmentation/val.txt").write_text("\n".join(ids))
-    (root / "tags.txt").write_text("".join(f"{i} cat dog\n" for i in ids[:3]) + f"{ids[3]}\n")
     truths, predictions = [], []
-    for n, name in enumerate(ids):
+    for n, name in enumerate(tags):
         shape = (20 + 3 * n, 33 - n)
         truth = rng.integers(0, 3, shape).astype(np.uint8) * (n != 3)
         truth[:2] = 255

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from made import layout
 from program import chain, run
 
 from datalist.folder import write_tags
@@ -24,11 +25,7 @@ def external(tmp_path):
 
 def folder(root, classes, tags):
     """Data set whose masks have a row of each tag, a row of 255, and background."""
-    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
-        (root / name).mkdir(parents=True)
-    (root / "classes.txt").write_text("\n".join(classes) + "\n")
-    (root / "ImageSets/Segmentation/train.txt").write_text("\n".join(tags) + "\n")
-    write_tags(root / "tags.csv", tags, classes)
+    layout(root, classes, tags)
     for name, row in tags.items():
         pixels = np.random.default_rng(0).integers(0, 255, (6, 5, 3)).astype(np.uint8)
         write_mask(root / "JPEGImages" / f"{name}.png", pixels[..., 0])

@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from made import layout
 from program import ROOT
 
 from datalist.image import write_mask
@@ -17,13 +18,9 @@ from utils.output import output_path, write_score
 @pytest.fixture(scope="module")
 def work(scenes_root, tmp_path_factory):
     """A data set of 400 images whose evaluation, masks and regions take seconds."""
-    root = tmp_path_factory.mktemp("interrupt")
     ids = [f"image{number:03d}" for number in range(400)]
-    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
-        (root / name).mkdir(parents=True)
-    (root / "classes.txt").write_text("background\ncat\ndog\n")
-    (root / "tags.csv").write_text("id,tags\n" + "".join(f"{name},cat;dog\n" for name in ids))
-    (root / "ImageSets/Segmentation/train.txt").write_text("\n".join(ids))
+    tags = dict.fromkeys(ids, (1, 2))
+    root = layout(tmp_path_factory.mktemp("interrupt"), ("background", "cat", "dog"), tags)
     mask = np.kron(np.random.default_rng(0).integers(0, 3, (50, 50)), np.ones((12, 12), int))
     write_mask(root / "SegmentationClass/image000.png", mask.astype(np.uint8))
     write_mask(output_path(root / "out", "label", "image000"), mask)

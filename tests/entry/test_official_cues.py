@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from made import layout
 from PIL import Image
 from program import ROOT, run
 
@@ -13,18 +14,12 @@ CUES = ROOT.parent / "shared/data/localization_cues.pickle.gz"
 @pytest.mark.skipif(not CUES.exists(), reason="the released cue file is not here")
 def test_two_steps_at_full_size(tmp_path):
     """VGG16 at 321 x 321 on stand-in images of the right names; weights from scratch."""
-    root = tmp_path / "stand-in"
-    for folder in ("JPEGImages", "Annotations", "ImageSets/Segmentation"):
-        (root / folder).mkdir(parents=True)
-    ids = ["2008_007028", "2009_000233"]
+    dog = (VOC.index("dog"),)
+    root = layout(tmp_path / "stand-in", VOC, {"2008_007028": dog, "2009_000233": dog})
     rng = np.random.default_rng(0)
-    for name in ids:
+    for name in ("2008_007028", "2009_000233"):
         pixels = rng.integers(0, 256, (375, 500, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(root / f"JPEGImages/{name}.jpg")
-        tag = "<annotation><object><name>dog</name></object></annotation>"
-        (root / f"Annotations/{name}.xml").write_text(tag)
-    (root / "classes.txt").write_text("\n".join(VOC))
-    (root / "ImageSets/Segmentation/train.txt").write_text("\n".join(ids))
     flags = ("--recipe", "paper", "--weights", "none", "--dataset", root, "--cue", CUES)
     flags += ("--out", tmp_path / "out", "--steps", 2, "--batch", 2, "--log-every", 1, "--quiet")
     run("train.py", "sec", *flags)

@@ -3,9 +3,10 @@
 import json
 import subprocess
 import sys
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
+import made
 import numpy as np
 import pytest
 import torch
@@ -15,31 +16,13 @@ from safetensors import safe_open
 
 from base import UserError
 from base.tensor import resize
-from datalist.spec import Spec
 from export import load_stage
-from method import stage_class
 from method.restore import restore_recipe
 from utils import checkpoint, export
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ("background", "cat", "dog")
-
-
-def saved(folder: Path, stage_name: str = "sec", recipe: str = "smoke"):
-    """Checkpoint of a stage with random weights, and the stage."""
-    spec = Spec(name="x", root=folder, classes=CLASSES, lists={})
-    kind = stage_class(stage_name)
-    torch.manual_seed(3)
-    stage = kind(change(kind.recipes[recipe], dataset=str(folder)), spec)
-    for parameter in stage.network.parameters():  # away from equal probabilities
-        parameter.data.mul_(3)
-    stage.network.eval()
-    content = {
-        "stage": stage_name, "recipe": asdict(stage.recipe), "classes": list(CLASSES),
-        "network": stage.network.state_dict(), "step": 4,
-    }  # fmt: skip
-    checkpoint.save(folder / "last.pt", content)
-    return folder / "last.pt", stage
+saved = partial(made.saved, classes=CLASSES, scale=3.0)  # away from equal probabilities
 
 
 def command(*arguments):
@@ -49,7 +32,7 @@ def command(*arguments):
 
 @pytest.mark.parametrize("name, recipe", [("sec", "smoke"), ("sec", "smoke-resnet50")])
 def test_command_writes_files_that_agree(tmp_path, name, recipe):
-    path, stage = saved(tmp_path, name, recipe)
+    path, stage = saved(tmp_path, name, recipe=recipe)
     done = command(path)
     assert done.returncode == 0, done.stderr
     home = tmp_path / "home"

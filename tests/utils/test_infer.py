@@ -6,21 +6,20 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from recipes import change
+from made import CLASSES, layout, saved
 from tqdm import tqdm
 
 from base import UserError
 from datalist.image import read_image, read_mask, write_mask
-from datalist.spec import Spec, resolve
-from method import stage_class
-from utils import checkpoint, infer
+from datalist.spec import resolve
+from utils import infer
 from utils.flags import Predict, PredictFlags
 from utils.infer import limit_pixels, predict_split
 from utils.machine import MemoryBudget, memory_of
@@ -28,21 +27,6 @@ from utils.output import output_path, read_score, upsample, write_score
 from utils.progress import progress
 
 ROOT = Path(__file__).resolve().parents[2]
-CLASSES = ("background", *(f"class{k}" for k in range(1, 15)))
-
-
-def saved(folder: Path, name: str = "sec", classes=CLASSES, **changes):
-    """Checkpoint of a smoke-sized stage with random weights, and the stage."""
-    kind = stage_class(name)
-    torch.manual_seed(3)
-    spec = Spec(name="x", root=folder, classes=classes, lists={})
-    stage = kind(change(kind.recipes["smoke"], dataset=str(folder), **changes), spec)
-    content = {
-        "stage": name, "recipe": asdict(stage.recipe), "classes": list(classes), "step": 4,
-        "network": stage.network.state_dict(),
-    }  # fmt: skip
-    checkpoint.save(folder / "last.pt", content)
-    return folder / "last.pt", stage
 
 
 def photo(height: int, width: int) -> np.ndarray:
@@ -236,11 +220,7 @@ def test_quiet_progress_says_nothing(monkeypatch):
 
 def test_a_mask_of_the_image_s_size_stands_beside_a_shrunk_image(tmp_path):
     """Panels of an overlay are as large as the image that was worked on."""
-    root = tmp_path / "own"
-    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
-        (root / name).mkdir(parents=True)
-    (root / "classes.txt").write_text("\n".join(CLASSES[:4]))
-    (root / "ImageSets/Segmentation/val.txt").write_text("a\n")
+    root = layout(tmp_path / "own", CLASSES[:4], val=["a"])
     cv2.imwrite(str(root / "JPEGImages/a.jpg"), photo(600, 800))
     mask = np.zeros((600, 800), np.uint8)
     mask[:, 400:] = 1

@@ -10,6 +10,7 @@ from time import monotonic, sleep
 import numpy as np
 import pytest
 from browsing import ask, check_page, find, resize
+from made import layout
 from PIL import Image
 
 from base import UserError
@@ -32,8 +33,7 @@ SEEN = {"a": (1,), "b": (1,), "c": (), "d": (1,), "e,1": (3,), "f": (2, 1)}
 def own(tmp_path):
     """Six pictures without masks: b is tagged otherwise than it is seen, d and f in part."""
     root, out = tmp_path / "own <set>", tmp_path / "out"
-    (root / "JPEGImages").mkdir(parents=True)
-    (root / "ImageSets/Segmentation").mkdir(parents=True)
+    layout(root, CLASSES, TAGS)
     rng = np.random.default_rng(0)
     for number, (name, seen) in enumerate(SEEN.items()):
         height, width = (60, 90) if number % 2 else (80, 50)
@@ -47,11 +47,6 @@ def own(tmp_path):
         if name != "a":
             score = np.stack([label == index for index in range(4)]) * 0.8
             write_score(output_path(out, "score", name), score, range(4), label.shape)
-    (root / "classes.txt").write_text("\n".join(CLASSES) + "\n")
-    (root / "ImageSets/Segmentation/train.txt").write_text("\n".join(TAGS) + "\n")
-    with open(root / "tags.csv", "w", newline="") as file:
-        rows = [[name, ";".join(CLASSES[tag] for tag in tags)] for name, tags in TAGS.items()]
-        csv.writer(file).writerows([["id", "tags"], *rows])
     return root, out
 
 
