@@ -1,6 +1,11 @@
 """Trunks of tests, from the fields of their backbones; ResNets are at stride 8 and frozen."""
 
+from pathlib import Path
 from typing import Any
+
+import timm
+import torch
+from torch import nn
 
 from network.resnet import ResNet, ResNetTrunk
 from network.trunk import Timm, TimmTrunk
@@ -23,3 +28,25 @@ def wide(**fields: Any) -> WideTrunk:
 
 def timm_trunk(model: str, output_stride: int = 16, extra: int = 0, **fields: Any) -> TimmTrunk:
     return Timm(model, output_stride=output_stride, **fields).trunk(extra)
+
+
+class Holder(nn.Module):
+    """A network that is a trunk of timm alone."""
+
+    def __init__(self, name: str, **options: Any):
+        super().__init__()
+        self.trunk = timm_trunk(name, **options)
+
+
+def full_state(name: str, path: Path, std: float = 0.0) -> nn.Module:
+    """Random weights, with `std` if given, and statistics of a whole timm network, on disk."""
+    torch.manual_seed(1)
+    network = timm.create_model(name)
+    for parameter in network.parameters() if std else ():
+        nn.init.normal_(parameter, std=std)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, std=0.1)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    torch.save(network.state_dict(), path)
+    return network.eval()

@@ -27,21 +27,8 @@ FENCE = re.compile(r"^[ ]*```(\w*)\n(.*?)^[ ]*```", re.M | re.S)
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 FOLDERS = "script|benchmark|datalist|method|network|loss|refine|base|utils|tests|docs|CRF"
 PROGRAMS = ("base", "datalist", "loss", "method", "network", "refine", "script", "utils", "CRF/src")
-OTHER_PROGRAMS = {
-    ".",
-    "awk",
-    "cd",
-    "cp",
-    "git",
-    "mkdir",
-    "pip",
-    "pytest",
-    "ruff",
-    "lint-imports",
-    "cmake",
-    "fuzz/fuzz",
-}
-OTHER_PROGRAMS |= {"fuzz/fuzz", "build", "twine", "auditwheel", "abi3audit", "docker"}
+OTHER_PROGRAMS = {".", "awk", "cd", "cp", "git", "mkdir", "pip", "pytest", "ruff", "lint-imports"}
+OTHER_PROGRAMS |= {"cmake", "fuzz/fuzz", "build", "twine", "auditwheel", "abi3audit", "docker"}
 MADE = {"CRF/dist"}
 """Folders that a command on the page makes."""
 FORWARDED = {
@@ -184,17 +171,8 @@ def test_flags_in_the_text(monkeypatch):
     """Flags in the prose belong to some program or to a command on the page."""
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(ROOT)
-    stages = (
-        "cue-foreground",
-        "sec",
-        "dsrg",
-        "rsepm",
-        "seam",
-        "resegment",
-        "supervised",
-        "deeplab",
-    )
-    programs = [f"train.py {stage}" for stage in stages]
+    stages = "cue-foreground sec dsrg rsepm seam resegment supervised deeplab"
+    programs = [f"train.py {stage}" for stage in stages.split()]
     programs += ["train.py deeplab --recipe photo --backbone timm:test_vit"]
     programs += ["test.py", "evaluate.py", "-m utils.report.annotate", "export.py"]
     programs += ["-m datalist.prepare.arrange", "-m datalist.cue merge", "-m script.released"]
@@ -207,10 +185,9 @@ def test_flags_in_the_text(monkeypatch):
         used = {f for code in re.findall(r"`([^`]+)`", prose) for f in FLAG.findall(code)}
         written = {flag for words in commands(page) for flag in words}
         unknown = used - known - written - OF_OTHERS
-        extra = set(FLAG.findall(help_of("-m benchmark.crf"))) if unknown else set()
-        extra |= set(FLAG.findall(help_of("-m benchmark.train_step"))) if unknown else set()
-        extra |= set(FLAG.findall(help_of("-m benchmark.crf_rivals"))) if unknown else set()
-        assert not unknown - extra, f"{page} names flags that no program has"
+        for name in ("crf", "train_step", "crf_rivals") if unknown else ():
+            unknown -= set(FLAG.findall(help_of(f"-m benchmark.{name}")))
+        assert not unknown, f"{page} names flags that no program has"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)

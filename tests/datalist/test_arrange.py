@@ -33,7 +33,13 @@ def photo(tmp_path):
 
 
 def arranged(tmp_path, **arguments):
-    """Tags by class names of the folder that `arrange` makes, and the sentences on what it left."""
+    """Tags by class names of the folder that `arrange` makes, and the sentences on what it left.
+
+    `tags` may be the text of the table.
+    """
+    if isinstance(text := arguments.get("tags"), str):
+        arguments["tags"] = tmp_path / "t.csv"
+        arguments["tags"].write_text(text, encoding="utf-8-sig")
     result = arrange(Arguments(tmp_path / "photos", tmp_path / "mine", **arguments))
     spec = resolve(str(tmp_path / "mine"))
     tags = read_tags(spec, spec.ids("train"))
@@ -130,26 +136,22 @@ TABLES = {
 def test_tables_as_people_have_them(tmp_path, photo, text):
     for number, name in enumerate(("1_8_s.jpg", "2.jpg", "3.jpg")):
         photo(name, number)
-    table = tmp_path / "t.csv"
-    table.write_text(text, encoding="utf-8-sig")
-    tags, left_out = arranged(tmp_path, tags=table)
+    tags, left_out = arranged(tmp_path, tags=text)
     assert tags == EXPECTED and not left_out
 
 
 @pytest.mark.parametrize("word", ["none", "n/a", "N/A", "-", "", "NaN"])
 def test_words_for_no_tag(tmp_path, photo, word):
     photo("a.jpg"), photo("b.jpg", 1)
-    table = tmp_path / "t.csv"
-    table.write_text(f"a.jpg,cat\nb.jpg,{word}\n")
-    tags, (sentence,) = arranged(tmp_path, tags=table)
+    tags, (sentence,) = arranged(tmp_path, tags=f"a.jpg,cat\nb.jpg,{word}\n")
     assert tags == {"a": ["cat"]} and "'b'" in sentence
 
 
 def test_names_with_blanks_stay_whole(tmp_path, photo):
     photo("a.jpg"), photo("b.jpg", 1), photo("c.jpg", 2)
-    table = tmp_path / "t.csv"
-    table.write_text("a,traffic light\nb,cat\nc,traffic light\n")
-    assert arranged(tmp_path, tags=table)[0]["a"] == ["traffic light"]
+    assert arranged(tmp_path, tags="a,traffic light\nb,cat\nc,traffic light\n")[0]["a"] == [
+        "traffic light"
+    ]
 
 
 def test_two_readings_ask_for_the_layout(tmp_path, photo):
@@ -200,12 +202,6 @@ def test_voc_folder(tmp_path, folder):
         arranged(tmp_path)
 
 
-def test_splits_are_no_classes(tmp_path, photo):
-    photo("train/cat/a.jpg"), photo("val/cat/b.jpg")
-    with pytest.raises(UserError, match=r"parts of a data set \(train, val\), not classes"):
-        arranged(tmp_path)
-
-
 def test_folders_that_may_be_background_are_asked_about(tmp_path, photo):
     photo("scratch/a.jpg", 1), photo("no_damage/b.jpg", 2), photo("dent/c.jpg", 3)
     with pytest.raises(UserError, match=r"--background-folder .no_damage..* without a name"):
@@ -232,11 +228,15 @@ def test_folders_that_hold_all_others_are_passed(tmp_path, photo, top):
     assert arranged(tmp_path)[0] == {"a": ["cat"], "b": ["dog"]}
 
 
-@pytest.mark.parametrize("parts", [("images/train", "images/val"), ("training_set", "test_set")])
+@pytest.mark.parametrize(
+    "parts", [("train", "val"), ("images/train", "images/val"), ("training_set", "test_set")]
+)
 def test_parts_of_a_data_set_are_asked_about(tmp_path, photo, parts):
     for number, part in enumerate(parts):
         photo(f"{part}/cat/{number}.jpg", number), photo(f"{part}/dog/d{number}.jpg", 9 + number)
-    with pytest.raises(UserError, match=r"parts of a data set .* give one of them"):
+    with pytest.raises(
+        UserError, match=r"parts of a data set \(.*\), not classes.* give one of them"
+    ):
         arranged(tmp_path)
 
 
@@ -281,17 +281,13 @@ def test_names_that_headers_have(tmp_path, photo):
 
 def test_two_names_that_meet_at_one_picture_stop(tmp_path, photo):
     photo("0001.jpg", 1)
-    table = tmp_path / "t.csv"
-    table.write_text("train/0001.jpg,cat\ntest/0001.jpg,dog\n")
     with pytest.raises(UserError, match=r"'train/0001.jpg' and 'test/0001.jpg' would both"):
-        arranged(tmp_path, tags=table)
+        arranged(tmp_path, tags="train/0001.jpg,cat\ntest/0001.jpg,dog\n")
 
 
 def test_lost_zeros_are_said(tmp_path, photo):
     photo("0001.jpg", 1), photo("0012.jpg", 2)
-    table = tmp_path / "t.csv"
-    table.write_text("image,label\n1,cat\n12,dog\n")
-    tags, (note,) = arranged(tmp_path, tags=table)
+    tags, (note,) = arranged(tmp_path, tags="image,label\n1,cat\n12,dog\n")
     assert tags == {"0001": ["cat"], "0012": ["dog"]}
     assert note.startswith("2 names of") and "have lost the zeros" in note
 

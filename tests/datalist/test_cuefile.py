@@ -99,6 +99,7 @@ def test_cues_that_cannot_be(tmp_path, cues, match):
         ({"offset": np.array([0, 3, 2])}, "offsets do not fit"),
         ({"offset": np.array([0, 4, 3])}, "offsets do not ascend"),
         ({"offset": np.array([0, -1, 3])}, "offsets do not ascend"),
+        ({"offset": np.array([0, 2**64 - 1, 3], np.uint64)}, "offsets do not ascend"),
         ({"offset": np.array([1, 2, 3])}, "offsets do not fit"),
         ({"offset": np.array([0, 3])}, "offsets do not fit"),
         ({"offset": np.zeros(0, int)}, "offsets do not fit"),
@@ -123,12 +124,6 @@ def test_cues_that_cannot_be(tmp_path, cues, match):
 def test_hostile_contents(tmp_path, changed, match):
     with pytest.raises(UserError, match=match):
         CueFile.open(write_raw(tmp_path / "cue.npz", **changed))
-
-
-def test_unsigned_offsets_that_wrap(tmp_path):
-    offset = np.array([0, 2**64 - 1, 3], np.uint64)
-    with pytest.raises(UserError, match="offsets do not ascend"):
-        CueFile.open(write_raw(tmp_path / "cue.npz", offset=offset))
 
 
 def test_missing_array(tmp_path):

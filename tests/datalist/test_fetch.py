@@ -82,11 +82,24 @@ def md5(data):
 DATA = np.random.default_rng(0).bytes(10_000)
 
 
-def test_download(server, tmp_path):
-    server.files["/a"] = DATA
-    download(f"{server.url}/a", tmp_path / "new" / "a", md5(DATA))
-    assert (tmp_path / "new/a").read_bytes() == DATA
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a"]
+@pytest.mark.parametrize(
+    "part, ranges, asked",
+    [
+        (None, True, None),
+        (DATA[:4000], True, "bytes=4000-"),  # going on in another run
+        (DATA, True, "bytes=10000-"),  # a part that is whole
+        (bytes(20_000), False, "bytes=20000-"),  # a server without ranges
+    ],
+)
+def test_download(server, tmp_path, part, ranges, asked):
+    server.files["/a"], server.ranges = DATA, ranges
+    target = tmp_path / "new" / "a"
+    if part:
+        target.parent.mkdir()
+        target.with_name("a.part").write_bytes(part)
+    download(f"{server.url}/a", target, md5(DATA))
+    assert target.read_bytes() == DATA and server.asked[0] == asked
+    assert [path.name for path in target.parent.iterdir()] == ["a"]
 
 
 def test_connections_that_are_cut(server, tmp_path):
@@ -94,27 +107,6 @@ def test_connections_that_are_cut(server, tmp_path):
     download(f"{server.url}/a", tmp_path / "a", md5(DATA))
     assert (tmp_path / "a").read_bytes() == DATA
     assert server.asked == [None, *(f"bytes={999 * k}-" for k in range(1, 11))]
-
-
-def test_going_on_in_another_run(server, tmp_path):
-    server.files["/a"] = DATA
-    (tmp_path / "a.part").write_bytes(DATA[:4000])
-    download(f"{server.url}/a", tmp_path / "a", md5(DATA))
-    assert server.asked == ["bytes=4000-"] and (tmp_path / "a").read_bytes() == DATA
-
-
-def test_part_that_is_whole(server, tmp_path):
-    server.files["/a"] = DATA
-    (tmp_path / "a.part").write_bytes(DATA)
-    download(f"{server.url}/a", tmp_path / "a", md5(DATA))
-    assert (tmp_path / "a").read_bytes() == DATA
-
-
-def test_server_without_ranges(server, tmp_path):
-    server.files["/a"], server.ranges = DATA, False
-    (tmp_path / "a.part").write_bytes(bytes(20_000))
-    download(f"{server.url}/a", tmp_path / "a", md5(DATA))
-    assert (tmp_path / "a").read_bytes() == DATA
 
 
 def test_wrong_checksum(server, tmp_path):

@@ -129,16 +129,9 @@ def test_workers_give_the_same_samples(spec):
 
 
 def test_one_option_does_not_change_another(spec):
-    plain = Images(spec, "train", (18, 22), mode="crop", scale=(0.5, 1.5), mask=spec.mask_folder)
-    bright = Images(
-        spec,
-        "train",
-        (18, 22),
-        mode="crop",
-        scale=(0.5, 1.5),
-        mask=spec.mask_folder,
-        jitter=(0.3, 0.3, 0.3, 0.1),
-    )
+    options = {"mode": "crop", "scale": (0.5, 1.5), "mask": spec.mask_folder}
+    plain = Images(spec, "train", (18, 22), **options)
+    bright = Images(spec, "train", (18, 22), jitter=(0.3, 0.3, 0.3, 0.1), **options)
     for draw in range(5):
         assert torch.equal(plain[0, draw]["mask"], bright[0, draw]["mask"])
 
@@ -321,12 +314,8 @@ def test_one_odd_file_stops_no_other(folder, tmp_path):
         shutil.copy(folder / "JPEGImages/a.jpg", photos / name)
     data = Photos(photos)
     samples = list(DataLoader(data, batch_size=None))
-    assert {s["id"] for s in samples if "error" not in s} == {
-        "good",
-        "Good one",
-        "twin.jpg",
-        "twin.png",
-    }
+    good = {"good", "Good one", "twin.jpg", "twin.png"}
+    assert {s["id"] for s in samples if "error" not in s} == good
     faults = {s["id"]: s["error"] for s in samples if "error" in s}
     assert len(faults) == 8 and all(str(photos) in sentence for sentence in faults.values())
     assert "No such file" in faults["dangling"] and "is not a file" in faults["folder"]
@@ -335,16 +324,8 @@ def test_one_odd_file_stops_no_other(folder, tmp_path):
 
 
 def test_ids_of_pictures_differ(tmp_path):
-    names = (
-        "x/a.jpg",
-        "y/a.jpg",
-        "x/b.jpg",
-        "x/b.png",
-        "x/b.png.jpg",
-        "z/C.png",
-        "z/c.jpg",
-        "d.jpg",
-    )
+    names = ("x/a.jpg", "y/a.jpg", "x/b.jpg", "x/b.png", "x/b.png.jpg", "z/C.png", "z/c.jpg")
+    names += ("d.jpg",)
     ids = photo_ids([tmp_path / name for name in names])
     assert len({name.casefold() for name in ids}) == len(names)
     assert ids[-1] == "d" and ids[0] == "x_a.jpg" and ids[2] == "b.jpg" and ids[5] == "C.png"

@@ -83,18 +83,29 @@ def test_one_worker_and_many_agree_and_out_is_obeyed(world, tmp_path):
     assert not (out / "score.json").exists()
 
 
+def scored(folder, truths, keys, make):
+    """Write the scores (k, H, W) that `make` gives for a mask and its number; as they are read."""
+    maps = [np.rint(255 * make(truth, n)) / 255 for n, truth in enumerate(truths)]
+    for n, (truth, score) in enumerate(zip(truths, maps)):
+        write_score(output_path(folder, "score", f"image_{n}"), score, keys, truth.shape)
+    return maps
+
+
+def score_of(folder, root, *flags):
+    run(folder, "--dataset", root, *flags)
+    return json.loads((folder / "score.json").read_text())
+
+
 def test_scores_without_background_are_swept(world):
     root, out, truths, _ = world
     rng = np.random.default_rng(1)
-    folder, maps = out.parent / "cam", []
-    for n, truth in enumerate(truths):
+
+    def make(truth, _):
         score = np.rint(255 * (0.6 * (truth == np.array([1, 2, 3])[:, None, None]))) / 255
-        score = np.rint(255 * (score + 0.4 * rng.random(score.shape))) / 255
-        write_score(output_path(folder, "score", f"image_{n}"), score, [1, 2, 3], truth.shape)
-        maps.append(score)
-    run(folder, "--dataset", root)
-    score = json.loads((folder / "score.json").read_text())
-    expected = {}
+        return score + 0.4 * rng.random(score.shape)
+
+    maps = scored(folder := out.parent / "cam", truths, [1, 2, 3], make)
+    score, expected = score_of(folder, root), {}
     for t in (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8):
         labels = [np.where(m.max(0) > t, m.argmax(0) + 1, 0) for m in maps]
         expected[t] = mean(iou(truths, labels))
@@ -103,25 +114,22 @@ def test_scores_without_background_are_swept(world):
     best = max(expected, key=expected.get)
     assert score["threshold"] == best
     assert score["miou"] == pytest.approx(expected[best], abs=0.006)
-    run(folder, "--dataset", root, "--threshold", 0.7, 0.7, 0.1)
-    assert json.loads((folder / "score.json").read_text())["miou"] == pytest.approx(
-        expected[0.7], abs=0.006
-    )
+    score = score_of(folder, root, "--threshold", 0.7, 0.7, 0.1)
+    assert score["miou"] == pytest.approx(expected[0.7], abs=0.006)
 
 
 def test_scores_with_background_are_decided_by_argmax(world):
     root, out, truths, _ = world
     rng = np.random.default_rng(2)
-    folder, labels = out.parent / "probability", []
-    for n, truth in enumerate(truths):
+
+    def make(truth, n):
         score = rng.dirichlet([1] * 4, truth.shape).transpose(2, 0, 1)
-        # The last image has no background at all, so its channel 0 is left out of the file.
-        score[0] *= n != 3
-        score = np.rint(255 * score) / 255
-        write_score(output_path(folder, "score", f"image_{n}"), score, range(4), truth.shape)
-        labels.append(score.argmax(0))
-    run(folder, "--dataset", root)
-    score = json.loads((folder / "score.json").read_text())
+        score[0] *= n != 3  # no background at all: channel 0 is left out of the last file
+        return score
+
+    maps = scored(folder := out.parent / "probability", truths, range(4), make)
+    score = score_of(folder, root)
+    labels = [m.argmax(0) for m in maps]
     assert score["miou"] == pytest.approx(mean(iou(truths, labels)), abs=0.006)
     assert score["curve"] == [] and score["threshold"] is None
 
@@ -129,14 +137,13 @@ def test_scores_with_background_are_decided_by_argmax(world):
 def test_sweep_leaves_a_stored_background_out(world):
     root, out, truths, _ = world
     rng = np.random.default_rng(3)
-    folder, labels = out.parent / "seed", []
-    for n, truth in enumerate(truths):
-        score = np.rint(255 * rng.random((4, *truth.shape))) / 255
-        score[0] = 1
-        write_score(output_path(folder, "score", f"image_{n}"), score, range(4), truth.shape)
-        labels.append(np.where(score[1:].max(0) > 0.6, score[1:].argmax(0) + 1, 0))
-    run(folder, "--dataset", root, "--sweep", "--threshold", 0.6, 0.6, 0.1)
-    score = json.loads((folder / "score.json").read_text())
+
+    def make(truth, _):
+        return np.concatenate([np.ones((1, *truth.shape)), rng.random((3, *truth.shape))])
+
+    maps = scored(folder := out.parent / "seed", truths, range(4), make)
+    labels = [np.where(m[1:].max(0) > 0.6, m[1:].argmax(0) + 1, 0) for m in maps]
+    score = score_of(folder, root, "--sweep", "--threshold", 0.6, 0.6, 0.1)
     assert score["miou"] == pytest.approx(mean(iou(truths, labels)), abs=0.006)
     assert score["threshold"] == 0.6
 

@@ -3,13 +3,11 @@
 import pytest
 import torch
 from networks import vgg
-from recipes import change
 from torch import nn
 from torchvision import models
 
 from base import IGNORE, UserError
 from base.contract import Context
-from datalist.spec import resolve
 from loss import floor_softmax
 from method.dsrg import DSRG
 from method.segment import Retrain
@@ -21,16 +19,9 @@ from utils import checkpoint
 
 
 @pytest.fixture
-def make(scenes_root, scenes_cue):
-    """Builds a smoke-sized stage with changes to its recipe."""
-
-    def build(kind=DSRG, **changes):
-        files = {"cue": str(scenes_cue)} if kind is DSRG else {}
-        recipe = change(kind.recipes["smoke"], dataset=str(scenes_root), **files, **changes)
-        torch.manual_seed(0)
-        return kind(recipe, resolve(recipe.data.dataset))
-
-    return build
+def grow(make, scenes_cue):
+    """Builds a stage of the first step."""
+    return lambda **changes: make(DSRG, cue=str(scenes_cue), **changes)
 
 
 def batch_of(stage, count=3):
@@ -39,8 +30,8 @@ def batch_of(stage, count=3):
 
 
 @pytest.mark.parametrize("crf_input", ["score", "logit"])
-def test_seeds_grow_by_the_marginals_of_the_chosen_energy(make, crf_input, monkeypatch):
-    stage = make(crf_input=crf_input, threshold_foreground=0.4, threshold_background=0.4)
+def test_seeds_grow_by_the_marginals_of_the_chosen_energy(grow, crf_input, monkeypatch):
+    stage = grow(crf_input=crf_input, threshold_foreground=0.4, threshold_background=0.4)
     batch = batch_of(stage)
     seen = []
 
@@ -58,22 +49,22 @@ def test_seeds_grow_by_the_marginals_of_the_chosen_energy(make, crf_input, monke
     assert seed.sum() > batch["cue"].sum()
 
 
-def test_fixed_seeds_are_the_cues(make):
-    stage = make(grow=False, threshold_foreground=0.0, threshold_background=0.0)
+def test_fixed_seeds_are_the_cues(grow):
+    stage = grow(grow=False, threshold_foreground=0.0, threshold_background=0.0)
     batch = batch_of(stage)
     score = floor_softmax(torch.randn(3, stage.num_classes, *batch["cue"].shape[2:]))
     assert stage.targets(batch, score, Context())[1].equal(batch["cue"])
 
 
-def test_certain_scores_join_to_finite_ones(make, monkeypatch):
-    stage = make()
+def test_certain_scores_join_to_finite_ones(grow, monkeypatch):
+    stage = grow()
     certain = torch.tensor([200.0, 0.0]).view(1, 2, 1, 1)
     monkeypatch.setattr(stage, "network", lambda image: certain)
     assert stage.predict([torch.zeros(1, 3, 8, 8)] * 2, None, mirror=False).isfinite().all()
 
 
-def test_prediction_joins_scales_and_mirror_images(make):
-    stage = make()
+def test_prediction_joins_scales_and_mirror_images(grow):
+    stage = grow()
     stage.network.eval()
     images = [torch.rand(2, 3, *size) * 255 for size in ((32, 32), (24, 40))]
     logits = []
@@ -86,8 +77,8 @@ def test_prediction_joins_scales_and_mirror_images(make):
     torch.testing.assert_close(found, sum(larger).softmax(1), rtol=1e-4, atol=1e-6)
 
 
-def test_retraining_starts_from_every_tensor_of_step_1(make, scenes_root, tmp_path):
-    first = make()
+def test_retraining_starts_from_every_tensor_of_step_1(make, grow, tmp_path):
+    first = grow()
     content = {"stage": "dsrg", "recipe": {}, "classes": [], "step": 0}
     checkpoint.save(tmp_path / "one.pt", {**content, "network": first.network.state_dict()})
     second = make(Retrain, start=str(tmp_path / "one.pt"), seed=1)

@@ -1,27 +1,12 @@
 """Whole steps of the stages against outputs of the released programs, and the published solvers."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 from base.contract import Context
-from datalist.spec import resolve
 from method import stage_class
 from method.localiser import SEAMLosses, compare_views
 from refine import random_walk
-
-
-@pytest.fixture
-def make(scenes_root):
-    """Builds a smoke-sized stage, with groups of its recipe replaced."""
-
-    def build(name, **groups):
-        kind = stage_class(name)
-        torch.manual_seed(0)
-        return kind(replace(kind.recipes["smoke"], **groups), resolve(str(scenes_root)))
-
-    return build
 
 
 def image_of(count=2, size=(32, 40)):

