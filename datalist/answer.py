@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from base import UserError
-from datalist.archive import read_npz, replacing, write_npz
+from datalist.archive import read_npz, write_npz
+from datalist.folder import write_csv
 from datalist.spec import plain, read_text
 
 NONE = 255
@@ -203,10 +204,8 @@ def write_answers(
     Args:
         answers: class index and group, or "size", -> answer.
     """
-    with replacing(path) as part, open(part, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        rows = [[classes[index], group, answer] for (index, group), answer in answers.items()]
-        writer.writerows([[f"# maps {maps}"], ["class", "group", "answer"], *rows])
+    rows = [[classes[index], group, answer] for (index, group), answer in answers.items()]
+    write_csv(path, [f"# maps {maps}"], [["class", "group", "answer"], *rows])
 
 
 def read_answers(path: Path, classes: Sequence[str]) -> Answers:

@@ -249,8 +249,7 @@ class LocateStage(Stage):
         network, prompting = self.network, self.recipe.prompting
         maps = [mirrored(cam, flip) for _, flip, cam, _ in views]
         if tags is None:
-            logit = pooled_maps(maps[0], self.recipe.seam.decay)
-            tags = logit.sigmoid() > self.presence
+            tags = pooled_maps(maps[0], self.recipe.seam.decay).sigmoid() > self.presence
         if prompting.average:
             classes = tags.shape[1]  # the refined maps may begin with one of the background
             fine = [mirrored(cam[:, -classes:], flip) for _, flip, _, cam in views]
@@ -339,9 +338,7 @@ class Segmenter(LocateStage):
 
     def draw_pairs(self, tag: Tensor) -> tuple[Tensor, Tensor]:
         """Numbers of images and of their classes, (P,) each: some of those shown, at least one."""
-        pairs = tag.nonzero()
-        if not len(pairs):
-            pairs = tag.new_zeros(1, 2, dtype=torch.long)
+        pairs = tag.nonzero() if tag.any() else tag.new_zeros(1, 2, dtype=torch.long)
         kept = torch.randperm(len(pairs))[: self.recipe.training.pairs].to(pairs.device)
         return pairs[kept].unbind(1)
 

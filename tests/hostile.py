@@ -3,6 +3,7 @@
 Each maker draws from a `random.Random`, so that a case is told by its seed and number alone.
 """
 
+import gzip
 import io
 import json
 import pickletools
@@ -10,9 +11,11 @@ import random
 import struct
 import zipfile
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 NUMBERS = (0, -1, 1, 2, 255, 256, 2**15, 2**31 - 1, 2**31, 2**63, -(2**63), 10**30, 1e308, -0.5)
@@ -59,6 +62,19 @@ def damage(rng: random.Random, whole: bytes) -> bytes:
             value = int(rng.choice(NUMBERS)) % 2**32
             data[place : place + 4] = struct.pack(rng.choice("<>") + "I", value)
     return bytes(data)
+
+
+def text(*wholes: bytes) -> Callable[[random.Random], bytes]:
+    """Damaged texts, now and then packed or in another encoding."""
+
+    def make(rng: random.Random) -> bytes:
+        data = damage(rng, rng.choice(wholes))
+        kind = rng.random()
+        if kind < 0.1:
+            return damage(rng, gzip.compress(data))
+        return data.decode("latin-1").encode("utf-16") if kind < 0.15 else data
+
+    return make
 
 
 def odd_value(rng: random.Random) -> Any:
@@ -240,3 +256,38 @@ def caffemodel(state: dict[str, np.ndarray], old: bool) -> bytes:
         layer = field(name_field, name.encode()) + b"".join(field(blob_field, b) for b in blobs)
         data += field(2 if old else 100, layer)
     return data
+
+
+def odd_tensors(rng: random.Random, state: dict) -> dict:
+    """A state dict with a tensor renamed, reshaped, of another type, taken away or no tensor."""
+    state = dict(state)
+    key = rng.choice(list(state))
+    value = state.pop(key)
+    kind = rng.randrange(6)
+    if kind == 0:
+        state[rng.choice(NAMES)] = value
+    elif kind == 1:
+        state[key] = value.flatten()
+    elif kind == 2:
+        state[key] = value.to(rng.choice((torch.float64, torch.int8, torch.bool, torch.complex64)))
+    elif kind == 3:
+        state[key] = torch.zeros(1).expand(rng.choice(((1 << 40,), (1 << 20, 1 << 20), (0, 5))))
+    elif kind == 4:
+        state[key] = odd_value(rng)
+    return state
+
+
+def odd_recipe(rng: random.Random, recipe: dict) -> dict:
+    """A stored recipe with another group, field, or number of a tuple in one of its groups."""
+    recipe = dict(recipe)
+    key = rng.choice(list(recipe))
+    old = recipe[key]
+    if isinstance(old, dict) and rng.random() < 0.8:
+        recipe[key] = odd_recipe(rng, old)
+    elif isinstance(old, tuple) and rng.random() < 0.7:
+        changed = list(old)
+        changed[rng.randrange(len(old))] = rng.choice(NUMBERS)
+        recipe[key] = tuple(changed)
+    else:
+        recipe[key] = odd_value(rng)
+    return recipe

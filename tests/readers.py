@@ -1,6 +1,5 @@
 """Every reader of files: how a hostile file for it is made, and how it is read."""
 
-import gzip
 import io
 import json
 import pickle
@@ -15,8 +14,6 @@ import numpy as np
 import tifffile
 import torch
 from hostile import (
-    NAMES,
-    NUMBERS,
     caffemodel,
     damage,
     npy,
@@ -25,8 +22,10 @@ from hostile import (
     odd_npz,
     odd_pickle,
     odd_png,
+    odd_recipe,
+    odd_tensors,
     odd_tree,
-    odd_value,
+    text,
 )
 from networks import vgg
 from safetensors.torch import save
@@ -111,19 +110,6 @@ class Reader:
 
     make: Callable[[random.Random], bytes]
     read: Callable[[Path], object]
-
-
-def text(*wholes: bytes) -> Callable[[random.Random], bytes]:
-    """Damaged texts, now and then packed or in another encoding."""
-
-    def make(rng: random.Random) -> bytes:
-        data = damage(rng, rng.choice(wholes))
-        kind = rng.random()
-        if kind < 0.1:
-            return damage(rng, gzip.compress(data))
-        return data.decode("latin-1").encode("utf-16") if kind < 0.15 else data
-
-    return make
 
 
 def named(ids) -> None:
@@ -234,41 +220,6 @@ def content() -> dict:
         "format": checkpoint.FORMAT, "stage": "sec", "recipe": asdict(stage.recipe), "step": 4,
         "classes": list(CLASSES), "network": dict(stage.network.state_dict()),
     }  # fmt: skip
-
-
-def odd_tensors(rng: random.Random, state: dict) -> dict:
-    """A state dict with a tensor renamed, reshaped, of another type, taken away or no tensor."""
-    state = dict(state)
-    key = rng.choice(list(state))
-    value = state.pop(key)
-    kind = rng.randrange(6)
-    if kind == 0:
-        state[rng.choice(NAMES)] = value
-    elif kind == 1:
-        state[key] = value.flatten()
-    elif kind == 2:
-        state[key] = value.to(rng.choice((torch.float64, torch.int8, torch.bool, torch.complex64)))
-    elif kind == 3:
-        state[key] = torch.zeros(1).expand(rng.choice(((1 << 40,), (1 << 20, 1 << 20), (0, 5))))
-    elif kind == 4:
-        state[key] = odd_value(rng)
-    return state
-
-
-def odd_recipe(rng: random.Random, recipe: dict) -> dict:
-    """A stored recipe with another group, field, or number of a tuple in one of its groups."""
-    recipe = dict(recipe)
-    key = rng.choice(list(recipe))
-    old = recipe[key]
-    if isinstance(old, dict) and rng.random() < 0.8:
-        recipe[key] = odd_recipe(rng, old)
-    elif isinstance(old, tuple) and rng.random() < 0.7:
-        changed = list(old)
-        changed[rng.randrange(len(old))] = rng.choice(NUMBERS)
-        recipe[key] = tuple(changed)
-    else:
-        recipe[key] = odd_value(rng)
-    return recipe
 
 
 def make_checkpoint(rng: random.Random) -> bytes:
