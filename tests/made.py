@@ -32,10 +32,10 @@ def layout(
 
 def saved(
     folder: Path, name: str = "sec", classes: tuple[str, ...] = CLASSES, recipe: str = "smoke",
-    scale: float = 1.0, **changes: Any,
+    scale: float = 1.0, seed: int = 3, **changes: Any,
 ) -> tuple[Path, Any]:  # fmt: skip
     """Checkpoint of a stage with random weights, times `scale`, and the stage, to predict with."""
-    torch.manual_seed(3)
+    torch.manual_seed(seed)
     spec = Spec(name="x", root=folder, classes=classes, lists={})
     stage = stage_class(name)(change(recipe_of(name, recipe), dataset=str(folder), **changes), spec)
     for parameter in stage.network.parameters():

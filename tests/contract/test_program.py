@@ -24,7 +24,7 @@ from utils.infer import predict_split, run_network
 from utils.output import output_path, read_score, upsample
 
 CLASSES = ("background", "cat", "dog", "bird")
-saved = partial(made.saved, classes=CLASSES, scale=1.5)  # scores that differ
+saved = partial(made.saved, classes=CLASSES, scale=1.5, seed=5)  # scores that differ
 SIZES = ((97, 64), (33, 50), (120, 160), (41, 41), (8, 70))
 EXPORTED = [
     (name, recipe)

@@ -8,6 +8,7 @@ import pytest
 import timm
 import torch
 from networks import Holder, full_state, timm_trunk
+from torch import nn
 
 from base import UserError
 from network import package
