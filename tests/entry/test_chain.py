@@ -140,23 +140,6 @@ def test_a_folder_holds_predictions_of_one_kind(trained, tmp_path):
     assert "network: " in run(*other, code=1).stderr
 
 
-def test_refusals(trained, four_root, tmp_path):
-    assert "stages are" in run("train.py", "nonsense", code=1).stderr
-    assert "nowhere" in run("train.py", "sec", "--dataset", "nowhere", "--out", "x", code=1).stderr
-    out = ("--out", tmp_path / "x")
-    assert "--cue" in run("train.py", "sec", "--dataset", four_root, *out, code=1).stderr
-    checkpoint = trained / "sec/last.pt"
-    assert "classes" in run("test.py", checkpoint, "--dataset", four_root, *out, code=1).stderr
-    torn = tmp_path / "torn.pt"
-    torn.write_bytes(checkpoint.read_bytes()[:1000])
-    assert "torn.pt" in run("test.py", torn, *out, code=1).stderr
-    cues = trained / "background/last.pt"
-    assert "no classes" in run("test.py", cues, *out, "--save", "score", code=1).stderr
-    cam = (trained / "foreground/last.pt", *out, "--save", "score")
-    assert "no CRF" in run("test.py", *cam, "--crf", code=1).stderr
-    assert not (tmp_path / "x").exists()
-
-
 def test_figure_of_cues_maps_masks_and_truth(trained, scenes_root, tmp_path):
     run(
         "test.py", trained / "sec/last.pt", "--split", "train", "--out", tmp_path / "sec", "--quiet"

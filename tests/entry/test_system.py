@@ -3,15 +3,11 @@
 import json
 
 import numpy as np
-import torch
 from program import chain, run
 
 from datalist.image import read_mask
 from datalist.spec import resolve
 from datalist.tag import read_tags
-from method.rsepm import RecurSeed
-from network.convert import RELEASED
-from utils import checkpoint
 
 
 def test_locate_from_tags_and_other_masks_to_miou(scenes_root, external_root, tmp_path):
@@ -62,25 +58,3 @@ def test_recursion_is_measured_at_each_kept_step(scenes_root, tmp_path):
     assert [line.split()[0] for line in printed[1:]] == ["2", "4"]
     numbers = json.loads((tmp_path / "watch.json").read_text())
     assert [f"{value:.1f}" for value in numbers.values()] == printed[-1].split()[1:]
-
-
-def test_released_weights_become_a_checkpoint(scenes_root, tmp_path):
-    """The smoke network stands in for the released one, under the released names."""
-    recipe = RecurSeed.recipes["smoke"]
-    network = RecurSeed(recipe, resolve(str(scenes_root))).network.live
-    back = {ours: theirs for theirs, ours in RELEASED.items()}
-    state = {}
-    for key, value in network.state_dict().items():
-        prefix = max((p for p in back if key.startswith(p)), key=len)
-        if "normalise" not in key:
-            state[back[prefix] + key[len(prefix) :]] = value
-    torch.save(state, tmp_path / "released.pth")
-    where = ("--dataset", scenes_root, "--recipe", "smoke", "--out", tmp_path / "run")
-    printed = run("-m script.released", "recurseed", tmp_path / "released.pth", *where).stdout
-    assert "aspp.block.0.conv.weight" in printed and "decoder.aspp.project.0.weight" in printed
-    last = tmp_path / "run/last.pt"
-    content = checkpoint.load(last)["network"]
-    for name, value in network.state_dict().items():
-        assert torch.equal(content[f"average.module.{name}"], value)
-    run("test.py", last, "--out", tmp_path / "val", "--quiet")
-    assert len(list((tmp_path / "val/label").iterdir())) == 4
