@@ -90,7 +90,8 @@ class Stage:
         if images.bags is not None and not self.pools:
             raise UserError(
                 f"by {self.spec.root / BAGS_FILE} tags are those of whole pictures, and this stage "
-                "takes them as each tile's own: use cam, sec or dsrg, or remove the file"
+                "takes them as each tile's own: use cam, sec or dsrg; or, where every tile shows "
+                "all classes of its picture, remove the file"
             )
         return images
 

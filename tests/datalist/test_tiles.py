@@ -225,7 +225,7 @@ def test_stages_pool_over_bags_or_refuse_them(photos):
     expected = (shown + softplus(logit[~inside]).sum()) / 2 / 2
     assert torch.allclose(loss, expected, atol=1e-5)
     for name in ("seam", "rsepm"):
-        with pytest.raises(UserError, match=r"use cam, sec or dsrg, or remove the file"):
+        with pytest.raises(UserError, match=r"use cam, sec or dsrg; or, where .* remove the file"):
             stage_on(spec, name).dataset()
     for name in ("sec", "dsrg"):
         recipe = "photo-timm"
