@@ -116,7 +116,7 @@ class SEC(SoftmaxMean):
         # script/sec.sh: 71.9 on scenes (3 seeds), 3 minutes on 2 cores
         "small": SMALL,
         "small-resnet50": replace(SMALL, backbone=preset.SMALL_RESNET_DILATED),
-        # script/sec.sh: 72.3 on msrc-objects (3 seeds), 10 minutes on 1 core
+        # script/sec.sh: 72.1 on msrc-objects (3 seeds), 5 minutes on 1 core
         "photo": preset.photo(SECRecipe(), frozen_stride=16, crf_scale=None, crf_spread=SPREAD),
     }
 

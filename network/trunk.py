@@ -159,7 +159,7 @@ class TimmTrunk(FrozenNorm):
         if learns or torch.compiler.is_compiling() or image.device.type != "cpu":
             return self.network
         tensors = [*self.network.parameters(), *self.network.buffers()]
-        version = [(tensor.data_ptr(), tensor._version) for tensor in tensors]
+        version = [(x.data_ptr(), 0 if x.is_inference() else x._version) for x in tensors]
         if self.copy is None or self.copy[0] != version:
             side = 2 * max(self.stride[-1], 32)
             example = torch.linspace(-2, 2, (3 + self.extra) * side**2)
