@@ -116,8 +116,11 @@ finish() {
   if [ -n "$export" ]; then
     step "export"
     wait "$export" || code=$?
+    if [ "$code" != 0 ]; then
+      cat "$OUT/export.log" >&2
+      exit "$code"
+    fi
     cat "$OUT/export.log"
-    if [ "$code" != 0 ]; then exit "$code"; fi
     rm "$OUT/export.log"
   fi
   printf '\nlook at         %s\n' "$OUT/$shown/overlay"
