@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from base import IGNORE, UserError
 from base.contract import Context, Term, channels_last
@@ -31,10 +31,10 @@ from method.backbone import Backbone, ResNet, ResNet38d, Timm, Transformer
 from method.head import DecoderHead
 from method.localiser import CorrelationHead, SEAMLosses
 from method.stage import Stage, mean_score, parameter_groups
-from method.target import others_share, shown_classes
+from method.target import begin, others_share, shown_classes
 from network.deeplabv3 import DeepLabV3Plus
 from network.prompt import LocateSegment
-from network.weight import Report, load_all
+from network.weight import load_all
 
 
 @dataclass(frozen=True)
@@ -283,8 +283,8 @@ class Segmenter(LocateStage):
     def load(self) -> str:
         """Start both networks; returns the reports of keys."""
         recipe, network, training = self.recipe, self.network, self.recipe.training
-        first = start(recipe.backbone, network.localiser, training.start)
-        second = start(recipe.segmenter, network.segmenter, training.start_segmenter, "segmenter")
+        first = begin(recipe.backbone, network.localiser, training.start)
+        second = begin(recipe.segmenter, network.segmenter, training.start_segmenter, "segmenter")
         return f"{first}\n{second}"
 
     def groups(self) -> list[dict]:
@@ -375,15 +375,12 @@ class Resegment(LocateStage):
                 "resegment needs a network that segments: give --segmenter-checkpoint FILE of a "
                 "segmenter run on an external data set (script/locate.sh makes one)"
             )
-        if trained.start:
-            first = load_all(self.network.localiser, trained.start)
-        elif self.recipe.solver.steps:
-            first = self.recipe.backbone.load(self.network.localiser)
-        else:
+        if not trained.start and not self.recipe.solver.steps:
             raise UserError(
                 "resegment needs a localiser: give --start CHECKPOINT of a seam run on this data "
                 "set (script/locate.sh makes one), or --steps above 0 to train one"
             )
+        first = begin(self.recipe.backbone, self.network.localiser, trained.start)
         second = load_all(self.network.segmenter, trained.segmenter_checkpoint, "segmenter")
         return f"{first}\n{second}"
 
@@ -393,11 +390,6 @@ class Resegment(LocateStage):
     def terms(self, batch: dict, context: Context) -> dict[str, Term]:
         views = localiser.two_views(batch["image"], self.recipe.seam, self.network, context)
         return localiser.compare_views(views, batch["tag"], self.recipe.seam, context)
-
-
-def start(backbone: Backbone, network: nn.Module, path: str, part: str = "") -> Report:
-    """Load a checkpoint's part into a network, or without one its backbone's weights."""
-    return load_all(network, path, part) if path else backbone.load(network)
 
 
 def mirrored(maps: Tensor, flip: bool) -> Tensor:

@@ -11,6 +11,7 @@ from base import IGNORE, UserError
 from base.tensor import resize_mask
 from datalist.cue import CueFile
 from datalist.dataset import Images
+from method.backbone import Backbone
 from method.stage import Stage
 from network.weight import Report, load_all
 
@@ -84,13 +85,17 @@ class PseudoMasks:
     """Checkpoint of the same network to start from; empty: the backbone's weights alone."""
 
 
+def begin(backbone: Backbone, network: nn.Module, path: str, part: str = "") -> Report:
+    """Load a checkpoint's part into a network, or without one the backbone's weights."""
+    return load_all(network, path, part) if path else backbone.load(network)
+
+
 class FromMasks(Stage):
     """A stage that learns from the masks of another network; `recipe.masks` is `PseudoMasks`."""
 
     def load(self) -> Report | str:
         """Start from a checkpoint of the same network, or else from the backbone's weights."""
-        start = self.recipe.masks.start
-        return load_all(self.network, start) if start else super().load()
+        return begin(self.recipe.backbone, self.network, self.recipe.masks.start)
 
     def dataset(self) -> Images:
         """Training images with the masks of a folder."""
