@@ -9,6 +9,7 @@ from contextlib import contextmanager
 # Numbers of mallopt, from malloc.h of glibc.
 M_TRIM_THRESHOLD = -1
 M_MMAP_MAX = -4
+M_ARENA_MAX = -8
 LARGEST = 2**31 - 1
 
 
@@ -79,5 +80,6 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, TypeError, AttributeError):  # macOS, Windows, musl
         return
+    mallopt(M_ARENA_MAX, 1)  # those of threads give their memory back whatever is asked
     mallopt(M_MMAP_MAX, 0)
     mallopt(M_TRIM_THRESHOLD, LARGEST)
