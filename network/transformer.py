@@ -232,4 +232,7 @@ def recordable_positions(network: nn.Module) -> Iterator[None]:
         for module in ("vision_transformer", "eva"):
             name = f"timm.models.{module}.resample_abs_pos_embed"
             stack.enter_context(patch(name, resize_positions))
+        # DINOv3's positions divide by the size as a Python number, which would be kept.
+        name = "timm.layers.pos_embed_sincos.float"
+        stack.enter_context(patch(name, torch.sym_float, create=True))
         yield

@@ -63,7 +63,13 @@ def hiera(monkeypatch):
     return registered(monkeypatch, "tiny_hiera", kind, **options)
 
 
-@pytest.fixture(params=[*TINY, swin, hiera], ids=lambda x: getattr(x, "__name__", x))
+def dinov3(monkeypatch):
+    options = {"embed_dim": 16, "depth": 4, "num_heads": 2, "patch_size": 16, "rope_type": "dinov3"}
+    options |= {"use_abs_pos_emb": False, "use_rot_pos_emb": True}
+    return registered(monkeypatch, "tiny_dinov3", timm.models.Eva, **options)
+
+
+@pytest.fixture(params=[*TINY, dinov3, swin, hiera], ids=lambda x: getattr(x, "__name__", x))
 def name(request, monkeypatch):
     return request.param if isinstance(request.param, str) else request.param(monkeypatch)
 
@@ -149,8 +155,9 @@ def test_recordable_positions_are_timm_s(new, tokens):
     assert torch.allclose(found, expected, atol=1e-5)
 
 
-def test_a_recorded_trunk_takes_any_size():
-    trunk = timm_trunk(VIT).eval()
+@pytest.mark.parametrize("family", [lambda _: VIT, dinov3])
+def test_a_recorded_trunk_takes_any_size(family, monkeypatch):
+    trunk = timm_trunk(family(monkeypatch)).eval()
     for parameter in trunk.parameters():
         parameter.data.mul_(2)
     sides = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
