@@ -55,21 +55,25 @@ def photos(tmp_path_factory):
 
 @pytest.mark.parametrize("name, recipe", EXPORTED, ids=map("/".join, EXPORTED))
 def test_an_exported_program_gives_what_test_py_predicts(name, recipe, photos, tmp_path):
-    """Scales, mirror images and CRF as the recipe says, or one pass."""
+    """Scales, mirror images and CRF as the recipe says, one pass, or no CRF."""
     path, stage = saved(tmp_path, name, recipe=recipe)
     loaded, _ = program.load_stage(path)
     export.write_program(tmp_path / "model.pt2", loaded)
     predict_py = runpy.run_path(str(export.EXAMPLE))
     seen = set()
-    for fast in (False, True):
+    for fast, crf in ((False, True), (True, True), (False, False)):
+        crf = crf and bool(stage.recipe.prediction.test_crf)
         network = predict_py["Network"](tmp_path / "model.pt2", fast)
         assert network.classes == list(CLASSES)
+        network.how["crf"] = network.how["crf"] if crf else None
         predict = Predict(
-            tmp_path / f"out-{fast}", image=(photos,), save=("label", "score", "cover"), quiet=True,
-            scales=(1.0,) if fast else None, crf=bool(stage.recipe.prediction.test_crf),
+            tmp_path / f"out-{fast}-{crf}", image=(photos,), save=("label", "score", "cover"),
+            quiet=True, scales=(1.0,) if fast else None, crf=crf,
             batch=1,  # the number of images changes the last bits of a convolution
         )  # fmt: skip
         assert predict_split(stage, predict, torch.device("cpu"), 1) == []
+        # test.py fuses convolutions. Large logits enlarge such rounding, and so does a CRF.
+        other = 2e-3
         for file in sorted(photos.iterdir()):
             picture = predict_py["Picture"](file, network.bands)
             pixels, size = picture.shrunk(800), picture.size
@@ -77,13 +81,13 @@ def test_an_exported_program_gives_what_test_py_predicts(name, recipe, photos, t
             written = read_score(output_path(predict.out, "score", file.stem))
             whole = np.zeros_like(score)
             whole[written.keys] = upsample(written.score, size) / 255
-            assert np.abs(whole - score).max() <= 0.5 / 255 + 1e-4
+            assert (np.abs(whole - score) > 0.5 / 255 + 1e-4).mean() <= other
             label = read_mask(output_path(predict.out, "label", file.stem))
-            assert np.array_equal(score.argmax(0), label), file.stem
+            assert (score.argmax(0) != label).mean() <= (other if crf else 0), file.stem
             seen |= set(np.unique(label))
             cover = read_covers(predict.out)[file.stem]
             assert cover["difference"] == round(difference, 4)
-            assert cover["confidence"] == round(float(score.max(0).mean()), 4)
+            assert cover["confidence"] == pytest.approx(float(score.max(0).mean()), abs=1e-4)
             parts = [predict_py["count_parts"](label == k) for k in range(1, len(CLASSES))]
             assert list(cover["parts"].values()) == parts
     assert len(seen) > 1
