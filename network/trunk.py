@@ -131,7 +131,7 @@ class TimmTrunk(FrozenNorm):
     def freeze(self, stride: int) -> None:
         """Let the layers that the stages up to a stride are made of keep their weights."""
         side, training = 2 * max(self.stride[-1], 32), self.training
-        features = self.eval().network(torch.zeros(1, 3 + self.extra, side, side))
+        features = self.eval().stages(torch.zeros(1, 3 + self.extra, side, side))
         self.train(training)
         last = [x for x, own in zip(features, self.stride) if own <= stride][-1:]
         parameters = list(self.network.parameters())

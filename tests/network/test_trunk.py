@@ -76,7 +76,7 @@ def test_statistics_stay_unless_asked_for(norm):
     assert scale.grad is not None
 
 
-@pytest.mark.parametrize("name", ["resnet10t", "test_efficientnet"])
+@pytest.mark.parametrize("name", ["resnet10t", "test_efficientnet", "test_vit"])
 @pytest.mark.parametrize("stride, learns", [(0, 4), (4, 3), (8, 2), (16, 0)])
 def test_early_stages_keep_their_weights(name, stride, learns):
     trunk = timm_trunk(name, 16, frozen_stride=stride).train()
