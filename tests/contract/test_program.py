@@ -17,6 +17,7 @@ from base import UserError
 from datalist.image import read_image, read_mask
 from method import STAGES, stage_class
 from method.restore import restore
+from method.stage import SoftmaxOfSum
 from utils import checkpoint, export
 from utils.cover import read_covers
 from utils.flags import Predict
@@ -72,8 +73,9 @@ def test_an_exported_program_gives_what_test_py_predicts(name, recipe, photos, t
             batch=1,  # the number of images changes the last bits of a convolution
         )  # fmt: skip
         assert predict_split(stage, predict, torch.device("cpu"), 1) == []
-        # test.py fuses convolutions. Large logits enlarge such rounding, and so does a CRF.
-        other = 2e-3
+        # test.py fuses convolutions. Sums of logits and a CRF enlarge the rounding of this.
+        amplified = crf or isinstance(stage, SoftmaxOfSum)
+        other = 2e-3 if amplified else 0
         for file in sorted(photos.iterdir()):
             picture = predict_py["Picture"](file, network.bands)
             pixels, size = picture.shrunk(800), picture.size
@@ -83,11 +85,12 @@ def test_an_exported_program_gives_what_test_py_predicts(name, recipe, photos, t
             whole[written.keys] = upsample(written.score, size) / 255
             assert (np.abs(whole - score) > 0.5 / 255 + 1e-4).mean() <= other
             label = read_mask(output_path(predict.out, "label", file.stem))
-            assert (score.argmax(0) != label).mean() <= (other if crf else 0), file.stem
+            assert (score.argmax(0) != label).mean() <= (2e-3 if crf else 0), file.stem
             seen |= set(np.unique(label))
             cover = read_covers(predict.out)[file.stem]
             assert cover["difference"] == round(difference, 4)
-            assert cover["confidence"] == pytest.approx(float(score.max(0).mean()), abs=1e-4)
+            confidence = round(float(score.max(0).mean()), 4)
+            assert cover["confidence"] == pytest.approx(confidence, abs=1.1e-4 if amplified else 0)
             parts = [predict_py["count_parts"](label == k) for k in range(1, len(CLASSES))]
             assert list(cover["parts"].values()) == parts
     assert len(seen) > 1
