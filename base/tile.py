@@ -20,7 +20,7 @@ Size = tuple[int, int]
 OVERLAP = 9
 """Neighbouring windows share at least a side over this."""
 LARGER = 9 / 8
-"""Windows may be so much larger than asked for, about, where fewer cover a picture then."""
+"""Windows are larger than asked for, by about this factor at most, where fewer then suffice."""
 UNIT = 16
 """Sides of larger windows are multiples of this, which strided networks halve without a rest."""
 BLOCK = 1 << 18

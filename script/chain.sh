@@ -160,8 +160,8 @@ make_sure() {
 
 # use_shape MASKS: set `shape` to shape.json beside the folder MASKS, which pseudo.py writes where it
 # used contrast, and `fine` to --fine where a class is thin; FINE=--fine or FINE= decides instead.
-# Where contrast was used, ImageNet's features tell the things badly: `learn` is the flag with which
-# all layers of SEC's trunk learn.
+# Where contrast was used, ImageNet features do not separate the objects well: `learn` is the flag
+# with which all layers of SEC's trunk learn.
 use_shape() {
   shape=$(dirname "$1")/shape.json fine=${FINE:-} learn=
   if [ ! -e "$shape" ]; then
