@@ -9,7 +9,7 @@ A cue file packs the cues of many images, keyed by image id, into one .npz of pl
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ SEC_INDEX = HERE / "VOC2012" / "sec_cue_index.txt.gz"
 """Row numbers of the official SEC cue file: lines "NAME.jpg NUMBER"."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class CueFile:
     """The cues of many images.
 
@@ -48,7 +48,6 @@ class CueFile:
     offset: np.ndarray
     cell: np.ndarray
     source: str = "cues"
-    row: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         height, width = self.grid
@@ -69,7 +68,7 @@ class CueFile:
                 safe_id(name)
             except UserError as error:
                 raise UserError(f"{self.source}: {error}") from None
-        object.__setattr__(self, "row", {name: row for row, name in enumerate(self.ids)})
+        self.row = {name: row for row, name in enumerate(self.ids)}
         if len(self.row) != len(self.ids):
             raise UserError(f"{self.source} is damaged: an id comes twice")
 
@@ -102,18 +101,18 @@ class CueFile:
 
     def __str__(self) -> str:
         height, width = self.grid
-        background, claimed, twice = 0.0, 0.0, 0
-        for _, cue in self.items():
-            count = cue.sum(axis=0)
-            background += cue[0].mean()
-            claimed += (cue[1:].any(axis=0)).mean()
-            twice += int((count > 1).sum())
-        empty = int((np.diff(self.offset) == 0).sum())
+        area, count = height * width, len(self)
+        index, place = np.divmod(self.cell, area)
+        place = place + area * np.repeat(np.arange(count), np.diff(self.offset))
+        background = (index == 0).sum() / (area * count)
+        foreground = len(np.unique(place[index > 0])) / (area * count)
+        several = (np.unique(place, return_counts=True)[1] > 1).sum()
         return (
-            f"{len(self)} images, {self.num_classes} classes, grid {height} x {width}\n"
-            f"background cues cover {100 * background / len(self):.1f} % of the grid, "
-            f"foreground cues {100 * claimed / len(self):.1f} %\n"
-            f"{twice} cells have several classes, {empty} images have no cue"
+            f"{count} images, {self.num_classes} classes, grid {height} x {width}\n"
+            f"background cues cover {100 * background:.1f} % of the grid, "
+            f"foreground cues {100 * foreground:.1f} %\n"
+            f"{several} cells have several classes, "
+            f"{(np.diff(self.offset) == 0).sum()} images have no cue"
         )
 
     @classmethod
@@ -133,11 +132,17 @@ class CueFile:
                 )
             shape = cue.shape
             ids.append(name)
-            cells.append(np.flatnonzero(cue).astype(np.int32))
+            cells.append(np.flatnonzero(cue))
         if shape is None:
             raise UserError(f"{source} holds no cues")
+        return cls.pack(tuple(ids), shape, cells, source)
+
+    @classmethod
+    def pack(cls, ids: tuple[str, ...], shape: tuple, cells: list[np.ndarray], source: str):
+        """Pack the ascending numbers of the cells of each image; `shape` is (C, h, w)."""
         offset = np.cumsum([0, *map(len, cells)], dtype=np.int64)
-        return cls(tuple(ids), shape[1:], shape[0], offset, np.concatenate(cells), source)
+        cell = np.concatenate(cells).astype(np.int32)
+        return cls(ids, shape[1:], shape[0], offset, cell, source)
 
     @classmethod
     def open(
@@ -183,34 +188,35 @@ class CueFile:
 
     def write(self, path: str | Path) -> "CueFile":
         """Write a packed cue file, whole or not at all."""
-        arrays = {
-            "ids": np.array(self.ids, dtype=np.str_),
-            "grid": np.array(self.grid, np.int64),
-            "num_classes": np.array(self.num_classes, np.int64),
-            "offset": self.offset.astype(np.int64),
-            "cell": self.cell.astype(np.int32),
-        }
-        write_npz(Path(path), arrays)
+        arrays = {"ids": np.array(self.ids, dtype=np.str_), "grid": np.array(self.grid, np.int64)}
+        arrays |= {"num_classes": np.array(self.num_classes, np.int64)}
+        arrays |= {"offset": self.offset.astype(np.int64), "cell": self.cell.astype(np.int32)}
+        write_npz(path, arrays)
         return self
 
 
 def from_cells(
-    cells: np.ndarray, grid: tuple[int, int], num_classes: int, source: str
-) -> np.ndarray:
-    """Turn cells, int (3, K) of class, row and column, into a cue, bool (C, h, w).
+    cells: Mapping[str, np.ndarray], grid: tuple[int, int], num_classes: int, source: str
+) -> CueFile:
+    """Pack cells, int (3, K) of class, row and column, of each image id.
 
-    `source` is named in messages. UserError where a cell lies outside.
+    Raises:
+        UserError: naming `source` and the image, where a cell lies outside.
     """
     shape = (num_classes, *grid)
-    if cells.ndim != 2 or len(cells) != 3:
-        raise UserError(f"{source}: cells have shape {cells.shape}, not (3, K)")
-    if np.any(cells < 0) or np.any(cells >= np.array(shape)[:, None]):
-        raise UserError(f"{source}: a cell lies outside {num_classes} classes on {grid}")
     if num_classes * grid[0] * grid[1] > CELL_LIMIT:
         raise UserError(f"{source}: a grid of {grid} cells is too large")
-    cue = np.zeros(shape, bool)
-    cue[tuple(cells)] = True
-    return cue
+    flat = []
+    for name, cell in cells.items():
+        if cell.ndim != 2 or len(cell) != 3:
+            raise UserError(f"{source}: the cells of '{name}' are {cell.shape}, not (3, K)")
+        try:
+            flat.append(np.unique(np.ravel_multi_index(cell.astype(np.int64), shape)))
+        except ValueError:
+            raise UserError(
+                f"{source}: a cell of '{name}' lies outside {num_classes} classes on {grid}"
+            ) from None
+    return CueFile.pack(tuple(cells), shape, flat, source)
 
 
 def from_pickle(
@@ -218,10 +224,7 @@ def from_pickle(
 ) -> CueFile:
     """Read a released cue pickle: entries "KEY_cues" (3, K), rows class, row and column.
 
-    Args:
-        num_classes: classes, background counted; default the largest class found + 1.
-        index: list "NAME.jpg NUMBER" that turns numbers into ids; default SEC's own. A file keyed
-            by names needs none.
+    Arguments as of `CueFile.open`. A file keyed by names needs no index.
 
     Raises:
         UserError: the file is damaged or holds anything but integer arrays.
@@ -232,11 +235,7 @@ def from_pickle(
     largest = np.max([cue.max(axis=1, initial=0) for cue in cues.values()], axis=0)
     grid = (int(largest[1:].max()) + 1,) * 2  # the smallest square that holds every cell
     num_classes = num_classes or max(int(largest[0]) + 1, 2)
-    pairs = (
-        (name, from_cells(cue, grid, num_classes, f"{path}, image '{name}'"))
-        for name, cue in sorted(cues.items())
-    )
-    return CueFile.collect(pairs, str(path))
+    return from_cells(dict(sorted(cues.items())), grid, num_classes, str(path))
 
 
 def from_folder(path: Path, num_classes: int | None = None) -> CueFile:
@@ -255,8 +254,7 @@ def from_folder(path: Path, num_classes: int | None = None) -> CueFile:
     grids, counts = set(), set()
     for file in files:
         if file.suffix == ".npz":
-            wanted = {"cue": ("iu", 2), "grid": ("iu", 1), "num_classes": ("iu", 0)}
-            arrays = read_npz(file, wanted)
+            arrays = read_npz(file, {"cue": ("iu", 2), "grid": ("iu", 1), "num_classes": ("iu", 0)})
             cells[file.stem] = arrays["cue"]
             counts.add(int(arrays["num_classes"]))
             grids.add(tuple(arrays["grid"].tolist()))
@@ -267,16 +265,11 @@ def from_folder(path: Path, num_classes: int | None = None) -> CueFile:
             grids.add(mask.shape)
         if len(grids) > 1 or len(next(iter(grids))) != 2:
             raise UserError(f"{file} has another grid than the files before it: {sorted(grids)}")
-    (grid,) = grids
     if len(counts) > 1:
         raise UserError(f"{path} holds cues of {sorted(counts)} classes: of one data set only")
     largest = max(int(cell[:1].max(initial=0)) for cell in cells.values())
     num_classes = num_classes or (counts.pop() if counts else max(largest + 1, 2))
-    pairs = (
-        (name, from_cells(cell, grid, num_classes, str(path / name)))
-        for name, cell in cells.items()
-    )
-    return CueFile.collect(pairs, str(path))
+    return from_cells(cells, grids.pop(), num_classes, str(path))
 
 
 def merge_files(first: CueFile, second: CueFile, overlap: bool = False) -> CueFile:

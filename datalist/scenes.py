@@ -33,85 +33,63 @@ Field = Callable[[ndarray, ndarray], ndarray]
 ROOM = 2  # drawn at twice the size, then averaged down: smooth contours
 
 
-# Shapes: how deep inside the shape a point of [-1, 1]^2 lies; positive is inside.
-def ellipse(u: ndarray, v: ndarray) -> ndarray:
-    return 1 - u**2 - (v / 0.62) ** 2
-
-
-def box(u: ndarray, v: ndarray) -> ndarray:
-    return 1 - np.maximum(np.abs(u / 0.85), np.abs(v / 0.62))
-
-
-def star(u: ndarray, v: ndarray) -> ndarray:
-    return 0.72 + 0.28 * np.cos(5 * np.arctan2(u, -v)) - np.hypot(u, v)
-
-
-def ring(u: ndarray, v: ndarray) -> ndarray:
-    return 0.32 - np.abs(np.hypot(u, v) - 0.66)
-
-
-def cross(u: ndarray, v: ndarray) -> ndarray:
-    arm = np.minimum(np.abs(u), np.abs(v))
-    return np.minimum(0.36 - arm, 0.95 - np.maximum(np.abs(u), np.abs(v)))
-
-
-def arrow(u: ndarray, v: ndarray) -> ndarray:
+def _arrow(u: ndarray, v: ndarray) -> ndarray:
     head = np.minimum(0.9 - u - np.abs(v) * 1.1, u + 0.1)
     shaft = np.minimum(0.34 - np.abs(v), np.minimum(u + 0.95, 0.2 - u))
     return np.maximum(head, shaft)
 
 
-# Textures: lightness in [0, 1] at a point of the object's own frame.
-def stripe(u: ndarray, v: ndarray) -> ndarray:
-    return (np.sin(12 * u) > 0).astype(np.float32)
+def _cross(u: ndarray, v: ndarray) -> ndarray:
+    short, long = np.sort(np.abs([u, v]), axis=0)
+    return np.minimum(0.36 - short, 0.95 - long)
 
 
-def dot(u: ndarray, v: ndarray) -> ndarray:
-    return (np.hypot((u * 2.4) % 1 - 0.5, (v * 2.4) % 1 - 0.5) < 0.32).astype(np.float32)
-
-
-def check(u: ndarray, v: ndarray) -> ndarray:
-    return ((np.floor(u * 2.6) + np.floor(v * 2.6)) % 2).astype(np.float32)
-
-
-def zigzag(u: ndarray, v: ndarray) -> ndarray:
-    return (np.sin(12 * (v + 0.25 * np.abs((u * 4) % 2 - 1))) > 0.2).astype(np.float32)
-
-
-def spiral(u: ndarray, v: ndarray) -> ndarray:
-    return (np.sin(10 * np.hypot(u, v) + 2 * np.arctan2(v, u)) > 0).astype(np.float32)
-
-
-def speckle(u: ndarray, v: ndarray) -> ndarray:
-    return (np.sin(23 * u + 9 * np.sin(7 * v)) > 0.35).astype(np.float32)
+SHAPES: dict[str, Field] = {
+    "ellipse": lambda u, v: 1 - u**2 - (v / 0.62) ** 2,
+    "box": lambda u, v: 1 - np.maximum(np.abs(u / 0.85), np.abs(v / 0.62)),
+    "star": lambda u, v: 0.72 + 0.28 * np.cos(5 * np.arctan2(u, -v)) - np.hypot(u, v),
+    "ring": lambda u, v: 0.32 - np.abs(np.hypot(u, v) - 0.66),
+    "cross": _cross,
+    "arrow": _arrow,
+}
+"""How deep inside the shape a point of [-1, 1]^2 lies; positive is inside."""
+TEXTURES: dict[str, Field] = {
+    "stripe": lambda u, v: np.sin(12 * u) > 0,
+    "dot": lambda u, v: np.hypot((u * 2.4) % 1 - 0.5, (v * 2.4) % 1 - 0.5) < 0.32,
+    "check": lambda u, v: (np.floor(u * 2.6) + np.floor(v * 2.6)) % 2 > 0,
+    "zigzag": lambda u, v: np.sin(12 * (v + 0.25 * np.abs((u * 4) % 2 - 1))) > 0.2,
+    "spiral": lambda u, v: np.sin(10 * np.hypot(u, v) + 2 * np.arctan2(v, u)) > 0,
+    "speckle": lambda u, v: np.sin(23 * u + 9 * np.sin(7 * v)) > 0.35,
+}
+"""Whether a point of the object's own frame is light."""
 
 
 @dataclass(frozen=True)
 class ObjectClass:
-    """A class of objects: its name, shape, texture, and where its badge sits (u, v)."""
+    """A class: its name, keys of `SHAPES` and `TEXTURES`, and where its badge sits (u, v)."""
 
     name: str
-    shape: Field
-    texture: Field
+    shape: str
+    texture: str
     badge: tuple[float, float]
 
 
 WORLD = {
     "target": (
-        ObjectClass("melon", ellipse, stripe, (0.5, 0.0)),
-        ObjectClass("beetle", ellipse, dot, (-0.5, 0.0)),
-        ObjectClass("crate", box, stripe, (-0.4, -0.15)),
-        ObjectClass("quilt", box, check, (0.4, 0.15)),
-        ObjectClass("flower", star, check, (0.0, 0.0)),
-        ObjectClass("starfish", star, dot, (0.0, -0.4)),
+        ObjectClass("melon", "ellipse", "stripe", (0.5, 0.0)),
+        ObjectClass("beetle", "ellipse", "dot", (-0.5, 0.0)),
+        ObjectClass("crate", "box", "stripe", (-0.4, -0.15)),
+        ObjectClass("quilt", "box", "check", (0.4, 0.15)),
+        ObjectClass("flower", "star", "check", (0.0, 0.0)),
+        ObjectClass("starfish", "star", "dot", (0.0, -0.4)),
     ),
     "external": (
-        ObjectClass("tyre", ring, zigzag, (0.66, 0.0)),
-        ObjectClass("wreath", ring, speckle, (-0.66, 0.0)),
-        ObjectClass("kite", cross, zigzag, (0.0, 0.0)),
-        ObjectClass("windmill", cross, spiral, (0.0, -0.6)),
-        ObjectClass("rocket", arrow, speckle, (0.3, 0.0)),
-        ObjectClass("dart", arrow, spiral, (-0.6, 0.0)),
+        ObjectClass("tyre", "ring", "zigzag", (0.66, 0.0)),
+        ObjectClass("wreath", "ring", "speckle", (-0.66, 0.0)),
+        ObjectClass("kite", "cross", "zigzag", (0.0, 0.0)),
+        ObjectClass("windmill", "cross", "spiral", (0.0, -0.6)),
+        ObjectClass("rocket", "arrow", "speckle", (0.3, 0.0)),
+        ObjectClass("dart", "arrow", "spiral", (-0.6, 0.0)),
     ),
 }
 
@@ -208,7 +186,7 @@ def draw_object(
     cos, sin = float(np.cos(angle)), float(np.sin(angle))
     u = flip * (x * cos + y * sin) / squeeze
     v = (y * cos - x * sin) * squeeze
-    depth = item.shape(u, v)
+    depth = SHAPES[item.shape](u, v)
     inside = depth > 0
 
     base = colour(rng, 60, 200)
@@ -216,7 +194,8 @@ def draw_object(
     light = 1 + rng.uniform(0.05, 0.2) * (rng.uniform(-1, 1) * x - y)
     # Larger objects are nearer: their pattern grows, though less than they do.
     fine = (radius / (0.25 * min(height, width))) ** 0.6
-    lightness = 1 - contrast + 2 * contrast * item.texture(u * fine, v * fine)
+    light_parts = TEXTURES[item.texture](u * fine, v * fine).astype(np.float32)
+    lightness = 1 - contrast + 2 * contrast * light_parts
     body = base * (lightness * light)[..., None]
     body[depth < 0.07] *= 0.75
     side = 0.36
@@ -255,24 +234,11 @@ def scene(
     canvas *= (1 + 0.18 * cloud(rng, size, (1,)))[..., None]
     image = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
     image += rng.normal(0, rng.uniform(2, 7), image.shape).astype(np.float32)
-    small = mask[::ROOM, ::ROOM]
     # Where the four samples of a pixel disagree the class is not defined, as on VOC contours.
-    mixed = np.zeros(small.shape, bool)
-    for dy in range(ROOM):
-        for dx in range(ROOM):
-            mixed |= mask[dy::ROOM, dx::ROOM] != small
-    label = np.where(mixed, 255, small).astype(np.uint8)
+    samples = mask.reshape(height, ROOM, width, ROOM)
+    label = np.where(samples.min((1, 3)) == samples.max((1, 3)), mask[::ROOM, ::ROOM], 255)
     seen = tuple(sorted({int(index) + 1 for index in chosen}))
-    return image.clip(0, 255).round().astype(np.uint8), label, seen
-
-
-def annotation(name: str, size: tuple[int, int], tags: list[str]) -> str:
-    """VOC annotation that names the classes of an image."""
-    objects = "".join(f"<object><name>{tag}</name></object>" for tag in tags)
-    return (
-        f"<annotation><filename>{name}.jpg</filename><size><width>{size[1]}</width>"
-        f"<height>{size[0]}</height><depth>3</depth></size>{objects}</annotation>\n"
-    )
+    return image.clip(0, 255).round().astype(np.uint8), label.astype(np.uint8), seen
 
 
 def save_scene(job: tuple[Path, str, str, list[int]]) -> None:
@@ -285,8 +251,11 @@ def save_scene(job: tuple[Path, str, str, list[int]]) -> None:
     png = Image.fromarray(mask)
     png.putpalette(palette(256).tobytes())
     png.save(root / "SegmentationClass" / f"{key}.png")
-    xml = annotation(key, mask.shape, [classes[index - 1].name for index in seen])
-    (root / "Annotations" / f"{key}.xml").write_text(xml)
+    objects = "".join(f"<object><name>{classes[k - 1].name}</name></object>" for k in seen)
+    (root / "Annotations" / f"{key}.xml").write_text(
+        f"<annotation><filename>{key}.jpg</filename><size><width>{mask.shape[1]}</width>"
+        f"<height>{mask.shape[0]}</height><depth>3</depth></size>{objects}</annotation>\n"
+    )
 
 
 def draw(
@@ -317,28 +286,27 @@ def draw(
     return root
 
 
-@dataclass(frozen=True)
-class Arguments:
-    """Draw the embedded data set in VOC layout."""
+def main(
+    root: tyro.conf.Positional[Path],
+    seed: int = 0,
+    train: int = 1200,
+    val: int = 240,
+    world: Literal["target", "external"] = "target",
+) -> None:
+    """Draw the embedded data set in VOC layout.
 
-    root: tyro.conf.Positional[Path]
-    """Folder to make."""
-    seed: int = 0
-    """Seed of the world."""
-    train: int = 1200
-    """Training images."""
-    val: int = 240
-    """Validation images."""
-    world: Literal["target", "external"] = "target"
-    """Which of the two worlds."""
-
-
-def main(arguments: Arguments) -> None:
-    if arguments.root.exists():
-        raise UserError(f"{arguments.root} exists already: name a new folder or remove it")
-    draw(arguments.root, arguments.seed, arguments.train, arguments.val, arguments.world)
+    Args:
+        root: Folder to make.
+        seed: Seed of the world.
+        train: Training images.
+        val: Validation images.
+        world: Which of the two worlds.
+    """
+    if root.exists():
+        raise UserError(f"{root} exists already: name a new folder or remove it")
+    draw(root, seed, train, val, world)
 
 
 if __name__ == "__main__":
     with entry():
-        main(tyro.cli(Arguments, description=Arguments.__doc__))
+        tyro.cli(main)

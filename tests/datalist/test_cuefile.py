@@ -211,11 +211,11 @@ def test_folder_of_masks(tmp_path):
 
 
 def test_cells():
-    cue = from_cells(np.array([[1, 0], [2, 0], [0, 1]]), (3, 2), 2, "x")
-    assert np.argwhere(cue).tolist() == [[0, 0, 1], [1, 2, 0]]
+    cues = from_cells({"a": np.array([[1, 0], [2, 0], [0, 1]])}, (3, 2), 2, "x")
+    assert np.argwhere(cues["a"]).tolist() == [[0, 0, 1], [1, 2, 0]]
     for wrong in ([[2], [0], [0]], [[0], [3], [0]], [[0], [0], [2]], [[0], [0], [-1]], [[0], [0]]):
-        with pytest.raises(UserError, match="x: "):
-            from_cells(np.array(wrong), (3, 2), 2, "x")
+        with pytest.raises(UserError, match="x: .*'a'"):
+            from_cells({"a": np.array(wrong)}, (3, 2), 2, "x")
 
 
 def slow_conflicts(cue):
