@@ -5,6 +5,7 @@ label of the original is which class. docs/data.md says where the originals are 
 terms.
 """
 
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -43,8 +44,8 @@ CAMVID_CLASSES = ("background", "sky", "tree", "car", "person")
 CAMVID_LABELS = {0: 1, 5: 2, 8: 3, 9: 4, 10: 4, 11: IGNORE}
 """Label of the SegNet tutorial (pedestrian 9, bicyclist 10, void 11) -> class; others: 0."""
 CAMVID_ALL = (
-    *("background", "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car"),
-    *("person",),
+    *("background", "sky", "building", "pole", "road", "pavement"),
+    *("tree", "sign", "fence", "car", "person"),
 )
 """Classes where each label is one; no pixel is background."""
 CAMVID_ALL_LABELS = {**{label: label + 1 for label in range(10)}, 10: 10, 11: IGNORE}
@@ -63,7 +64,6 @@ QUALITY = 92
 """JPEG quality of the pictures."""
 
 NEU_CLASSES = ("background", "inclusion", "patches", "scratches")
-NEU_PREFIX = "steel_"
 NEU_TAG_PIXELS = 60
 """Pixels of a class that make a tag."""
 
@@ -96,13 +96,10 @@ def msrc(
     """
     classes = MSRC_CLASSES if labels == "objects" else MSRC_ALL
     # Where all labels are classes, nothing is background: what has no label is void.
-    table = np.full(len(MSRC_LABELS) + 1, 0 if labels == "objects" else IGNORE, np.uint8)
-    for number, label in enumerate(MSRC_LABELS, 1):
-        name = MSRC_RENAMED.get(label, label)
-        if name in classes:
-            table[number] = classes.index(name)
-        elif name in MSRC_IGNORED:
-            table[number] = IGNORE
+    rest = 0 if labels == "objects" else IGNORE
+    names = [MSRC_RENAMED.get(label, label) for label in MSRC_LABELS]
+    index = {**dict.fromkeys(MSRC_IGNORED, IGNORE), **{c: k for k, c in enumerate(classes)}}
+    table = np.array([rest, *(index.get(name, rest) for name in names)], np.uint8)
     what = "a cleaned segmentation of MSRC v2"
 
     def sample(name: str) -> Sample:
@@ -151,21 +148,21 @@ def camvid(
     table = np.zeros(256, np.uint8)
     table[list(meaning)] = list(meaning.values())
 
-    def split_of(frame: str) -> str | None:
-        folders = ("train", "val", "test")
-        return next((s for s in folders if (images / s / f"{frame}.png").is_file()), None)
+    def find(frame: str) -> Path | None:
+        paths = (images / part / f"{frame}.png" for part in ("train", "val", "test"))
+        return next(filter(Path.is_file, paths), None)
 
     def sample(name: str) -> Sample:
         frame, inside = name, (slice(None), slice(None))
-        if (split := split_of(name)) is None:
+        if (path := find(name)) is None:
             frame, inside = camvid_window(name)
-            split = split_of(frame)
-        if split is None:
+            path = find(frame)
+        if path is None:
             raise UserError(f"{images} has no frame {frame}.png in train, val or test")
-        label = read_mask(images / f"{split}annot" / f"{frame}.png")
-        image = read_image(images / split / f"{frame}.png")
+        label = read_mask(images / f"{path.parent.name}annot" / path.name)
+        image = read_image(path)
         if label.shape != CAMVID_FRAME or image.shape[:2] != CAMVID_FRAME:
-            raise UserError(f"{images / split / frame}.png is not 360 x 480 pixels")
+            raise UserError(f"{path} is not 360 x 480 pixels")
         image, mask = image[inside], table[label[inside]]
         tags = shown(mask, classes, CAMVID_SHARE * mask.size)
         mask[~np.isin(mask, [0, *tags])] = IGNORE
@@ -176,12 +173,12 @@ def camvid(
 
 def camvid_window(name: str) -> tuple[str, tuple[slice, slice]]:
     """Frame of a window's id FRAME_rc, and its rows and columns there."""
-    frame, _, window = name.rpartition("_")
-    if not frame or len(window) != 2 or window[0] not in "01" or window[1] not in "012":
+    match = re.fullmatch("(.+)_([01])([012])", name)
+    if match is None:
         raise UserError(f"'{name}' is not a window of a CamVid frame: FRAME_rc is needed")
     height, width = CAMVID_WINDOW
-    top, left = int(window[0]) * height, int(window[1]) * width
-    return frame, (slice(top, top + height), slice(left, left + width))
+    top, left = int(match[2]) * height, int(match[3]) * width
+    return match[1], (slice(top, top + height), slice(left, left + width))
 
 
 def neu(root: Positional[Path], lists: Positional[Path], out: Positional[Path]) -> tuple[Path, int]:
@@ -198,15 +195,15 @@ def neu(root: Positional[Path], lists: Positional[Path], out: Positional[Path]) 
     """
 
     def sample(name: str) -> Sample:
-        number = name.removeprefix(NEU_PREFIX)
-        part = "test" if number.startswith("test_") else "training"
-        number = number.removeprefix("test_")
-        if not name.startswith(NEU_PREFIX) or not number.isdigit():
+        match = re.fullmatch(r"steel_(test_)?(\d+)", name)
+        if match is None:
             raise UserError(f"'{name}' is not an image of NEU_Seg: steel_N is needed")
-        image = root / "images" / part / f"{number}.jpg"
-        mask = read_mask(root / "annotations" / part / f"{number}.png")
+        part = "test" if match[1] else "training"
+        image = root / "images" / part / f"{match[2]}.jpg"
+        path = root / "annotations" / part / f"{match[2]}.png"
+        mask = read_mask(path)
         if mask.max(initial=0) >= len(NEU_CLASSES) or mask.shape != image_size(image):
-            raise UserError(f"{root}/annotations/{part}/{number}.png is not a mask of NEU_Seg")
+            raise UserError(f"{path} is not a mask of NEU_Seg")
         return image, mask, shown(mask, NEU_CLASSES, NEU_TAG_PIXELS)
 
     return build(out, lists, NEU_CLASSES, sample)
