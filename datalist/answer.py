@@ -47,18 +47,15 @@ SHARES: dict[Size, tuple[float, float]] = {
 
 @dataclass(frozen=True)
 class Answers:
-    """What a person said.
-
-    Args:
-        groups: class index and group ("1", or "1a" and "1b" for its halves) -> answer.
-        sizes: class index -> size.
-        maps: checksum of the maps; empty where the file does not say it.
-    """
+    """What a person said."""
 
     path: Path
     groups: Mapping[tuple[int, str], Answer] = field(default_factory=dict)
+    """Class index and group ("1", or "1a" and "1b" for its halves) -> answer."""
     sizes: Mapping[int, Size] = field(default_factory=dict)
+    """Class index -> size."""
     maps: str = ""
+    """Checksum of the maps; empty where the file does not say it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,13 +121,8 @@ class GroupFile:
         stored = read_npz(path, wanted)
         shapes, inside = stored["shape"], np.unpackbits(stored["inside"]).astype(bool)
         count, total = len(stored["id"]), int(shapes.prod(1).sum())
-        if (
-            shapes.shape != (count, 2)
-            or len(stored["index"]) != count
-            or (shapes < 1).any()
-            or len(inside) != -(-total // 8) * 8
-            or inside.sum() != len(stored["code"])
-        ):
+        whole = shapes.shape == (count, 2) and len(stored["index"]) == count and (shapes > 0).all()
+        if not whole or len(inside) != -(-total // 8) * 8 or inside.sum() != len(stored["code"]):
             raise UserError(f"{path}: its arrays do not fit together: make it again")
         flat = np.full(len(inside), NONE, np.uint8)
         flat[inside] = stored["code"]
@@ -180,11 +172,7 @@ class Rejection:
         return f"{zlib.crc32(content.encode()):08x}"
 
     def pixels(self, image_id: str, index: int, size: tuple[int, int]) -> NDArray[np.bool_]:
-        """Pixels whose group, or the nearest one, is not the class, bool (height, width).
-
-        Args:
-            size: height and width of the result.
-        """
+        """Pixels whose group, or the nearest one, is not the class, bool (height, width)."""
         code = self.groups.codes.get((image_id, index))
         if code is None or (code == NONE).all():
             return np.zeros(size, bool)
@@ -199,11 +187,7 @@ class Rejection:
 def write_answers(
     path: Path, classes: Sequence[str], answers: Mapping[tuple[int, str], str], maps: str = ""
 ) -> None:
-    """Write answers.csv.
-
-    Args:
-        answers: class index and group, or "size", -> answer.
-    """
+    """Write answers.csv; `answers` are those of each class index and group, or "size"."""
     rows = [[classes[index], group, answer] for (index, group), answer in answers.items()]
     write_csv(path, [f"# maps {maps}"], [["class", "group", "answer"], *rows])
 
@@ -216,8 +200,7 @@ def read_answers(path: Path, classes: Sequence[str]) -> Answers:
             contradict each other.
     """
     indices = {plain(name): number for number, name in enumerate(classes) if number}
-    groups: dict[tuple[int, str], Answer] = {}
-    sizes: dict[int, Size] = {}
+    said: dict[tuple[int, str], str] = {}
     maps = ""
     for number, row in enumerate(csv.reader(read_text(path).splitlines()), 1):
         row = [field.strip() for field in row]
@@ -232,20 +215,20 @@ def read_answers(path: Path, classes: Sequence[str]) -> Answers:
         index = indices.get(plain(name))
         if index is None:
             raise UserError(f"{where}: {name[:80]!r} is not a class ({', '.join(classes[1:9])})")
-        table: dict = sizes if group == "size" else groups
-        allowed = get_args(Size if group == "size" else Answer)
-        key = index if group == "size" else (index, group)
-        if group != "size" and not re.fullmatch(r"[1-9][0-9]{0,2}[ab]?", group):
+        if not re.fullmatch(r"[1-9][0-9]{0,2}[ab]?|size", group):
             raise UserError(f"{where}: {group[:20]!r} is not a group, such as 1 or 1a, or size")
+        allowed = get_args(Size if group == "size" else Answer)
         if answer not in allowed:
             raise UserError(f"{where}: the answer is one of {', '.join(allowed)}")
-        if table.get(key, answer) != answer:
-            raise UserError(f"{where}: {name} {group} is {table[key]} in a line above")
-        table[key] = answer
+        if (other := said.setdefault((index, group), answer)) != answer:
+            raise UserError(f"{where}: {name} {group} is {other} in a line above")
+    sizes = {index: size for (index, group), size in said.items() if group == "size"}
+    groups = {key: answer for key, answer in said.items() if key[1] != "size"}
     for (index, group), answer in groups.items():
-        whole = groups.get((index, group.rstrip("ab")), "both")
-        if whole != "both" and answer != whole:
+        number = group.rstrip("ab")
+        whole = groups.get((index, number), "both")
+        if whole not in ("both", answer):
             raise UserError(
-                f"{path}: {classes[index]} {group} is {answer}, but {group.rstrip('ab')} is {whole}"
+                f"{path}: {classes[index]} {group} is {answer}, but {number} is {whole}"
             )
     return Answers(path, groups, sizes, maps)

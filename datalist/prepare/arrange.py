@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import tyro
 
@@ -34,8 +34,7 @@ EXPORTS = {".json", ".jsonl", ".ndjson", ".xml"}
 """Suffixes of files of tags that are not tables."""
 
 
-@dataclass
-class Result:
+class Result(NamedTuple):
     """What `arrange` understood, and what it left out: sentences to print."""
 
     understood: str
@@ -102,7 +101,7 @@ def arrange(arguments: Arguments) -> Result:
     if arguments.tags:
         if not arguments.tags.exists():
             raise UserError(f"{arguments.tags} does not exist")
-        pictures, understood = by_table(files, source, arguments, known, left_out)
+        pictures, understood = by_table(files, arguments, known, left_out)
     elif arguments.keywords:
         words = {file: keywords(file) for file in files}
         rows = [(file.name, tags) for file, tags in words.items()]
@@ -123,17 +122,17 @@ def arrange(arguments: Arguments) -> Result:
         what = "without a tag are left out (--untagged background takes them as showing no class)"
     if untagged:
         left_out.append(f"{len(untagged)} pictures {what}: {some(untagged)}.")
-    commas = {tag for picture in pictures.values() for tag in picture.tags if "," in tag}
-    if commas:
-        for picture in pictures.values():
-            picture.tags = [re.sub(r"[,\s_]*,[,\s_]*", " ", tag) for tag in picture.tags]
-        left_out.append(f"names of classes hold no commas: {some(sorted(commas))} lose theirs.")
+    words = dict.fromkeys(tag for picture in pictures.values() for tag in picture.tags)
+    if commas := sorted(tag for tag in words if "," in tag):
+        left_out.append(f"names of classes hold no commas: {some(commas)} lose theirs.")
+    spelled = {tag: re.sub(r"[,\s_]*,[,\s_]*", " ", tag) for tag in words}
     if known is None:
-        names = {plain(tag): tag for picture in pictures.values() for tag in picture.tags}
+        every = (spelled[tag] for picture in pictures.values() for tag in picture.tags)
+        names = {plain(tag): tag for tag in every}
         names.pop("background", None)
         known = ("background", *(names[key] for key in sorted(names)))
     tags = {
-        name: indices(picture.tags, known, str(picture.file))
+        name: indices([spelled[tag] for tag in picture.tags], known, str(picture.file))
         for name, picture in sorted(pictures.items())
     }
     bands, notes = measure([picture.file for picture in pictures.values()], arguments.bands)
@@ -176,13 +175,13 @@ def by_annotations(
         if ids is not None and file.stem not in ids:
             continue
         path = source / "Annotations" / f"{file.stem}.xml"
-        if path.is_file():
-            name = make_id(file.stem)
-            if name in pictures:
-                raise twice(name, file, pictures[name].file)
-            pictures[name] = Picture(file, xml_names(path))
-        else:
+        if not path.is_file():
             missing.append(file.name)
+            continue
+        name = make_id(file.stem)
+        if name in pictures:
+            raise twice(name, file, pictures[name].file)
+        pictures[name] = Picture(file, xml_names(path))
     if not pictures:
         raise UserError(f"no picture of {source} has its file in Annotations")
     if missing:
@@ -193,14 +192,10 @@ def by_annotations(
 
 
 def by_table(
-    files: list[Path],
-    source: Path,
-    arguments: Arguments,
-    known: tuple[str, ...] | None,
-    left_out: list[str],
+    files: list[Path], arguments: Arguments, known: tuple[str, ...] | None, left_out: list[str]
 ) -> tuple[dict[str, Picture], str]:
     """Tags from a table or a json; pictures that it does not name are left out."""
-    path = arguments.tags
+    path, source = arguments.tags, arguments.source
     paths = {file.relative_to(source).as_posix(): file for file in files}
     index = NameIndex({name: [name] for name in paths})
     flags = TableFlags(
@@ -231,12 +226,7 @@ def by_table(
                 "give the folder that holds both pictures, or take one of the names out"
             )
         matched.setdefault(picture, []).extend(tags)
-    zeros = []
-    for picture, name in written.items():
-        last, file = (parts(name) or [""])[-1], paths[picture]
-        numbers = number_of(last) is not None and number_of(file.name) is not None
-        if numbers and make_id(stem(last)) != make_id(file.stem):
-            zeros.append(name)
+    zeros = [name for picture, name in written.items() if lost_zeros(name, paths[picture])]
     if zeros:
         left_out.append(
             f"{len(zeros)} names of {path} have lost the zeros before their numbers and are "
@@ -247,13 +237,19 @@ def by_table(
             f"{path} names none of the pictures: it has {some(lost)}, the pictures are called "
             f"{some(sorted(paths))}"
         )
-    unnamed = [name for name in paths if name not in matched]
-    if unnamed:
+    if unnamed := [name for name in paths if name not in matched]:
         left_out.append(f"{len(unnamed)} pictures are not in {path}: {some(unnamed)}.")
     if lost:
         left_out.append(f"{len(lost)} names of {path} have no picture: {some(lost)}.")
     table.rows = list(matched.items())
     return unique_ids({paths[name]: tags for name, tags in matched.items()}, source), str(table)
+
+
+def lost_zeros(name: str, file: Path) -> bool:
+    """Whether a name is the number of a file, written in another way."""
+    last = (parts(name) or [""])[-1]
+    numbers = number_of(last) is not None and number_of(file.name) is not None
+    return numbers and make_id(stem(last)) != make_id(file.stem)
 
 
 def spelling(name: str) -> str:
@@ -263,11 +259,7 @@ def spelling(name: str) -> str:
 
 
 def unique_ids(tags: dict[Path, list[str]], source: Path) -> dict[str, Picture]:
-    """Pictures by an id each: their file name, with their folders before it where several share it.
-
-    Raises:
-        UserError: two still share one.
-    """
+    """Pictures by an id each: the file name, with folders before it where several share it."""
     count = Counter(make_id(file.stem) for file in tags)
     pictures: dict[str, Picture] = {}
     for file, words in tags.items():
@@ -291,10 +283,8 @@ def link(file: Path, target: Path) -> None:
 def main(arguments: Arguments) -> int:
     """Make the folder and check it; 1 where training would fail."""
     result = arrange(arguments)
-    print(result.understood)
-    print("".join(f"note: {sentence}\n" for sentence in result.left_out), end="")
-    report = inspect(resolve(str(arguments.out)), ["train"], os.cpu_count() or 1)
-    print(report)
+    print(result.understood, *(f"note: {sentence}" for sentence in result.left_out), sep="\n")
+    print(report := inspect(resolve(str(arguments.out)), ["train"], os.cpu_count() or 1))
     return 1 if report.errors else 0
 
 

@@ -8,7 +8,7 @@ from public originals.
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -78,9 +78,7 @@ def sbd_arrays(content: dict) -> tuple[np.ndarray, ...]:
 
 
 def render_coco(spec: Spec, split: str) -> int:
-    """Paint the masks of a split of COCO that are not there yet; return how many.
-
-    Crowds are painted as their class.
+    """Paint the masks of a split of COCO that are not there yet, crowds too; return how many.
 
     Raises:
         UserError: the json is missing, lacks an image, or holds what cannot be painted.
@@ -91,8 +89,7 @@ def render_coco(spec: Spec, split: str) -> int:
     if not missing:
         return 0
     drawings = {image_id(drawing.name): drawing for drawing in read_drawings(path)[0]}
-    lost = [name for name in missing if name not in drawings]
-    if lost:
+    if lost := [name for name in missing if name not in drawings]:
         raise UserError(f"{path} has no image '{lost[0]}'")
     render(spec, {name: drawings[name] for name in missing}, path, spec.mask_folder)
     return len(missing)
@@ -111,41 +108,32 @@ def render(spec: Spec, drawings: Mapping[str, Drawing], path: Path, folder: Path
 
 
 def import_masks(spec: Spec, path: Path, key: str = "") -> tuple[int, list[str]]:
-    """Paint the masks of an export of an annotation tool into the folder of masks.
+    """Paint the masks of an export of an annotation tool into the folder of masks, or none.
 
-    Images are matched by their names in the data set and in names.csv; see `match_drawings`. `key`
-    as of `read_drawings`.
-
-    Returns:
-        Number of masks, and sentences on what was left out.
-
-    Raises:
-        UserError: no image matches, a mask does not fit its picture, or a class is unknown; then no
-            mask is written.
+    `key` as of `read_drawings`. Returns the number of masks, and sentences on what was left out.
     """
     drawings, notes = read_drawings(path, key)
     matched, lost = match_drawings(spec, drawings, path)
     for name, drawing in matched.items():
-        size = image_size(spec.image_path(name))
+        picture = spec.image_path(name)
+        size = image_size(picture)
         if drawing.size not in (None, size):
             raise UserError(
                 f"{path}: '{drawing.name}' was drawn on {drawing.size} pixels (height, width), "
-                f"but {spec.image_path(name)} has {size}: import the pictures of this folder"
+                f"but {picture} has {size}: import the pictures of this folder"
             )
         drawing.size = size
         indices([label for label, _ in drawing.shapes], spec.classes, str(path))
     if lost:
         notes.append(f"{len(lost)} images are not in {spec.root}, such as '{lost[0][:80]}'")
-    boxes = [name for name, drawing in matched.items() if not drawing.is_mask]
-    if boxes:
+    if boxes := [name for name, drawing in matched.items() if not drawing.is_mask]:
         notes.append(
             f"{len(boxes)} images have boxes or other marks alone and get no mask: '{boxes[0]}' ..."
         )
     matched = {name: drawing for name, drawing in matched.items() if drawing.is_mask}
     if not matched:
         raise UserError(f"{path} has no mask or polygon on any picture, only boxes or other marks")
-    empty = [name for name, drawing in matched.items() if not drawing.shapes]
-    if empty:
+    if empty := [name for name, drawing in matched.items() if not drawing.shapes]:
         notes.append(f"{len(empty)} images have no object and become background: '{empty[0]}' ...")
     with new_masks(spec) as folder:
         render(spec, matched, path, folder)
@@ -153,18 +141,14 @@ def import_masks(spec: Spec, path: Path, key: str = "") -> tuple[int, list[str]]
 
 
 def match_drawings(
-    spec: Spec, drawings: Iterable[Drawing], path: Path
+    spec: Spec, drawings: list[Drawing], path: Path
 ) -> tuple[dict[str, Drawing], list[str]]:
     """Drawing of each image id, and the names of images that are no pictures of the data set.
 
     Where all names are those of files in JPEGImages, they mean these files: the export began with
     them. Otherwise the names that pictures had before count too.
-
-    Raises:
-        UserError: none matches, or two mean one picture.
     """
     index, own = pictures_by_name(spec)
-    drawings = list(drawings)
     lasts = [(parts(drawing.name) or [""])[-1] for drawing in drawings]
     ours = [own.get(last) or own.get(without_hash(last)) for last in lasts]
     matched: dict[str, Drawing] = {}
@@ -200,8 +184,7 @@ def paint_masks(file: Positional[Path], dataset: Positional[str], key: str = "")
     """
     spec = resolve(dataset)
     count, notes = import_masks(spec, file, key)
-    print("".join(f"note: {note}\n" for note in notes), end="")
-    print(f"{spec.mask_folder}: {count} masks")
+    print(*(f"note: {note}" for note in notes), f"{spec.mask_folder}: {count} masks", sep="\n")
 
 
 def main(words: list[str]) -> None:

@@ -11,8 +11,8 @@ import yaml
 from PIL import Image, IptcImagePlugin
 
 from base import UserError
-from datalist.annotation import check_instances, objects_of, parts, read_json
-from datalist.prepare.names import has_picture_suffix
+from datalist.annotation import check_instances, objects_of, read_json
+from datalist.prepare.names import is_picture_path
 from datalist.prepare.table.text import Grid
 from datalist.prepare.tools import read_cvat
 from datalist.spec import read_text
@@ -81,11 +81,9 @@ def to_grid(records: Sequence[Any], path: Path) -> Grid:
 def from_coco(content: dict, path: Path) -> Rows:
     """File name and category names of each image of a COCO instances json."""
     names, objects = objects_of(content, path)
+    names = {number: re.sub(r"[\s_]+", " ", name) for number, name in names.items()}
     return [
-        (
-            image["file_name"],
-            [re.sub(r"[\s_]+", " ", names[item["category_id"]]) for item in objects[image["id"]]],
-        )
+        (image["file_name"], [names[item["category_id"]] for item in objects[image["id"]]])
         for image in content["images"]
     ]
 
@@ -95,11 +93,8 @@ def from_labelstudio(tasks: Iterable[Any], path: Path) -> Rows:
     rows: Rows = []
     try:
         for task in tasks:
-            pictures = [
-                text
-                for text in task["data"].values()
-                if isinstance(text, str) and has_picture_suffix((parts(text) or [""])[-1])
-            ]
+            texts = [text for text in task["data"].values() if isinstance(text, str)]
+            pictures = list(filter(is_picture_path, texts))
             if len(pictures) != 1:
                 raise UserError(f"{path}: task {task.get('id')} names {len(pictures)} pictures")
             done = [row for row in task.get("annotations", []) if not row.get("was_cancelled")]
@@ -125,11 +120,7 @@ def from_cvat(path: Path) -> Rows:
 
 
 def from_yolo(folder: Path) -> Rows:
-    """Classes in YOLO's label files, one for each picture; an empty file says that there is none.
-
-    Raises:
-        UserError: the names of the classes are not there, or a line is of another form.
-    """
+    """Classes in YOLO's label files, one a picture; an empty file says that there is none."""
     names = yolo_names(folder)
     rows: Rows = []
     for file in sorted(folder.rglob("*.txt")):
@@ -178,10 +169,9 @@ def keywords(file: Path) -> list[str]:
             iptc = IptcImagePlugin.getiptcinfo(image) or {}
     except Exception as error:  # damaged headers raise a dozen types
         raise UserError(f"{file} cannot be opened ({str(error)[:80]})") from None
+    beside = (file.with_suffix(".xmp"), file.with_name(file.name + ".xmp"))
     texts = [packet.encode() if isinstance(packet, str) else packet]
-    for beside in (file.with_suffix(".xmp"), file.with_name(file.name + ".xmp")):
-        if beside.is_file():
-            texts.append(beside.read_bytes())
+    texts += [path.read_bytes() for path in beside if path.is_file()]
     for text in texts:
         for bag in re.findall(rb"<dc:subject>(.*?)</dc:subject>", text, re.DOTALL):
             items = re.findall(rb"<rdf:li[^>]*>(.*?)</rdf:li>", bag, re.DOTALL)

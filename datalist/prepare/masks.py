@@ -6,7 +6,7 @@ mydata/SegmentationClass/ID.png; masks that are there already are kept in Segmen
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,14 +61,13 @@ def convert(arguments: Arguments) -> tuple[Spec, int, list[str]]:
     spec, source = resolve(str(arguments.dataset)), arguments.source
     if not source.is_dir():
         raise UserError(f"{source} is not a folder of masks")
-    meaning = read_map(arguments.map, spec)
+    coloured, meaning = read_map(arguments.map, spec)
     matched, lost = match(spec, source)
-    tags: dict = {}
-    if TAG in meaning.values():
-        tags = dict(read_tags(spec, list(matched)))
+    tags = read_tags(spec, list(matched)) if TAG in meaning.values() else {}
     with new_folder(arguments.out) if arguments.out else new_masks(spec) as part:
         for name, path in tqdm(matched.items(), desc="masks", leave=False, disable=None):
-            mask = renumber(path, meaning, spec, tags.get(name))
+            values = by_colour(path) if coloured else read_numbers(path)
+            mask = renumber(path, values, coloured, meaning, tags.get(name, ()))
             size = image_size(spec.image_path(name))
             if mask.shape != size:
                 raise UserError(
@@ -89,21 +88,25 @@ def new_masks(spec: Spec) -> Iterator[Path]:
     folder = spec.root / f".{spec.mask}.{os.getpid()}.new"
     with new_folder(folder) as part:
         yield part
-    keep_old(spec, [path.stem for path in folder.iterdir()])
-    for path in folder.iterdir():
-        os.replace(path, spec.mask_folder / path.name)
+    spec.mask_folder.mkdir(exist_ok=True)
+    names = [path.name for path in folder.iterdir()]
+    if old := [path for name in names if (path := spec.mask_folder / name).is_file()]:
+        number = 1
+        while (kept := spec.root / f"{spec.mask}.old-{number}").exists():
+            number += 1
+        kept.mkdir()
+        for path in old:
+            os.replace(path, kept / path.name)
+    for name in names:
+        os.replace(folder / name, spec.mask_folder / name)
     folder.rmdir()
 
 
-def read_map(words: Sequence[str], spec: Spec) -> dict[int | str, int | str]:
-    """Class of each value, or of each colour "#rrggbb".
-
-    Raises:
-        UserError: a word is not VALUE=CLASS, or the class is unknown.
-    """
+def read_map(words: Sequence[str], spec: Spec) -> tuple[bool, dict[int, int | str]]:
+    """Whether colours are mapped, and the class of each value or colour 0xrrggbb."""
     known: dict[str, int | str] = {plain(name): k for k, name in enumerate(spec.classes)}
-    known |= {"ignore": IGNORE, plain(TAG): TAG} | known
-    meaning: dict[int | str, int | str] = {}
+    known = {"ignore": IGNORE, plain(TAG): TAG} | known
+    meaning: dict[int, int | str] = {}
     for word in words:
         value, _, name = word.partition("=")
         if not re.fullmatch(r"\d{1,3}|#[0-9a-fA-F]{6}", value) or plain(name) not in known:
@@ -111,22 +114,19 @@ def read_map(words: Sequence[str], spec: Spec) -> dict[int | str, int | str]:
                 f"--map {word} is not VALUE=CLASS: give a number or #rrggbb, and one of "
                 f"{', '.join(spec.classes)}, ignore, {TAG}"
             )
-        key = value.lower() if value[0] == "#" else int(value)
-        meaning[key] = known[plain(name)]
-    if len({isinstance(key, str) for key in meaning}) > 1:
+        meaning[int(value[1:], 16) if value[0] == "#" else int(value)] = known[plain(name)]
+    coloured = {word[0] == "#" for word in words}
+    if len(coloured) > 1:
         raise UserError("--map takes numbers or colours, not both")
-    if not meaning:
-        colours = ["#" + bytes(row).hex() for row in palette(256).tolist()]
-        meaning = {colours[k]: k for k in (*range(spec.num_classes), IGNORE)}
-    return meaning
+    own = [*range(spec.num_classes), IGNORE]
+    if not words:
+        colours = (palette(256).astype(np.int64) << [16, 8, 0]).sum(1)
+        return True, {int(colours[k]): k for k in own}
+    return (True, meaning) if coloured.pop() else (False, {**{k: k for k in own}, **meaning})
 
 
 def match(spec: Spec, source: Path) -> tuple[dict[str, Path], list[str]]:
-    """Mask file of each image id, and names of files that belong to no picture.
-
-    Raises:
-        UserError: no file belongs to a picture, or two to the same.
-    """
+    """Mask file of each image id, and names of files that belong to no picture."""
     index, own = pictures_by_name(spec)
     matched: dict[str, Path] = {}
     lost = []
@@ -153,28 +153,26 @@ def match(spec: Spec, source: Path) -> tuple[dict[str, Path], list[str]]:
 
 
 def renumber(
-    path: Path, meaning: dict[int | str, int | str], spec: Spec, tags: Sequence[int] | None
+    path: Path,
+    values: np.ndarray,
+    coloured: bool,
+    meaning: Mapping[int, int | str],
+    tags: Sequence[int],
 ) -> np.ndarray:
-    """Class indices of a mask, uint8 (H, W)."""
-    if any(isinstance(key, str) for key in meaning):
-        values, table = by_colour(path), {int(k[1:], 16): v for k, v in meaning.items()}
-    else:
-        values = read_numbers(path)
-        table = {**{k: k for k in (*range(spec.num_classes), IGNORE)}, **meaning}
+    """Class indices of the values or colours of a mask, uint8 (H, W)."""
     mask = np.zeros(values.shape, np.uint8)
     for value in np.unique(values).tolist():
-        if value not in table:
-            word = f"#{value:06x}" if any(isinstance(k, str) for k in meaning) else str(value)
+        word = f"#{value:06x}" if coloured else str(value)
+        if value not in meaning:
             raise UserError(
                 f"{path} holds {word}, which is not a class: give --map {word}=CLASS, or "
                 f"{word}=ignore, and the others"
             )
-        target = table[value]
-        if target == TAG:
-            if tags is None or len(tags) != 1:
+        if (target := meaning[value]) == TAG:
+            if len(tags) != 1:
                 raise UserError(
-                    f"{path}: its picture has {len(tags or ())} tags, so {TAG} is none of them: "
-                    f"name the class of {value}, or draw this mask again"
+                    f"{path}: its picture has {len(tags)} tags, so {TAG} is none of them: "
+                    f"name the class of {word}, or draw this mask again"
                 )
             target = tags[0]
         mask[values == value] = target
@@ -205,25 +203,11 @@ def by_colour(path: Path) -> np.ndarray:
     return (pixels.astype(np.int64) << [16, 8, 0]).sum(2)
 
 
-def keep_old(spec: Spec, ids: Sequence[str]) -> None:
-    """Move masks that are about to be replaced to SegmentationClass.old-N."""
-    spec.mask_folder.mkdir(exist_ok=True)
-    old = [path for name in ids if (path := spec.mask_path(name)).is_file()]
-    if not old:
-        return
-    number = 1
-    while (kept := spec.root / f"{spec.mask}.old-{number}").exists():
-        number += 1
-    kept.mkdir()
-    for path in old:
-        os.replace(path, kept / path.name)
-
-
 def main(arguments: Arguments) -> None:
     """Write the masks, and say how many."""
     spec, count, notes = convert(arguments)
-    print("".join(f"note: {note}\n" for note in notes), end="")
-    print(f"{arguments.out or spec.mask_folder}: {count} masks")
+    last = f"{arguments.out or spec.mask_folder}: {count} masks"
+    print(*(f"note: {note}" for note in notes), last, sep="\n")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,11 @@ def has_picture_suffix(name: str) -> bool:
     return name.rpartition(".")[2].strip().casefold() in PICTURE_SUFFIXES and "." in name
 
 
+def is_picture_path(text: str) -> bool:
+    """Whether a path or an address ends as picture files do."""
+    return has_picture_suffix((parts(text) or [""])[-1])
+
+
 def make_id(name: str) -> str:
     """An image id from the name of a file: what lists and folders cannot hold becomes "_"."""
     name = unicodedata.normalize("NFC", name)

@@ -12,8 +12,8 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from base import UserError
-from datalist.annotation import objects_of, parts, read_xml
-from datalist.prepare.names import has_picture_suffix
+from datalist.annotation import objects_of, read_xml
+from datalist.prepare.names import is_picture_path
 from datalist.spec import read_text
 
 XML_LIMIT = 1 << 28
@@ -61,19 +61,16 @@ def coco_drawing(
     height, width = image.get("height"), image.get("width")
     size = None
     if height and width:
-        if int(height) != float(height) or int(width) != float(width) or isinstance(height, str):
-            raise ValueError(f"{height!r} x {width!r} pixels")
         size = (int(height), int(width))
-    shapes = []
-    for item in objects:
-        shape = outline(item.get("segmentation"))
-        if shape is not None:
-            shapes.append((area_of(item, shape), labels[item["category_id"]], shape))
-        else:
-            ignored[NO_AREA] += 1
-    left_out = len(shapes) < len(objects)
-    shapes.sort(key=lambda shape: -shape[0])
-    return Drawing(image["file_name"], size, [shape[1:] for shape in shapes], left_out)
+        if size != (float(height), float(width)) or isinstance(height, str):
+            raise ValueError(f"{height!r} x {width!r} pixels")
+    pairs = [(item, outline(item.get("segmentation"))) for item in objects]
+    drawn = [(item, shape) for item, shape in pairs if shape is not None]
+    if left_out := len(drawn) < len(objects):
+        ignored[NO_AREA] += len(objects) - len(drawn)
+    drawn.sort(key=lambda pair: -area_of(*pair))
+    shapes = [(labels[item["category_id"]], shape) for item, shape in drawn]
+    return Drawing(image["file_name"], size, shapes, left_out)
 
 
 def outline(segmentation: Any) -> Any:
@@ -95,11 +92,8 @@ def area_of(item: dict, shape: Any) -> float:
     if isinstance(area := item.get("area"), int | float):
         return area
     if isinstance(shape, list):
-        total = 0.0
-        for polygon in shape:
-            x, y = np.asarray(polygon, float).reshape(-1, 2).T
-            total += abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2
-        return total
+        corners = (np.asarray(polygon, float).reshape(-1, 2).T for polygon in shape)
+        return sum(abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)) / 2 for x, y in corners)
     if isinstance(runs := shape.get("counts"), list):
         return float(sum(runs[1::2]))
     _, _, width, height = item.get("bbox") or (0, 0, 0, 0)
@@ -123,13 +117,12 @@ def from_labelstudio(tasks: list[dict], key: str, ignored: Counter[str]) -> list
     # A file that was made to be imported has predictions alone.
     part = "annotations" if any("annotations" in task for task in tasks) else "predictions"
     rounds = [[r for r in task.get(part, []) if not r.get("was_cancelled")] for task in tasks]
-    names = {
-        item.get("to_name") for done in rounds for item in (done[-1]["result"] if done else [])
-    }
+    last = [done[-1]["result"] if done else None for done in rounds]
+    names = {item.get("to_name") for results in last for item in results or ()}
     drawings = []
-    for task, done in zip(tasks, rounds):
+    for task, results in zip(tasks, last):
         pictures = task_pictures(task["data"], key)
-        if not done:
+        if results is None:
             ignored["tasks without an annotation are"] += 1
             continue
         # Those that nobody drew on in any task were only shown.
@@ -141,7 +134,7 @@ def from_labelstudio(tasks: list[dict], key: str, ignored: Counter[str]) -> list
             )
         pages = {(k, page): Drawing(name, None) for k in drawn_on
                 for page, name in enumerate(pictures[k])}  # fmt: skip
-        for item in done[-1]["result"]:
+        for item in results:
             k = item["to_name"] if item.get("to_name") in drawn_on else drawn_on[0]
             page = item.get("item_index") or 0
             if (k, page) not in pages:
@@ -168,13 +161,8 @@ def task_pictures(data: Mapping[str, Any], key: str) -> dict[str, list[str]]:
         values = [v["url"] if isinstance(v, dict) and "url" in v else v for v in values]
         if values and all(isinstance(v, str) for v in values):
             texts[name] = values
-    pictures = {
-        name: values
-        for name, values in texts.items()
-        if all(has_picture_suffix((parts(v) or [""])[-1]) for v in values)
-    }
-    if not pictures and len(texts) == 1:  # a name without suffix
-        pictures = texts
+    named = {name: values for name, values in texts.items() if all(map(is_picture_path, values))}
+    pictures = named or (texts if len(texts) == 1 else {})  # a name without suffix
     if not pictures:
         raise UserError(
             f"a task has no picture under {', '.join(map(str, data))}: say with --key which it is"
@@ -225,8 +213,7 @@ def from_cvat(path: Path, ignored: Counter[str]) -> list[Drawing]:
         for item in sorted(image, key=lambda item: int(item.get("z_order", 0))):
             points = item.get("points", "").split(";")
             if item.tag == "polygon" and len(points) > 2:
-                pairs = [pair.split(",") for pair in points]
-                shape: Any = [[float(x) for pair in pairs for x in pair]]
+                shape: Any = [[float(x) for pair in points for x in pair.split(",")]]
             elif item.tag == "ellipse":
                 facts = (float(item.attrib[key]) for key in ("cx", "cy", "rx", "ry"))
                 shape = ellipse(*facts, float(item.get("rotation", 0)))
@@ -300,16 +287,12 @@ def from_via(content: dict, key: str, ignored: Counter[str]) -> list[Drawing]:
 def via_shape(shape: dict) -> Any:
     """Polygon of a region; None for a box, and for what has no area."""
     name = shape["name"]
-    if name in ("polygon", "polyline"):
-        x, y = shape["all_points_x"], shape["all_points_y"]
-        if name == "polyline" or len(x) < 3:
-            return None
-        return [np.stack([x, y], 1).astype(float).ravel().tolist()]
-    if name == "circle":
-        return ellipse(shape["cx"], shape["cy"], shape["r"], shape["r"], 0)
-    if name == "ellipse":
-        turn = np.degrees(shape.get("theta", 0))
-        return ellipse(shape["cx"], shape["cy"], shape["rx"], shape["ry"], turn)
+    if name == "polygon" and len(shape["all_points_x"]) > 2:
+        points = np.stack([shape["all_points_x"], shape["all_points_y"]], 1)
+        return [points.astype(float).ravel().tolist()]
+    if name in ("circle", "ellipse"):
+        rx, ry = (shape["r"], shape["r"]) if name == "circle" else (shape["rx"], shape["ry"])
+        return ellipse(shape["cx"], shape["cy"], rx, ry, np.degrees(shape.get("theta", 0)))
     return None
 
 

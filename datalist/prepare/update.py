@@ -84,17 +84,13 @@ def stamps_of(arguments: Arguments) -> Stamps:
 
 
 def take_stock(data: Path, words: dict[str, tuple[str, ...]] | None) -> dict[str, Origin]:
-    """Files, checksums and tags of the pictures of an arranged data set.
-
-    `words` are the names of the tags of each picture; None: they are not known.
-    """
-    names = read_names(data / NAMES_FILE)
+    """The pictures of an arranged data set; `words` are the names of their tags, where known."""
     files = {path.stem: path for path in (data / "JPEGImages").iterdir()}
-    names = {name: file for name, file in names.items() if name in files}
+    names = {name: file for name, file in read_names(data / NAMES_FILE).items() if name in files}
     with ThreadPoolExecutor(8) as pool:
         checksums = list(pool.map(file_checksum, [files[name] for name in names]))
     return {
-        name: Origin(file, checksum, words.get(name, ()) if words is not None else None)
+        name: Origin(file, checksum, None if words is None else words.get(name, ()))
         for (name, file), checksum in zip(names.items(), checksums)
     }
 
@@ -108,22 +104,16 @@ def tag_words(spec: Spec) -> dict[str, tuple[str, ...]]:
 def compare(
     before: dict[str, Origin], now: dict[str, Origin]
 ) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """Find what became of each picture: by its content, then by the name of its file.
-
-    Returns:
-        Id in the old data set of each picture that was in it; and files that are new, gone, or of
-        changed content, name or tags, by a title.
-    """
+    """Old id of each picture that was there, by content, then by name; changed files by a title."""
     by_checksum = {origin.checksum: name for name, origin in before.items()}
     by_file = {origin.file: name for name, origin in before.items()}
     origin: dict[str, str] = {}
     titles = ("added", "removed", "replaced", "moved or renamed", "with other tags in the folder")
     added, removed, replaced, moved, tagged = groups = [[] for _ in titles]
     for name, picture in now.items():
+        old = by_checksum.get(picture.checksum) or by_file.get(picture.file)
         if name in before and before[name].checksum == picture.checksum:
             old = name
-        else:
-            old = by_checksum.get(picture.checksum) or by_file.get(picture.file)
         if old is None:
             added.append(picture.file)
             continue
@@ -142,16 +132,7 @@ def compare(
 def merge(
     data: Path, new: Path, before: dict[str, Origin], now: dict[str, Origin], origin: dict[str, str]
 ) -> list[str]:
-    """Bring what people changed in the old data set into the new one.
-
-    Args:
-        data, new: folders of the old and the new data set; the new one is completed.
-        before, now: their pictures as they came from the folder.
-        origin: old id of each picture that was there, as of `compare`.
-
-    Returns:
-        Sentences to print.
-    """
+    """Bring what people changed in the old data set into the folder `new`; sentences to print."""
     notes = []
     spec = resolve(str(data))
     current = tag_words(spec)
@@ -166,12 +147,11 @@ def merge(
     words |= corrected
 
     has_masks = (data / "SegmentationClass").is_dir()  # their pixels are numbers of classes
-    first, second = spec.classes, resolve(str(new)).classes
-    known = list(first if has_masks else second)
-    more = [*second, *(word for row in corrected.values() for word in row)]
-    for word in more:
-        if plain(word) not in map(plain, known):
-            known.append(word)
+    first = (*(spec.classes if has_masks else ()), *resolve(str(new)).classes)
+    spelled: dict[str, str] = {}
+    for word in (*first, *(word for row in corrected.values() for word in row)):
+        spelled.setdefault(plain(word), word)
+    known = list(spelled.values())
     write_lines(new / "classes.txt", known)
     replaced = {n for n, old in origin.items() if before[old].checksum != now[n].checksum}
     marked = wrong_masks(spec)
@@ -187,13 +167,13 @@ def merge(
         copies.setdefault(old, []).append(name)
     for split, ids in lists.items():
         kept = [name for old in ids for name in copies.get(old, [] if old in before else [old])]
-        kept += [name for name in now if name not in origin] if split == "train" else []
+        if split == "train":
+            kept += [name for name in now if name not in origin]
         write_lines(new / LISTS / f"{split}.txt", kept)
     if off := [name for name in before if name not in listed]:
         notes.append(f"{len(off)} pictures that no list of {data} names stay off the lists")
 
-    left = carry(data, new, before.keys(), copies, replaced)
-    if left:
+    if left := carry(data, new, before.keys(), copies, replaced):
         notes.append(f"masks of replaced pictures are only in the old folder: {some(left)}")
     return notes
 
@@ -201,11 +181,7 @@ def merge(
 def carry(
     data: Path, new: Path, arranged: Set[str], copies: dict[str, list[str]], replaced: Set[str]
 ) -> list[str]:
-    """Link what people added to a data set, such as masks, into the new one.
-
-    Returns:
-        Files left out, as their picture has another content now.
-    """
+    """Link what people added, such as masks, into the new data set; files of other content now."""
     own = {"tags.csv", NAMES_FILE, "classes.txt", RECORD}
     left = []
     for path in sorted(path for path in data.rglob("*") if path.is_file()):
@@ -214,8 +190,7 @@ def carry(
         is_picture = relative.parts[0] == "JPEGImages" and path.stem in arranged
         if relative.as_posix() in own or is_list or is_picture:
             continue
-        names = copies.get(path.stem, []) if path.stem in arranged else [path.stem]
-        for name in names:
+        for name in copies.get(path.stem, []) if path.stem in arranged else [path.stem]:
             if name in replaced:
                 left.append(relative.as_posix())
                 continue
@@ -227,11 +202,7 @@ def carry(
 
 
 def update(arguments: Arguments, flags: list[str]) -> None:
-    """Make the data set, or bring it up to date; `flags` are those of the arrangement.
-
-    Raises:
-        UserError: as of `arrange`; tiles are asked for; or the data set is that of another folder.
-    """
+    """Make the data set, or bring it up to date; `flags` are those of the arrangement."""
     data, source = arguments.out, arguments.source
     if arguments.tile:
         raise UserError(
@@ -289,8 +260,7 @@ def update(arguments: Arguments, flags: list[str]) -> None:
 
 def print_result(line: str, notes: Sequence[str]) -> None:
     """Print what was understood, and notes below."""
-    print(line)
-    print("".join(f"note: {sentence.rstrip('.')}.\n" for sentence in notes), end="")
+    print(line, *(f"note: {sentence.rstrip('.')}." for sentence in notes), sep="\n")
 
 
 @dataclass(frozen=True)

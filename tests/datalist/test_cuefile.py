@@ -214,7 +214,7 @@ def test_cells():
     cues = from_cells({"a": np.array([[1, 0], [2, 0], [0, 1]])}, (3, 2), 2, "x")
     assert np.argwhere(cues["a"]).tolist() == [[0, 0, 1], [1, 2, 0]]
     for wrong in ([[2], [0], [0]], [[0], [3], [0]], [[0], [0], [2]], [[0], [0], [-1]], [[0], [0]]):
-        with pytest.raises(UserError, match="x: .*'a'"):
+        with pytest.raises(UserError, match=r"x: .*'a'"):
             from_cells({"a": np.array(wrong)}, (3, 2), 2, "x")
 
 

@@ -165,20 +165,17 @@ class Reader:
 
     def tag_columns(self) -> list[Column]:
         """The columns that hold tags."""
-        chosen = []
-        for wanted in self.flags.tag_columns:
-            if (column := find_column(self.others, wanted)) is None:
-                raise self.ask(f"it has no column {wanted!r}")
-            chosen.append(column)
-        if chosen:
+        if wanted := self.flags.tag_columns:
+            chosen = [find_column(self.others, name) for name in wanted]
+            if None in chosen:
+                raise self.ask(f"it has no column {wanted[chosen.index(None)]!r}")
             return chosen
         if not self.header:
             return self.without_header()
         if tagged := [c for c in self.others if c.is_tags and c.cells]:
             return self.headed(tagged)
-        rest = [
-            c for c in self.others if c.filled and not c.is_other and (c.heading or not c.numeric)
-        ]
+        rest = [c for c in self.others if c.filled and not c.is_other]
+        rest = [c for c in rest if c.heading or not c.numeric]
         marks = [c for c in rest if c.marks]
         numbers = [c for c in rest if c.numeric and not c.marks]
         texts = [c for c in rest if c not in marks and c not in numbers]
@@ -190,14 +187,13 @@ class Reader:
             raise self.ask(f"{numbers[0]} holds other numbers than 0 and 1", at_least=True)
         if marks and not texts and not numbers:
             return marks
-        if not marks and not numbers:
+        if texts and not marks and not numbers:
             if len(texts) == 1:
                 return self.plausible(texts)
-            if texts and not any(c.heading for c in texts):  # the further tags of ragged lines
+            if not any(c.heading for c in texts):  # the further tags of ragged lines
                 return texts
-        if not rest:
-            raise self.ask("none of its columns holds tags")
-        raise self.ask("its headings do not say which columns hold tags")
+        unclear = "its headings do not say which columns hold tags"
+        raise self.ask(unclear if rest else "none of its columns holds tags")
 
     def headed(self, tagged: list[Column]) -> list[Column]:
         """Of the columns whose headings say that they hold tags, those that are taken."""
@@ -258,9 +254,8 @@ class Reader:
         if all(cells_of[word] == 1 for word in inside):
             return "columns"  # words that never come apart are one class
         example = min(several)
-        raise self.two_ways(
-            f"'{example}' may be one class or {len(example.split())}", "columns", "words"
-        )
+        reason = f"'{example}' may be one class or {len(example.split())}"
+        raise self.two_ways(reason, "columns", "words")
 
     def two_ways(self, reason: str, *layouts: str) -> UserError:
         """The question between two layouts."""
@@ -284,9 +279,8 @@ class Reader:
             uncertain += sum(cell.casefold() in UNCERTAIN for _, cell in said)
             rows.append((name, findings(tags) or [BACKGROUND] * bool(said)))
         if uncertain:
-            self.notes.append(
-                f"{uncertain} fields of {self.path} are -1 (uncertain): taken as not there."
-            )
+            sentence = f"{uncertain} fields of {self.path} are -1 (uncertain): taken as not there."
+            self.notes.append(sentence)
         if empty := sum(tags == [BACKGROUND] for _, tags in rows):
             self.notes.append(f"{empty} pictures show none of the classes: all their fields are 0.")
         return rows
@@ -315,26 +309,27 @@ class Reader:
         separators = ";|" if any(re.search(r"[;|]", cell) for cell in cells) else ","
         if separators == ",":
             known |= self.labels_with_commas(cells)
-        sure = self.confidence()
-        limit = self.flags.at_least
-        if sure and limit is None:
-            if not all(cell.casefold() in YES | NO | UNCERTAIN for cell in sure.filled):
-                raise UserError(
-                    f"{self.path}: {sure} says how sure each tag is: give --at-least NUMBER, from "
-                    "which a tag is taken"
-                )
-            limit = 0.5
         rows = []
-        for k, name in enumerate(self.names.cells):
+        for k, (name, sure) in enumerate(zip(self.names.cells, self.sure())):
             words = (tags_of(c.cells[k], layout == "words", known, separators) for c in columns)
             tags = [tag for row in words for tag in row]
-            present = True
-            if sure and limit is not None:
-                value = sure.cells[k].replace(",", ".")
-                present = float(value) >= limit if is_number(value) else value.casefold() in YES
-            rows.append((name, (findings(tags) if present else []) or [BACKGROUND] * bool(tags)))
+            rows.append((name, (findings(tags) if sure else []) or [BACKGROUND] * bool(tags)))
         self.refuse_numbers(columns, rows)
         return rows
+
+    def sure(self) -> list[bool]:
+        """Whether each row is taken, by its column of confidence if there is one."""
+        column, limit = self.confidence(), self.flags.at_least
+        if column is None:
+            return [True] * len(self.names.cells)
+        if limit is None and not all(c.casefold() in YES | NO | UNCERTAIN for c in column.filled):
+            raise UserError(
+                f"{self.path}: {column} says how sure each tag is: give --at-least NUMBER, from "
+                "which a tag is taken"
+            )
+        limit = 0.5 if limit is None else limit
+        values = (cell.replace(",", ".") for cell in column.cells)
+        return [float(v) >= limit if is_number(v) else v.casefold() in YES for v in values]
 
     def labels_with_commas(self, cells: list[str]) -> set[str]:
         """Fields with a comma whose parts never come apart: one class, and not several."""
@@ -343,9 +338,8 @@ class Reader:
         count = Counter(part for row in parts.values() for part in row)
         together = {c for c, row in parts.items() if "," in c and all(count[p] == 1 for p in row)}
         if together:
-            self.notes.append(
-                f"'{min(together)}' is taken as one class: its parts never come apart."
-            )
+            first = min(together)
+            self.notes.append(f"'{first}' is taken as one class: its parts never come apart.")
         return together
 
     def refuse_numbers(self, columns: list[Column], rows: list[tuple[str, list[str]]]) -> None:

@@ -13,7 +13,7 @@ from datalist.spec import LIST_LIMIT
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "blank"}
 MARKS = {
-    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
@@ -35,15 +35,11 @@ def read_any_text(path: Path) -> tuple[str, str]:
     data = read_packed(path, LIST_LIMIT)
     if len(data) > LIST_LIMIT:
         raise UserError(f"{path} is longer than {LIST_LIMIT} bytes: not a table of tags")
-    for mark, encoding in MARKS.items():
-        if data.startswith(mark):
-            candidates = ["utf-8-sig" if encoding == "utf-8" else encoding]
-            break
-    else:
-        half = len(data) // 2 * 0.3
-        even, odd = data[::2].count(0), data[1::2].count(0)
-        wide = "utf-16-le" if odd > half else "utf-16-be" if even > half else ""
-        candidates = [wide] if wide else ["utf-8", "cp1252"]
+    mark = next((mark for mark in MARKS if data.startswith(mark)), b"")
+    half = len(data) // 2 * 0.3
+    even, odd = data[::2].count(0), data[1::2].count(0)
+    wide = MARKS.get(mark) or ("utf-16-le" if odd > half else "utf-16-be" if even > half else "")
+    candidates = [wide] if wide else ["utf-8", "cp1252"]
     for encoding in candidates:
         try:
             text = data.decode(encoding)
@@ -61,37 +57,26 @@ def split(path: Path, text: str, index: NameIndex) -> tuple[str, Grid]:
     """
     first, _, rest = text.partition("\n")
     known = first.strip().casefold().strip('"')
-    separators = [
-        separator for separator in SEPARATORS if separator != " " or path.suffix != ".csv"
-    ]
+    separators = [s for s in SEPARATORS if s != " " or path.suffix != ".csv"]
     if known.startswith("sep=") and len(known) <= 5:  # Excel's own line
         text = rest
         separators = [s for s in separators if s == (known[4:] or "\t")] or separators
-    best: tuple[tuple, str, Grid] | None = None
-    for separator in separators:
-        grid = fields(path, text, separator)
-        if not grid:
-            raise UserError(f"{path} holds no tags: write NAME,TAG,TAG one picture a line")
-        width = max(map(len, grid))
-        matches = max(
-            (
-                (index.counts(cells), sum(map(has_picture_suffix, cells)))
-                for cells in (column_of(grid, k) for k in range(width))
-            ),
-            default=(0, 0),
-        )
-        rank = (*matches, width > 1)
-        if best is None or rank > best[0]:
-            best = (rank, separator, grid)
-    return best[1], best[2]
+    grids = {separator: fields(path, text, separator) for separator in separators}
+    if not all(grids.values()):
+        raise UserError(f"{path} holds no tags: write NAME,TAG,TAG one picture a line")
+
+    def rank(separator: str) -> tuple:
+        grid = grids[separator]
+        columns = [column_of(grid, k) for k in range(max(map(len, grid)))]
+        matches = ((index.counts(c), sum(map(has_picture_suffix, c))) for c in columns)
+        return (*max(matches, default=(0, 0)), len(columns) > 1)
+
+    best = max(separators, key=rank)
+    return best, grids[best]
 
 
 def fields(path: Path, text: str, separator: str) -> Grid:
-    """Fields of each row that is neither empty nor a comment; quoted fields may hold line breaks.
-
-    Raises:
-        UserError: it is not a CSV file.
-    """
+    """Fields of each row that is not empty or a comment; quoted fields may hold line breaks."""
     try:
         if separator == " ":
             grid = [line.split() for line in text.splitlines()]
