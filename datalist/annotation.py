@@ -82,9 +82,8 @@ def check_instances(content: Any, path: Path) -> dict:
             for key, dtype in needed.items():
                 if not isinstance(row, dict) or not isinstance(row.get(key), dtype):
                     raise UserError(f"{path}: an entry of '{part}' has no {dtype.__name__} '{key}'")
-    for part, key in (("images", "file_name"), ("categories", "name")):
-        content = content | {part: without_twins(content[part], key, path)}
-    return content
+    unique = {"images": "file_name", "categories": "name"}
+    return content | {part: without_twins(content[part], key, path) for part, key in unique.items()}
 
 
 def objects_of(content: dict, path: Path) -> tuple[dict[int, str], dict[int, list[dict]]]:

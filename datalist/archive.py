@@ -1,11 +1,12 @@
 """Arrays in .npz and .npy files, and packed files, read within a bound on memory."""
 
 import gzip
-import tokenize
+import math
 import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO
 
 import numpy as np
@@ -17,10 +18,7 @@ FLOOR = 64 << 20
 """Bytes that any file may unpack to."""
 RATIO = 100
 """How often its own size a longer file may unpack to; cue files reach 4 to 10."""
-DAMAGE = (
-    *(ValueError, TypeError, SyntaxError, OverflowError, MemoryError, KeyError),
-    tokenize.TokenError,
-)
+DAMAGE = (ValueError, TypeError, SyntaxError, OverflowError, MemoryError, KeyError, TokenError)
 """What numpy raises for damaged headers of arrays."""
 
 
@@ -64,15 +62,11 @@ def read_npz(path: str | Path, wanted: Mapping[str, tuple[str, int]]) -> dict[st
         budget = max(FLOOR, RATIO * path.stat().st_size)
         with zipfile.ZipFile(path) as archive:
             members = {info.filename: info for info in archive.infolist()}
-            lost = [name for name in wanted if f"{name}.npy" not in members]
-            if lost:
+            if lost := [name for name in wanted if f"{name}.npy" not in members]:
                 raise UserError(f"{path} has no array '{lost[0]}': it is another file")
             if sum(members[f"{name}.npy"].file_size for name in wanted) > budget:
                 raise UserError(f"{path} unpacks to more than {budget >> 20} MiB: not read")
-            return {
-                name: _read_member(archive, f"{name}.npy", codes, dimensions)
-                for name, (codes, dimensions) in wanted.items()
-            }
+            return {name: _read_member(archive, name, *kind) for name, kind in wanted.items()}
     except UserError:
         raise
     except OSError as error:
@@ -84,7 +78,7 @@ def read_npz(path: str | Path, wanted: Mapping[str, tuple[str, int]]) -> dict[st
 
 
 def _read_member(archive: zipfile.ZipFile, name: str, codes: str, dimensions: int) -> np.ndarray:
-    with archive.open(name) as file:
+    with archive.open(f"{name}.npy") as file:
         try:
             return _read_array(file, codes, dimensions)
         except ValueError as error:
@@ -114,17 +108,13 @@ def _read_array(file: IO[bytes], codes: str, dimensions: int) -> np.ndarray:
     # numpy's own reader allocates memory for the shape in the header before it reads the data, and
     # a header can state any shape.
     version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-    elif version == (2, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
-    else:
+    if version not in ((1, 0), (2, 0)):
         raise ValueError(f"array format {version} is not known")
+    header = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
+    shape, fortran, dtype = header(file)
     if dtype.hasobject or dtype.kind not in codes or len(shape) != dimensions:
         raise ValueError(f"it is {dtype} of shape {shape}")
-    length = dtype.itemsize
-    for side in shape:
-        length *= side
+    length = math.prod((dtype.itemsize, *shape))
     data = file.read(length + 1)
     if len(data) != length:
         raise ValueError(f"it is not as long as its shape {shape}")

@@ -9,13 +9,7 @@ HUES = 180
 
 
 def warp(image: np.ndarray, size: Size) -> np.ndarray:
-    """Resize an image to a size, its aspect not kept, bilinear.
-
-    Args:
-        image: uint8 (H, W, channels).
-
-    Returns:
-        uint8 (height, width, channels).
+    """Resize an image, uint8 (H, W, channels), to a size, its aspect not kept, bilinear.
 
     Source: kolesman/SEC, data layer. Differs: pixels are areas, not points (its `zoom` puts the
     corner pixels' centres onto each other).
@@ -28,9 +22,7 @@ def warp(image: np.ndarray, size: Size) -> np.ndarray:
 def shrink(image: np.ndarray, size: Size) -> np.ndarray:
     """Shrink an image, uint8 (H, W, channels), to a size by the mean of areas."""
     # OpenCV does this with four channels at most.
-    parts = (
-        np.ascontiguousarray(image[..., first : first + 4]) for first in range(0, image.shape[2], 4)
-    )
+    parts = (np.ascontiguousarray(image[..., k : k + 4]) for k in range(0, image.shape[2], 4))
     return np.dstack([cv2.resize(part, size[::-1], interpolation=cv2.INTER_AREA) for part in parts])
 
 
@@ -63,15 +55,10 @@ def draw_size(
     scale: tuple[float, float] | None = None,
     long: tuple[int, int] | None = None,
 ) -> Size:
-    """Draw the size that an image is brought to before it is cropped, its aspect kept.
+    """Draw the size, at least 1, that an image is brought to before it is cropped.
 
-    Args:
-        size: (height, width) of the image.
-        scale: range of the factor to its own size.
-        long: range of the longer side in pixels, instead of `scale`.
-
-    Returns:
-        (height, width), at least 1.
+    Its aspect is kept. `scale` is the range of the factor to its own size, `long` that of the
+    longer side in pixels.
     """
     if long is not None:
         factor = rng.integers(long[0], long[1], endpoint=True) / max(size)
@@ -82,10 +69,6 @@ def draw_size(
 
 def draw_crop(size: Size, crop: Size, rng: np.random.Generator) -> tuple[int, int, int, int]:
     """Draw the position of a window in an image, or of the image in a larger window.
-
-    Args:
-        size: (height, width) of the image.
-        crop: (height, width) of the window.
 
     Returns:
         Top, left, bottom and right of the image in the window; a negative top or left is the number
@@ -103,14 +86,9 @@ def draw_crop(size: Size, crop: Size, rng: np.random.Generator) -> tuple[int, in
 def crop(
     array: np.ndarray, window: Size, box: tuple[int, int, int, int], fill: int | tuple[int, ...]
 ) -> np.ndarray:
-    """Cut a window out of an image or mask; pixels outside are filled.
+    """Cut a window out of an image or mask, (H, W) or (H, W, channels).
 
-    Args:
-        array: (H, W) or (H, W, channels).
-        fill: value of what lies outside, one number or one per channel.
-
-    Returns:
-        (height, width) or (height, width, channels).
+    Pixels outside get `fill`, one number or one per channel.
     """
     top, left, bottom, right = box
     out = np.empty((*window, *array.shape[2:]), array.dtype)
@@ -121,10 +99,7 @@ def crop(
 
 
 def draw_window(rng: np.random.Generator, least: float, most: float) -> tuple[float, float, float]:
-    """Draw a part of an image of the image's own shape.
-
-    Args:
-        least, most: range of its sides, as shares of the image's.
+    """Draw a part of an image of the image's own shape; its sides are `least` to `most` of these.
 
     Returns:
         Top, left and side, as shares of the image's height, width and both.
@@ -137,33 +112,23 @@ def draw_window(rng: np.random.Generator, least: float, most: float) -> tuple[fl
 def cut_window(
     array: np.ndarray, window: tuple[float, float, float], size: Size, interpolation: int
 ) -> np.ndarray:
-    """Resize a part of an image or mask, (H, W) or (H, W, channels), to a size.
-
-    Args:
-        size: (height, width) of the result; its aspect need not be the image's.
-    """
+    """Resize a part of an image or mask, (H, W) or (H, W, channels), to a size of any aspect."""
     top, left, side = window
     height, width = array.shape[:2]
     rows, columns = side * height / size[0], side * width / size[1]
     # Pixels are areas: centres are half a pixel from the edges on both sides.
-    matrix = np.array(
-        [[columns, 0, left * width + columns / 2 - 0.5], [0, rows, top * height + rows / 2 - 0.5]],
-        np.float32,
-    )
+    x, y = left * width + columns / 2 - 0.5, top * height + rows / 2 - 0.5
+    matrix = np.array([[columns, 0, x], [0, rows, y]], np.float32)
     flags = interpolation | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(
-        array, matrix, (size[1], size[0]), flags=flags, borderMode=cv2.BORDER_REPLICATE
-    )
+    return cv2.warpAffine(array, matrix, size[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
 
 def draw_jitter(
     rng: np.random.Generator, brightness: float, contrast: float, saturation: float, hue: float
 ) -> tuple[float, float, float, float]:
-    """Draw a change of colour: three factors within 1 +- the arguments, and a turn within +- hue.
+    """Draw factors of brightness, contrast and saturation within 1 +- the arguments, and a turn.
 
-    Returns:
-        Factors of brightness, contrast and saturation, and the turn of the hue circle
-        (0.5 = half of it).
+    The turn of the hue circle, within +- `hue`, is a share of the circle.
     """
     spread = np.array([brightness, contrast, saturation])
     factors = rng.uniform(np.maximum(1 - spread, 0), 1 + spread)
@@ -171,17 +136,10 @@ def draw_jitter(
 
 
 def jitter(image: np.ndarray, change: tuple[float, float, float, float]) -> np.ndarray:
-    """Change the colours of an image by what `draw_jitter` gave.
+    """Change the colours of an image, uint8 (H, W, channels), by what `draw_jitter` gave.
 
     Brightness scales values, contrast scales their distance from the mean grey, saturation from the
-    grey of each pixel; the hue is rotated last.
-
-    Args:
-        image: uint8 (H, W, channels); those after R, G, B stay as they are.
-        change: factors of brightness, contrast and saturation, turn of the hue circle.
-
-    Returns:
-        uint8 (H, W, channels).
+    grey of each pixel; the hue is rotated last. Channels after R, G, B stay as they are.
     """
     if image.shape[2] > 3:
         return np.dstack([jitter(np.ascontiguousarray(image[..., :3]), change), image[..., 3:]])

@@ -40,22 +40,17 @@ class Bands:
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""
-        if self.index and (
-            len(self.index) == 2 or not all(1 <= band <= MOST for band in self.index)
-        ):
-            raise UserError(
-                f"bands {' '.join(map(str, self.index))} are not possible: give one, three or "
-                f"more numbers from 1 to {MOST}"
-            )
+        index, mean, deviation = self.index, self.mean, self.deviation
+        if len(index) == 2 or not all(1 <= band <= MOST for band in index):
+            numbers = f"one, three or more numbers from 1 to {MOST}"
+            raise UserError(f"bands {' '.join(map(str, index))} are not possible: give {numbers}")
         if len(self.low) != len(self.high) or len(self.low) not in (0, 1, self.channels):
             raise UserError("the ranges of values are not those of the bands")
-        if not all(math.isfinite(a) and math.isfinite(b) and a < b for a, b in self.ranges):
+        if not all(-math.inf < low < high < math.inf for low, high in self.ranges):
             raise UserError("a range of values is empty")
-        if len(self.mean) != len(self.deviation) or len(self.mean) not in (0, len(self.index)):
+        if len(mean) != len(deviation) or len(mean) not in (0, len(index)):
             raise UserError("mean and deviation are not those of the bands")
-        if not all(map(math.isfinite, self.mean)) or not all(
-            math.isfinite(d) and d > 0 for d in self.deviation
-        ):
+        if not all(math.isfinite(m) and 0 < d < math.inf for m, d in zip(mean, deviation)):
             raise UserError("mean or deviation of a band is not a number")
 
     @property
@@ -90,12 +85,9 @@ class Bands:
                     f"{path} has {count} band{'s' * (count > 1)}, but band {max(self.index)} was "
                     "chosen: choose others, or take this picture out"
                 )
-            chosen = [band - 1 for band in self.index]
-        else:
-            visible = count - alpha
-            if visible not in (1, 3):
-                raise UserError(which_bands(path, count))
-            chosen = list(range(visible))
+        elif count - alpha not in (1, 3):
+            raise UserError(which_bands(path, count))
+        chosen = [band - 1 for band in self.index] or list(range(count - alpha))
         if chosen == [0, 1, 2]:
             return pixels[..., :3]  # no copy
         return pixels[..., chosen * 3 if len(chosen) == 1 else chosen]
@@ -118,24 +110,22 @@ class Bands:
         out = np.empty(pixels.shape, np.uint8)
         for channel, (low, high) in enumerate(ranges):
             values = pixels[..., channel]
-            if pixels.dtype == np.uint16:
-                out[..., channel] = _table(low, high)[values]
-            else:
-                out[..., channel] = _stretched(values, low, high)
+            short = pixels.dtype == np.uint16
+            scaled = _table(low, high)[values] if short else _stretched(values, low, high)
             if nodata is not None:
-                out[..., channel][values == nodata] = 0
+                scaled[values == nodata] = 0
+            out[..., channel] = scaled
         return out
 
 
 def default_range(pixels: np.ndarray, path: Path) -> tuple[float, float]:
     """Range of a picture of 16 bits that uses all of them."""
+    what = f"numbers of type {pixels.dtype}"
     if pixels.dtype == np.uint16:
-        most = int(pixels.max(initial=0))
-        if most >> 15:
+        bits = int(pixels.max(initial=0)).bit_length()
+        if bits == 16:
             return 0.0, 65535.0
-        what = f"{most.bit_length()} of its 16 bits a channel"
-    else:
-        what = f"numbers of type {pixels.dtype}"
+        what = f"{bits} of its 16 bits a channel"
     raise UserError(
         f"{path} uses {what}, and no range of values is stored. In a data set, run `python -m "
         "datalist.prepare.bands FOLDER`, which measures it; for a network that was trained on "
@@ -160,8 +150,8 @@ def read_bands(path: Path) -> Bands:
     try:
         content = json.loads(path.read_bytes()[: 1 << 20])
     except (ValueError, RecursionError):
-        again = "make it again with `python -m datalist.prepare.bands`"
-        raise UserError(f"{path} is damaged: {again}") from None
+        command = "`python -m datalist.prepare.bands`"
+        raise UserError(f"{path} is damaged: make it again with {command}") from None
     return from_stored(content, path)
 
 

@@ -20,7 +20,7 @@ from datalist.bands import Bands
 from datalist.cell import resize
 from datalist.cue import CueFile
 from datalist.formats import SUFFIXES, is_picture, is_unread_picture
-from datalist.image import RGB, check_mask, read_mask, read_sized
+from datalist.image import RGB, read_mask, read_sized
 from datalist.spec import Spec, safe_id
 from datalist.tag import multi_hot, read_tags, wrong_masks
 
@@ -94,11 +94,10 @@ class Images(Dataset):
     ) -> None:
         if mask is not None and not Path(mask).is_dir():
             raise UserError(f"the folder of masks {mask} does not exist")
-        self.spec, self.split, self.size, self.mode = spec, split, size, mode
-        self.cue, self.grid, self.mirror, self.seed = cue, grid, mirror, seed
-        self.scale, self.long, self.fill, self.jitter = scale, long, fill, jitter
-        self.window = window
-        self.variants = variants
+        self.spec, self.size, self.mode, self.seed = spec, size, mode, seed
+        self.cue, self.grid, self.mirror, self.jitter = cue, grid, mirror, jitter
+        self.scale, self.long, self.fill = scale, long, fill
+        self.window, self.variants = window, variants
         self.mask = Path(mask) if mask is not None else None
         self.num_classes = spec.num_classes
         self.ids = spec.ids(split)
@@ -114,8 +113,7 @@ class Images(Dataset):
                     f"{cue.source} holds cues of {cue.num_classes} classes, {spec.name} has "
                     f"{self.num_classes} (background counted)"
                 )
-            lost = [name for name in self.ids if name not in cue]
-            if lost:
+            if lost := [name for name in self.ids if name not in cue]:
                 raise UserError(
                     f"{cue.source} has no cues of {len(lost)} of the {len(self.ids)} images of "
                     f"{spec.name} {split}, the first is '{lost[0]}'"
@@ -131,8 +129,7 @@ class Images(Dataset):
         variant = draw // len(self) % self.variants if self.variants else None
         key = [draw] if variant is None else [index, variant]
         rng = np.random.default_rng([self.seed, *key])
-        sample: dict[str, Any] = {"id": name, "num_classes": self.num_classes}
-        sample["size"] = torch.tensor(size)
+        sample = {"id": name, "num_classes": self.num_classes, "size": torch.tensor(size)}
         # Numbers are drawn even if unused, so that one option does not change the draws of another.
         flipped = rng.random() < 0.5 and self.mirror
         change = augment.draw_jitter(rng, *(self.jitter or (0, 0, 0, 0)))
@@ -156,17 +153,13 @@ class Images(Dataset):
                 mask = augment.cut_window(mask, part, self.size, cv2.INTER_NEAREST)
         if self.jitter is not None and change is not None:
             image = augment.jitter(image, change)
-        if flipped:
-            image = augment.mirror(image, 1)
-        sample["image"] = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        sample["image"] = _channels_first(augment.mirror(image, 1) if flipped else image)
         if self.tags is not None:
             sample["tag"] = torch.from_numpy(multi_hot(self.tags[name], self.num_classes))
         if self.bags is not None:
             sample["bag"] = torch.tensor(self.bags[index])
         if self.cue is not None:
-            cue = self.cue[name]
-            if self.grid is not None:
-                cue = resize(cue, self.grid)
+            cue = self.cue[name] if self.grid is None else resize(self.cue[name], self.grid)
             sample["cue"] = torch.from_numpy(augment.mirror(cue, 2) if flipped else cue)
         if mask is not None:
             mask = augment.mirror(mask, 1) if flipped else mask
@@ -190,23 +183,19 @@ class Images(Dataset):
             # Parts are enlarged or barely shrunk, and need no more pixels than this.
             limit = math.prod(self.size) / self.window[0] ** 2
             if (factor := math.sqrt(limit / math.prod(image.shape[:2]))) < 1:
-                shrunk = tuple(max(1, round(side * factor)) for side in image.shape[:2])
-                image = augment.shrink(image, shrunk)
-                mask = augment.warp_mask(mask, shrunk) if mask is not None else None
-        decoded = (image, mask, size)
-        if self._cache is not None:
-            used = image.nbytes + (mask.nbytes if mask is not None else 0)
-            if self._cached + used <= CACHE_LIMIT:
-                self._cache[index] = decoded
-                self._cached += used
-        return decoded
+                image = _shrunk(image, factor)
+                mask = augment.warp_mask(mask, image.shape[:2]) if mask is not None else None
+        used = image.nbytes + (mask.nbytes if mask is not None else 0)
+        if self._cache is not None and self._cached + used <= CACHE_LIMIT:
+            self._cache[index] = image, mask, size
+            self._cached += used
+        return image, mask, size
 
     def _read_mask(self, name: str, path: Path, size: tuple[int, int]) -> np.ndarray:
         if name in self.wrong:
             return np.full(size, IGNORE, np.uint8)
         file = self.mask / f"{name}.png"
-        mask = read_mask(file)
-        check_mask(mask, self.num_classes, file)
+        mask = read_mask(file, self.num_classes)
         if mask.shape != size:
             raise UserError(
                 f"{file} is {mask.shape[0]} x {mask.shape[1]} pixels, but its image {path} is "
@@ -248,9 +237,8 @@ class Photos(Dataset):
         for path in map(Path, [paths] if isinstance(paths, str | Path) else paths):
             if path.is_dir():
                 # Those that must be converted first are taken too, so that they are named.
-                inside = [
-                    x for x in sorted(path.iterdir()) if is_picture(x) or is_unread_picture(x)
-                ]
+                inside = sorted(path.iterdir())
+                inside = [file for file in inside if is_picture(file) or is_unread_picture(file)]
                 if not inside:
                     raise UserError(f"{path} holds no pictures ({', '.join(SUFFIXES)})")
                 files += inside
@@ -273,18 +261,21 @@ class Photos(Dataset):
             safe_id(name)
             image, size = read_sized(path, self.bands)
         except UserError as error:
-            sentence = str(error)
-            return {
-                "id": name,
-                "error": sentence if str(path) in sentence else f"{path}: {sentence}",
-            }
-        height, width = image.shape[:2]
-        if 0 < self.longest < max(height, width):
-            factor = self.longest / max(height, width)
-            shrunk = max(1, round(height * factor)), max(1, round(width * factor))
-            image = augment.shrink(image, shrunk)
-        pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        return {"id": name, "image": pixels, "size": torch.tensor(size)}
+            prefix = "" if str(path) in str(error) else f"{path}: "
+            return {"id": name, "error": f"{prefix}{error}"}
+        if 0 < self.longest < max(image.shape[:2]):
+            image = _shrunk(image, self.longest / max(image.shape[:2]))
+        return {"id": name, "image": _channels_first(image), "size": torch.tensor(size)}
+
+
+def _channels_first(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+
+def _shrunk(image: np.ndarray, factor: float) -> np.ndarray:
+    """An image with its sides times `factor`, at least 1."""
+    height, width = image.shape[:2]
+    return augment.shrink(image, (max(1, round(height * factor)), max(1, round(width * factor))))
 
 
 def photo_ids(paths: Sequence[Path]) -> list[str]:

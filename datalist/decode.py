@@ -168,11 +168,7 @@ class WholeFile:
 
 
 def decode_jpeg(content: bytes, part: int, path: Path, colours: str = "RGB") -> np.ndarray:
-    """Decode a JPEG, uint8 (H, W, 3), or (H, W, 4) for `colours` CMYK, at 1 / `part` of its sides.
-
-    Raises:
-        UserError: its data are damaged anywhere.
-    """
+    """Decode a JPEG at 1 / `part` of its sides, uint8 (H, W, 3), or (H, W, 4) for CMYK."""
     import simplejpeg
 
     for strict in (True, False):

@@ -87,10 +87,7 @@ def lon_lat(path: Path, size: tuple[int, ...]) -> Callable[[np.ndarray], np.ndar
     """What makes longitude and latitude of points of a GeoTIFF, x and y in pixels, (n, 2).
 
     In degrees (WGS 84). None for a file without coordinate system and transform, or without the
-    package rasterio.
-
-    Args:
-        path: any file. size: height and width that it must have.
+    package rasterio. `size` is the height and width that the file must have.
     """
     if not is_tiff(path):
         return None
@@ -107,9 +104,7 @@ def lon_lat(path: Path, size: tuple[int, ...]) -> Callable[[np.ndarray], np.ndar
         return None
 
     def convert(points: np.ndarray) -> np.ndarray:
-        x, y = points.T
-        x, y = (transform.a * x + transform.b * y + transform.c,
-                transform.d * x + transform.e * y + transform.f)  # fmt: skip
+        x, y = transform * tuple(points.T)
         return np.stack(warp.transform(crs, "EPSG:4326", x, y), 1)
 
     return convert

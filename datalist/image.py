@@ -163,8 +163,8 @@ class PictureFile:
 
     def reduced(self) -> np.ndarray:
         """The whole picture, of at most `PIXEL_LIMIT` pixels: uint8 (H, W, channels)."""
-        pixels, part = self.size[0] * self.size[1], 1
-        while pixels // part**2 > PIXEL_LIMIT:
+        part = 1
+        while self.size[0] * self.size[1] // part**2 > PIXEL_LIMIT:
             part += 1
         if not self.windowed or part == 1:
             return self._decoded(part if self.tiff else min(part, 2))
@@ -183,19 +183,13 @@ class PictureFile:
         return bool(self.file.alpha)
 
     def values(self, scaled: bool) -> np.ndarray:
-        """Channels of measured pixels all over the picture, (pixels, channels).
-
-        Args:
-            scaled: as uint8 0..255, else as the file has them.
-        """
+        """Channels of measured pixels all over the picture, (pixels, channels); scaled: 0..255."""
         pixels, nodata = self._sample(), self.file.nodata
         self._find_alpha(pixels)
         chosen = self.bands.select(pixels, bool(self.file.alpha), self.path)
         chosen = chosen.reshape(-1, chosen.shape[2])
-        whole = np.isfinite(chosen).all(1)
-        if nodata is not None:
-            whole &= (chosen != nodata).all(1)
-        chosen = chosen[whole]
+        measured = np.isfinite(chosen) & (True if nodata is None else chosen != nodata)
+        chosen = chosen[measured.all(1)]
         return self.bands.scale(chosen[None], self.path)[0] if scaled else chosen
 
     def _decoded(self, part: int) -> np.ndarray:
@@ -204,8 +198,8 @@ class PictureFile:
         pixels = self.file.read() if self.tiff else self.file.read(part)
         self._find_alpha(pixels)
         image = self._channels(pixels)
-        least = tuple(-(-side // part) for side in self.size)
         image = self.turn(image) if self.turn is not None else image
+        least = tuple(-(-side // part) for side in self.size)
         if part > 1 and image.shape[0] > least[0]:  # a decoder that cannot shrink
             image = shrink(image, least)
         return np.ascontiguousarray(image)
@@ -215,10 +209,7 @@ class PictureFile:
         return np.ascontiguousarray(self.bands.scale(chosen, self.path, self.file.nodata))
 
     def _find_alpha(self, pixels: np.ndarray | None = None) -> None:
-        """Look at a last band of which the file does not say whether it is transparency.
-
-        `pixels`: all of them, where they are decoded.
-        """
+        """Look at a last band of which the file does not say whether it is transparency."""
         if self.file.alpha is None:
             if pixels is None or self.tiff:
                 pixels = self._sample()

@@ -9,6 +9,7 @@ protocols 2 to 5 are read.
 import io
 import pickle
 import pickletools
+import re
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +33,7 @@ class _Type:
     """A dtype as the file describes it."""
 
     def __init__(self, code: object, *_: object) -> None:
-        if not isinstance(code, str) or code.lstrip("<>|=") not in {
-            f"{code}{size}" for code in "iu" for size in (1, 2, 4, 8)
-        }:
+        if not isinstance(code, str) or not re.fullmatch("[<>|=]*[iu][1248]", code):
             raise UserError(f"it holds an array of type {str(code)[:20]!r}, not of integers")
         self.dtype = np.dtype(code)
 
@@ -74,8 +73,7 @@ class _Array:
 class _Buffer(_Array):
     """An array as protocol 5 describes it."""
 
-    def __init__(self, *description: object) -> None:
-        self.fill(*description)
+    __init__ = _Array.fill
 
 
 class _Bytes(bytes):
@@ -124,16 +122,19 @@ class _Unpickler(pickle._Unpickler):  # the one in C reserves as much memory as 
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read a pickle (gzip or not) of a dictionary from text to integer arrays.
-
-    Returns:
-        The dictionary; arrays have 0 to 2 dimensions and any integer type.
+    """Read a pickle (gzip or not) of a dictionary from text to integer arrays of 0 to 2 dimensions.
 
     Raises:
         UserError: the file is anything else, names anything but numpy arrays, or unpacks to more
             than max(64 MiB, 100 times its size).
     """
-    data = _unpack(Path(path))
+    try:
+        limit = max(FLOOR, RATIO * path.stat().st_size)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    data = read_packed(path, limit)
+    if len(data) > limit:
+        raise UserError(f"{path} unpacks to more than {limit >> 20} MiB: not read")
     try:
         content = _Unpickler(io.BytesIO(data), encoding="latin-1").load()
         if not isinstance(content, dict):
@@ -169,8 +170,7 @@ def read_cues(path: Path, index: Path) -> dict[str, np.ndarray]:
     if not all(key.isdecimal() for key in cues):
         return cues
     names = read_index(index)
-    lost = [key for key in cues if key not in names]
-    if lost:
+    if lost := [key for key in cues if key not in names]:
         raise UserError(f"{path} has cues number {lost[0][:40]}, which {index} does not list")
     return {names[key]: cue for key, cue in cues.items()}
 
@@ -186,14 +186,3 @@ def read_index(path: Path) -> dict[str, str]:
             raise UserError(f"{path}, line {number}: {line[:80]!r} is not 'NAME.jpg NUMBER'")
         names[word[1]] = safe_id(word[0].removesuffix(".jpg"))
     return names
-
-
-def _unpack(path: Path) -> bytes:
-    try:
-        limit = max(FLOOR, RATIO * path.stat().st_size)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    data = read_packed(path, limit)
-    if len(data) > limit:
-        raise UserError(f"{path} unpacks to more than {limit >> 20} MiB: not read")
-    return data

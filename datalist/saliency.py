@@ -6,12 +6,12 @@ The new background cues replace those of CUES; a cell of several classes goes to
 region, as in `python -m datalist.cue merge`.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import tyro
+from tyro.conf import Positional
 
 from base import UserError, entry
 from datalist.archive import read_npy
@@ -21,13 +21,7 @@ from datalist.image import read_mask
 
 
 def read_saliency(path: Path) -> np.ndarray:
-    """Read a saliency map, float32 (H, W) in [0, 1].
-
-    The file is a grey PNG, where 255 is 1, or .npy of numbers in [0, 1].
-
-    Raises:
-        UserError: the file is unreadable or of other values.
-    """
+    """Read a saliency map, a grey PNG, where 255 is 1, or .npy: float32 (H, W) in [0, 1]."""
     if path.suffix == ".png":
         return read_mask(path).astype(np.float32) / 255
     saliency = read_npy(path, "fiub", 2)
@@ -72,25 +66,24 @@ def with_background(cues: CueFile, folder: Path, threshold: float = 0.06) -> Cue
     return CueFile.collect(pairs())
 
 
-@dataclass(frozen=True)
-class Flags:
-    cues: tyro.conf.Positional[Path]
-    """Cue file (.npz, or the official pickle), or folder of cues."""
-    saliency: tyro.conf.Positional[Path]
-    """Folder of maps, ID.png (grey) or ID.npy (0 to 1)."""
-    out: tyro.conf.Positional[Path]
-    """Cue file to write (.npz)."""
-    threshold: float = 0.06
-    """Cells whose saliency is below this are background (DSRG)."""
+def main(
+    cues: Positional[Path],
+    saliency: Positional[Path],
+    out: Positional[Path],
+    threshold: float = 0.06,
+) -> None:
+    """Background cues from saliency maps: what is not salient is background.
 
-
-def main(flags: Flags) -> None:
-    cues = with_background(CueFile.open(flags.cues), flags.saliency, flags.threshold)
-    flags.out.parent.mkdir(parents=True, exist_ok=True)
-    cues.write(flags.out)
-    print(flags.out)
+    Args:
+        cues: Cue file (.npz, or the official pickle), or folder of cues.
+        saliency: Folder of maps, ID.png (grey) or ID.npy (0 to 1).
+        out: Cue file to write (.npz).
+        threshold: Cells whose saliency is below this are background (DSRG).
+    """
+    with_background(CueFile.open(cues), saliency, threshold).write(out)
+    print(out)
 
 
 if __name__ == "__main__":
     with entry():
-        main(tyro.cli(Flags, description=__doc__))
+        tyro.cli(main, description=__doc__)

@@ -6,7 +6,7 @@ where a class is thin.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
 import cv2
@@ -46,14 +46,8 @@ def measure_shape(region: NDArray[np.bool_]) -> Shape:
 
 def median_shapes(shapes: Mapping[int, Sequence[Shape]]) -> dict[int, Shape]:
     """Medians of share and thickness for each class."""
-    return {
-        index: Shape(
-            float(np.median([shape.share for shape in rows])),
-            float(np.median([shape.thickness for shape in rows])),
-        )
-        for index, rows in sorted(shapes.items())
-        if rows
-    }
+    rows = {index: [astuple(shape) for shape in row] for index, row in sorted(shapes.items())}
+    return {index: Shape(*np.median(row, 0).tolist()) for index, row in rows.items() if row}
 
 
 def write_shapes(path: Path, shapes: Mapping[int, Shape], classes: Sequence[str]) -> None:
@@ -70,9 +64,8 @@ def read_by_name(path: Path) -> dict[str, Shape]:
             name: Shape(float(x["share"]), float(x["thickness"])) for name, x in content.items()
         }
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise UserError(
-            f"{path} is not a shape.json: pseudo.py writes it beside its masks"
-        ) from None
+        advice = "pseudo.py writes it beside its masks"
+        raise UserError(f"{path} is not a shape.json: {advice}") from None
     for name, shape in shapes.items():
         if not (0 < shape.share <= 1 and shape.thickness > 0):
             raise UserError(f"{path}: '{name}' has the share {shape.share}: it lies in (0, 1]")

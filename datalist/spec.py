@@ -37,32 +37,29 @@ LIST_LIMIT = 64 << 20
 
 @dataclass(frozen=True)
 class Spec:
-    """Where a data set keeps things.
-
-    Args:
-        name: "voc", "coco", "scenes", or the name of the folder.
-        root: folder that everything below is relative to.
-        classes: class names, background first.
-        lists: file of ids of each split.
-        image: folders of images.
-        mask: folder of palette PNGs, `IGNORE` = no class.
-        annotation: folder of VOC XML files, one per image.
-        instances: COCO json files that tags and masks can be made from.
-        bands: which bands of the images are read, and how.
-        usual_size: median (height, width) of the images that a network learned from; None where
-            there is no network, or an earlier version trained it.
-    """
+    """Where a data set keeps things."""
 
     name: str
+    """voc, coco, scenes, or the name of the folder."""
     root: Path
+    """Folder that everything below is relative to."""
     classes: tuple[str, ...]
+    """Class names, background first."""
     lists: Mapping[str, Path]
+    """File of ids of each split."""
     image: tuple[str, ...] = ("JPEGImages",)
+    """Folders of images."""
     mask: str = "SegmentationClass"
+    """Folder of palette PNGs, `IGNORE` = no class."""
     annotation: str = "Annotations"
+    """Folder of VOC XML files, one per image."""
     instances: tuple[str, ...] = ()
+    """COCO json files that tags and masks can be made from."""
     bands: Bands = Bands()
+    """Which bands of the images are read, and how."""
     usual_size: tuple[int, int] | None = None
+    """Median (height, width) of the images that a network learned from; None where there is no
+    network, or an earlier version trained it."""
 
     @property
     def num_classes(self) -> int:
@@ -126,13 +123,8 @@ def safe_id(name: str) -> str:
         UserError: separators, drive letters, "..", a leading dot, control characters or more than
             200 characters.
     """
-    if (
-        not name
-        or len(name) > 200
-        or name.startswith(".")
-        or any(character in '/\\:*?"<>|' or not character.isprintable() for character in name)
-        or name != name.strip()
-    ):
+    plain_name = name.isprintable() and name == name.strip() and not name.startswith(".")
+    if not (plain_name and 0 < len(name) <= 200) or set(name) & set('/\\:*?"<>|'):
         raise UserError(
             f"{name[:80]!r} is not an image id: an id is a plain file name, without folder"
         )
@@ -170,7 +162,6 @@ def read_ids(
         UserError: an empty list; without `faults` also naming file and line of an id that is not a
             plain file name, or that comes twice.
     """
-    path = Path(path)
     seen: dict[str, int] = {}
     for number, line in enumerate(re.split(r"\r\n|\r|\n", read_text(path)), 1):
         if not line.split():
@@ -214,13 +205,13 @@ def read_classes(path: Path) -> tuple[str, ...]:
         raise UserError(f"{path} holds {len(names)} names: write background and 1 to 254 classes")
     if names[0].casefold() != "background":
         raise UserError(f"{path} must begin with 'background', not {names[0][:80]!r}")
+    seen: set[str] = set()
     for name in names:
         if not name.isprintable() or len(name) > 100 or "," in name or ";" in name:
             raise UserError(f"{path}: {name[:80]!r} is not a class name")
-    keys = [plain(name) for name in names]
-    for index, key in enumerate(keys):
-        if key in keys[:index]:
-            raise UserError(f"{path} holds the class {names[index]!r} twice")
+        if plain(name) in seen:
+            raise UserError(f"{path} holds the class {name!r} twice")
+        seen.add(plain(name))
     return names
 
 
@@ -239,12 +230,10 @@ def resolve(dataset: str, root: str | Path | None = None) -> Spec:
     Raises:
         UserError: says what is not where.
     """
-    if dataset == "voc":
-        return _voc(Path(root or "data/VOC2012"))
-    if dataset == "coco":
-        return _coco(Path(root or "data/COCO2014"))
-    if dataset == "scenes":
-        return _scenes(Path(root or "data/scenes"))
+    known = {"voc": (_voc, "VOC2012"), "coco": (_coco, "COCO2014"), "scenes": (_scenes, "scenes")}
+    if dataset in known:
+        build, folder = known[dataset]
+        return build(Path(root or f"data/{folder}"))
     if not Path(dataset).is_dir():
         raise UserError(
             f"'{dataset}' is not a data set: give voc, coco, scenes or the path of a folder that "
@@ -263,20 +252,15 @@ def _voc(root: Path) -> Spec:
         raise UserError(
             f"no VOC2012 at {root}: the folder that holds JPEGImages and Annotations is needed"
         )
-    folder = HERE / "VOC2012"
     augmented = (top / "SegmentationClassAug").is_dir()
+    # "train" is what this field trains on; the challenge's own 1464 images are "train_voc".
+    files = {split: split for split in ("train", "train_aug", "train_voc", "val", "test")}
+    files |= {"train": "train_aug", "train_voc": "train"}
     return Spec(
         name="voc",
         root=top,
         classes=VOC,
-        # "train" is what this field trains on; the challenge's own 1464 images are "train_voc".
-        lists={
-            "train": folder / "train_aug.txt.gz",
-            "train_aug": folder / "train_aug.txt.gz",
-            "train_voc": folder / "train.txt.gz",
-            "val": folder / "val.txt.gz",
-            "test": folder / "test.txt.gz",
-        },
+        lists={split: HERE / f"VOC2012/{name}.txt.gz" for split, name in files.items()},
         mask="SegmentationClassAug" if augmented else "SegmentationClass",
     )
 
@@ -286,12 +270,11 @@ def _coco(root: Path) -> Spec:
     image = next((pair for pair in pairs if any((root / name).is_dir() for name in pair)), None)
     if image is None:
         raise UserError(f"no COCO 2014 at {root}: folders train2014 and val2014 are needed")
-    folder = HERE / "COCO2014"
     return Spec(
         name="coco",
         root=root,
         classes=COCO,
-        lists={"train": folder / "train.txt.gz", "val": folder / "val.txt.gz"},
+        lists={split: HERE / f"COCO2014/{split}.txt.gz" for split in ("train", "val")},
         image=image,
         instances=("annotations/instances_train2014.json", "annotations/instances_val2014.json"),
     )

@@ -57,8 +57,7 @@ def read_tags(spec: Spec, ids: Sequence[str]) -> Tags:
     if source == "folders":
         # An image without tags is in none of the class folders.
         tags = {name: tags.get(name, ()) for name in ids}
-    lost = [name for name in ids if name not in tags]
-    if lost:
+    if lost := [name for name in ids if name not in tags]:
         files = " and ".join(map(str, paths))
         raise UserError(f"{files} has no tags of {len(lost)} images, the first is '{lost[0]}'")
     return {name: tags[name] for name in ids}
@@ -73,8 +72,7 @@ def find(spec: Spec) -> tuple[str, list[Path]]:
         return "instances", [path]
     if (path := spec.root / "tags").is_dir():
         return "folders", [path]
-    instances = [path for name in spec.instances if (path := spec.root / name).is_file()]
-    if instances:
+    if instances := [path for name in spec.instances if (path := spec.root / name).is_file()]:
         return "instances", instances
     if (path := spec.root / spec.annotation).is_dir() and not spec.instances:
         return "xml", [path]
@@ -108,21 +106,20 @@ def from_text(path: Path, classes: Sequence[str], faults: list[str] | None = Non
             plain file name or comes twice, or of an unknown class.
     """
     lines = read_text(path).splitlines()
+    is_csv = path.suffix == ".csv"
     try:
-        reader = csv.reader(lines, skipinitialspace=True) if path.suffix == ".csv" else None
-        table = list(reader) if reader else [line.split() for line in lines]
+        rows = list(csv.reader(lines, skipinitialspace=True) if is_csv else map(str.split, lines))
     except csv.Error as error:
         raise UserError(f"{path} is not a readable CSV file: {error}") from None
     known = {plain(name) for name in classes}
     tags: Tags = {}
     columns = None  # of tags, where a column of masks follows them
-    for number, row in enumerate(table, 1):
+    for number, row in enumerate(rows, 1):
         if not row or not row[0].strip() or row[0].startswith("#"):
             continue
         if not tags and is_header(row):
             columns = 2 if names_masks(row) else None
             continue
-        where = f"{path}, line {number}"
         try:
             name = safe_id(stem(row[0].strip()))
             if name in tags:
@@ -132,9 +129,10 @@ def from_text(path: Path, classes: Sequence[str], faults: list[str] | None = Non
             words = [tag for field in row[1:columns] for tag in tags_of(field, True, known)]
             tags[name] = indices(words, classes)
         except UserError as error:
+            sentence = f"{path}, line {number}: {error}"
             if faults is None:
-                raise UserError(f"{where}: {error}") from None
-            faults.append(f"{where}: {error}")
+                raise UserError(sentence) from None
+            faults.append(sentence)
     if not tags:
         raise UserError(f"{path} holds no tags: write ID,TAG;TAG one image a line")
     return tags
@@ -167,8 +165,6 @@ def tags_of(
         parts = re.split(f"[{re.escape(separators)}\r\n]", cell)
     for part in parts:
         part = part.strip().strip("\"'").strip()
-        if plain(part) in NO_TAG:
-            continue
         tags += part.split() if words and plain(part) not in known else [part]
     return [re.sub(r"[\s_]+", " ", tag).strip() for tag in tags if plain(tag) not in NO_TAG]
 
@@ -221,12 +217,10 @@ def from_instances(path: Path, classes: Sequence[str]) -> Tags:
     content = read_instances(path)
     names, objects = objects_of(content, path)
     index = {number: indices([name], classes, str(path)) for number, name in names.items()}
-    tags = {
-        image_id(image["file_name"]): tuple(
-            sorted({k for item in objects[image["id"]] for k in index[item["category_id"]]})
-        )
-        for image in content["images"]
-    }
+    tags = {}
+    for image in content["images"]:
+        row = {k for item in objects[image["id"]] for k in index[item["category_id"]]}
+        tags[image_id(image["file_name"])] = tuple(sorted(row))
     if len(tags) < len(content["images"]):
         raise UserError(f"{path} has two images of one name or number: names must differ")
     return tags
@@ -244,11 +238,9 @@ def indices(names: Iterable[str], classes: Sequence[str], where: str = "") -> tu
     known = {plain(name): number for number, name in enumerate(classes)}
     numbers = set()
     for name in names:
-        number = known.get(plain(name))
-        if number is None:
+        if plain(name) not in known:
             some = ", ".join(classes[1:9]) + (", ..." if len(classes) > 9 else "")
             prefix = f"{where}: " if where else ""
             raise UserError(f"{prefix}{name[:80]!r} is not one of the classes ({some})")
-        if number:
-            numbers.add(number)
-    return tuple(sorted(numbers))
+        numbers.add(known[plain(name)])
+    return tuple(sorted(numbers - {0}))

@@ -102,9 +102,9 @@ class Tiff:
             complete = len(page.dataoffsets) == len(page.databytecounts) == len(ends)
             if len(ends) < self.planes * math.prod(self.grid) or not complete or max(ends) > whole:
                 raise UserError(f"{self.path} is cut off: copy or download it again")
-        extra = [int(value) for value in key.extrasamples]
-        self.alpha: bool | None = bool(extra) and extra[-1] in (1, 2)
-        if extra and extra[-1] == 0 and self.samples == 4 and len(self.pages) == 1:
+        *_, extra = (None, *map(int, key.extrasamples))
+        self.alpha: bool | None = extra in (1, 2)
+        if extra == 0 and self.samples == 4 and len(self.pages) == 1:
             self.alpha = None
         self.bands = len(self.pages) * self.samples
         if self.kind == "PALETTE" or (self.kind == "SEPARATED" and self.samples == 4):
@@ -120,12 +120,11 @@ class Tiff:
 
     def sample(self) -> np.ndarray:
         """Parts all over the image, (1, pixels, bands)."""
-        height, width = self.size
-        parts = [
-            self.read(top, left, min(SAMPLE, height), min(SAMPLE, width))
-            for top in sorted({0, max(0, (height - SAMPLE) // 2), max(0, height - SAMPLE)})
-            for left in sorted({0, max(0, (width - SAMPLE) // 2), max(0, width - SAMPLE)})
-        ]
+        height, width = (min(SAMPLE, side) for side in self.size)
+        rows, columns = (
+            sorted({0, max(0, (side - SAMPLE) // 2), max(0, side - SAMPLE)}) for side in self.size
+        )
+        parts = [self.read(top, left, height, width) for top in rows for left in columns]
         return np.concatenate([part.reshape(1, -1, part.shape[2]) for part in parts], 1)
 
     def read(
@@ -184,10 +183,8 @@ class Tiff:
                         continue
                     block = block[max(top - y, 0) : bottom - y, max(left - x, 0) : right - x]
                     y0, x0 = max(y - top, 0), max(x - left, 0)
-                    inside = out[y0 : y0 + block.shape[0], x0 : x0 + block.shape[1]]
-                    inside[..., plane if self.planes > 1 else slice(None)] = (
-                        block[..., 0] if self.planes > 1 else block
-                    )
+                    bands = slice(plane, plane + 1) if self.planes > 1 else slice(None)
+                    out[y0 : y0 + block.shape[0], x0 : x0 + block.shape[1], bands] = block
         return out
 
     def _block(self, number: int, page: Any, index: int) -> np.ndarray | None:
@@ -214,13 +211,11 @@ class Tiff:
 
     def _shown(self, pixels: np.ndarray) -> np.ndarray:
         """Values whose meaning is brightness: palettes, CMYK and inverted greys undone."""
+        most = (1 << self.key.bitspersample) - 1
         if self.kind == "PALETTE":
             colours = np.asarray(self.key.colormap)
-            return (
-                (colours >> 8 if colours.max() > 255 else colours)
-                .astype(np.uint8)[:, pixels[..., 0]]
-                .transpose(1, 2, 0)
-            )
+            colours = (colours >> 8 if colours.max() > 255 else colours).astype(np.uint8)
+            return colours[:, pixels[..., 0]].transpose(1, 2, 0)
         if self.kind == "SEPARATED" and self.samples == 4:
             ink = 255 - pixels.astype(np.uint16)
             return (ink[..., :3] * ink[..., 3:] // 255).astype(np.uint8)
@@ -229,13 +224,9 @@ class Tiff:
         if self.kind == "MINISWHITE":
             if pixels.dtype == bool:
                 return ~pixels
-            if pixels.dtype.kind == "u":
-                return ((1 << self.key.bitspersample) - 1 - pixels).astype(pixels.dtype)
-            return -pixels
+            return (most - pixels).astype(pixels.dtype) if pixels.dtype.kind == "u" else -pixels
         if pixels.dtype == np.uint8 and 1 < self.key.bitspersample < 8:
-            return (pixels.astype(np.uint16) * 255 // ((1 << self.key.bitspersample) - 1)).astype(
-                np.uint8
-            )
+            return (pixels.astype(np.uint16) * 255 // most).astype(np.uint8)
         return pixels
 
     def _damaged(self, error: Exception) -> UserError:

@@ -4,7 +4,6 @@
 reads and stores in its checkpoints. Pictures of 8 bits with grey or R, G, B need no such file.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,25 +29,20 @@ MOST_PIXELS = 1 << 22
 
 @dataclass
 class Survey:
-    """What the pictures of a data set are.
+    """What the pictures of a data set are."""
 
-    Args:
-        count: pictures by their number of bands, transparency not counted.
-        deep: pictures of more than 8 bits.
-        fewest: least number of bands, transparency counted, and a picture that has no more.
-    """
-
-    count: Counter[int] = field(default_factory=Counter)
-    example: dict[int, Path] = field(default_factory=dict)
+    by_bands: dict[int, list[Path]] = field(default_factory=dict)
+    """Pictures by their number of bands, transparency not counted, ascending."""
     deep: list[Path] = field(default_factory=list)
+    """Pictures of more than 8 bits."""
     fewest: tuple[int, Path] = (MOST, Path())
+    """Least number of bands, transparency counted, and a picture that has no more."""
 
     def __str__(self) -> str:
-        rows = [
-            f"{number} with {bands} band{'s' * (bands > 1)}, such as {self.example[bands].name}"
-            for bands, number in sorted(self.count.items())
-        ]
-        return "; ".join(rows)
+        return "; ".join(
+            f"{len(paths)} with {bands} band{'s' * (bands > 1)}, such as {paths[0].name}"
+            for bands, paths in self.by_bands.items()
+        )
 
 
 def survey(files: Sequence[Path]) -> Survey:
@@ -66,29 +60,24 @@ def survey(files: Sequence[Path]) -> Survey:
         except UserError:
             continue
         # A grey picture is read as three equal bands.
-        visible = 3 if visible == 1 else visible
-        result.count[visible] += 1
-        result.example.setdefault(visible, path)
+        result.by_bands.setdefault(3 if visible == 1 else visible, []).append(path)
+    result.by_bands = dict(sorted(result.by_bands.items()))
     return result
 
 
 def choose(seen: Survey, words: Sequence[str]) -> tuple[int, ...]:
-    """Numbers of the bands to read; empty for grey or R, G, B.
-
-    Raises:
-        UserError: `words` are no numbers, or the pictures have other bands.
-    """
+    """Numbers of the bands to read; empty for grey or R, G, B."""
     if not words:
-        for bands, path in sorted(seen.example.items()):
+        for bands, paths in seen.by_bands.items():
             if bands != 3:
-                number = seen.count[bands]
-                like = f"for {number} pictures bands must be chosen: " if number > 1 else ""
-                raise UserError(like + which_bands(path, bands))
+                count = len(paths)
+                like = f"for {count} pictures bands must be chosen: " if count > 1 else ""
+                raise UserError(like + which_bands(paths[0], bands))
         return ()
     if tuple(words) == ("all",):
-        if len(seen.count) > 1:
+        if len(seen.by_bands) > 1:
             raise UserError(f"--bands all needs pictures of as many bands, but there are {seen}")
-        most = max(seen.count, default=3)
+        most = max(seen.by_bands, default=3)
         return () if most == 3 else Bands(tuple(range(1, most + 1))).index
     if not all(word.isascii() and word.isdecimal() for word in words):
         raise UserError(f"--bands {' '.join(words)}: give numbers from 1, or all")
@@ -96,14 +85,11 @@ def choose(seen: Survey, words: Sequence[str]) -> tuple[int, ...]:
     bands, path = seen.fewest
     if max(index) > bands:
         raise UserError(f"--bands {' '.join(words)}: {path} has {bands} bands. There are {seen}")
-    return () if index == (1, 2, 3) and set(seen.count) == {3} else index
+    return () if index == (1, 2, 3) and set(seen.by_bands) == {3} else index
 
 
 def measure(files: Sequence[Path], words: Sequence[str] = ()) -> tuple[Bands, list[str]]:
-    """Settle how the pictures of a data set are read.
-
-    Args:
-        words: numbers of bands from 1, or `all`; empty: grey or R, G, B.
+    """Settle how the pictures of a data set are read; `words` are numbers from 1, `all`, or none.
 
     Returns:
         The bands, with the range of values where pictures have more than 8 bits, and mean and
@@ -132,20 +118,14 @@ def measure(files: Sequence[Path], words: Sequence[str] = ()) -> tuple[Bands, li
             notes.append("the pictures of 8 bits among them are read as they are.")
     if bands.channels > 3:
         values = sample(files, bands, scaled=True)
-        bands = replace(
-            bands,
-            mean=tuple(values.mean(0).round(3).tolist()),
-            deviation=tuple(np.maximum(values.std(0), 1).round(3).tolist()),
-        )
+        mean, deviation = values.mean(0), np.maximum(values.std(0), 1)
+        mean, deviation = (tuple(row.round(3).tolist()) for row in (mean, deviation))
+        bands = replace(bands, mean=mean, deviation=deviation)
     return bands, notes
 
 
 def sample(files: Sequence[Path], bands: Bands, scaled: bool = False) -> np.ndarray:
-    """Values of pixels all over the readable pictures, float64 (pixels, channels).
-
-    Raises:
-        UserError: no picture can be read.
-    """
+    """Values of pixels all over the readable pictures, float64 (pixels, channels)."""
     files = files[:: -(-len(files) // MOST_FILES)]
     each = max(1, MOST_PIXELS // len(files))
     rows, fault = [], None
@@ -180,8 +160,8 @@ def main(arguments: Arguments) -> None:
     files = [path for folder in folders for path in sorted(folder.iterdir()) if is_picture(path)]
     bands, notes = measure(files, arguments.bands)
     write_bands(spec.root / BANDS_FILE, bands)
-    print("".join(f"{note}\n" for note in notes), end="")
-    print(f"{spec.root / BANDS_FILE}: {bands.channels} channels of {len(files)} pictures")
+    last = f"{spec.root / BANDS_FILE}: {bands.channels} channels of {len(files)} pictures"
+    print(*notes, last, sep="\n")
 
 
 if __name__ == "__main__":

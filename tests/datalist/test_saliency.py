@@ -6,7 +6,7 @@ import pytest
 
 from base import UserError
 from datalist.cue import CueFile
-from datalist.saliency import Flags, background_cue, main, read_saliency
+from datalist.saliency import background_cue, main, read_saliency
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_maps_of_either_kind_become_cues(tmp_path, like):
     grey[10:] = 0
     cv2.imwrite(str(folder / "one.png"), grey)
     np.save(folder / "two.npy", np.zeros((3, 2)))
-    main(Flags(like, folder, tmp_path / "out.npz"))
+    main(like, folder, tmp_path / "out.npz")
     cues = CueFile.open(tmp_path / "out.npz")
     assert cues.ids == ("one", "two") and cues.num_classes == 3
     assert cues["one"][0].tolist() == [[False] * 6] * 2 + [[True] * 6] * 2
@@ -51,8 +51,8 @@ def test_other_arrays_are_refused(tmp_path, array):
 def test_damaged_and_missing_maps_are_named(tmp_path, like):
     (tmp_path / "one.npy").write_bytes(b"no array")
     with pytest.raises(UserError, match=r"one\.npy"):
-        main(Flags(like, tmp_path, tmp_path / "out.npz"))
+        main(like, tmp_path, tmp_path / "out.npz")
     np.save(tmp_path / "one.npy", np.zeros((4, 4)))
     with pytest.raises(UserError, match="'two'"):
-        main(Flags(like, tmp_path, tmp_path / "out.npz"))
+        main(like, tmp_path, tmp_path / "out.npz")
     assert not (tmp_path / "out.npz").exists()
