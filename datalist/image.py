@@ -16,20 +16,10 @@ from datalist.augment import shrink
 from datalist.bands import Bands, default_range
 from datalist.decode import WholeFile, check_whole, is_tiff, opened
 from datalist.palette import palette
-from datalist.tiff import Tiff, is_transparency
+from datalist.tiff import TURNS, Tiff, is_transparency
 
 PIXEL_LIMIT = 1 << 26
 """Pixels of one decoded image (200 MB); larger pictures are decoded at a part of their size."""
-TURNS = {
-    2: lambda image: image[:, ::-1],
-    3: lambda image: image[::-1, ::-1],
-    4: lambda image: image[::-1],
-    5: lambda image: image.swapaxes(0, 1),
-    6: lambda image: image[::-1].swapaxes(0, 1),
-    7: lambda image: image[::-1, ::-1].swapaxes(0, 1),
-    8: lambda image: image.swapaxes(0, 1)[::-1],
-}
-"""EXIF orientation -> what shows the stored pixels upright."""
 LARGEST_MASK = 1 << 30
 """Pixels of a mask that is read; those of large TIFFs have more than other pictures may have."""
 STRIP = 1 << 23

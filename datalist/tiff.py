@@ -28,6 +28,16 @@ TRANSPARENT = 0.8
 """Share of the pixels that are clear or opaque, from which on a channel is transparency."""
 KINDS = ("MINISBLACK", "MINISWHITE", "RGB", "PALETTE", "SEPARATED", "YCBCR", "MASK")
 """Meanings of values that are read."""
+TURNS = {
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.swapaxes(0, 1),
+    6: lambda image: image[::-1].swapaxes(0, 1),
+    7: lambda image: image[::-1, ::-1].swapaxes(0, 1),
+    8: lambda image: image.swapaxes(0, 1)[::-1],
+}
+"""EXIF orientation, of a picture of any format -> what shows the stored pixels upright."""
 
 
 class Tiff:

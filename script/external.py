@@ -61,13 +61,10 @@ def build(external: Spec, names: list[str], flags: Flags, settings: dict) -> Non
     """Make the folder, whole or not at all."""
     classes = tuple(name for name in external.classes if name not in names)
     index = np.full(256, IGNORE, np.uint8)
-    for number, name in enumerate(classes):
-        index[external.classes.index(name)] = number
-    tags = {}
-    for image_id, before in read_tags(external, external.ids("train")).items():
-        now = [int(index[k]) for k in before if index[k] != IGNORE]
-        if now or not before:
-            tags[image_id] = now
+    index[[external.classes.index(name) for name in classes]] = range(len(classes))
+    before = read_tags(external, external.ids("train"))
+    tags = {i: [int(index[k]) for k in row if index[k] != IGNORE] for i, row in before.items()}
+    tags = {image_id: row for image_id, row in tags.items() if row or not before[image_id]}
     if not any(tags.values()):
         raise UserError(f"no image of {external.root} shows {', '.join(classes[1:])}")
 
@@ -91,14 +88,15 @@ def main(flags: Flags) -> None:
     if odd := [name for name in flags.leave_out if plain(name) not in known]:
         names = ", ".join(external.classes[1:])
         raise UserError(f"{external.root} has no class '{odd[0]}'; its classes are {names}")
+
     shared = common(external, target.classes)
     dropped = common(external, [*flags.leave_out, *([] if flags.keep else shared)])
     if dropped:
         make(external, dropped, flags)
     if shared:  # for people; the standard output is for the chain
         verb = "kept" if flags.keep else "left out"
-        sentence = f"external classes that are also the target's, {verb}: {', '.join(shared)}"
-        print(sentence, file=sys.stderr)
+        told = f"external classes that are also the target's, {verb}: {', '.join(shared)}"
+        print(told, file=sys.stderr)
     print(flags.out if dropped else flags.external)
 
 

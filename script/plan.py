@@ -31,10 +31,7 @@ LONGER = 1.8
 
 
 def training_seconds(stage: Any, device: torch.device) -> float:
-    """Time of a training: its steps, forward and backward, on the stage's own images.
-
-    Of a classifier that keeps features: the time that these take.
-    """
+    """Time of a training on the stage's own images; of one that keeps features, that of these."""
     data, solver = stage.images(), stage.recipe.solver
     kept = getattr(stage, "constant", False)
     batch = NETWORKS if kept else solver.batch

@@ -65,17 +65,14 @@ class Flags(DatasetFlags):
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """Cells, or pixels, of one class in one image.
-
-    Args:
-        high: bool (h, w), where the class is likely enough.
-        value: the map there in [0, 1], (n,).
-        feature: (n, d).
-    """
+    """Cells, or pixels, of one class in one image."""
 
     high: np.ndarray
+    """Where the class is likely enough, bool (h, w)."""
     value: np.ndarray
+    """The map there in [0, 1], (n,)."""
     feature: np.ndarray
+    """Features there, (n, d)."""
 
 
 @torch.inference_mode()
@@ -86,26 +83,29 @@ def read_cells(stage: Any, seeds: Path, sample: dict, device: torch.device) -> d
     feature = stage.network.normalised(stage.features(resize(image, size)))
     # Groups are about directions.
     feature = torch.nn.functional.normalize(feature[0].float(), dim=0).half().cpu().numpy()
-    stored = read_score(output_path(seeds, "score", sample["id"]))
+    keys, scores = read_foreground(seeds, sample)
+    grid = feature.shape[:0:-1]
+    how = cv2.INTER_AREA if scores.shape[2] > grid[0] else cv2.INTER_LINEAR
     cells = {}
-    for index, score in zip(stored.keys.tolist(), stored.score):
-        if index:
-            grid = feature.shape[:0:-1]
-            shrinks = score.shape[1] > grid[0]
-            how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-            value = cv2.resize(score.astype(np.float32) / 255, grid, interpolation=how)
-            high = value >= LEAST
-            if high.any():
-                cells[index] = Cells(high, value[high], feature[:, high].T)
+    for index, score in zip(keys, scores):
+        value = cv2.resize(score, grid, interpolation=how)
+        high = value >= LEAST
+        if high.any():
+            cells[index] = Cells(high, value[high], feature[:, high].T)
     return cells
+
+
+def read_foreground(seeds: Path, sample: dict) -> tuple[list[int], np.ndarray]:
+    """Foreground classes of an image, and their maps in [0, 1], float32 (k, h, w)."""
+    stored = read_score(output_path(seeds, "score", sample["id"]))
+    return stored.keys[stored.keys > 0].tolist(), stored.score[stored.keys > 0] / np.float32(255)
 
 
 def read_regions(seeds: Path, sample: dict, contrast: Contrast) -> dict[int, Cells]:
     """Pixels of the classes of an image, by class index, where map x contrast is high."""
     image = sample["image"][:3].permute(1, 2, 0).numpy()
-    stored = read_score(output_path(seeds, "score", sample["id"]))
-    keys = stored.keys[stored.keys > 0].tolist()
-    seed = upsample(stored.score[stored.keys > 0].astype(np.float32) / 255, image.shape[:2])
+    keys, seed = read_foreground(seeds, sample)
+    seed = upsample(seed, image.shape[:2])
     score = contrast_scores(seed, image, keys, contrast)
     cells = {}
     for row, index in enumerate(keys):
@@ -125,13 +125,7 @@ def read_contrast(masks: Path | None, classes: Sequence[str]) -> Contrast | None
     return Contrast(measures, used=True)
 
 
-def group_classes(
-    path: Path,
-    spec: Spec,
-    cells: dict[str, dict[int, Cells]],
-    source: str = "",
-    contrast: bool = False,
-) -> GroupFile:
+def group_classes(path: Path, spec: Spec, cells: dict, source: str, contrast: bool) -> GroupFile:
     """Group the cells of each class over all images, and each group into two halves."""
     codes = {}
     for index in range(1, spec.num_classes):
@@ -159,16 +153,15 @@ def main(flags: Flags) -> None:
     device = choose_device(flags.device)
     stage.network.to(device).eval()
     data = Images(spec, flags.split, tag=True)
-    tagged = [row for row, name in enumerate(data.ids) if data.tags[name]]
-    files = {data.ids[row]: output_path(flags.seeds, "score", data.ids[row]) for row in tagged}
-    lost = [name for name, path in files.items() if not path.is_file()]
+    tagged = {name: row for row, name in enumerate(data.ids) if data.tags[name]}
+    lost = [name for name in tagged if not output_path(flags.seeds, "score", name).is_file()]
     if lost:
         raise UserError(
             f"{flags.seeds} has no maps of {len(lost)} images, the first is '{lost[0]}': finish "
             "test.py --save score, or give the right --split"
         )
     groups = flags.seeds / "groups.npz"
-    source = checksum.total(checksum.folder_checksums(flags.seeds / "score", files, ".npz"))
+    source = checksum.total(checksum.folder_checksums(flags.seeds / "score", tagged, ".npz"))
     source += f"{checksum.file_checksum(flags.checkpoint):08x}"
     contrast = read_contrast(flags.masks, spec.classes)
     old = GroupFile.read(groups) if flags.page.is_file() and groups.is_file() else None
@@ -177,12 +170,12 @@ def main(flags: Flags) -> None:
         return
     cells = {}
     with progress(len(tagged), "groups", " images", flags.quiet) as bar:
-        for row in tagged:
+        for name, row in tagged.items():
             sample = limit_pixels(data[row], PIXELS if contrast else WORK_PIXELS)
             if contrast:
-                cells[sample["id"]] = read_regions(flags.seeds, sample, contrast)
+                cells[name] = read_regions(flags.seeds, sample, contrast)
             else:
-                cells[sample["id"]] = read_cells(stage, flags.seeds, sample, device)
+                cells[name] = read_cells(stage, flags.seeds, sample, device)
             bar.update()
     grouped = group_classes(groups, spec, cells, source, contrast is not None)
     values = {(name, k): item.value for name, own in cells.items() for k, item in own.items()}

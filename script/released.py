@@ -75,8 +75,8 @@ def class_names(flags: Flags) -> tuple[str, ...]:
     """Names of the classes, background first."""
     if flags.classes:
         return read_classes(flags.classes)
-    if flags.dataset in ("voc", "coco"):
-        return {"voc": VOC, "coco": COCO}[flags.dataset]
+    if classes := {"voc": VOC, "coco": COCO}.get(flags.dataset):
+        return classes
     path = Path(flags.dataset) / "classes.txt"
     if not path.is_file():
         raise UserError(f"--dataset {flags.dataset} has no {path}: name the classes by --classes")

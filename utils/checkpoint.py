@@ -18,11 +18,7 @@ KINDS = {"stage": str, "recipe": dict, "classes": list, "network": dict, "step":
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint beside its place, then rename; the one before stays as previous.pt.
-
-    Raises:
-        UserError: it cannot be written; the last good one is untouched.
-    """
+    """Write a checkpoint beside its place, then rename; the one before stays as previous.pt."""
     handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -85,10 +81,7 @@ def check(path: Path, content: dict[str, Any]) -> None:
 
 def newest(folder: Path) -> Path | None:
     """The checkpoint to go on from: last.pt, else previous.pt, else None."""
-    for name in ("last.pt", "previous.pt"):
-        if (folder / name).is_file():
-            return folder / name
-    return None
+    return next(filter(Path.is_file, (folder / "last.pt", folder / "previous.pt")), None)
 
 
 def flatten(recipe: Any) -> dict[str, Any]:

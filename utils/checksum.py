@@ -36,10 +36,13 @@ def tail_checksum(path: Path) -> int:
 
 def folder_checksums(folder: Path, ids: Iterable[str], suffix: str) -> dict[str, int]:
     """Checksum of FOLDER/ID.suffix for each image id."""
-    ids = list(ids)
+    return tail_checksums({image_id: folder / f"{image_id}{suffix}" for image_id in ids})
+
+
+def tail_checksums(paths: Mapping[str, Path]) -> dict[str, int]:
+    """Checksum of the file of each image id."""
     with ThreadPoolExecutor(8) as pool:
-        checksums = pool.map(tail_checksum, [folder / f"{image_id}{suffix}" for image_id in ids])
-        return dict(zip(ids, checksums))
+        return dict(zip(paths, pool.map(tail_checksum, paths.values())))
 
 
 def total(checksums: dict[str, int]) -> str:
@@ -50,9 +53,7 @@ def total(checksums: dict[str, int]) -> str:
 def of_images(data: "Images") -> Checksums:
     """Checksums of the list, pictures, tags, cues and masks that a data set of samples reads."""
     checksums: Checksums = {LIST: dict.fromkeys(data.ids, 0)}
-    with ThreadPoolExecutor(8) as pool:
-        paths = map(data.spec.image_path, data.ids)
-        checksums["pictures"] = dict(zip(data.ids, pool.map(tail_checksum, paths)))
+    checksums["pictures"] = tail_checksums({name: data.spec.image_path(name) for name in data.ids})
     if data.tags is not None:
         checksums["tags"] = tag_checksums(data.tags)
     if data.bags is not None:
@@ -79,10 +80,9 @@ def of_stage(stage: "Stage", data: Any) -> Checksums:
     from utils.checkpoint import flatten
 
     checksums = of_images(data) if isinstance(data, Images) else {}
-    for name, value in flatten(stage.recipe).items():
-        if name == "cue" or not isinstance(value, str) or not Path(value).suffix:
-            continue
-        if (path := Path(value)).is_file():
+    values = {k: v for k, v in flatten(stage.recipe).items() if isinstance(v, str) and k != "cue"}
+    for name, path in zip(values, map(Path, values.values())):
+        if path.suffix and path.is_file():
             checksums[name] = {path.name: file_checksum(path)}
     return checksums
 
@@ -95,8 +95,7 @@ def summary(checksums: Checksums) -> dict[str, dict[str, Any]]:
 def changes(before: Any, now: Checksums) -> list[str]:
     """Checksums that differ, such as "tags of 2 of 30 images".
 
-    Args:
-        before: of a checkpoint, which may be anything; inputs that it does not know do not count.
+    `before`, of a checkpoint, may be anything; inputs that it does not know do not count.
     """
     if not isinstance(before, dict):
         return []
@@ -111,10 +110,9 @@ def changes(before: Any, now: Checksums) -> list[str]:
             added, removed = len(checksums.keys() - common), len(stored.keys() - common)
             parts = [f"{added} added"] * bool(added) + [f"{removed} removed"] * bool(removed)
             sentences.append(f"{name}: {', '.join(parts)}")
-        elif name in ("pictures", "tags", "bags", "cues", "masks"):
-            if changed:
-                what = "content" if name == "pictures" else name
-                sentences.append(f"{what} of {changed} of {len(checksums)} images")
-        else:
+        elif name not in ("pictures", "tags", "bags", "cues", "masks"):
             sentences.append(f"the file of --{name.replace('_', '-')}")
+        elif changed:
+            what = "content" if name == "pictures" else name
+            sentences.append(f"{what} of {changed} of {len(checksums)} images")
     return sentences

@@ -23,8 +23,11 @@ from datalist.prepare.names import NAMES_FILE, read_names
 from datalist.spec import Spec
 
 TABLE = "cover.csv"
+LAST = ("confidence", "difference", "width", "height")
+"""Last columns of the table."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Cells that begin so are formulas for a spreadsheet."""
+names_of = lru_cache(maxsize=4)(read_names)  # once for all images
 Cover = dict[str, Any]
 """`name` of the picture's file; `width`, `height`; by name of class `percent` of the pixels and
 `parts`, the number of connected parts; `confidence`, mean score of each pixel's class in [0, 1];
@@ -39,26 +42,19 @@ def cover_of(
     confidence: float,
     difference: float,
 ) -> Cover:
-    """Numbers of one prediction.
+    """Numbers of one prediction, of class indices at the size of the picture.
 
-    Args:
-        label: class indices at the size of the picture.
-        shown: the same, perhaps smaller, where parts (8 neighbours) are counted, (h, w).
-        classes: names, background first.
-        name: of the picture's file.
-        confidence: mean score of each pixel's class.
-        difference: share of pixels where the mirror image's prediction is another.
+    Parts (8 neighbours) are counted in `shown`, which is the same, or smaller.
     """
     height, width = label.shape[:2]
     count = np.zeros(256, np.int64)
     rows = max(1, STRIP // width)
     for top in range(0, height, rows):
         count += np.bincount(label[top : top + rows].ravel(), minlength=256)
-    parts = {
-        classes[index]: cv2.connectedComponents((shown == index).view(np.uint8), connectivity=8)[0]
-        - 1
-        for index in range(1, len(classes))
-    }
+    parts = {}
+    for index, class_name in enumerate(classes[1:], 1):
+        mask = (shown == index).view(np.uint8)
+        parts[class_name] = cv2.connectedComponents(mask, connectivity=8)[0] - 1
     percent = 100 * count[: len(classes)] / (height * width)
     return {
         "name": name,
@@ -76,12 +72,6 @@ def original_name(spec: Spec, image_id: str, path: Path) -> str:
     if path.parent != spec.root / spec.image[0]:
         return path.name  # no image of the data set
     return names_of(spec.root / NAMES_FILE).get(image_id, path.name)
-
-
-@lru_cache(maxsize=4)
-def names_of(path: Path) -> dict[str, str]:
-    """`read_names`, once for all images."""
-    return read_names(path)
 
 
 def read_covers(folder: Path) -> dict[str, Cover]:
@@ -108,41 +98,31 @@ def class_names(covers: dict[str, Cover]) -> list[str]:
 
 def row(image_id: str, cover: Cover, classes: Sequence[str]) -> list[str | float]:
     """A row of the table; `header` has its columns."""
-    return [
-        cover["name"],
-        image_id,
-        *(cover["percent"].get(name, 0) for name in classes),
-        *(cover["parts"].get(name, 0) for name in classes[1:]),
-        cover["confidence"],
-        cover["difference"],
-        cover["width"],
-        cover["height"],
-    ]
+    percent, parts = cover["percent"], cover["parts"]
+    shares = [percent.get(name, 0) for name in classes]
+    counts = [parts.get(name, 0) for name in classes[1:]]
+    return [cover["name"], image_id, *shares, *counts, *(cover[key] for key in LAST)]
 
 
 def header(classes: Sequence[str]) -> list[str]:
     """Columns of the table."""
-    columns = ["name", "id", *(f"{name} %" for name in classes)]
-    columns += [f"{name} parts" for name in classes[1:]]
-    return [*columns, "confidence", "difference", "width", "height"]
+    shares, counts = (f"{name} %" for name in classes), (f"{name} parts" for name in classes[1:])
+    return ["name", "id", *shares, *counts, *LAST]
 
 
 def write_table(folder: Path) -> Path | None:
-    """Write cover.csv of the files in FOLDER/cover; returns its path, None without files.
-
-    UTF-8 with a byte order mark, without which Excel takes it for another encoding.
-    """
+    """Write cover.csv of the files in FOLDER/cover; returns its path, None without files."""
     if not (covers := read_covers(folder)):
         return None
     classes = class_names(covers)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\r\n")
-    table.writerow(map(plain, header(classes)))
-    for image_id, cover in covers.items():
-        table.writerow(map(plain, row(image_id, cover, classes)))
+    rows: list[Sequence[str | float]] = [header(classes)]
+    rows += [row(image_id, cover, classes) for image_id, cover in covers.items()]
+    table.writerows(map(plain, cells) for cells in rows)
     path = folder / TABLE
     with replacing(path) as part:
-        part.write_bytes(text.getvalue().encode("utf-8-sig"))
+        part.write_bytes(text.getvalue().encode("utf-8-sig"))  # with the mark that Excel needs
     return path
 
 

@@ -46,11 +46,8 @@ def read_world() -> World:
     if "RANK" not in environment or "WORLD_SIZE" not in environment:
         tasks = environment.get("SLURM_NTASKS", "1")
         if tasks != "1" and environment.get("SLURM_PROCID", "0") == "0":
-            print(
-                f"note: Slurm has {tasks} tasks, but this process works alone: start it with "
-                "torchrun, or ask for one task",
-                file=sys.stderr,
-            )
+            note = f"note: Slurm has {tasks} tasks, but this process works alone: start it with "
+            print(f"{note}torchrun, or ask for one task", file=sys.stderr)
         return World()
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     world = World(*(int(environment.get(name, default)) for name, default in zip(names, "0101")))
@@ -63,20 +60,16 @@ def read_world() -> World:
 
 
 def choose_device(name: str, world: World | None = None) -> torch.device:
-    """Turn auto / cpu / cuda / cuda:N into this process's device.
-
-    Raises:
-        UserError: CUDA is asked for and not there, or has too few devices.
-    """
+    """Turn auto / cpu / cuda / cuda:N into this process's device."""
     world = world or World()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError
     except RuntimeError:
         raise UserError(f"--device {name}: give auto, cpu, cuda or cuda:N") from None
-    if device.type not in ("cpu", "cuda"):
-        raise UserError(f"--device {name}: give auto, cpu, cuda or cuda:N")
     if device.type == "cpu":
         return device
     if not torch.cuda.is_available():
@@ -85,23 +78,17 @@ def choose_device(name: str, world: World | None = None) -> torch.device:
     if world.size > 1 and device.index is not None:
         raise UserError(f"--device {name}: several processes would share it; give cuda or auto")
     index = world.local_rank if device.index is None else device.index
+    if index >= count and device.index is None:
+        own = f"process {world.rank} has no CUDA device of its own"
+        raise UserError(f"{own}: start {count} processes on this machine, one for each")
     if index >= count:
-        raise UserError(
-            f"process {world.rank} has no CUDA device of its own: start {count} processes on "
-            "this machine, one for each"
-            if device.index is None
-            else f"--device {name}: this machine has {count} CUDA devices, from cuda:0 on"
-        )
+        raise UserError(f"--device {name}: this machine has {count} CUDA devices, from cuda:0 on")
     return torch.device("cuda", index)
 
 
 @contextmanager
 def joined(world: World, device: torch.device, patience: timedelta | None = None) -> Iterator[None]:
-    """Join the processes of torchrun for the time of the block; alone, do nothing.
-
-    Args:
-        patience: how long one may wait for the others; default: torch's, minutes.
-    """
+    """Join torchrun's processes, which wait for one another for `patience`; alone, do nothing."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if world.size == 1:
@@ -149,13 +136,10 @@ def agree(value: int, device: torch.device) -> bool:
 
 
 def replicate(network: nn.Module, device: torch.device) -> tuple[nn.Module, nn.Module]:
-    """Wrap a network so that gradients are averaged over the processes.
+    """The network and its wrapped form, which averages gradients over the processes.
 
     On CUDA, batch normalisation takes its statistics over the global batch; on CPU torch cannot,
     and each process normalises by its own share.
-
-    Returns:
-        The network itself and its wrapped form, which the forward pass goes through.
     """
     if device.type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
@@ -167,10 +151,7 @@ def replicate(network: nn.Module, device: torch.device) -> tuple[nn.Module, nn.M
 def sharing(world: World, folder: Path | None) -> Iterator[None]:
     """Share the work on the files of a folder with torchrun's processes, which end together.
 
-    The folder is held for the block, so that no other run writes there; None: not held.
-
-    Raises:
-        UserError: another run is at work in the folder.
+    The folder, if one is given, is held for the block, so that no other run writes there.
     """
     lock = locked(folder) if folder and world.main else nullcontext()
     with joined(world, torch.device("cpu"), timedelta(days=7)), lock:

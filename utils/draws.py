@@ -11,13 +11,9 @@ class Draws(Sampler):
     """Batches of (index, draw): every image once an epoch, in an order that the seed decides.
 
     The draw number counts samples since the first step; order and augmentation are functions of
-    the seed and of it, so that a run can begin at any step.
-
-    Args:
-        first, last: steps to deliver, `first` included, `last` not.
-        seed: seed of the order.
-        share: part of each batch to deliver, where several processes split it.
-        bags: number of the bag of each image (datalist/bag.py); a bag's images follow one another.
+    the seed and of it, so that a run can begin at any step. Steps `first` to `last` - 1 are
+    delivered, of each the `share` of a process; images with one number in `bags`
+    (datalist/bag.py) follow one another.
     """
 
     def __init__(

@@ -75,9 +75,8 @@ def with_origin(flags: Evaluate) -> Evaluate:
     origin = next(filter(None, map(read_origin, flags.folder)), {})
     dataset, root = flags.dataset or origin.get("dataset"), flags.root
     if not dataset:
-        raise UserError(
-            f"{flags.folder[0]} does not say which data set its predictions are of: give --dataset"
-        )
+        unknown = f"{flags.folder[0]} does not say which data set its predictions are of"
+        raise UserError(f"{unknown}: give --dataset")
     if root is None and origin.get("root") and dataset == origin["dataset"]:
         root = Path(origin["root"])
     split = flags.split or origin.get("split") or "val"
@@ -123,9 +122,8 @@ def single(flags: Evaluate, spec: Spec, run: report.Run) -> dict:
     for name in ("pixel_accuracy", "mean_accuracy", "frequency_weighted_iou"):
         print(f"{name.replace('_', ' '):24}{numbers[name]:6.2f}")
     if measured.curve:
-        print(
-            f"{'background threshold':24}{measured.threshold:6.2f}  (best of {len(measured.curve)})"
-        )
+        best = f"{measured.threshold:6.2f}  (best of {len(measured.curve)})"
+        print(f"{'background threshold':24}{best}")
     if numbers["absent"]:
         names = ", ".join(numbers["absent"])
         print(fill(f"left out of the mean, absent from truth and prediction: {names}", 80))

@@ -34,9 +34,9 @@ FORMAT = "seedseg-1"
 DESCRIPTION = ("stage", "recipe", "classes", "step")
 """What a file says of its network, each as JSON."""
 HOUSE = Path(__file__).resolve().parents[1]
-EXAMPLE = HOUSE / "utils/template/predict.py"
-BESIDE = ("utils/template/picture.py", "base/tile.py", "datalist/tiff.py")
-"""What predict.py imports."""
+TEMPLATE = "utils/template"
+EXAMPLE = ("base/tile.py", "datalist/tiff.py", f"{TEMPLATE}/picture.py", f"{TEMPLATE}/predict.py")
+"""predict.py, last, and what it imports."""
 CRF = HOUSE / "CRF"
 CRF_FILES = ("*.toml", "*.txt", "*.md", "LICENSE", "core/*", "src/**/*.py", "src/**/py.typed")
 """What a source archive of densecrf holds."""
@@ -47,13 +47,8 @@ TOLERANCE = 1e-4
 
 
 class Program(nn.Module):
-    """A stage that takes images as they are and gives scores of the same size.
-
-    What it gives is what test.py predicts at scale 1, without mirror image and CRF.
-
-    Args:
-        stage: keeps the stage contract, and can be exported.
-    """
+    """A stage that takes images as they are and gives scores of the same size: what test.py
+    predicts at scale 1, without mirror image and CRF."""
 
     def __init__(self, stage: Stage):
         super().__init__()
@@ -78,12 +73,7 @@ class Program(nn.Module):
 
 
 def write_safetensors(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint's network, with stage, recipe, classes and step in the metadata as JSON.
-
-    Args:
-        path: target.
-        content: what `utils.checkpoint.load` gives.
-    """
+    """Write the content of a checkpoint: its network, and as metadata what it says of it."""
     metadata = {key: json.dumps(content.get(key)) for key in (*DESCRIPTION, "bands", "usual_size")}
     state = {key: value.detach().cpu().contiguous() for key, value in content["network"].items()}
     with replacing(path) as part:
@@ -126,11 +116,7 @@ def tuples(value: Any) -> Any:
 
 
 class View(nn.Module):
-    """A stage's network on images of the size at which they enter it.
-
-    Args:
-        stage: keeps the stage contract, and can be exported.
-    """
+    """A stage's network on images of the size at which they enter it."""
 
     def __init__(self, stage: Stage):
         super().__init__()
@@ -157,16 +143,13 @@ class Join(nn.Module):
 def trace(model: nn.Module, *arguments: Any) -> torch.export.ExportedProgram:
     """Record a model as a program for any number of images of any one size.
 
-    Args:
-        model: such as `Program`.
-        arguments: examples; of maps (N, K, h, w) the number and the size may be others in the
-            program, of numbers (N, K) the number.
+    Of example arguments (N, K, h, w) the number and the size may be others in the program, of
+    examples (N, K) the number.
 
     Raises:
         UserError: a stage whose steps depend on what an image shows, or a network that can be
             recorded for one size only, as some transformers.
     """
-    free = torch.export.Dim.DYNAMIC
 
     def other_size(example: Any) -> Any:
         if isinstance(example, tuple):
@@ -179,7 +162,8 @@ def trace(model: nn.Module, *arguments: Any) -> torch.export.ExportedProgram:
     def sides(example: Any) -> Any:
         if isinstance(example, tuple):
             return tuple(map(sides, example))
-        return dict.fromkeys((0, 2, 3)[: max(0, example.ndim - 1)], free)
+        axes = (0, 2, 3)[: max(0, example.ndim - 1)]
+        return dict.fromkeys(axes, torch.export.Dim.DYNAMIC)
 
     for module in model.modules():
         if getattr(module, "inplace", False):  # ONNX of changes in place takes twice as long
@@ -224,13 +208,12 @@ def write_program(path: Path, stage: Stage) -> None:
         means = tuple(stage.view(image))
     join = io.BytesIO()
     torch.export.save(trace(Join(stage), means, torch.tensor(2.0)), join)
-    content = {
-        "classes.json": list(stage.spec.classes),
-        "bands.json": stored(stage.spec.bands),
-        "prediction.json": prediction(stage),
+    files = {
+        "classes.json": json.dumps(stage.spec.classes),
+        "bands.json": json.dumps(stored(stage.spec.bands)),
+        "prediction.json": json.dumps(prediction(stage)),
+        "join.pt2.base64": base64.b64encode(join.getvalue()).decode(),
     }
-    files = {name: json.dumps(value) for name, value in content.items()}
-    files["join.pt2.base64"] = base64.b64encode(join.getvalue()).decode()
     with replacing(path) as part, open(part, "wb") as file:
         torch.export.save(view, file, extra_files=files)
 
@@ -250,19 +233,15 @@ def prediction(stage: Stage) -> dict[str, Any]:
 
 def write_example(path: Path) -> None:
     """Write the program that runs the model.pt2 beside it on pictures, and what it imports."""
-    for source in (EXAMPLE, *(HOUSE / name for name in BESIDE)):
-        with replacing(path.with_name(source.name)) as part:
-            part.write_bytes(source.read_bytes())
+    for source in EXAMPLE:
+        with replacing(path.with_name(Path(source).name)) as part:
+            part.write_bytes((HOUSE / source).read_bytes())
 
 
 def write_crf(folder: Path) -> Path:
-    """Write densecrf's source archive, for `pip install FILE`, into a folder; returns its path.
-
-    The same sources give the same bytes.
-    """
-    version = re.search('^version = "(.+)"', (CRF / "pyproject.toml").read_text(), re.MULTILINE)
-    assert version, "densecrf has a version"
-    name = f"densecrf-{version[1]}"
+    """Write densecrf's source archive, for `pip install FILE`, whose bytes the sources decide."""
+    (version,) = re.findall('(?m)^version = "(.+)"', (CRF / "pyproject.toml").read_text())
+    name = f"densecrf-{version}"
     with (
         replacing(folder / f"{name}.tar.gz") as part,
         open(part, "wb") as file,
@@ -282,16 +261,8 @@ def missing_onnx() -> list[str]:
     return [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
 
 
-def write_onnx(
-    path: Path, program: torch.export.ExportedProgram, model: Program, metadata: dict[str, str]
-) -> float | None:
-    """Write an ONNX file with dynamic batch, height and width, and hold it against torch.
-
-    Args:
-        path: target.
-        program: of `trace`.
-        model: what the program was traced from.
-        metadata: kept in the file.
+def write_onnx(path: Path, program: Any, model: Program, metadata: dict) -> float | None:
+    """Write an ONNX file with dynamic batch, height and width, of a program and its model.
 
     Returns:
         Largest difference of a probability from torch's; None where onnxruntime is missing.
@@ -310,7 +281,8 @@ def write_onnx(
             input_names=["image"],
             output_names=["probability"],
             verbose=False,
-            custom_translation_table=onnx_functions(),
+            # torch.sym_sqrt is recorded under this name
+            custom_translation_table={torch._sym_sqrt: square_root},
         )
     proto = converted.model_proto
     onnx.helper.set_model_props(proto, metadata)
@@ -325,23 +297,16 @@ def write_onnx(
     return difference
 
 
-def onnx_functions() -> dict[Any, Any]:
-    """What torch's ONNX exporter lacks: the square root that input sizes need."""
+def square_root(number: Any) -> Any:
+    """The square root that input sizes need and torch's ONNX exporter lacks."""
     from onnxscript import FLOAT, opset18
 
-    def square_root(x: Any) -> Any:
-        number: Any = opset18.Cast(x, to=FLOAT.dtype)
-        return opset18.Sqrt(number)
-
-    return {torch._sym_sqrt: square_root}  # torch.sym_sqrt is recorded under this name
+    real: Any = opset18.Cast(number, to=FLOAT.dtype)
+    return opset18.Sqrt(real)
 
 
 def compare(path: Path, model: Program) -> float | None:
-    """Largest difference between an ONNX file's and the model's probabilities, over three sizes.
-
-    Returns:
-        The difference; None where onnxruntime is not installed.
-    """
+    """Largest difference of probabilities over three sizes; None without onnxruntime."""
     if importlib.util.find_spec("onnxruntime") is None:
         return None
     import onnxruntime

@@ -7,7 +7,6 @@ all others.
 """
 
 from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from base import UserError
@@ -36,26 +35,14 @@ from utils.output import is_whole, write_cue
 from utils.progress import progress
 
 
-def is_done(predict: Predict, image_id: str) -> bool:
-    """Whether every asked-for file of an image is there, whole."""
-    return all(is_whole(path_of(predict, kind, image_id)) for kind in predict.save)
-
-
 def predict_split(
-    stage: Stage,
-    predict: Predict,
-    device: torch.device,
-    threads: int,
+    stage: Stage, predict: Predict, device: torch.device, threads: int,
     share: tuple[int, int] = (0, 1),
-) -> list[str]:
+) -> list[str]:  # fmt: skip
     """Predict the images of a split that are not there yet.
 
-    Args:
-        stage: keeps the stage contract.
-        predict: what to do.
-        device: where the network runs.
-        threads: threads after the network.
-        share: (k, n) takes every n-th image from the k-th on.
+    The network runs on `device`, what follows it in `threads`. A `share` (k, n) is every n-th
+    image from the k-th on.
 
     Returns:
         A sentence for each of `predict.image` that could not be read. The others are done.
@@ -70,11 +57,13 @@ def predict_split(
     if predict.image:  # a picture may be another one of the same name: never left out
         data = Photos(predict.image, predict.longest, stage.spec.bands)
         paths = dict(enumerate(data.paths))
-        chosen = list(range(len(data)))[share[0] :: share[1]]
+        chosen = list(range(share[0], len(data), share[1]))
     else:
         data = Images(stage.spec, predict.split, tag=needs_tags(predict))
-        chosen = list(range(len(data)))[share[0] :: share[1]]
-        chosen = [index for index in chosen if not is_done(predict, data.ids[index])]
+        chosen = [
+            index for index in range(share[0], len(data), share[1])
+            if not all(is_whole(path_of(predict, kind, data.ids[index])) for kind in predict.save)
+        ]  # fmt: skip
         paths = {index: stage.spec.image_path(data.ids[index]) for index in chosen}
     windows = {index: find_window(stage, predict, paths[index]) for index in chosen}
     files = {data.ids[index]: paths[index] for index in chosen}
@@ -99,9 +88,6 @@ def predict_split(
         with gate:
             return run_network(stage, predict, group, device)
 
-    def predict_and_write(group: list[dict]) -> list[str]:
-        return write(run(group))
-
     def collect() -> None:
         count, future = pending.popleft()
         notes.update(future.result())
@@ -111,12 +97,15 @@ def predict_split(
     with bar, fast, network_pool(threads) as pool:
         for samples in loader:
             errors += [sample["error"] for sample in samples if "error" in sample]
-            samples = [limit_pixels(s, predict.work_pixels) for s in samples if "error" not in s]
-            for sample in samples:
-                sample["file"] = files[sample["id"]]
-            for group in alike(stage, samples):
+            samples = [
+                limit_pixels(sample, predict.work_pixels) | {"file": files[sample["id"]]}
+                for sample in samples if "error" not in sample
+            ]  # fmt: skip
+            one_size = stage.recipe.data.fit == "warp" and samples
+            for group in [samples] if one_size else [[sample] for sample in samples]:
                 if on_cpu:
-                    pending.append((len(group), pool.submit(predict_and_write, group)))
+                    job = pool.submit(lambda group: write(run(group)), group)
+                    pending.append((len(group), job))
                 else:
                     items = run(group)
                     pending += [(1, pool.submit(write, [item])) for item in items]
@@ -146,16 +135,14 @@ def predict_split(
 
 
 @torch.no_grad()
-def example_views(stage: Stage, device: torch.device) -> list[torch.Tensor]:
+def example_views(stage: Stage, device: torch.device) -> list[Tensor]:
     """What a stage's network says of noise, the same at every call; nothing of one for cues."""
     if "predict" not in stage.can:
         return []
-    size = stage.recipe.data.input_size((96, 128))
-    noise = torch.rand(
-        1, stage.spec.bands.channels, *size, generator=torch.Generator().manual_seed(0)
-    )
+    shape = 1, stage.spec.bands.channels, *stage.recipe.data.input_size((96, 128))
+    noise = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     (view,) = stage.views([channels_last(255 * noise.to(device))], False)
-    return [part for part in view if isinstance(part, torch.Tensor)]
+    return [part for part in view if isinstance(part, Tensor)]
 
 
 def needs_tags(predict: Predict) -> bool:
@@ -213,18 +200,8 @@ def limit_pixels(sample: dict, pixels: int) -> dict:
     return sample | {"image": torch.from_numpy(pixels_first)}
 
 
-def alike(stage: Stage, samples: list[dict]) -> Iterator[list[dict]]:
-    """Split samples into groups that become inputs of one size."""
-    if stage.recipe.data.fit == "warp" and samples:
-        yield samples
-    else:
-        yield from ([sample] for sample in samples)
-
-
 @torch.inference_mode()
-def run_network(
-    stage: Stage, predict: Predict, samples: list[dict], device: torch.device
-) -> list[tuple]:
+def run_network(stage: Stage, predict: Predict, samples: list, device: torch.device) -> list[tuple]:
     """Scores and cues of images that become inputs of one size.
 
     Returns:
@@ -261,15 +238,8 @@ def run_network(
     ]
 
 
-def differing_share(
-    first: torch.Tensor, second: torch.Tensor, known: torch.Tensor | None
-) -> list[float]:
-    """Share of the cells whose class is another in two predictions of the same images.
-
-    Args:
-        first, second: scores (N, C, h, w).
-        known: tags (N, K) outside of which no class may occur; None: all may.
-    """
+def differing_share(first: Tensor, second: Tensor, known: Tensor | None) -> list[float]:
+    """Share of the cells whose class, one of the tags `known` (N, K), differs in two scores."""
     both = [first, second]
     if known is not None:
         shown = nn.functional.pad(known > 0, (1, 0), value=True)[:, :, None, None]
@@ -281,11 +251,7 @@ def differing_share(
 def finish(
     stage: Stage, predict: Predict, budget: MemoryBudget, sample: dict, score: Any, cue: Any
 ) -> str:
-    """Everything after the network for one image; files are written last.
-
-    Returns:
-        A sentence to print, or nothing.
-    """
+    """Everything after the network for one image; returns a sentence to print, or nothing."""
     name = sample["id"]
     if cue is not None:
         cells = np.stack(np.nonzero(cue)).astype(np.int16)

@@ -4,8 +4,9 @@ import math
 import tempfile
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,12 +28,7 @@ BLOCKS_WAITING = 8
 
 
 class HeldRows:
-    """Rows of a picture, read once from top to bottom, at a whole part of its size.
-
-    Args:
-        picture: the open file.
-        step: pixels of the file, in height and width, that become one.
-    """
+    """Rows of a picture, read once from top to bottom; `step` pixels a side become one."""
 
     def __init__(self, picture: PictureFile, step: int):
         self.picture, self.step = picture, step
@@ -59,12 +55,9 @@ class HeldRows:
 
 
 class StoredLabel:
-    """Class indices in a temporary file, whose rows are read as those of an array.
+    """Class indices in a temporary file, whose rows are read as those of an array of a shape.
 
-    Args:
-        folder: where the file is made; it has no name, and ends with the program.
-        shape: (height, width).
-        step: pixels, in height and width, for which one is stored.
+    One is stored for `step` pixels a side. The file has no name, and ends with the program.
     """
 
     def __init__(self, folder: Path, shape: Size, step: int):
@@ -95,17 +88,10 @@ Network = Callable[[list[dict]], list[tuple]]
 
 
 class LargePicture:
-    """The prediction of a picture in windows.
+    """The prediction of an open picture in windows of a (height, width), in pixels of the file.
 
     A window is shrunk as a picture of its size would be, to `work_pixels`. Scores and overlay have
-    at most so many pixels, too.
-
-    Args:
-        stage: keeps the stage contract.
-        predict: what to do.
-        sample: `id` and `file`, and `tag` where tags are needed.
-        picture: the open file.
-        window: (height, width) in pixels of the file.
+    at most so many pixels, too. `sample` has `id` and `file`, and `tag` where tags are needed.
     """
 
     def __init__(
@@ -124,28 +110,15 @@ class LargePicture:
         self.unit = math.ceil(math.sqrt(math.prod(size) / predict.work_pixels))
         self.tiling = Tiling(size, self.window, math.ceil(MARGIN * max(widths)), self.unit)
         self.rows, self.pixels = HeldRows(picture, step), math.prod(size)
-        height, width = shrunk(size, self.unit)
-        self.shown = Shown(
-            np.empty((height, width, 3), np.uint8),
-            np.empty((height, width), np.uint8),
-            np.empty((len(self.keys) * ("score" in predict.save), height, width), np.uint8),
-            self.keys,
-            0.0,
-        )
+        size = shrunk(size, self.unit)
+        image, label = np.empty((*size, 3), np.uint8), np.empty(size, np.uint8)
+        score = np.empty((len(self.keys) * ("score" in predict.save), *size), np.uint8)
+        self.shown = Shown(image, label, score, self.keys, 0.0)
         self.differences: list[float] = []
         self.label = StoredLabel(Path(str(predict.out)), picture.size, step)
 
-    def run(self, network: Network, pool: ThreadPoolExecutor, budget: MemoryBudget) -> str:
-        """Predict and write; windows and blocks of pixels go through a pool.
-
-        Args:
-            network: called with windows, by threads.
-            pool: threads for the network and what follows it.
-            budget: of the memory that they take.
-
-        Returns:
-            As `write_files`.
-        """
+    def run(self, network: Network, pool: Executor, budget: MemoryBudget) -> str:
+        """Predict and write; windows and blocks go through a pool. Returns as `write_files`."""
         blocks = self.tiling.blocks
         count = sum(map(len, blocks))
         scores: Scores = {}
@@ -179,9 +152,7 @@ class LargePicture:
         whole = 0 if self.picture.windowed else math.prod(self.picture.size) * self.rows.channels
         return held + whole + self.shown.image.nbytes + self.shown.score.nbytes
 
-    def add_scores(
-        self, scores: Scores, rows: list[int], network: Network, pool: ThreadPoolExecutor
-    ) -> None:
+    def add_scores(self, scores: Scores, rows: list, network: Network, pool: Executor) -> None:
         """Run the network on the windows of some rows that have no scores yet."""
         height, width = self.window
         starts = self.tiling.rows.starts, self.tiling.columns.starts
@@ -244,19 +215,7 @@ def shrunk(size: Sequence[int], step: int) -> Size:
     return -(-size[0] // step), -(-size[1] // step)
 
 
-def predict_large(
-    stage: Stage,
-    predict: Predict,
-    sample: dict,
-    window: Size,
-    network: Network,
-    pool: ThreadPoolExecutor,
-    budget: MemoryBudget,
-) -> str:
-    """Predict a picture in windows; arguments and result as of `LargePicture` and its `run`.
-
-    Raises:
-        UserError: the file cannot be read.
-    """
+def predict_large(stage: Stage, predict: Predict, sample: dict, window: Size, *running: Any) -> str:
+    """Predict a picture in windows; arguments and result as of `LargePicture` and its `run`."""
     with PictureFile(sample["file"], stage.spec.bands) as picture:
-        return LargePicture(stage, predict, sample, picture, window).run(network, pool, budget)
+        return LargePicture(stage, predict, sample, picture, window).run(*running)

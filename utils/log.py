@@ -12,11 +12,7 @@ from datalist.palette import palette
 
 
 class Log:
-    """Scalars and pictures of a run, in its folder.
-
-    Args:
-        step: step the run starts at; what a killed run logged beyond it is dropped.
-    """
+    """Scalars and pictures of a run, in its folder; what a killed run logged later is dropped."""
 
     def __init__(self, folder: Path, step: int):
         self.path = folder / "log.jsonl"
@@ -39,10 +35,7 @@ class Log:
             self.board.add_scalar(name, value, step)
 
     def panels(self, step: int, image: np.ndarray, maps: dict[str, np.ndarray]) -> None:
-        """Log RGB images uint8, (N, H, W, 3), beside class maps, one row an image.
-
-        `maps`: class indices, 255 = none, (N, h, w), by title.
-        """
+        """Log RGB images uint8, (N, H, W, 3), beside class maps (N, h, w), one row an image."""
         colour = palette(256)
         colour[IGNORE] = 224
         rows = []

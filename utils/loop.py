@@ -57,11 +57,7 @@ def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
 
 
 class Loop:
-    """The training of one stage.
-
-    Args:
-        name: name of the stage, stored in the checkpoint.
-        world: this process among those of torchrun, which have been joined.
+    """The training of one stage, whose name the checkpoint stores, by this process of a world.
 
     Raises:
         UserError: the batch cannot be split, or the schedule never reaches one of its phases.
@@ -86,7 +82,7 @@ class Loop:
         """Signals that asked this process to stop."""
 
     def prepare(self) -> bool:
-        """Claim the folder, move the network to its device and go on from the last checkpoint.
+        """Move the network to its device and go on from the last checkpoint of the folder.
 
         Returns whether there is anything left to do.
 
@@ -106,17 +102,14 @@ class Loop:
             stage.network, replica = distributed.replicate(stage.network, device)
         if flags.compile:
             replica = torch.compile(replica or stage.network)
-        fused = device.type in ("cpu", "cuda")
-        self.optimizer = build_optimizer(self.solver, stage.groups(), fused)
+        self.optimizer = build_optimizer(self.solver, stage.groups())
         self.schedule = build_schedule(self.solver, self.optimizer, self.steps)
         started = self.resume()
         self.timer = Timer(device) if flags.profile else None
-        self.context = Context(
-            bfloat16=flags.precision == "bfloat16",
-            replica=replica,
-            mean=distributed.mean,
-            weight=(self.share.stop - self.share.start) * world.size / self.solver.batch,
-        )
+        self.context = Context(replica=replica, mean=distributed.mean)
+        self.context.bfloat16 = flags.precision == "bfloat16"
+        images = self.share.stop - self.share.start
+        self.context.weight = images * world.size / self.solver.batch
         if self.timer:
             self.context.timer = self.timer.part
         return self.taken < self.steps or not started
@@ -138,9 +131,8 @@ class Loop:
                     f"move {self.flags.out} away to train afresh, or give another --out"
                 ) from error
         if not distributed.agree(self.taken, self.device):
-            raise UserError(
-                f"{self.flags.out}: not all machines see its checkpoint; --out needs a shared disk"
-            )
+            lost = f"{self.flags.out}: not all machines see its checkpoint"
+            raise UserError(f"{lost}; --out needs a shared disk")
         return path is not None
 
     def save(self, file: str = "last.pt") -> None:
@@ -163,19 +155,18 @@ class Loop:
 
     def batches(self) -> Iterator[dict[str, Any]]:
         """The batches of the steps that are left, on the device."""
-        workers = self.flags.workers
-        if workers < 0:
-            workers = 4 if self.device.type == "cuda" else 0
+        on_cuda, workers = self.device.type == "cuda", self.flags.workers
+        draws = Draws(
+            len(self.data), self.solver.batch, self.taken, self.steps, self.solver.seed,
+            self.share, getattr(self.data, "bags", None),
+        )  # fmt: skip
         loader = DataLoader(
             self.data,
-            batch_sampler=Draws(
-                len(self.data), self.solver.batch, self.taken, self.steps, self.solver.seed,
-                self.share, getattr(self.data, "bags", None),
-            ),
-            num_workers=workers,
+            batch_sampler=draws,
+            num_workers=workers if workers >= 0 else 4 * on_cuda,
             worker_init_fn=worker_init,
-            pin_memory=self.device.type == "cuda",
-        )  # fmt: skip
+            pin_memory=on_cuda,
+        )
         samples = iter(loader)
         with ThreadPoolExecutor(1) as beside:  # the next batch, while the network learns from one
             coming = beside.submit(next, samples, None)
@@ -219,11 +210,7 @@ class Loop:
         return bool(stop)
 
     def run(self) -> None:
-        """Take the steps that are left, with checkpoints, log and progress.
-
-        Raises:
-            UserError: a loss is not finite. Interrupted: after a checkpoint, on SIGTERM or Ctrl-C.
-        """
+        """Take the steps that are left, with checkpoints, log and progress."""
         flags, stage, began = self.flags, self.stage, self.taken
         log = self.open_log() if self.world.main else None
         bar = progress(self.steps, self.name, " steps", flags.quiet or log is None, began)
@@ -277,14 +264,11 @@ class Loop:
 def train(stage: Stage, name: str, flags: Train, world: World | None = None) -> bool:
     """Train a stage to its last step, from the beginning or from its last checkpoint.
 
-    Args:
-        stage, name, flags, world: as of `Loop`; default: a process alone.
-
-    Returns:
-        Whether there was anything left to do.
+    Arguments as of `Loop`; default: a process alone. Returns whether anything was left to do.
 
     Raises:
-        UserError, Interrupted: as of `Loop`; UserError also where another process trains there.
+        UserError: the folder, schedule or batch do not fit, or a loss is not finite.
+        Interrupted: after a checkpoint, on SIGTERM or Ctrl-C.
     """
     loop = Loop(stage, name, flags, world or World())
     with locked(flags.out) if loop.world.main else nullcontext():
@@ -310,10 +294,7 @@ def caught_signals() -> Iterator[list[int]]:
 
 
 def usual_size(data: Any, most: int = 500) -> tuple[int, int] | None:
-    """Median (height, width) of the training images, of `most` all over the list.
-
-    None where the samples are not those of images in files.
-    """
+    """Median (height, width) of `most` of the training images; None where these are no files."""
     if not isinstance(data, Images):
         return None
     chosen = data.ids[:: -(-len(data.ids) // most)]
@@ -333,12 +314,10 @@ def check_phases(stage: Stage, epochs: float) -> None:
 
 
 def other_run(stage: Stage, name: str, flags: Train, sources: checksum.Checksums) -> str:
-    """How the run in a folder differs from this one; empty where it does not, or there is none.
-
-    `sources` is what this run learns from.
+    """How the run in a folder differs from this one, which learns from `sources`; "": not at all.
 
     Raises:
-        UserError: stage, recipe, classes or inputs differ, without `flags.fresh`.
+        UserError: it differs, without `flags.fresh`.
     """
     path = checkpoint.newest(flags.out)
     if path is None:
@@ -365,17 +344,12 @@ def other_run(stage: Stage, name: str, flags: Train, sources: checksum.Checksums
     return f"{path} {difference}"
 
 
-def explain(
-    step: int, terms: dict[str, torch.Tensor], total: torch.Tensor, ids: list[str], world: World
-) -> str:
+def explain(step: int, terms: dict, total: torch.Tensor, ids: list[str], world: World) -> str:
     """One sentence on a loss that is not finite."""
-    wrong = [
-        f"{key} = {value.item()}" for key, value in terms.items() if not value.isfinite().all()
-    ]
+    wrong = [f"{key} = {value.item()}" for key, value in terms.items() if not value.isfinite()]
     if not wrong and total.isfinite():
-        return (
-            f"step {step}: the loss of another process is not finite (process {world.rank} stops)"
-        )
+        stop = f"process {world.rank} stops"
+        return f"step {step}: the loss of another process is not finite ({stop})"
     return (
         f"step {step}: the loss is not finite ({', '.join(wrong) or 'the sum overflows'}) on the "
         f"images {', '.join(ids)}; the last checkpoint is whole, try a lower learning rate"

@@ -28,17 +28,7 @@ def path_of(predict: Predict, kind: Kind, image_id: str) -> Path:
 def write_maps(
     stage: Stage, predict: Predict, sample: dict, score: np.ndarray, keys: np.ndarray
 ) -> str:
-    """Refine the scores of one image and write score, overlay and label.
-
-    Where the image has a georeference, the label gets it too, as NAME.tif beside the PNG.
-
-    Args:
-        score: float32 (k, h, w).
-        keys: class of each channel, rising, (k,).
-
-    Returns:
-        As `write_files`.
-    """
+    """Refine the scores (k, h, w) of one image, of the classes `keys`, and write its files."""
     image = sample["image"][:3].permute(1, 2, 0).contiguous().numpy()
     wanted = {"label", "overlay", "cover"} & set(predict.save)
     if predict.crf or wanted:
@@ -76,20 +66,15 @@ class Shown:
 
 
 def write_files(stage: Stage, predict: Predict, sample: dict, shown: Shown, label: Rows) -> str:
-    """Write score, overlay and label of an image; what they hold is computed.
+    """Write what was computed of an image; `label` has the size of the file's image.
 
-    Args:
-        sample: its id and file and, for the cover, `difference`.
-        shown: of the overlay and the score.
-        label: class indices at the size of the file's image.
-
-    Returns:
-        A sentence on a georeference that is not kept; empty where there is nothing to say.
+    Where the image has a georeference, the label gets it too, as NAME.tif beside the PNG; the
+    sentence that is returned tells where it is not kept.
     """
     name = sample["id"]
     if "score" in predict.save:
-        path = path_of(predict, "score", name)
-        write_score(path, shown.score, shown.keys, (label.shape[0], label.shape[1]))
+        size = label.shape[0], label.shape[1]
+        write_score(path_of(predict, "score", name), shown.score, shown.keys, size)
     if "overlay" in predict.save:
         truth = None
         if not predict.image and (path := stage.spec.mask_path(name)).is_file():
@@ -123,14 +108,6 @@ def resize_label(label: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
 
 
 def most_probable(score: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """Class of the highest score at each pixel, the lower class where two are as high.
-
-    Args:
-        score: float32 (k, H, W).
-        keys: class index of each channel, rising, (k,).
-
-    Returns:
-        uint8 (H, W).
-    """
+    """Class of the highest score (k, H, W) at each pixel, uint8; of two as high, the lower one."""
     channel = cv2.reduceArgMax(score.reshape(len(score), -1), 0)  # half the time of NumPy's
     return keys.astype(np.uint8)[channel].reshape(score.shape[1:])

@@ -17,41 +17,32 @@ from utils.output import SUFFIX, output_path, read_keys, read_score, upsample
 from utils.progress import in_threads
 
 Kind = Literal["label", "score"]
+ScoresAndKeys = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Prediction files of one folder, and how to turn each into class indices.
-
-    folder: as the user gave it.
-    kind: "label" (palette PNG) or "score" (.npz).
-    files: file of each image id.
-    background: whether the scores have a background channel, so that argmax decides; one that
-        is there without this is left out.
-    tags: class indices that may occur in each image, beside background; None = all.
-    """
+    """Prediction files of one folder, and how to turn each into class indices."""
 
     folder: Path
     kind: Kind
     files: dict[str, Path]
+    """File of each image id."""
     background: bool
+    """Whether argmax decides with the background channel of scores, or it is left out."""
     tags: Mapping[str, Iterable[int]] | None = None
+    """Class indices that may occur in each image, beside background; None = all."""
 
-    def score(self, image_id: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def score(self, image_id: str) -> ScoresAndKeys:
         """Scores (k, H, W) in 0..255 at the image's size, and their class indices (k,)."""
-        stored = read_score(self.files[image_id])
-        score, keys = stored.score, stored.keys
-        kept = np.ones(len(keys), bool) if self.background else keys > 0
+        score, keys, size = read_score(self.files[image_id])
+        kept = keys >= (0 if self.background else 1)
         if self.tags is not None:
             kept &= np.isin(keys, [0, *self.tags[image_id]])
-        score, keys = score[kept], keys[kept]
-        return upsample(score, stored.size), keys
+        return upsample(score[kept], size), keys[kept]
 
     def label(self, image_id: str, threshold: float = 0.0) -> NDArray[np.uint8]:
-        """Class indices of one image, (H, W).
-
-        `threshold`: constant background score in [0, 1]; used only for scores without one.
-        """
+        """Class indices of one image, (H, W); scores without background have a constant one."""
         if self.kind == "label":
             label = read_mask(self.files[image_id])
             if self.tags is None:
@@ -69,12 +60,11 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Measured:
-    """Result of `measure`.
+    """Result of `measure`, at the best threshold.
 
-    ids: measured images, (N,). matrix: pixel counts (C, C), rows are true classes.
+    matrix: pixel counts (C, C), rows are true classes.
     image_iou: IoU of each class in each image, (N, C), NaN = absent from it.
     thresholds, curve: constant background scores tried and their mIoU in [0, 1]; empty if none.
-    threshold: the best of them; all the rest of this object is at that threshold.
     """
 
     ids: list[str]
@@ -113,30 +103,21 @@ def find(folder: str | Path, kind: Kind | None = None) -> Predictions:
     raise UserError(f"{folder} holds no predictions ({wanted}); run test.py first")
 
 
-def read_scores(
-    predictions: Predictions, image_id: str
-) -> tuple[NDArray[np.float32], NDArray[np.int64]] | None:
-    """Scores of an image in 0..255 (k, H, W) and their class indices (k,); None without a file.
-
-    The scores may lie beside labels, in FOLDER/score.
-    """
+def read_scores(predictions: Predictions, image_id: str) -> ScoresAndKeys | None:
+    """Scores of an image as of `Predictions`, or from FOLDER/score beside labels; else None."""
     if predictions.kind == "score":
         return predictions.score(image_id)
     path = output_path(predictions.folder, "score", image_id)
     if not path.is_file():
         return None
-    stored = read_score(path)
-    return upsample(stored.score, stored.size), stored.keys
+    score, keys, size = read_score(path)
+    return upsample(score, size), keys
 
 
 def choose_ids(
     spec: Spec, split: str, predictions: Predictions, partial: bool, skip: bool = False
 ) -> list[str]:
-    """Ids to evaluate, in the order of the list.
-
-    Args:
-        partial: permit images without a prediction and predictions outside the split.
-        skip: leave out images without a true mask.
+    """Ids to evaluate, in the order of the list; `skip` leaves those without a true mask out.
 
     Raises:
         UserError: a prediction is missing or extra, or a true mask is missing (with `skip`, all).
@@ -154,7 +135,7 @@ def choose_ids(
 
 
 def predicted_ids(spec: Spec, split: str, predictions: Predictions, partial: bool) -> list[str]:
-    """Ids with a prediction, in the order of the list; arguments as of `choose_ids`."""
+    """Ids with a prediction, in the order of the list; `partial`: the lists may differ."""
     ids = spec.ids(split)
     present = [i for i in ids if i in predictions.files]
     if not partial and present:
@@ -186,9 +167,8 @@ def _refuse(wrong: set[str], what: str, advice: str) -> None:
 def thresholds(start: float, stop: float, step: float) -> list[float]:
     """Constant background scores from start to stop (included) in [0, 1]."""
     if not (0 <= start <= stop <= 1 and step > 0):
-        raise UserError(
-            f"--threshold {start} {stop} {step}: needs 0 <= from <= to <= 1 and a step above 0"
-        )
+        given = f"--threshold {start} {stop} {step}"
+        raise UserError(f"{given}: needs 0 <= from <= to <= 1 and a step above 0")
     count = int(np.floor((stop - start) / step + 1e-6)) + 1
     return [round(start + step * n, 6) for n in range(count)]
 
@@ -201,12 +181,9 @@ def measure(
     workers: int = 2,
     quiet: bool = False,
 ) -> Measured:
-    """Compare every prediction with its true mask.
+    """Compare the predictions of `ids` with their true masks, in threads.
 
-    Args:
-        ids: images to evaluate, each with a prediction and a mask.
-        tried: constant background scores in [0, 1], rising; used for scores without background.
-        workers: threads; decoding and counting run outside of Python's lock.
+    Scores without background are swept over the thresholds `tried`, in [0, 1] and rising.
 
     Raises:
         UserError: a file is broken, mis-sized or holds a class that the data set has not.
@@ -218,16 +195,11 @@ def measure(
         truth = read_mask(spec.mask_path(image_id))
         try:
             if sweeping:
-                score, keys = predictions.score(image_id)
-                return metric.sweep(truth, score, keys, level, spec.num_classes)
-            label = predictions.label(image_id)
-            return metric.confusion(truth, label, spec.num_classes)[None]
-        except UserError:
-            raise
+                return metric.sweep(truth, *predictions.score(image_id), level, spec.num_classes)
+            return metric.confusion(truth, predictions.label(image_id), spec.num_classes)[None]
         except ValueError as error:
-            raise UserError(
-                f"{predictions.files[image_id]} against {spec.mask_path(image_id)}: {error}"
-            ) from error
+            pair = f"{predictions.files[image_id]} against {spec.mask_path(image_id)}"
+            raise UserError(f"{pair}: {error}") from error
 
     matrix = np.zeros((len(level), spec.num_classes, spec.num_classes), np.int64)
     image_iou = np.empty((len(ids), len(level), spec.num_classes), np.float16)

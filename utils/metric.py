@@ -10,21 +10,15 @@ from base import IGNORE
 
 
 def confusion(truth: NDArray, prediction: NDArray, num_classes: int) -> NDArray[np.int64]:
-    """Count pixels by true and predicted class.
+    """Count pixels by true (rows) and predicted (columns) class, (num_classes, num_classes).
 
-    Args:
-        truth: class indices in [0, num_classes), 255 = ignore; any shape.
-        prediction: class indices in [0, num_classes), of the same shape. Its value does not
-            matter where the truth is ignored.
-
-    Returns:
-        Pixel counts (num_classes, num_classes), rows are true and columns predicted classes.
+    Class indices of any shape are in [0, num_classes), or 255 = ignore in the truth, where the
+    prediction may be anything.
 
     Raises:
         ValueError: shapes differ, or an index is out of range.
     """
-    if truth.shape != prediction.shape:
-        raise ValueError(_differ(prediction.shape, truth.shape))
+    _check_sizes(prediction.shape, truth.shape)
     # Both indices in one 16-bit number: no mask, no copy, and what is out of range shows itself.
     pair = _byte("the truth", truth, num_classes).astype(np.uint16)
     pair <<= 8
@@ -39,7 +33,7 @@ def confusion(truth: NDArray, prediction: NDArray, num_classes: int) -> NDArray[
 def sweep(
     truth: NDArray, score: NDArray, keys: NDArray, thresholds: NDArray, num_classes: int
 ) -> NDArray[np.int64]:
-    """Confusion matrices for every constant background score at once.
+    """Confusion matrices (T, num_classes, num_classes) for every constant background score at once.
 
     A pixel takes its best foreground class where that score is above the threshold, and is
     background elsewhere. Pixels are counted once, by best class and by how many thresholds their
@@ -47,20 +41,15 @@ def sweep(
 
     Args:
         truth: class indices (H, W), 255 = ignore.
-        score: foreground scores (k, H, W).
-        keys: class index of each score map, in [1, num_classes), (k,).
+        score, keys: foreground scores (k, H, W), and the class index of each map, (k,).
         thresholds: rising, not negative, in the unit of the scores, (T,).
-
-    Returns:
-        Pixel counts (T, num_classes, num_classes), rows are true and columns predicted classes.
 
     Raises:
         ValueError: sizes differ, or an index is out of range.
 
     Source: Jo et al., RecurSeed and EdgePredictMix, 2022, evaluate.py (constant threshold).
     """
-    if truth.shape != score.shape[1:]:
-        raise ValueError(_differ(score.shape[1:], truth.shape))
+    _check_sizes(score.shape[1:], truth.shape)
     counted = truth != IGNORE
     truth = truth[counted].astype(np.intp)
     _check_range("the truth", truth, num_classes)
@@ -97,15 +86,14 @@ def _byte(what: str, index: NDArray, num_classes: int) -> NDArray[np.uint8]:
 def _check_range(what: str, index: NDArray, num_classes: int) -> None:
     if index.size and (index.max() >= num_classes or index.min() < 0):
         wrong = index.max() if index.max() >= num_classes else index.min()
-        raise ValueError(
-            f"{what} holds the class index {wrong}, but the data set's go from 0 to "
-            f"{num_classes - 1}."
-        )
+        known = f"the data set's go from 0 to {num_classes - 1}"
+        raise ValueError(f"{what} holds the class index {wrong}, but {known}.")
 
 
-def _differ(prediction: tuple[int, ...], truth: tuple[int, ...]) -> str:
-    sizes = (" x ".join(map(str, shape)) for shape in (prediction, truth))
-    return "the prediction is {}, the truth {} (height x width).".format(*sizes)
+def _check_sizes(*shapes: tuple[int, ...]) -> None:
+    if shapes[0] != shapes[1]:
+        prediction, truth = (" x ".join(map(str, shape)) for shape in shapes)
+        raise ValueError(f"the prediction is {prediction}, the truth {truth} (height x width).")
 
 
 @dataclass(frozen=True)
@@ -183,10 +171,7 @@ def as_percent(found: Scores, classes: Sequence[str]) -> dict:
 
 
 def table(rows: Sequence[Sequence], heads: Sequence[str], width: int = 80) -> str:
-    """Lay out a table for the terminal: first column left, numbers right with two decimals.
-
-    Names too long for `width` columns are cut; None and NaN are a dash.
-    """
+    """Lay out a table for the terminal, with two decimals; None and NaN are a dash."""
 
     def cell(value: object) -> str:
         if value is None or (isinstance(value, float) and np.isnan(value)):

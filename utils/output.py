@@ -28,16 +28,14 @@ LEGIBLE = 400
 
 
 class Score(NamedTuple):
-    """Scores of one image, as `write_score` stores them.
-
-    score: uint8 (k, h, w), round(255 * probability or normalised CAM).
-    keys: int64 (k,), the class index of each channel, rising; 0 is background.
-    size: (height, width) of the image; h and w may be smaller.
-    """
+    """Scores of one image, as `write_score` stores them."""
 
     score: NDArray[np.uint8]
+    """round(255 * probability or normalised CAM), (k, h, w)."""
     keys: NDArray[np.int64]
+    """Class index of each channel, rising, (k,); 0 is background."""
     size: tuple[int, int]
+    """(height, width) of the image; h and w may be smaller."""
 
 
 def output_path(folder: str | Path, kind: str, image_id: str) -> Path:
@@ -50,10 +48,7 @@ def output_path(folder: str | Path, kind: str, image_id: str) -> Path:
 
 
 def is_whole(path: str | Path) -> bool:
-    """Say whether an output file is there from its first byte to its last.
-
-    Looks at both ends of the file only, so that it costs the same for any size.
-    """
+    """Whether an output file is there from its first byte to its last, by its two ends."""
     path = Path(path)
     try:
         if path.suffix == ".npz":
@@ -76,11 +71,7 @@ def is_whole(path: str | Path) -> bool:
 def write_score(path: str | Path, score: ArrayLike, keys: ArrayLike, size: tuple[int, int]) -> None:
     """Write scores compactly: 8 bits a value, channels that round to zero left out.
 
-    Args:
-        score: probabilities or normalised CAMs, (k, h, w): floats in [0, 1], or uint8 in
-            0..255 (255 = 1), stored as they are.
-        keys: class index of each channel, rising, (k,); 0 is background.
-        size: (height, width) of the image.
+    Arguments as of `Score`; `score` may also be floats in [0, 1].
 
     Raises:
         UserError: shapes disagree, keys do not rise, or a score is NaN or outside [0, 1].
@@ -91,9 +82,7 @@ def write_score(path: str | Path, score: ArrayLike, keys: ArrayLike, size: tuple
     if (keys < 0).any() or (np.diff(keys) <= 0).any():
         raise UserError(f"Class indices of scores rise from 0, unlike {keys.tolist()} ({path})")
     byte = score.dtype == np.uint8
-    if (
-        not byte and score.size and not (score.min() >= -1e-4 and score.max() <= 1 + 1e-4)
-    ):  # NaN fails, too
+    if score.size and not (byte or (score.min() >= -1e-4 and score.max() <= 1 + 1e-4)):  # or NaN
         raise UserError(f"Scores lie in [0, 1], not [{score.min()}, {score.max()}] ({path})")
     stored = score if byte else np.rint(score * 255.0).clip(0, 255).astype(np.uint8)
     kept = stored.any((1, 2))
@@ -127,23 +116,12 @@ def read_score(path: str | Path) -> Score:
 
 
 def read_keys(path: str | Path) -> NDArray[np.int64]:
-    """Read only the class indices of a score file, (k,).
-
-    Raises:
-        UserError: the file is broken or pickled.
-    """
+    """Read only the class indices of a score file, (k,)."""
     return read_npz(path, {"keys": ("iu", 1)})["keys"].astype(np.int64)
 
 
 def upsample(score: NDArray, size: tuple[int, int]) -> NDArray[np.float32]:
-    """Bring score maps to (height, width) bilinearly; the range stays as it is.
-
-    Args:
-        score: (k, h, w).
-
-    Returns:
-        float32 (k, height, width).
-    """
+    """Bring score maps (k, h, w) to (height, width) bilinearly, as float32 of the same range."""
     height, width = size
     if score.shape[1:] == (height, width):
         return score.astype(np.float32)
@@ -157,12 +135,7 @@ def upsample(score: NDArray, size: tuple[int, int]) -> NDArray[np.float32]:
 
 
 def write_cue(path: str | Path, cue: ArrayLike, grid: tuple[int, int], num_classes: int) -> None:
-    """Write the cues of one image.
-
-    Args:
-        cue: class, row and column of each cue cell, (3, K).
-        grid: (height, width) of the grid of cells.
-        num_classes: classes of the data set, background counted.
+    """Write the cues of one image: class, row and column of each cell, (3, K), on a grid (h, w).
 
     Raises:
         UserError: the shape is another, or a cell lies outside the grid.
@@ -186,13 +159,8 @@ def write_overlay(
 ) -> None:
     """Write a strip image | prediction | truth, labels laid over the image half transparent.
 
-    With a legend, small images are enlarged by a whole number: their text could not be read.
-
-    Args:
-        image: RGB in [0, 255], (H, W, 3).
-        label: predicted class indices, (H, W).
-        truth: true class indices, (H, W), 255 = ignore; left away if None.
-        classes: names, background first, for a legend of the predicted ones; left away if empty.
+    With names for a legend of the predicted classes, small images are enlarged by a whole number:
+    their text could not be read.
     """
     times = -(-LEGIBLE // max(label.shape))
     if classes and times > 1:
@@ -212,24 +180,15 @@ def write_overlay(
 
 
 def legend(label: NDArray, classes: Sequence[str]) -> NDArray[np.uint8]:
-    """Draw the colour and name of each class of a label map, the largest first.
-
-    Args:
-        label: class indices, (H, W).
-
-    Returns:
-        RGB uint8 (H, W', 3), as wide as the longest name wants.
-    """
+    """Draw the colour and name of each class of a label map, the largest first, as RGB."""
     height = label.shape[0]
     count = np.bincount(label.ravel(), minlength=len(classes))[: len(classes)]
     shown = [index for index in np.argsort(-count, kind="stable") if count[index]]
     line = max(12, min(height // max(len(shown), 1), height // 12))
     font = ImageFont.load_default(size=line * 0.7)
     shares = [100 * count[i] / label.size for i in shown]
-    names = [
-        f"{classes[i]}  {f'{share:.0f}' if share >= 0.5 else '<1'} %"
-        for i, share in zip(shown, shares)
-    ]
+    texts = [f"{share:.0f}" if share >= 0.5 else "<1" for share in shares]
+    names = [f"{classes[i]}  {text} %" for i, text in zip(shown, texts)]
     width = int(2.2 * line + max(font.getlength(name) for name in names))
     panel = Image.new("RGB", (width, height), "white")
     pen = ImageDraw.Draw(panel)
@@ -242,15 +201,7 @@ def legend(label: NDArray, classes: Sequence[str]) -> NDArray[np.uint8]:
 
 
 def blend(image: NDArray[np.uint8], label: NDArray, opacity: float = 0.6) -> NDArray[np.uint8]:
-    """Lay VOC colours over an image; background (0) stays clear, ignore (255) turns white.
-
-    Args:
-        image: RGB in [0, 255], (H, W, 3).
-        label: class indices, (H, W).
-        opacity: weight of the label's colour in [0, 1].
-
-    Returns:
-        RGB uint8 (H, W, 3).
+    """Lay VOC colours over an RGB image; background (0) stays clear, ignore (255) turns white.
 
     Raises:
         UserError: image and label differ in size.

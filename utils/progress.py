@@ -25,10 +25,7 @@ def progress(total: int, desc: str, unit: str, quiet: bool = False, initial: int
 def in_threads(
     function: Callable[[Any], Any], items: Sequence, threads: int, desc: str, quiet: bool = False
 ) -> Iterator[Any]:
-    """Results of a function of each image, computed in threads, in order, with a bar.
-
-    After an error or Ctrl-C nothing further is begun.
-    """
+    """Results of a function of each image, in order; after an error nothing further is begun."""
     waiting: deque[Future] = deque()
     pool = ThreadPoolExecutor(max(1, threads))
     try:

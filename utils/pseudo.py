@@ -1,8 +1,8 @@
 """Masks from the score files of test.py, several images at a time."""
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from utils.distributed import main_first, read_world, sharing
 from utils.flags import Pseudo
 from utils.machine import MemoryBudget, cores, memory_of
 from utils.maps import resize_label
-from utils.output import is_whole, output_path, read_score, upsample
+from utils.output import Score, is_whole, output_path, read_score, upsample
 from utils.progress import in_threads
 from utils.record import keep_record, origin_of
 
@@ -37,9 +37,7 @@ def check_seeds(flags: Pseudo, spec: Spec) -> None:
         )
 
 
-def survey(
-    flags: Pseudo, spec: Spec, collect: Callable[..., Any], title: str = "contrast"
-) -> list[Any]:
+def survey(flags: Pseudo, spec: Spec, collect: Callable, title: str = "contrast") -> list[Any]:
     """What `collect` (of maps, image and classes) says of each image of the split, in order."""
 
     def read(image_id: str) -> Any:
@@ -76,33 +74,48 @@ def write_masks(
 ) -> None:
     """Write the masks that are not there yet, and the record of their settings.
 
-    Processes of torchrun share the list.
-
-    Args:
-        affinity: the stage whose `walk` takes the seeds to the boundaries, or None.
-        contrast: what was chosen of it, to keep with the masks.
+    Processes of torchrun share the list. `affinity` is the stage whose `walk` takes the seeds to
+    the boundaries, or None; `contrast` and `shrink` are kept with the masks.
 
     Raises:
         UserError: the folder holds masks of other settings, and --fresh is not given; or answers
             are wrong.
     """
-    reject = load_answers(flags, spec.classes)
+    used = bool(contrast and contrast["used"])
+    reject = load_answers(flags, spec.classes, used)
     chosen: dict[str, Any] = {"contrast_chosen": contrast} if contrast else {}
     if shrink:
         chosen["shrink"] = {spec.classes[k]: round(x, 4) for k, x in shrink.items()}
     if reject:
         chosen["answers"] = reject.checksum
-    if reject and reject.groups.contrast != bool(contrast and contrast["used"]):
-        # Cells of the maps are larger than what contrast tells apart, and made its masks worse.
-        words = ("without contrast", "with it")
-        given, wanted = words if not reject.groups.contrast else words[::-1]
-        raise UserError(
-            f"{flags.answers} is about groups that were made {given}, and these masks are made "
-            f"{wanted}: run without answers once, and answer the new page"
-        )
-    options: dict[str, Any] = {"flags": flags, "recipe": recipe, "spec": spec, "mask_of": mask_of}
-    options |= {"affinity": affinity, "reject": reject, "budget": MemoryBudget(flags.memory)}
-    world = read_world()
+    budget, world = MemoryBudget(flags.memory), read_world()
+
+    def convert(image_id: str) -> None:
+        stored = read_score(flags.seeds / "score" / f"{image_id}.npz")
+        label = make_label(stored, image_id)
+        if reject:
+            for index in stored.keys[stored.keys > 0].tolist():
+                label[(label == index) & reject.pixels(image_id, index, label.shape)] = IGNORE
+        write_mask(output_path(flags.out, "label", image_id), label)
+
+    def make_label(stored: Score, image_id: str) -> np.ndarray:
+        image = open_image(image_id, flags, spec)
+        foreground = stored.keys > 0
+        seed = stored.score[foreground].astype(np.float32) / 255
+        if affinity and len(seed):
+            device = next(affinity.network.parameters()).device
+            pixels = torch.from_numpy(image).permute(2, 0, 1).to(device)
+            seed = affinity.walk(pixels, torch.from_numpy(seed)).cpu().numpy()
+        height, width = size = image.shape[:2]
+        background, keys = None, stored.keys[foreground].tolist()
+        with budget.take(memory_of(height, width, len(seed) + 1)):
+            if recipe.background_factor and not foreground.all():
+                background = upsample(stored.score[~foreground].astype(np.float32) / 255, size)[0]
+            mask = mask_of(upsample(seed, size), visible(image), background=background, keys=keys)
+        classes = np.full(256, IGNORE, np.uint8)
+        classes[: len(keys) + 1] = [0, *keys]
+        return resize_label(classes[mask], stored.size)
+
     with sharing(world, flags.out):
         with main_first(world):  # it moves files of other settings away
             keep_settings(flags, recipe, spec, chosen)
@@ -110,11 +123,10 @@ def write_masks(
         ids = spec.ids(flags.split)[world.rank :: world.size]
         ids = [i for i in ids if not is_whole(output_path(flags.out, "label", i))]
         threads, quiet = max(1, cores() // world.local_size), flags.quiet or not world.main
-        for _ in in_threads(partial(convert, **options), ids, threads, "masks", quiet):
-            pass
+        deque(in_threads(convert, ids, threads, "masks", quiet), 0)
     if world.main:
         (flags.out / "shape.json").unlink(missing_ok=True)  # of masks made before
-        if contrast and contrast["used"]:
+        if used:
             keep_shapes(flags, spec)
 
 
@@ -128,54 +140,22 @@ def keep_shapes(flags: Pseudo, spec: Spec) -> None:
     write_shapes(flags.out / "shape.json", median_shapes(shapes), spec.classes)
 
 
-def convert(
-    image_id: str,
-    flags: Pseudo,
-    recipe: Any,
-    spec: Spec,
-    mask_of: Callable[..., Any],
-    affinity: Any,
-    reject: Rejection | None,
-    budget: MemoryBudget,
-) -> None:
-    """Write the mask of one image; arguments as of `write_masks`."""
-    stored = read_score(flags.seeds / "score" / f"{image_id}.npz")
-    image = open_image(image_id, flags, spec)
-    foreground = stored.keys > 0
-    seed = stored.score[foreground].astype(np.float32) / 255
-    if affinity and len(seed):
-        device = next(affinity.network.parameters()).device
-        pixels = torch.from_numpy(image).permute(2, 0, 1).to(device)
-        seed = affinity.walk(pixels, torch.from_numpy(seed)).cpu().numpy()
-    height, width = size = image.shape[:2]
-    background = None
-    with budget.take(memory_of(height, width, len(seed) + 1)):
-        if recipe.background_factor and not foreground.all():
-            background = upsample(stored.score[~foreground].astype(np.float32) / 255, size)[0]
-        keys = stored.keys[foreground].tolist()
-        mask = mask_of(upsample(seed, size), visible(image), background=background, keys=keys)
-    classes = np.full(256, IGNORE, np.uint8)
-    classes[: foreground.sum() + 1] = [0, *stored.keys[foreground]]
-    path = output_path(flags.out, "label", image_id)
-    label = resize_label(classes[mask], stored.size)
-    if reject:
-        for index in stored.keys[foreground].tolist():
-            label[(label == index) & reject.pixels(image_id, index, label.shape)] = IGNORE
-    write_mask(path, label)
-
-
-def load_answers(flags: Pseudo, classes: tuple[str, ...]) -> Rejection | None:
-    """Groups of cells that a person rejects; None without answers.
-
-    Raises:
-        UserError: the answers are wrong, or about other groups.
-    """
+def load_answers(flags: Pseudo, classes: tuple[str, ...], contrast: bool) -> Rejection | None:
+    """Groups of cells that a person rejects, for masks with or without contrast, if any."""
     if flags.answers is None:
         if flags.groups:
             raise UserError("--groups goes with --answers FILE")
         return None
     groups = GroupFile.read(flags.groups or flags.seeds / "groups.npz")
-    return Rejection(groups, read_answers(flags.answers, classes))
+    reject = Rejection(groups, read_answers(flags.answers, classes))
+    if groups.contrast != contrast:
+        # Cells of the maps are larger than what contrast tells apart, and made its masks worse.
+        given, wanted = ("without contrast", "with it")[:: -1 if groups.contrast else 1]
+        raise UserError(
+            f"{flags.answers} is about groups that were made {given}, and these masks are made "
+            f"{wanted}: run without answers once, and answer the new page"
+        )
+    return reject
 
 
 def keep_settings(flags: Pseudo, recipe: Any, spec: Spec, chosen: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from utils.output import SUFFIX
 if TYPE_CHECKING:
     from base.contract import Stage
 
+Tags = Mapping[str, tuple[int, ...]]
 NEUTRAL = {"out", "image", "longest", "save", "split"}
 NEUTRAL |= {"batch", "device", "fresh", "memory", "processes", "threads", "quiet"}
 """Settings that change no prediction of a split, or only which of them there are."""
@@ -63,45 +64,26 @@ def read_origin(folder: Path) -> dict[str, Any]:
     return {}
 
 
-def keep_settings(
-    predict: Any, checkpoint: Path, stage: "Stage", tags: Mapping[str, tuple[int, ...]]
-) -> None:
-    """Write how a folder's predictions are computed to OUT/predict.json.
+def keep_settings(predict: Any, checkpoint: Path, stage: "Stage", tags: Tags) -> None:
+    """Write how a folder's predictions are computed to OUT/predict.json, as `keep_record` does.
 
-    Args:
-        predict: settings of test.py, with the folder `out`.
-        checkpoint: file of the network that `stage` holds, on the data set of the images.
-        tags: class indices of each image; empty where they have no part in the predictions.
-
-    Raises:
-        UserError: as of `keep_record`.
+    `stage` holds the network of the checkpoint; `tags` are empty where they have no part in it.
     """
     settings = {k: v for k, v in asdict(predict).items() if k not in NEUTRAL}
     settings["network"] = f"{checksum.file_checksum(checkpoint):08x}"
     if tags:
         settings["tags"] = checksum.total(checksum.tag_checksums(tags))
-    data, classes = stage.recipe.data, stage.spec.classes
-    more = {"checkpoint": str(checkpoint)}
-    more |= origin_of(data.dataset, data.root, predict.split, classes)
-    defaults = asdict(type(predict)())
+    data = stage.recipe.data
+    origin = origin_of(data.dataset, data.root, predict.split, stage.spec.classes)
+    more, defaults = {"checkpoint": str(checkpoint), **origin}, asdict(type(predict)())
     keep_record(predict.out / "predict.json", settings, predict.fresh, more, defaults)
 
 
-def keep_record(
-    path: Path,
-    settings: dict[str, Any],
-    fresh: bool,
-    more: dict[str, Any],
-    defaults: dict[str, Any],
-) -> None:
+def keep_record(path: Path, settings: dict, fresh: bool, more: dict, defaults: dict) -> None:
     """Write the settings behind the files of a folder; compare with those of the files there.
 
-    Files that are whole are not written again, so other settings would give a mixture.
-
-    Args:
-        settings: plain values that decide the content of the files.
-        fresh: move files of other settings to OUT/old-N.
-        defaults: values of settings that the record of an earlier version may lack.
+    Files that are whole are not written again, so other settings would give a mixture: `fresh`
+    moves these files to OUT/old-N. A record of an earlier version may lack values of `defaults`.
 
     Raises:
         UserError: names the settings that differ, without `fresh`.
@@ -122,7 +104,6 @@ def keep_record(
                 f"{difference}: add --fresh to keep them in {path.parent}/old-N and compute "
                 "them again (for a chain set FRESH=1), or give another --out"
             )
-        old = set_aside(path.parent, (*SUFFIX, TABLE, path.name))
-        print(f"{difference}: moved to {old}")
+        print(f"{difference}: moved to {set_aside(path.parent, (*SUFFIX, TABLE, path.name))}")
     record = {"command": command_line(), **more, "settings": settings}
     write_text(path, json.dumps(record, indent=1) + "\n")

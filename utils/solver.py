@@ -4,15 +4,16 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import torch
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from base.recipe import Solver
 
 
-class Several(torch.optim.Optimizer):
+class Several(Optimizer):
     """Optimisers that step together; the parameter groups are those of all of them."""
 
-    def __init__(self, members: list[torch.optim.Optimizer]):
+    def __init__(self, members: list[Optimizer]):
         self.members = members
         super().__init__([group for member in members for group in member.param_groups], {})
 
@@ -29,22 +30,17 @@ class Several(torch.optim.Optimizer):
         self.param_groups = [group for member in self.members for group in member.param_groups]
 
 
-def build_optimizer(solver: Solver, groups: list[dict], fused: bool) -> torch.optim.Optimizer:
-    """The solver's optimiser over parameter groups; `fused` runs one kernel for all of them.
-
-    A group with the key "optimizer" has that one instead of the solver's.
-    """
+def build_optimizer(solver: Solver, groups: list[dict], fused: bool = True) -> Optimizer:
+    """The solver's optimiser over parameter groups, of which one may name another "optimizer"."""
     by_name: dict[str, list[dict]] = {}
     for group in groups:
         by_name.setdefault(group.get("optimizer", solver.optimizer), []).append(group)
-    members: list[torch.optim.Optimizer] = []
+    members: list[Optimizer] = []
     for name, own in by_name.items():
         if name == "adamw":
-            members.append(torch.optim.AdamW(own, lr=solver.lr, fused=fused))
+            members.append(AdamW(own, lr=solver.lr, fused=fused))
         else:
-            members.append(
-                torch.optim.SGD(own, lr=solver.lr, momentum=solver.momentum, fused=fused)
-            )
+            members.append(SGD(own, lr=solver.lr, momentum=solver.momentum, fused=fused))
     return members[0] if len(members) == 1 else Several(members)
 
 
@@ -64,9 +60,7 @@ def rate_factor(solver: Solver, steps: int) -> Callable[[int], float]:
     return factor
 
 
-def build_schedule(
-    solver: Solver, optimizer: torch.optim.Optimizer, steps: int
-) -> torch.optim.lr_scheduler.LambdaLR:
+def build_schedule(solver: Solver, optimizer: Optimizer, steps: int) -> LambdaLR:
     """The solver's learning-rate policy, to be stepped once an optimiser step.
 
     A parameter group with "policy": "constant" keeps its learning rate.
@@ -74,4 +68,4 @@ def build_schedule(
     factor = rate_factor(solver, steps)
     constant = [group.get("policy") == "constant" for group in optimizer.param_groups]
     factors = [(lambda step: 1.0) if still else factor for still in constant]
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
+    return LambdaLR(optimizer, factors)

@@ -10,9 +10,8 @@ import torch
 class Timer:
     """Adds up the wall time of named parts; a part inside another is not counted twice.
 
-    Args:
-        device: device whose queue is emptied at the borders, so that its work counts where it
-            was asked for. This costs some of the overlap that a run without a timer has.
+    The device's queue is emptied at the borders, so that its work counts where it was asked for.
+    This costs some of the overlap that a run without a timer has.
     """
 
     def __init__(self, device: torch.device):

@@ -59,12 +59,10 @@ def answer(spec: Spec, groups: GroupFile) -> dict[tuple[int, str], str]:
         for part, counter in ((counted, pixels), (counted & (truth == index), inside)):
             numbers, count = np.unique(group[part] // 2, return_counts=True)
             counter.update({(index, int(n)): int(c) for n, c in zip(numbers, count)})
-    answers = {
-        (index, str(number)): "object"
-        if 2 * inside[index, number - 1] > pixels[index, number - 1]
-        else "not"
-        for index, number in groups.asked
-    }
+    answers = {}
+    for index, number in groups.asked:
+        most = 2 * inside[index, number - 1] > pixels[index, number - 1]
+        answers[index, str(number)] = "object" if most else "not"
     for index, share in shares.items():
         size = next(size for size, (_, most) in SHARES.items() if np.median(share) <= most)
         answers[index, "size"] = size
@@ -105,16 +103,16 @@ def main(flags: Flags) -> None:
         folder = out / name
         folder.mkdir(exist_ok=True)
         write_answers(folder / "answers.csv", spec.classes, answers, groups.checksum)
+        (folder / "cue").mkdir(exist_ok=True)
         for part in ("cam", "seed"):
             if not (folder / "cue" / part).exists():
-                (folder / "cue").mkdir(exist_ok=True)
                 (folder / "cue" / part).symlink_to(cue / part)
         given = {"OUT": str(folder), "ANSWERS": str(folder / "answers.csv")}
         run('make_sure "$OUT/cue"', **data | given)
         rows.append((name, len(answers), folder / "cue"))
     print("| what is known | answers | sure masks (train) | SEC (val) |\n|---|---|---|---|")
-    titles = {"tags": "tags", "answers": "tags and answers"}
-    titles["wrong"] = f"tags and answers, {flags.wrong:.0%} wrong"
+    wrong = f"tags and answers, {flags.wrong:.0%} wrong"
+    titles = {"tags": "tags", "answers": "tags and answers", "wrong": wrong}
     for name, count, folder in rows:
         numbers = []
         for seed in flags.seeds:
@@ -125,9 +123,8 @@ def main(flags: Flags) -> None:
                 run("bash script/sec.sh", **data | settings | {"OUT": str(sec)})
             numbers.append(json.loads((sec / "score.json").read_text())["miou"])
         scores = ", ".join(f"{number:.1f}" for number in numbers) or "-"
-        print(
-            f"| {titles[name]} | {count} | {measure_sure(spec, folder / 'sure/label')} | {scores} |"
-        )
+        sure = measure_sure(spec, folder / "sure/label")
+        print(f"| {titles[name]} | {count} | {sure} | {scores} |")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Each further word is TITLE=WHAT: a folder of test.py or pseudo.py, whose labels 
 without labels, the strongest map of each pixel in the colour of its class; a cue file; or `truth`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,9 +47,7 @@ class Flags(DatasetFlags):
     """Height and width of each picture, pixels."""
 
 
-def sheet(
-    path: Path, rows: Sequence[Sequence[Picture]], above: Sequence[str], size: tuple[int, int]
-) -> None:
+def sheet(path: Path, rows: list[list[Picture]], above: list[str], size: tuple[int, int]) -> None:
     """Write RGB pictures (H, W, 3) in rows, each at (height, width), with titles above."""
     height, width = size
     shape = len(rows[0]) * (width + GAP) - GAP, HEAD + len(rows) * (height + GAP) - GAP
@@ -67,10 +65,7 @@ def sheet(
 
 
 def marked(image: Picture, label: NDArray) -> Picture:
-    """Lay places of classes over an RGB image in [0, 255], (H, W, 3), that is faded elsewhere.
-
-    `label`: class indices, 255 = none, (h, w); brought to the image's size.
-    """
+    """Lay places of classes, of any size, 255 = none, over an image that is faded elsewhere."""
     label = cv2.resize(label.astype(np.uint8), image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     faded = (image * 0.35 + 160).astype(np.uint8)
     # Background cues show the image; every other place is faded or coloured.
@@ -123,7 +118,7 @@ def main(flags: Flags) -> None:
         rows.append([image, *(picture(image, name) for picture in draw)])
     if not rows:
         raise UserError(f"no image of {spec.name} {flags.split} has two tags: give --id ID")
-    sheet(flags.out, rows, ("image", *titles), flags.size)
+    sheet(flags.out, rows, ["image", *titles], flags.size)
     print(flags.out)
 
 

@@ -77,9 +77,8 @@ def draw_stain(rng: np.random.Generator) -> NDArray[np.float32]:
     centre, radius = np.array(SIZE) * rng.uniform(0.25, 0.75, 2), rng.uniform(22, 40)
     wave = 1 + 0.25 * cloud(rng, SIZE, (3, 5))
     distance = np.hypot(y - float(centre[0]), (x - float(centre[1])) * float(rng.uniform(0.7, 1.4)))
-    return (1 / (1 + np.exp(((distance / wave - float(radius)) / 2.5).clip(-50, 50)))).astype(
-        np.float32
-    )
+    outside = ((distance / wave - float(radius)) / 2.5).clip(-50, 50)
+    return (1 / (1 + np.exp(outside))).astype(np.float32)
 
 
 def tile(rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8], tuple[int, ...]]:
@@ -89,9 +88,8 @@ def tile(rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]
     image = shade + 22 * grain + 7 * cloud(rng, SIZE, (2, 4)) + 4 * cloud(rng, SIZE, (20, 40))
     if rng.random() < 0.3:  # paint, on tiles of all kinds
         paint = np.zeros(SIZE, np.uint8)
-        stroke(
-            paint, np.array([rng.uniform(0, 160, 2), rng.uniform(0, 160, 2)]), [rng.integers(8, 20)]
-        )
+        ends = np.array([rng.uniform(0, 160, 2), rng.uniform(0, 160, 2)])
+        stroke(paint, ends, [rng.integers(8, 20)])
         image += paint.astype(np.float32) / 255 * float(rng.uniform(20, 50))
     mask = np.zeros(SIZE, np.uint8)
     choice = rng.choice(4, p=(0.4, 0.25, 0.1, 0.25))

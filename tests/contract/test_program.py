@@ -60,7 +60,8 @@ def test_an_exported_program_gives_what_test_py_predicts(name, recipe, photos, t
     path, stage = saved(tmp_path, name, recipe=recipe)
     loaded, _ = program.load_stage(path)
     export.write_program(tmp_path / "model.pt2", loaded)
-    predict_py = runpy.run_path(str(export.EXAMPLE))
+    export.write_example(tmp_path / "predict.py")
+    predict_py = runpy.run_path(str(tmp_path / "predict.py"))
     seen = set()
     for fast, crf in ((False, True), (True, True), (False, False)):
         crf = crf and bool(stage.recipe.prediction.test_crf)

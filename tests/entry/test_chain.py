@@ -141,11 +141,9 @@ def test_a_folder_holds_predictions_of_one_kind(trained, tmp_path):
 
 
 def test_figure_of_cues_maps_masks_and_truth(trained, scenes_root, tmp_path):
-    run(
-        "test.py", trained / "sec/last.pt", "--split", "train", "--out", tmp_path / "sec", "--quiet"
-    )
-    maps = ("--split", "train", "--save", "score", "--out", tmp_path / "cam", "--quiet")
-    run("test.py", trained / "foreground/last.pt", *maps)
+    train = ("--split", "train", "--quiet", "--out")
+    run("test.py", trained / "sec/last.pt", *train, tmp_path / "sec")
+    run("test.py", trained / "foreground/last.pt", "--save", "score", *train, tmp_path / "cam")
     where = ("--dataset", scenes_root, "--rows", 2)
     columns = [f"cues={trained}/cue.npz", f"CAM={tmp_path}/cam", f"SEC={tmp_path}/sec"]
     run("-m script.study.figure", tmp_path / "a.jpg", *columns, "truth=truth", *where)

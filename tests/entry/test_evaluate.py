@@ -33,9 +33,8 @@ def world(tmp_path):
         truth = rng.integers(0, 3, shape).astype(np.uint8) * (n != 3)
         truth[:2] = 255
         prediction = np.where(rng.random(shape) < 0.7, truth % 255, rng.integers(0, 4, shape))
-        Image.fromarray(rng.integers(0, 255, (*shape, 3)).astype(np.uint8)).save(
-            root / "JPEGImages" / f"{name}.jpg"
-        )
+        pixels = rng.integers(0, 255, (*shape, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(root / "JPEGImages" / f"{name}.jpg")
         write_mask(root / "SegmentationClass" / f"{name}.png", truth)
         write_mask(output_path(out, "label", name), prediction)
         truths.append(truth)
@@ -150,8 +149,7 @@ def test_sweep_leaves_a_stored_background_out(world):
 
 def test_restricted_to_tags(world):
     root, out, truths, predictions = world
-    run(out, "--dataset", root, "--restrict-to-tags")
-    score = json.loads((out / "score.json").read_text())
+    score = score_of(out, root, "--restrict-to-tags")
     known = [np.where(p <= 2, p, 0) for p in predictions[:3]] + [np.zeros_like(predictions[3])]
     assert score["miou"] == pytest.approx(mean(iou(truths, known)), abs=0.006)
     assert score["absent"] == CLASSES[3:]
@@ -173,8 +171,7 @@ def test_missing_extra_and_partial(world):
     assert "1 of 4 images in split 'val' have no prediction" in done.stderr
     assert "image_2" in done.stderr and not (out / "score.json").exists()
     write_mask(output_path(out, "label", "stranger"), truths[0] % 255)
-    run(out, "--dataset", root, "--partial")
-    score = json.loads((out / "score.json").read_text())
+    score = score_of(out, root, "--partial")
     assert score["images"] == 3
     del truths[2], predictions[2]
     assert score["miou"] == pytest.approx(mean(iou(truths, predictions)), abs=0.006)

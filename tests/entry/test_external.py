@@ -51,11 +51,8 @@ def test_shared_classes_teach_nothing(external, tmp_path):
     assert spec.classes == ("background", "cat", "dog")
     assert read_tags(spec, spec.ids("train")) == {"a": (1,), "c": (2,), "d": ()}
     masks = {name: read_mask(spec.mask_path(name), 3)[:, 0].tolist() for name in "acd"}
-    assert masks == {
-        "a": [255, 1, 0, 0, 0, 255],
-        "c": [2, 0, 0, 0, 0, 255],
-        "d": [0, 0, 0, 0, 0, 255],
-    }
+    shown = {"a": [255, 1, 0, 0, 0, 255], "c": [2, 0, 0, 0, 0, 255], "d": [0, 0, 0, 0, 0, 255]}
+    assert masks == shown
     assert all(spec.image_path(name).is_file() for name in "acd")
 
 

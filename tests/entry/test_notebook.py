@@ -26,14 +26,11 @@ def test_notebook_shows_overlays_and_numbers(tmp_path, monkeypatch):
     for name, value in settings.items():
         monkeypatch.setenv(name, str(value))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    nbclient.NotebookClient(
-        notebook, timeout=1800, resources={"metadata": {"path": NOTEBOOK.parent}}
-    ).execute(env=dict(os.environ))
-    outputs = [
-        [kind for output in cell.outputs for kind in output.get("data", {})]
-        for cell in notebook.cells
-        if cell.cell_type == "code"
-    ]
+    where = {"metadata": {"path": NOTEBOOK.parent}}
+    client = nbclient.NotebookClient(notebook, timeout=1800, resources=where)
+    client.execute(env=dict(os.environ))
+    cells = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
+    outputs = [[kind for output in cell for kind in output.get("data", {})] for cell in cells]
     images = [kinds.count("image/jpeg") for kinds in outputs]
     assert images == [0, 0, 6, 0, 1] and "text/markdown" in outputs[3]
     table = notebook.cells[7].outputs[0]["data"]["text/markdown"].splitlines()

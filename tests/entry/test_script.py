@@ -16,18 +16,13 @@ def test_folder_without_masks_has_its_own_images_segmented(four_root, tmp_path):
     mine = tmp_path / "mine"
     shutil.copytree(four_root, mine)
     code = 'step() { :; }; python() { echo "$@"; }; predict last.pt out --crf; evaluate out'
-    flags = f"--dataset {mine} --split"
-    predicted, evaluated = bash(code, DATASET=str(mine)).splitlines()
-    assert predicted == f"test.py last.pt {flags} val --out out --crf"
-    assert evaluated.startswith(
-        f"evaluate.py out {flags} val --skip-without-masks --report --again "
-    )
-    (mine / "ImageSets/Segmentation/val.txt").unlink()
-    predicted, evaluated = bash(code, DATASET=str(mine)).splitlines()
-    assert predicted == f"test.py last.pt {flags} train --out out --crf"
-    assert evaluated.startswith(
-        f"evaluate.py out {flags} train --skip-without-masks --report --again "
-    )
+    for split in ("val", "train"):
+        predicted, evaluated = bash(code, DATASET=str(mine)).splitlines()
+        flags = f"--dataset {mine} --split {split}"
+        assert predicted == f"test.py last.pt {flags} --out out --crf"
+        start = f"evaluate.py out {flags} --skip-without-masks --report --again "
+        assert evaluated.startswith(start)
+        (mine / "ImageSets/Segmentation/val.txt").unlink(missing_ok=True)
 
 
 def test_networks_follow_the_shapes_of_the_masks(four_root, tmp_path):

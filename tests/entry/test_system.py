@@ -12,9 +12,8 @@ from datalist.tag import read_tags
 
 def test_locate_from_tags_and_other_masks_to_miou(scenes_root, external_root, tmp_path):
     """The whole script: its folders are data sets of different classes."""
-    printed = chain(
-        "locate", tmp_path, DATASET=str(scenes_root), EXTERNAL=str(external_root), PASSES="2"
-    )
+    data = {"DATASET": str(scenes_root), "EXTERNAL": str(external_root)}
+    printed = chain("locate", tmp_path, **data, PASSES="2")
     score = json.loads((tmp_path / "score.json").read_text())
     assert printed.splitlines()[-1] == f"miou {score['miou']:.2f}"
     recipe = json.loads((tmp_path / "resegment/recipe.json").read_text())

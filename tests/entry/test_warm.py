@@ -22,9 +22,8 @@ with entry():
 
 def started():
     """A client whose fork sleeps, and the fork's id."""
-    client = subprocess.Popen(
-        ["python", "-c", SLEEP], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    client = subprocess.Popen(["python", "-c", SLEEP], **pipes, text=True, cwd=ROOT)
     return client, int(client.stdout.readline())
 
 

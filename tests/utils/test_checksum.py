@@ -61,9 +61,8 @@ def test_changed_masks_and_cues_are_counted(own, four_cue):
     before = of_folder(own, cue=cues)
     cell = cues.cell.copy()
     cell[cues.offset[2]] += 1
-    assert checksum.changes(before, of_folder(own, cue=replace(cues, cell=cell))) == [
-        "cues of 1 of 8 images"
-    ]
+    after = of_folder(own, cue=replace(cues, cell=cell))
+    assert checksum.changes(before, after) == ["cues of 1 of 8 images"]
 
 
 def test_wrong_masks_of_a_network_are_left_out_and_count_as_changed(own, tmp_path):

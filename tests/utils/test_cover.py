@@ -7,10 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from functools import partial
 
 import numpy as np
+import program
 import pytest
+from PIL import Image
+from program import ROOT
 
 from base import UserError
 from base.file import write_text
@@ -18,8 +21,8 @@ from datalist.image import read_mask
 from utils.cover import cover_of, header, read_covers, write_table
 from utils.output import output_path
 
-ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ("background", "cat", "dog")
+run = partial(program.run, python=sys.executable)
 
 
 def table_of(folder):
@@ -74,17 +77,8 @@ def network(scenes_root, tmp_path_factory):
     return out / "last.pt"
 
 
-def run(*words, code=0):
-    command = [sys.executable, *map(str, words)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == code, done.stderr
-    return done.stdout
-
-
 @pytest.mark.parametrize("processes", [1, 2])
-def test_table_is_complete_after_a_stop_and_of_several_processes(
-    network, scenes_root, tmp_path, processes
-):
+def test_table_is_complete_after_a_stop_and_of_several_processes(network, tmp_path, processes):
     words = ("test.py", network, "--split", "train", "--save", "label", "cover", "--crf")
     words += ("--device", "cpu", "--processes", processes, "--quiet", "--out", tmp_path)
     process = subprocess.Popen([sys.executable, *map(str, words)], cwd=ROOT)
@@ -94,7 +88,7 @@ def test_table_is_complete_after_a_stop_and_of_several_processes(
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGINT)
     process.wait()
-    assert f"cover of each class: {tmp_path / 'cover.csv'}" in run(*words)
+    assert f"cover of each class: {tmp_path / 'cover.csv'}" in run(*words).stdout
     rows = table_of(tmp_path)
     labels = sorted(tmp_path.glob("label/*.png"))
     assert [row["id"] for row in rows] == [path.stem for path in labels]
@@ -106,16 +100,12 @@ def test_table_is_complete_after_a_stop_and_of_several_processes(
         assert 0 < float(row["confidence"]) <= 1
 
 
-def test_pictures_have_a_table_and_a_mirrored_picture_differs_as_much(
-    network, scenes_root, tmp_path
-):
-    from PIL import Image
-
+def test_mirrored_pictures_of_a_folder_differ_as_much(network, scenes_root, tmp_path):
     for path in sorted((scenes_root / "JPEGImages").iterdir())[:3]:
-        Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(
-            tmp_path / f"{path.stem}-flipped.png"
-        )
-        Image.open(path).save(tmp_path / f"{path.stem}.png")
+        picture = Image.open(path)
+        picture.save(tmp_path / f"{path.stem}.png")
+        flipped = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        flipped.save(tmp_path / f"{path.stem}-flipped.png")
     run("test.py", network, "--image", tmp_path, "--quiet", "--out", tmp_path / "out")
     rows = {row["id"]: row for row in table_of(tmp_path / "out")}
     assert len(rows) == 6 and all(row["name"] == f"{name}.png" for name, row in rows.items())

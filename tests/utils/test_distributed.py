@@ -44,9 +44,8 @@ def same(alone: Path, shared: Path) -> None:
     for a, b in zip(*logs):
         assert a.keys() == b.keys() >= {"step", "loss", "pixel", "image"}
         assert b == pytest.approx(a, abs=1e-5)
-    gradients = [
-        torch.load(folder / "gradient.pt", weights_only=True) for folder in (alone, shared)
-    ]
+    paths = (folder / "gradient.pt" for folder in (alone, shared))
+    gradients = [torch.load(path, weights_only=True) for path in paths]
     assert all(gradient.abs().max() > 1e-4 for gradient in gradients[0])
     torch.testing.assert_close(gradients[1], gradients[0], rtol=0, atol=1e-5)
     states = [checkpoint.load(folder / "last.pt")["network"] for folder in (alone, shared)]
@@ -95,17 +94,16 @@ def test_devices_that_are_not_there_are_refused(monkeypatch):
     assert choose_device("auto").type == "cpu"
     with pytest.raises(UserError, match="no CUDA device"):
         choose_device("cuda")
-    with pytest.raises(UserError, match="give auto, cpu, cuda"):
-        choose_device("gpu7")
-    with pytest.raises(UserError, match="give auto, cpu, cuda"):
-        choose_device("meta")
+    for name in ("gpu7", "meta"):
+        with pytest.raises(UserError, match="give auto, cpu, cuda"):
+            choose_device(name)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert choose_device("auto", World(5, 8, 1, 2)) == torch.device("cuda", 1)
     assert choose_device("cuda:1") == torch.device("cuda", 1)
-    with pytest.raises(UserError, match="has 2 CUDA devices"):
-        choose_device("cuda:2")
-    with pytest.raises(UserError, match="start 2 processes"):
-        choose_device("cuda", World(2, 3, 2, 3))
-    with pytest.raises(UserError, match="would share it"):
-        choose_device("cuda:0", World(0, 2, 0, 2))
+    for name, world, refusal in (
+        ("cuda:2", None, "has 2 CUDA devices"), ("cuda", World(2, 3, 2, 3), "start 2 processes"),
+        ("cuda:0", World(0, 2, 0, 2), "would share it"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=refusal):
+            choose_device(name, world)

@@ -4,13 +4,14 @@ import json
 import subprocess
 import sys
 from functools import partial
-from pathlib import Path
+from importlib.util import find_spec
 
 import made
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from program import run
 from recipes import change
 from safetensors import safe_open
 
@@ -20,21 +21,16 @@ from export import load_stage
 from method.restore import restore_recipe
 from utils import checkpoint, export
 
-ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ("background", "cat", "dog")
 saved = partial(made.saved, classes=CLASSES, scale=3.0)  # away from equal probabilities
-
-
-def command(*arguments):
-    line = [sys.executable, "export.py", *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True, cwd=ROOT)
+missing = [*export.missing_onnx(), *["onnxruntime"] * (find_spec("onnxruntime") is None)]
+needs_onnx = pytest.mark.skipif(bool(missing), reason=f"{missing} are not installed")
 
 
 @pytest.mark.parametrize("name, recipe", [("sec", "smoke"), ("sec", "smoke-resnet50")])
 def test_command_writes_files_that_agree(tmp_path, name, recipe):
     path, stage = saved(tmp_path, name, recipe=recipe)
-    done = command(path)
-    assert done.returncode == 0, done.stderr
+    done = run("export.py", path, python=sys.executable)
     home = tmp_path / "home"
     image = torch.randint(0, 256, (3, 3, 45, 70), dtype=torch.uint8)
     loaded, _ = load_stage(home / "model.safetensors")
@@ -56,10 +52,11 @@ def test_command_writes_files_that_agree(tmp_path, name, recipe):
         image = 255 * torch.rand(2, 3, *shape)
         with torch.no_grad():
             torch.testing.assert_close(module(image), loaded.view(image), msg=f"images of {shape}")
-    if export.missing_onnx():
+    if missing:
         return
-    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime runs the ONNX file")
-    session = runtime.InferenceSession(home / "model.onnx")
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(home / "model.onnx")
     assert session.get_inputs()[0].shape == ["batch", 3, "height", "width"]
     assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == list(CLASSES)
     for shape in ((1, 3, 20, 31), (2, 3, 64, 64), (1, 3, 1, 1), (1, 3, 130, 97)):
@@ -115,10 +112,8 @@ def test_safetensors_gives_back_the_checkpoint(tmp_path):
     assert all(torch.equal(found["network"][k], v) for k, v in content["network"].items())
 
 
+@needs_onnx
 def test_native_size_is_exported(tmp_path):
-    pytest.importorskip("onnxruntime", reason="onnxruntime runs the ONNX file")
-    if missing := export.missing_onnx():
-        pytest.skip(f"ONNX needs {missing}")
     _, stage = saved(tmp_path, "dsrg-retrain")
     model = export.Program(stage).eval()
     assert model.data.fit == "crop"
@@ -140,10 +135,8 @@ def test_stage_that_is_no_program_is_refused(tmp_path):
     assert not (tmp_path / "model.pt2").exists()
 
 
+@needs_onnx
 def test_a_different_onnx_is_not_written(tmp_path):
-    pytest.importorskip("onnxruntime", reason="onnxruntime runs the ONNX file")
-    if missing := export.missing_onnx():
-        pytest.skip(f"ONNX needs {missing}")
     _, stage = saved(tmp_path)
     model = export.Program(stage).eval()
     program = export.trace_whole(model)

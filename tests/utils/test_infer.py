@@ -34,6 +34,18 @@ def photo(height: int, width: int) -> np.ndarray:
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
+def predict_one(stage, folder, image, threads=1, **flags):
+    """Predict a picture; gives its label and the settings."""
+    flags = {"save": ("label", "score"), "quiet": True, **flags}
+    predict = Predict(folder, image=(image,), **flags)
+    assert predict_split(stage, predict, torch.device("cpu"), threads) == []
+    return predict
+
+
+def label_of(predict):
+    return read_mask(output_path(predict.out, "label", predict.image[0].stem))
+
+
 # -- memory -----------------------------------------------------------------------------------
 
 
@@ -117,14 +129,9 @@ def test_labels_of_shrunk_images_are_those_of_the_image(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), photo(300, 200)[..., ::-1])
     scores = []
     for name, pixels in (("whole", 10**6), ("small", 15_000)):
-        predict = Predict(
-            tmp_path / name, image=(tmp_path / "a.png",), save=("label", "score"), quiet=True,
-            work_pixels=pixels,
-        )  # fmt: skip
-        assert predict_split(stage, predict, torch.device("cpu"), 1) == []
-        label = read_mask(output_path(predict.out, "label", "a"))
+        predict = predict_one(stage, tmp_path / name, tmp_path / "a.png", work_pixels=pixels)
         score = read_score(output_path(predict.out, "score", "a"))
-        assert label.shape == score.size == (300, 200)
+        assert label_of(predict).shape == score.size == (300, 200)
         scores.append(upsample(score.score, score.size) / 255)
     assert np.abs(scores[0] - scores[1]).max() < 0.03 < np.ptp(scores[0], axis=(1, 2)).max()
 
@@ -183,36 +190,31 @@ def test_presence_replaces_the_recipe_s(tmp_path):
 # -- progress ---------------------------------------------------------------------------------
 
 
-def test_progress_in_a_log_is_a_line_now_and_then(monkeypatch):
-    log = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", log)
+def test_progress_in_a_log_is_a_line_now_and_then(capsys):
     with progress(100, "predict", " images") as bar:
         bar.mininterval = bar.miniters = 0  # as if 30 seconds had passed each time
         for _ in range(3):
             bar.update()
             bar.refresh()
-    lines = [line for line in log.getvalue().replace("\r", "").splitlines() if line.strip()]
+    log = capsys.readouterr().err
+    lines = [line for line in log.replace("\r", "").splitlines() if line.strip()]
     assert lines and all(line.strip().startswith("predict: ") for line in lines)
     assert any("3 of 100 images [" in line for line in lines)
-    assert "\x1b" not in log.getvalue() and "█" not in log.getvalue()
+    assert "\x1b" not in log and "█" not in log
 
 
-def test_progress_waits_30_seconds_between_lines(monkeypatch):
-    log = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", log)
+def test_progress_waits_30_seconds_between_lines(capsys):
     with progress(1000, "sec", " steps") as bar:
         assert bar.mininterval == 30
         for _ in range(1000):
             bar.update()
-    assert len([line for line in log.getvalue().splitlines() if line.strip()]) <= 3
+    assert len([line for line in capsys.readouterr().err.splitlines() if line.strip()]) <= 3
 
 
-def test_quiet_progress_says_nothing(monkeypatch):
-    log = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", log)
+def test_quiet_progress_says_nothing(capsys):
     with progress(3, "sec", " steps", quiet=True) as bar:
         bar.update(3)
-    assert log.getvalue() == ""
+    assert capsys.readouterr().err == ""
 
 
 # -- overlays and large pictures ----------------------------------------------------------------
@@ -255,16 +257,12 @@ def test_locate_then_segment_has_a_crf(tmp_path, name):
     _, stage = saved(tmp_path, name, classes=CLASSES[:4], presence=0.0)
     assert stage.recipe.prediction.test_crf
     cv2.imwrite(str(tmp_path / "a.png"), photo(90, 120))
-    labels = []
+    scores = []
     for crf in (False, True):
-        predict = Predict(
-            tmp_path / str(crf), image=(tmp_path / "a.png",), save=("label", "score"), crf=crf,
-            quiet=True,
-        )  # fmt: skip
-        assert predict_split(stage, predict, torch.device("cpu"), 1) == []
-        labels.append(read_score(output_path(predict.out, "score", "a")))
-        assert read_mask(output_path(predict.out, "label", "a")).shape == (90, 120)
-    plain, refined = (upsample(s.score, s.size)[0] for s in labels)
+        predict = predict_one(stage, tmp_path / str(crf), tmp_path / "a.png", crf=crf)
+        scores.append(read_score(output_path(predict.out, "score", "a")))
+        assert label_of(predict).shape == (90, 120)
+    plain, refined = (upsample(s.score, s.size)[0] for s in scores)
     assert np.abs(plain - refined).max() > 1
 
 
@@ -293,7 +291,6 @@ def test_threads_of_the_network_sleep_between_layers(given, used):
     environment = {k: v for k, v in os.environ.items() if k not in ours}
     if given:
         environment["OMP_WAIT_POLICY"] = given
-    done = subprocess.run(
-        [sys.executable, "-c", AT_TORCH], capture_output=True, text=True, cwd=ROOT, env=environment
-    )
+    command = [sys.executable, "-c", AT_TORCH]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
     assert done.stdout.strip() == used, done.stderr

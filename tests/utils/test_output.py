@@ -95,9 +95,8 @@ def test_blend_refuses_another_size():
 
 
 def test_whole_means_to_the_last_byte(tmp_path):
-    label, score, overlay = (
-        output.output_path(tmp_path, kind, "a") for kind in ("label", "score", "overlay")
-    )
+    kinds = ("label", "score", "overlay")
+    label, score, overlay = (output.output_path(tmp_path, kind, "a") for kind in kinds)
     write_mask(label, np.zeros((50, 50)))
     output.write_score(score, np.ones((1, 9, 9)), [1], (9, 9))
     output.write_overlay(overlay, np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9), int))
@@ -184,9 +183,7 @@ def good_files(tmp_path_factory):
 
 
 @given(st.data(), st.sampled_from([".npz", ".png"]))
-def test_a_changed_byte_is_an_error_in_a_sentence_or_harmless(
-    tmp_path_factory, good_files, data, suffix
-):
+def test_a_changed_byte_is_refused_or_harmless(tmp_path_factory, good_files, data, suffix):
     content = bytearray(good_files[suffix])
     place = data.draw(st.integers(0, len(content) - 1))
     content[place] ^= data.draw(st.integers(1, 255))

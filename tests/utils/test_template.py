@@ -23,7 +23,7 @@ from base.recipe import Data, Prediction
 from datalist import augment
 from datalist.image import read_image
 from datalist.spec import Spec
-from utils.export import EXAMPLE, write_crf, write_example, write_program
+from utils.export import write_crf, write_example, write_program
 
 SCENE = np.zeros((40, 60, 3), np.uint8)
 SCENE[:, :30], SCENE[10:20, 40:50] = (220, 30, 30), (30, 30, 220)
@@ -112,8 +112,8 @@ def test_archive_of_densecrf_holds_its_sources_and_is_always_the_same(tmp_path):
 
 
 @given(mask=hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9)))
-def test_connected_parts_are_opencv_s(mask):
-    count_parts = runpy.run_path(str(EXAMPLE))["count_parts"]
+def test_connected_parts_are_opencv_s(home, mask):
+    count_parts = runpy.run_path(str(home / "predict.py"))["count_parts"]
     assert count_parts(mask) == cv2.connectedComponents(mask.view(np.uint8), connectivity=8)[0] - 1
 
 
@@ -167,11 +167,9 @@ def test_reads_pictures_as_the_main_reader_does(home, tmp_path):
         mask = Image.open(out / f"{path.stem}.png")
         assert mask.mode == "P" and mask.getpalette()[3:6] == [128, 0, 0]
         assert np.array_equal(np.array(mask), expected(image)), path.name
-        overlay = Image.open(out / f"{path.stem}_overlay.jpg")
-        height, width = image.shape[:2]
-        assert (
-            max(overlay.size) >= 400 and overlay.height > overlay.width * height / width
-        )  # legend
+        width, height = Image.open(out / f"{path.stem}_overlay.jpg").size
+        with_legend = height / width > image.shape[0] / image.shape[1]
+        assert max(width, height) >= 400 and with_legend
     assert len(np.unique(np.array(Image.open(out / "deep.png")))) == 3
 
 

@@ -97,9 +97,8 @@ class Tiny(Stage):
 
 def run_in(out: Path, recipe: TinyRecipe = TINY, **flags) -> Train:
     """Train a tiny stage in a folder, a checkpoint after each step."""
-    run = Train(
-        out, **{"device": "cpu", "quiet": True, "picture_every": 0, "save_every": 0.0, **flags}
-    )
+    flags = {"device": "cpu", "quiet": True, "picture_every": 0, "save_every": 0.0, **flags}
+    run = Train(out, **flags)
     train(Tiny(recipe), "tiny", run)
     return run
 

@@ -5,11 +5,11 @@ of label PNGs, as test.py writes them, into a file to import beside the images."
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 import numpy as np
 import tyro
@@ -18,9 +18,9 @@ from pycocotools import mask as rle
 from base import UserError, entry
 from base.file import write_text
 from datalist.image import check_mask, read_mask
-from datalist.palette import palette
 from datalist.spec import Spec, read_classes, resolve
-from utils.report.exchange import FOLDERS, Picture, write_cutouts, write_folder
+from utils.report.exchange import FOLDERS, Classes, Picture, write_cutouts, write_folder
+from utils.report.frame import class_colours
 from utils.report.outline import Region, polygons, regions
 
 Format = Literal["coco", "cvat", "labelstudio", "yolo", "labelme", "geojson", "cutouts"]
@@ -60,15 +60,8 @@ class Arguments:
     """What labelstudio puts before the name of an image to find it."""
 
 
-def read_pictures(
-    arguments: Arguments, classes: tuple[str, ...], spec: Spec | None
-) -> Iterator[Picture]:
-    """Read a folder of label PNGs, one after the other in order of their names.
-
-    Raises:
-        UserError: a folder without PNGs, a damaged one, an index that is not a class, or an image
-            that the data set does not have.
-    """
+def read_pictures(arguments: Arguments, classes: Classes, spec: Spec | None) -> Iterator[Picture]:
+    """Read a folder of label PNGs, one after the other in order of their names."""
     inner = arguments.folder / "label"
     paths = sorted((inner if inner.is_dir() else arguments.folder).glob("*.png"))
     if not paths:
@@ -84,7 +77,7 @@ def read_pictures(
         yield Picture(name, label.shape, *regions(label, arguments.instances, least), path)
 
 
-def to_coco(classes: tuple[str, ...], pictures: Iterable[Picture], arguments: Arguments) -> str:
+def to_coco(classes: Classes, pictures: Iterable[Picture], arguments: Arguments) -> str:
     """COCO instances json: categories are numbered as the classes, images from 1."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -98,45 +91,39 @@ def to_coco(classes: tuple[str, ...], pictures: Iterable[Picture], arguments: Ar
             else:
                 packed = rle.encode(np.asfortranarray(region.full(picture.size)))
                 segmentation = {"size": [height, width], "counts": packed["counts"].decode()}
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": number,
-                    "category_id": region.index,
-                    "segmentation": segmentation,
-                    "area": int(region.mask.sum()),
-                    "bbox": list(region.box),
-                    "iscrowd": 0,
-                }
-            )
+            annotations.append({
+                "id": len(annotations) + 1, "image_id": number, "category_id": region.index,
+                "segmentation": segmentation, "area": int(region.mask.sum()),
+                "bbox": list(region.box), "iscrowd": 0,
+            })  # fmt: skip
     categories = [{"id": k, "name": name} for k, name in enumerate(classes) if k]
     content = {"images": images, "annotations": annotations, "categories": categories}
     return json.dumps(content, separators=(",", ":"))
 
 
-def to_cvat(classes: tuple[str, ...], pictures: Iterable[Picture], arguments: Arguments) -> str:
+def to_cvat(classes: Classes, pictures: Iterable[Picture], arguments: Arguments) -> str:
     """XML of "CVAT for images 1.1", for a task that holds the images under their names."""
-    top = ElementTree.Element("annotations")
-    ElementTree.SubElement(top, "version").text = "1.1"
-    task = ElementTree.SubElement(ElementTree.SubElement(top, "meta"), "task")
-    size = ElementTree.SubElement(task, "size")
-    ElementTree.SubElement(task, "mode").text = "annotation"
-    labels = ElementTree.SubElement(task, "labels")
-    for name, colour in zip(classes[1:], palette(len(classes))[1:]):
-        label = ElementTree.SubElement(labels, "label")
-        ElementTree.SubElement(label, "name").text = name
-        ElementTree.SubElement(label, "color").text = "#" + bytes(colour.tolist()).hex()
+    top = Element("annotations")
+    SubElement(top, "version").text = "1.1"
+    task = SubElement(SubElement(top, "meta"), "task")
+    size = SubElement(task, "size")
+    SubElement(task, "mode").text = "annotation"
+    labels = SubElement(task, "labels")
+    for name, colour in zip(classes[1:], class_colours(len(classes))[1:]):
+        label = SubElement(labels, "label")
+        SubElement(label, "name").text = name
+        SubElement(label, "color").text = colour
     for number, picture in enumerate(pictures):
-        height, width = picture.size
-        size_facts = {"id": number, "name": picture.name, "width": width, "height": height}
-        image = ElementTree.SubElement(top, "image", {k: str(v) for k, v in size_facts.items()})
+        height, width = map(str, picture.size)
+        facts = {"id": str(number), "name": picture.name, "width": width, "height": height}
+        image = SubElement(top, "image", facts)
         for region in picture.regions:
             for tag, shape in cvat_shapes(region, arguments):
                 facts = {"label": classes[region.index], "source": "auto", "occluded": "0"}
-                ElementTree.SubElement(image, tag, {**facts, **shape, "z_order": "0"})
+                SubElement(image, tag, {**facts, **shape, "z_order": "0"})
     size.text = str(len(top.findall("image")))
-    ElementTree.indent(top)
-    return ElementTree.tostring(top, encoding="unicode", xml_declaration=True) + "\n"
+    indent(top)
+    return tostring(top, encoding="unicode", xml_declaration=True) + "\n"
 
 
 def cvat_shapes(region: Region, arguments: Arguments) -> Iterator[tuple[str, dict[str, str]]]:
@@ -145,10 +132,8 @@ def cvat_shapes(region: Region, arguments: Arguments) -> Iterator[tuple[str, dic
         for path in polygons(region, arguments.tolerance):
             yield "polygon", {"points": ";".join(f"{x:.2f},{y:.2f}" for x, y in path)}
     else:
-        left, top, width, height = region.box
-        box = {"left": left, "top": top, "width": width, "height": height}
-        runs = ", ".join(map(str, row_runs(region.mask)))
-        yield "mask", {"rle": runs, **{key: str(side) for key, side in box.items()}}
+        box = dict(zip(("left", "top", "width", "height"), map(str, region.box)))
+        yield "mask", {"rle": ", ".join(map(str, row_runs(region.mask))), **box}
 
 
 def row_runs(mask: np.ndarray) -> list[int]:
@@ -159,9 +144,7 @@ def row_runs(mask: np.ndarray) -> list[int]:
     return [0, *runs] if flat[0] else runs
 
 
-def to_labelstudio(
-    classes: tuple[str, ...], pictures: Iterable[Picture], arguments: Arguments
-) -> str:
+def to_labelstudio(classes: Classes, pictures: Iterable[Picture], arguments: Arguments) -> str:
     """Tasks with predictions for Label Studio; corners are in percent of the image's sides."""
     tasks = []
     for picture in pictures:
@@ -171,50 +154,40 @@ def to_labelstudio(
             for path in polygons(region, arguments.tolerance):
                 points = (100 * path / (width, height)).round(4).tolist()
                 name = classes[region.index]
-                result.append(
-                    {
-                        "id": f"region-{len(result) + 1}",
-                        "type": "polygonlabels",
-                        "from_name": "label",
-                        "to_name": "image",
-                        "original_width": width,
-                        "original_height": height,
-                        "image_rotation": 0,
-                        "value": {"points": points, "closed": True, "polygonlabels": [name]},
-                    }
-                )
+                result.append({
+                    "id": f"region-{len(result) + 1}", "type": "polygonlabels",
+                    "from_name": "label", "to_name": "image",
+                    "original_width": width, "original_height": height, "image_rotation": 0,
+                    "value": {"points": points, "closed": True, "polygonlabels": [name]},
+                })  # fmt: skip
         data = {"image": arguments.prefix + picture.name}
         prediction = {"model_version": "SeedSeg", "result": result}
         tasks.append({"data": data, "predictions": [prediction]})
     return json.dumps(tasks, separators=(",", ":"))
 
 
-def labelstudio_view(classes: tuple[str, ...]) -> str:
+def labelstudio_view(classes: Classes) -> str:
     """Labelling configuration of Label Studio whose names `to_labelstudio` uses."""
-    view = ElementTree.Element("View")
-    ElementTree.SubElement(view, "Image", name="image", value="$image")
-    labels = ElementTree.SubElement(view, "PolygonLabels", name="label", toName="image")
-    for name, colour in zip(classes[1:], palette(len(classes))[1:]):
-        colour = "#" + bytes(colour.tolist()).hex()
-        ElementTree.SubElement(labels, "Label", value=name, background=colour)
-    ElementTree.indent(view)
-    return ElementTree.tostring(view, encoding="unicode") + "\n"
+    view = Element("View")
+    SubElement(view, "Image", name="image", value="$image")
+    labels = SubElement(view, "PolygonLabels", name="label", toName="image")
+    for name, colour in zip(classes[1:], class_colours(len(classes))[1:]):
+        SubElement(labels, "Label", value=name, background=colour)
+    indent(view)
+    return tostring(view, encoding="unicode") + "\n"
 
 
-WRITERS: dict[str, Callable[[tuple[str, ...], Iterable[Picture], Arguments], str]] = {
-    "coco": to_coco,
-    "cvat": to_cvat,
-    "labelstudio": to_labelstudio,
-}
+WRITERS = {"coco": to_coco, "cvat": to_cvat, "labelstudio": to_labelstudio}
 
 
 def main(arguments: Arguments) -> None:
     """Write the file, and say what is in it."""
-    if not arguments.smallest >= 0:
+    form, shape, smallest = arguments.format, arguments.shape, arguments.smallest
+    if not smallest >= 0:
         raise UserError("--smallest must be 0 or more")
-    if arguments.format in ("labelstudio", *FOLDERS) and arguments.shape == "mask":
-        raise UserError(f"{arguments.format} reads polygons: leave --shape mask away")
-    if arguments.format == "cutouts" and (arguments.shape == "polygon" or not arguments.dataset):
+    if form in ("labelstudio", *FOLDERS) and shape == "mask":
+        raise UserError(f"{form} reads polygons: leave --shape mask away")
+    if form == "cutouts" and (shape == "polygon" or not arguments.dataset):
         raise UserError("cutouts are masks of images: give --dataset, and no --shape polygon")
     if bool(arguments.dataset) == bool(arguments.classes):
         raise UserError("class names come from --dataset or from --classes: give one of them")
@@ -227,18 +200,17 @@ def main(arguments: Arguments) -> None:
             count.update(images=1, regions=len(picture.regions), left_out=picture.left_out)
             yield picture
 
-    if arguments.format in FOLDERS:
-        write_folder(arguments.out, arguments.format, classes, counted(), arguments.tolerance)
-    elif spec and arguments.format == "cutouts":
+    if form in FOLDERS:
+        write_folder(arguments.out, form, classes, counted(), arguments.tolerance)
+    elif spec and form == "cutouts":
         write_cutouts(arguments.out, spec, counted())
     else:
-        write_text(arguments.out, WRITERS[arguments.format](classes, counted(), arguments))
+        write_text(arguments.out, WRITERS[form](classes, counted(), arguments))
     print(f"{arguments.out}: {count['regions']} regions in {count['images']} images")
     if count["left_out"]:
-        share, smallest = arguments.smallest < 1, arguments.smallest
-        least = f"{smallest:.2%} of the image" if share else f"{smallest:.0f} pixels"
+        least = f"{smallest:.2%} of the image" if smallest < 1 else f"{smallest:.0f} pixels"
         print(f"{count['left_out']} connected parts below {least} are left out (--smallest)")
-    if arguments.format == "labelstudio":
+    if form == "labelstudio":
         view = arguments.out.with_suffix(".xml")
         write_text(view, labelstudio_view(classes))
         print(f"{view}: labelling configuration for the project's settings")

@@ -20,17 +20,10 @@ def lines(
     mark: float | None = None,
     floor_at_zero: bool = True,
 ) -> Markup:
-    """Draw one or more curves over the same x.
+    """Draw one or more curves over the same x, rising, with a dashed line at `mark`.
 
-    Args:
-        x: rising positions, (n,).
-        series: name -> values, (n,); NaN leaves a gap.
-        label: what the chart shows, for people who cannot see it.
-        mark: x of a vertical dashed line.
-        floor_at_zero: let the vertical axis begin at 0.
-
-    Returns:
-        An <svg>; the values are in its data attributes, for the read-out under the pointer.
+    NaN leaves a gap; `label` is for people who cannot see the chart. The values are in the data
+    attributes of the <svg>, for the read-out under the pointer.
     """
     low, high = _range(list(series.values()), floor_at_zero)
     first, last = float(x[0]), float(x[-1])
@@ -47,26 +40,24 @@ def lines(
         parts.append(f'<text class="tick" x="{LEFT - 8}" y="{y + 4:.1f}">{_short(value)}</text>')
     for value in _ticks(first, last, 6):
         left = place(value, low)[0]
-        parts.append(
-            f'<text class="tick middle" x="{left:.1f}" y="{HEIGHT - 10}">{_short(value)}</text>'
-        )
+        at = f'x="{left:.1f}" y="{HEIGHT - 10}"'
+        parts.append(f'<text class="tick middle" {at}>{_short(value)}</text>')
     if mark is not None:
         parts.append(f'<path class="mark" d="M{place(mark, low)[0]:.1f} {TOP}V{HEIGHT - BOTTOM}"/>')
     for number, values in enumerate(series.values()):
-        path, gap = [], True
+        path, command = "", "M"
         for a, b in zip(x, values):
-            if not np.isfinite(b):
-                gap = True
-                continue
-            path.append("{}{:.1f} {:.1f}".format("M" if gap else "L", *place(a, b)))
-            gap = False
-        parts.append(f'<path class="line series-{number % 8}" d="{"".join(path)}"/>')
+            if np.isfinite(b):
+                path += "{}{:.1f} {:.1f}".format(command, *place(a, b))
+            command = "L" if np.isfinite(b) else "M"
+        parts.append(f'<path class="line series-{number % 8}" d="{path}"/>')
+
+    def short(values: Sequence[float]) -> list[float | None]:
+        return [float(f"{value:.4g}") if np.isfinite(value) else None for value in values]
+
     readout = {
-        "x": [float(f"{v:.6g}") for v in x],
-        "y": {
-            k: [float(f"{v:.4g}") if np.isfinite(v) else None for v in vs]
-            for k, vs in series.items()
-        },
+        "x": [float(f"{value:.6g}") for value in x],
+        "y": {name: short(values) for name, values in series.items()},
         "name": x_label,
         "frame": [LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM, WIDTH],
     }
@@ -97,24 +88,20 @@ def confusion(matrix: NDArray, classes: Sequence[str]) -> Markup:
         else:
             parts.append(_name(name, x, top - 9, font, "middle"))
         for column, other in enumerate(classes):
-            value = share[row, column]
-            if not matrix[row].any():
-                continue
+            value, left = share[row, column], margin + column * cell
             kind = "missed" if column == 0 else "invented" if row == 0 else "swapped"
             kind = "right" if row == column else kind
             tip = f"{100 * value:.1f} % of true {name} pixels are predicted as {other}"
             if value >= 0.0005:
                 parts.append(
-                    f'<rect class="{kind}" x="{margin + column * cell + 1}" y="{y + 1}" '
-                    f'width="{cell - 2}" height="{cell - 2}" rx="2" fill-opacity='
-                    f'"{0.06 + 0.94 * value**0.6:.2f}" data-tip="{escape(tip)}"/>'
+                    f'<rect class="{kind}" x="{left + 1}" y="{y + 1}" width="{cell - 2}" '
+                    f'height="{cell - 2}" rx="2" fill-opacity="{0.06 + 0.94 * value**0.6:.2f}" '
+                    f'data-tip="{escape(tip)}"/>'
                 )
             if cell >= 36 and value >= 0.005:
                 light = " on-full" if value > 0.45 else ""
-                parts.append(
-                    f'<text class="cell{light}" x="{margin + column * cell + cell / 2}" '
-                    f'y="{y + cell / 2 + 4}">{100 * value:.0f}</text>'
-                )
+                at = f'x="{left + cell / 2}" y="{y + cell / 2 + 4}"'
+                parts.append(f'<text class="cell{light}" {at}>{100 * value:.0f}</text>')
     side = count * cell
     right = int(0.5 * longest) if slant else 8  # room for the last slanted name
     small = " small" if count <= 12 else ""
@@ -135,20 +122,17 @@ def _name(name: str, x: float, y: float, font: float, anchor: str, turn: str = "
 
 def thin(x: NDArray, series: dict[str, NDArray], points: int = 240) -> tuple[NDArray, dict]:
     """Average neighbouring samples so that at most `points` are left."""
-    bins = np.array_split(np.arange(len(x)), min(points, len(x)))
+    count = min(points, len(x))
 
-    def mean(values: NDArray) -> float:
-        known = values[np.isfinite(values)]
-        return known.mean() if known.size else np.nan
+    def means(values: NDArray) -> NDArray:
+        known = [part[np.isfinite(part)] for part in np.array_split(values, count)]
+        return np.array([part.mean() if part.size else np.nan for part in known])
 
-    return (
-        np.array([x[b].mean() for b in bins]),
-        {name: np.array([mean(v[b]) for b in bins]) for name, v in series.items()},
-    )
+    return means(x), {name: means(values) for name, values in series.items()}
 
 
 def _range(values: list[Sequence[float]], floor_at_zero: bool) -> tuple[float, float]:
-    every = np.concatenate([np.asarray(v, float) for v in values])
+    every = np.concatenate(values)
     every = every[np.isfinite(every)]
     if not every.size:
         return 0.0, 1.0

@@ -22,13 +22,7 @@ Classes = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Picture:
-    """An image and the regions of its labels.
-
-    Args:
-        size: (height, width) in pixels.
-        regions: those that are large enough.
-        left_out: number of connected parts that are too small.
-    """
+    """An image of (height, width), and the regions of its labels that are not too small."""
 
     name: str
     size: tuple[int, int]
@@ -42,32 +36,29 @@ def yolo_text(classes: Classes, picture: Picture, tolerance: float) -> str:
 
     Corners are x and y as shares of the image's width and height.
     """
-    lines = []
+    text = ""
     for region in picture.regions:
         for path in polygons(region, tolerance):
             corners = " ".join(f"{value:.6f}" for value in (path / picture.size[::-1]).ravel())
-            lines.append(f"{region.index - 1} {corners}\n")
-    return "".join(lines)
+            text += f"{region.index - 1} {corners}\n"
+    return text
 
 
 def labelme_text(classes: Classes, picture: Picture, tolerance: float) -> str:
     """JSON of labelme; polygons of one region have one group_id."""
-    shapes: list[dict[str, Any]] = [
-        {
-            "label": classes[region.index],
-            "points": path.tolist(),
-            "group_id": number,
-            "shape_type": "polygon",
-            "flags": {},
-        }
-        for number, region in enumerate(picture.regions, 1)
-        for path in polygons(region, tolerance)
-    ]
+    shapes: list[dict[str, Any]] = []
+    for number, region in enumerate(picture.regions, 1):
+        for path in polygons(region, tolerance):
+            shapes.append({
+                "label": classes[region.index], "points": path.tolist(), "group_id": number,
+                "shape_type": "polygon", "flags": {},
+            })  # fmt: skip
     height, width = picture.size
-    facts: dict[str, Any] = {"version": "5.0.1", "flags": {}, "shapes": shapes}
-    facts |= {"imagePath": picture.name, "imageData": None}
-    facts |= {"imageHeight": height, "imageWidth": width}
-    return json.dumps(facts, indent=1) + "\n"
+    content = {
+        "version": "5.0.1", "flags": {}, "shapes": shapes, "imagePath": picture.name,
+        "imageData": None, "imageHeight": height, "imageWidth": width,
+    }  # fmt: skip
+    return json.dumps(content, indent=1) + "\n"
 
 
 def geojson_text(classes: Classes, picture: Picture, tolerance: float) -> str:
@@ -78,12 +69,13 @@ def geojson_text(classes: Classes, picture: Picture, tolerance: float) -> str:
     """
     located = picture.label.with_suffix(".tif")
     convert = lon_lat(located, picture.size) if located.is_file() else None
+    convert = convert or (lambda path: path)
     features = []
     for region in picture.regions:
-        parts = []
-        for outline, *holes in rings(region, tolerance):
-            paths = [path if convert is None else convert(path) for path in (outline, *holes)]
-            parts.append([closed(path, number == 0) for number, path in enumerate(paths)])
+        parts = [
+            [closed(convert(path), number == 0) for number, path in enumerate(paths)]
+            for paths in rings(region, tolerance)
+        ]
         properties = {"class": classes[region.index], "index": region.index}
         properties |= {"image": picture.name, "pixels": int(region.mask.sum())}
         geometry = {"type": "MultiPolygon", "coordinates": parts}
@@ -110,11 +102,7 @@ FOLDERS: dict[str, tuple[str, Callable[[Classes, Picture, float], str]]] = {
 def write_folder(
     out: Path, form: str, classes: Classes, pictures: Iterable[Picture], tolerance: float
 ) -> None:
-    """Write a folder of annotations, whole or not at all.
-
-    Args:
-        tolerance: pixels that a polygon may leave the mask's edge.
-    """
+    """Write a folder of annotations, whole or not at all."""
     pattern, text = FOLDERS[form]
     with new_folder(out) as folder:
         for picture in pictures:
@@ -131,17 +119,14 @@ def write_cutouts(out: Path, spec: Spec, pictures: Iterable[Picture]) -> None:
     """Write a folder with NAME_CLASS_NUMBER.png of each region, whole or not at all.
 
     Each is the part of the image in the region's box; pixels outside of the region are transparent.
-
-    Raises:
-        UserError: an image that cannot be read, or has another size than its labels.
     """
     with new_folder(out) as folder:
         for picture in pictures:
             path = spec.image_path(picture.label.stem)
             image = read_shown(path, spec.bands)
-            if image.shape[:2] != picture.size:
-                raise UserError(f"{path} and {picture.label} differ in size: {image.shape[:2]} and "
-                                f"{picture.size}")  # fmt: skip
+            if (size := image.shape[:2]) != picture.size:
+                pair = f"{path} and {picture.label}"
+                raise UserError(f"{pair} differ in size: {size} and {picture.size}")
             for number, region in enumerate(picture.regions, 1):
                 left, top, width, height = region.box
                 part = image[top : top + height, left : left + width]

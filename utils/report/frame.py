@@ -22,8 +22,7 @@ COVERS = 500
 def write_page(path: Path, page: str, data: dict[str, Any], **values: Any) -> int:
     """Write one HTML file that needs no other file and no network; returns its size in bytes.
 
-    Args:
-        values: for the template; those of the frame are title, dataset and split.
+    Of the values for the template, the frame needs title, dataset and split.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "template"),
@@ -54,16 +53,11 @@ def cover_table(folder: Path, ids: Collection[str]) -> dict[str, Any] | None:
         return None
     classes = class_names(covers)
     chosen = sorted(covers.values(), key=lambda cover: -cover["difference"])[:COVERS]
-    rows = [
-        [
-            cover["name"],
-            *(f"{cover['percent'].get(name, 0):.1f}" for name in classes),
-            sum(cover["parts"].values()),
-            f"{cover['confidence']:.3f}",
-            f"{cover['difference']:.3f}",
-        ]
-        for cover in sorted(chosen, key=lambda cover: cover["name"])
-    ]
+    rows = []
+    for cover in sorted(chosen, key=lambda cover: cover["name"]):
+        shares = [f"{cover['percent'].get(name, 0):.1f}" for name in classes]
+        numbers = [f"{cover[name]:.3f}" for name in ("confidence", "difference")]
+        rows.append([cover["name"], *shares, sum(cover["parts"].values()), *numbers])
     columns = ["picture", *classes, "parts", "confidence", "difference"]
     return {"columns": columns, "rows": rows, "total": len(covers), "path": str(folder / TABLE)}
 
@@ -90,12 +84,10 @@ def records(predictions: Predictions, training: Path | None) -> dict:
     train = read_record(training / "recipe.json") if training else {}
     predict = read_record(predictions.folder / "predict.json")
     commands = [train.pop("command", None), predict.get("command")]
-    settings = predict.get("settings")
     recipe = {str(k): _plain(v) for k, v in train.items()}
-    if isinstance(settings, dict):
-        recipe |= {
-            f"test: {k}": _plain(v) for k, v in settings.items() if k not in ("network", "tags")
-        }
+    if isinstance(settings := predict.get("settings"), dict):
+        shown = settings.keys() - {"network", "tags"}
+        recipe |= {f"test: {k}": _plain(v) for k, v in settings.items() if k in shown}
     commands = [c for c in commands if isinstance(c, str)]
     return {"commands": commands, "recipe": recipe, "contrast": find_contrast(training)}
 
@@ -126,9 +118,8 @@ def find_contrast(training: Path | None) -> dict[str, Any]:
             ]
             both = [100 * value for value in chosen["separation"]]
             return {"used": chosen["used"], "separation": both, "rows": rows}
-        checkpoint = read_record(Path(record.get("seeds", masks)) / "predict.json").get(
-            "checkpoint"
-        )
+        predicted = read_record(Path(record.get("seeds", masks)) / "predict.json")
+        checkpoint = predicted.get("checkpoint")
         training = Path(checkpoint).parent if isinstance(checkpoint, str) else None
     return {}
 

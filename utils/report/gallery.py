@@ -2,6 +2,7 @@
 
 import base64
 import io
+from typing import Any
 
 import cv2
 import numpy as np
@@ -40,17 +41,11 @@ def disagreement(
 
 
 def choose(image_iou: NDArray, image_miou: NDArray, disagree: NDArray | None = None) -> list[int]:
-    """Order of the images in the gallery.
+    """Order of the images in the gallery: row numbers, no more than LIMIT.
 
-    The dozen worst and the dozen best (or, of two runs, those that disagree most), then the worst
-    and best of every class in turn, so that each filter of the page has something to show.
-
-    Args:
-        image_iou: (N, C), NaN where a class is absent. image_miou: (N,), NaN = nothing counted.
-        disagree: share of pixels on which two runs differ, (N,).
-
-    Returns:
-        Row numbers, no more than LIMIT.
+    The dozen worst and the dozen best by `image_miou` (N,), or, of two runs, those that disagree
+    most; then the worst and best of every class in turn by `image_iou` (N, C), so that each filter
+    of the page has something to show. NaN: not counted, or absent.
     """
 
     def by(values: NDArray) -> list[int]:
@@ -71,40 +66,28 @@ def choose(image_iou: NDArray, image_miou: NDArray, disagree: NDArray | None = N
 
 
 def pictures(spec: Spec, image_id: str, labels: list[NDArray[np.uint8]]) -> dict:
-    """Pictures of one image as data URIs, no larger than SIDE.
+    """Pictures of one image, with the labels (H, W) of one or two runs, as data URIs.
 
-    Args:
-        labels: class indices (H, W) of one or two runs.
-
-    Returns:
-        "size" (width, height), "photo", "truth", "prediction" (one for each run), and "error":
-        for one run where it missed, invented or swapped a class; for two where they differ and
-        which of them is right.
+    "error" shows where one run missed, invented or swapped a class, or where two differ and which
+    of them is right.
     """
     truth = read_mask(spec.mask_path(image_id))
     size = shrunk_size(*truth.shape)
     photo = small_photo(spec, image_id, size)
-    truth, *labels = (
-        cv2.resize(label, size, interpolation=cv2.INTER_NEAREST) for label in (truth, *labels)
-    )
+    nearest = cv2.INTER_NEAREST
+    truth, *labels = (cv2.resize(mask, size, interpolation=nearest) for mask in (truth, *labels))
     error = errors(truth, labels[0]) if len(labels) == 1 else differences(truth, *labels)
-    opacity = np.full(256, 255, np.uint8)
-    opacity[0] = 0
     return {
         "size": size,
         "photo": jpeg_uri(photo),
         "truth": label_uri(truth),
         "prediction": [label_uri(label) for label in labels],
-        "error": png_uri(error, ERROR_COLOURS, opacity),
+        "error": png_uri(error, ERROR_COLOURS, np.array([0, 255, 255, 255], np.uint8)),
     }
 
 
 def overlay(spec: Spec, image_id: str, label: NDArray[np.uint8], side: int) -> dict:
-    """Photo and label (H, W) of one image as data URIs, no larger than `side` pixels.
-
-    Returns:
-        "size" (width, height), "photo" and "label"; the label's background is transparent.
-    """
+    """Photo and label (H, W) of one image as data URIs, no larger than `side` pixels."""
     height, width = label.shape
     size = shrunk_size(height, width, side)
     label = cv2.resize(label, size, interpolation=cv2.INTER_NEAREST)
@@ -129,10 +112,8 @@ def small_photo(spec: Spec, image_id: str, size: tuple[int, int]) -> NDArray[np.
 
 def label_uri(label: NDArray[np.uint8]) -> str:
     """A label as PNG in VOC colours: background transparent, ignored pixels white."""
-    opacity = np.full(256, 255, np.uint8)
-    opacity[0], opacity[IGNORE] = 0, 150
-    colour = palette(256)
-    colour[IGNORE] = 255
+    colour, opacity = palette(256), np.full(256, 255, np.uint8)
+    opacity[0], opacity[IGNORE], colour[IGNORE] = 0, 150, 255
     return png_uri(label, colour, opacity)
 
 
@@ -155,9 +136,13 @@ def differences(truth: NDArray, first: NDArray, second: NDArray) -> NDArray[np.u
 
 
 def jpeg_uri(image: NDArray[np.uint8]) -> str:
+    return data_uri(Image.fromarray(image), "JPEG", quality=78)
+
+
+def data_uri(picture: Image.Image, form: str, **options: Any) -> str:
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="JPEG", quality=78, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    picture.save(buffer, format=form, optimize=True, **options)
+    return f"data:image/{form.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def png_uri(index: NDArray[np.uint8], colour: NDArray[np.uint8], opacity: NDArray[np.uint8]) -> str:
@@ -165,6 +150,4 @@ def png_uri(index: NDArray[np.uint8], colour: NDArray[np.uint8], opacity: NDArra
     used, packed = np.unique(index, return_inverse=True)
     picture = Image.fromarray(packed.reshape(index.shape).astype(np.uint8), "P")
     picture.putpalette(colour[used].tobytes())
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=True, transparency=opacity[used].tobytes())
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return data_uri(picture, "PNG", transparency=opacity[used].tobytes())

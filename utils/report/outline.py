@@ -12,12 +12,7 @@ from base import IGNORE
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """Pixels of one class: all of an image, or one connected part.
-
-    Args:
-        left, top: place of the box around it, in pixels.
-        mask: bool (h, w), the region inside its box.
-    """
+    """Pixels of one class, all or one connected part: a mask in a box at (left, top)."""
 
     index: int
     left: int
@@ -37,18 +32,11 @@ class Region:
         return mask
 
 
-def regions(
-    label: NDArray[np.uint8], instances: bool, smallest: float = 1
-) -> tuple[list[Region], int]:
-    """Find the regions of a label map, of all classes but background and ignore.
+def regions(label: NDArray, instances: bool, smallest: float = 1) -> tuple[list[Region], int]:
+    """Find the regions of a label map (H, W), of all classes but background and ignore.
 
-    Args:
-        label: class indices, (H, W), 255 = ignore.
-        instances: each connected part (8 neighbours) on its own; else all parts of a class as one.
-        smallest: pixels; smaller connected parts are left out.
-
-    Returns:
-        The regions, and how many connected parts were left out.
+    With `instances` each connected part (8 neighbours) is a region, otherwise all of a class.
+    Parts of fewer than `smallest` pixels are left out, and their number is returned, too.
     """
     kept_regions, left_out = [], 0
     for index in np.unique(label):

@@ -34,37 +34,24 @@ def write(
     workers: int = 2,
     quiet: bool = False,
 ) -> int:
-    """Write the report of one run, or of two to be compared; returns its size in bytes.
-
-    Args:
-        path: the HTML file; it needs no other file and no network.
-        command: the evaluation's, as typed; those of training and test are in their folders.
-
-    Raises:
-        UserError: an image or prediction cannot be read.
-    """
+    """Write the report of one run, or of two to be compared; returns its size in bytes."""
     classes, colours = spec.classes, class_colours(spec.num_classes)
+    names = [run.name for run in runs]
     summaries = [_summary(run, spec) for run in runs]
     first, last = summaries[0]["recipe"], summaries[-1]["recipe"]
-    # Fields of the recipes of two runs that one has not, or otherwise.
-    changed = [
-        k for k in first.keys() | last.keys() if first and last and first.get(k) != last.get(k)
-    ]
-    summaries = [summary | {"changed": changed} for summary in summaries]
-    items, count = _gallery(spec, runs, workers, quiet)
+    changed = []  # fields of the recipes of two runs that one has not, or otherwise
+    if first and last:
+        changed = [k for k in first.keys() | last.keys() if first.get(k) != last.get(k)]
+    items = _gallery(spec, runs, workers, quiet)
     return write_page(
         path,
         "report",
-        {
-            "classes": list(classes),
-            "colours": colours,
-            "runs": [run.name for run in runs],
-            "items": items,
-        },
-        title=" against ".join(run.name for run in runs),
+        {"classes": list(classes), "colours": colours, "runs": names, "items": items},
+        title=" against ".join(names),
         dataset=spec.name,
         split=split,
         runs=summaries,
+        changed=changed,
         rows=_rows(spec, runs, colours),
         confusions=[chart.confusion(run.measured.matrix, classes) for run in runs],
         mistakes=[_mistakes(run.measured.matrix, spec, colours) for run in runs],
@@ -72,7 +59,7 @@ def write(
         cover=cover_table(runs[-1].predictions.folder, runs[-1].measured.ids),
         command=command,
         shown=len(items),
-        total=count,
+        total=len(runs[0].measured.ids),
     )
 
 
@@ -99,19 +86,9 @@ def _rows(spec: Spec, runs: Sequence[Run], colours: Sequence[str]) -> list[dict]
         key = iou[0]
         if len(iou) == 2:
             key = None if None in iou else iou[1] - iou[0]
-        rows.append(
-            {
-                "index": index,
-                "name": name,
-                "colour": colours[index],
-                "iou": iou,
-                "key": key,
-                **{
-                    k: scores[0][k][name]
-                    for k in ("precision", "recall", "false_positive", "false_negative")
-                },
-            }
-        )
+        row = {"index": index, "name": name, "colour": colours[index], "iou": iou, "key": key}
+        others = ("precision", "recall", "false_positive", "false_negative")
+        rows.append(row | {other: scores[0][other][name] for other in others})
     return sorted(rows, key=lambda r: (r["key"] is None, -(r["key"] or 0)))
 
 
@@ -119,7 +96,7 @@ def _mistakes(matrix: np.ndarray, spec: Spec, colours: Sequence[str], most: int 
     """The pairs of classes that cost most pixels, as shares of all wrong pixels in percent."""
     wrong = matrix - np.diag(matrix.diagonal())
     order = np.argsort(-wrong, axis=None, kind="stable")[:most]
-    pairs = [(int(n) // len(wrong), int(n) % len(wrong)) for n in order if wrong.flat[n]]
+    pairs = [divmod(int(n), len(wrong)) for n in order if wrong.flat[n]]
     return [
         {
             "truth": spec.classes[row],
@@ -131,10 +108,12 @@ def _mistakes(matrix: np.ndarray, spec: Spec, colours: Sequence[str], most: int 
     ]
 
 
-def _gallery(spec: Spec, runs: Sequence[Run], workers: int, quiet: bool) -> tuple[list[dict], int]:
+def _gallery(spec: Spec, runs: Sequence[Run], workers: int, quiet: bool) -> list[dict]:
     ids = runs[0].measured.ids
-    miou = np.stack([run.measured.image_miou for run in runs])
-    iou = np.stack([run.measured.image_iou for run in runs])
+    miou, iou = (
+        np.stack([getattr(run.measured, name) for run in runs])
+        for name in ("image_miou", "image_iou")
+    )
     disagree = None
     if len(runs) == 2:
         pairs = [(run.predictions, run.measured) for run in runs]
@@ -148,17 +127,14 @@ def _gallery(spec: Spec, runs: Sequence[Run], workers: int, quiet: bool) -> tupl
             spent += len(json.dumps(item))
             if spent > gallery.BUDGET and items:
                 break
+            known = np.flatnonzero(~np.isnan(iou[:, row]).all(0)).tolist()
             item["id"] = ids[row]
             item["miou"] = [_percent(v) for v in miou[:, row]]
-            item["iou"] = {
-                str(c): [_percent(v) for v in iou[:, row, c]]
-                for c in range(spec.num_classes)
-                if not np.isnan(iou[:, row, c]).all()
-            }
+            item["iou"] = {str(c): [_percent(v) for v in iou[:, row, c]] for c in known}
             item["differ"] = None if disagree is None else _percent(disagree[row])
             items.append(item)
             bar.update()
-    return items, len(ids)
+    return items
 
 
 def _percent(value: float) -> float | None:
@@ -169,30 +145,23 @@ def _figures(run: Run) -> list[dict]:
     """Threshold sweep and training curves of a run, those that there are."""
     measured, figures = run.measured, []
     if measured.curve:
-        figures.append(
-            {
-                "title": "mIoU over the background threshold",
-                "note": f"best at {measured.threshold:.2f}",
-                "names": [],
-                "svg": chart.lines(
-                    measured.thresholds,
-                    {"mIoU %": [100 * v for v in measured.curve]},
-                    "mIoU over the constant background score",
-                    x_label="threshold",
-                    mark=measured.threshold,
-                    floor_at_zero=False,
-                ),
-            }
+        svg = chart.lines(
+            measured.thresholds,
+            {"mIoU %": [100 * v for v in measured.curve]},
+            "mIoU over the constant background score",
+            x_label="threshold",
+            mark=measured.threshold,
+            floor_at_zero=False,
         )
+        title, note = "mIoU over the background threshold", f"best at {measured.threshold:.2f}"
+        figures.append({"title": title, "note": note, "names": [], "svg": svg})
     log = read_log(run.training / "log.jsonl") if run.training else {}
     if len(log.get("step", ())) < 2:
         return figures
     steps = log.pop("step")
-    rate = {name: log.pop(name) for name in list(log) if name == "lr" or name.startswith("lr_")}
+    rate = {"lr": log.pop("lr")} if "lr" in log else {}
     losses = {"loss": log.pop("loss")} if "loss" in log else {}
-    # Rates of work (images a second and the like) are no losses, whatever a stage calls them.
-    losses |= {k: v for k, v in log.items() if not k.endswith(("_per_second", "second", "seconds"))}
-    for title, series in (("Losses", losses), ("Learning rate", rate)):
+    for title, series in (("Losses", losses | log), ("Learning rate", rate)):
         if series:
             x, y = chart.thin(steps, series)
             note = f"{int(steps[-1]):,} steps".replace(",", " ")
@@ -206,7 +175,7 @@ def read_log(path: Path) -> dict[str, np.ndarray]:
 
     A last line cut off by a kill, and steps taken again after a resume, are dropped.
     """
-    lines: dict[float, dict] = {}
+    rows: dict[float, dict[str, float]] = {}
     if not path.is_file():
         return {}
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -214,15 +183,9 @@ def read_log(path: Path) -> dict[str, np.ndarray]:
             line = json.loads(text, parse_int=float)  # which knows no limit
         except (ValueError, RecursionError):
             continue
-        if isinstance(line, dict) and isinstance(step := line.get("step"), float | int):
-            lines[step] = line
-    rows = [lines[step] for step in sorted(lines)]
-    names = dict.fromkeys(
-        k for row in rows for k, v in row.items() if isinstance(v, int | float) and k != "epoch"
-    )
-    return {
-        name: np.array(
-            [v if isinstance(v := row.get(name), int | float) else np.nan for row in rows], float
-        )
-        for name in names
-    }
+        numbers = line.items() if isinstance(line, dict) else ()
+        row = {name: value for name, value in numbers if isinstance(value, float)}
+        if "step" in row:
+            rows[row["step"]] = row
+    names = dict.fromkeys(name for step in sorted(rows) for name in rows[step])
+    return {name: np.array([rows[s].get(name, np.nan) for s in sorted(rows)]) for name in names}

@@ -24,16 +24,11 @@ SIDE = 240
 """Pixels of their longer side."""
 
 
-def choose(
-    groups: GroupFile, values: Mapping[tuple[str, int], NDArray[np.float32]]
-) -> dict[int, list[int]]:
-    """Groups to ask about: large ones that the maps are not sure of.
+def choose(groups: GroupFile, values: Mapping[tuple[str, int], NDArray]) -> dict[int, list[int]]:
+    """Groups of each class to ask about, from 0: large ones that the maps are not sure of.
 
-    Args:
-        values: image id and class index -> the map in [0, 1] at the cells with a code, (n,).
-
-    Returns:
-        Class index -> groups, counted from 0, the most doubtful first.
+    `values` are the maps in [0, 1] of an image and a class at the cells with a code, (n,). The most
+    doubtful group comes first.
     """
     asked = {}
     for index in sorted({index for _, index in groups.codes}):
@@ -70,17 +65,10 @@ def runs_of(code: NDArray[np.uint8]) -> list[int]:
     return np.stack([code[start], np.diff(start, append=len(code))], 1).ravel().tolist()
 
 
-def write(
-    path: Path, spec: Spec, groups: GroupFile, asked: Mapping[int, Sequence[int]], command: str
-) -> int:
-    """Write the page of the questions; returns its size in bytes.
+def write(path: Path, spec: Spec, groups: GroupFile, asked: dict, command: str) -> int:
+    """Write the page of questions about groups, from 0, of each class; returns its size in bytes.
 
-    Args:
-        asked: groups of each class, counted from 0.
-        command: what to run with the answers; {} stands for their file.
-
-    Raises:
-        UserError: an image cannot be read.
+    In the command, {} stands for the file of the answers.
     """
     photos, classes = {}, []
     for index, numbers in asked.items():
@@ -89,24 +77,15 @@ def write(
             code = groups.codes[name, index]
             if name not in photos:
                 size = gallery.shrunk_size(*image_size(spec.image_path(name)), SIDE)
-                photos[name] = {
-                    "size": size,
-                    "photo": gallery.jpeg_uri(gallery.small_photo(spec, name, size)),
-                }
+                photo = gallery.jpeg_uri(gallery.small_photo(spec, name, size))
+                photos[name] = {"size": size, "photo": photo}
             pictures.append({"id": name, "grid": code.shape[::-1], "runs": runs_of(code.ravel())})
         classes.append({"index": index, "groups": [n + 1 for n in numbers], "pictures": pictures})
-    return write_page(
-        path,
-        "questions",
-        {
-            "maps": groups.checksum,
-            "names": list(spec.classes),
-            "colours": class_colours(spec.num_classes),
-            "photos": photos,
-            "classes": classes,
-        },
-        title=title_of(spec),
-        dataset=title_of(spec),
-        split="train",
-        command=command.replace("{}", "~/Downloads/answers.csv"),
-    )
+    colours = class_colours(spec.num_classes)
+    data = {
+        "maps": groups.checksum, "names": list(spec.classes), "colours": colours,
+        "photos": photos, "classes": classes,
+    }  # fmt: skip
+    title, command = title_of(spec), command.replace("{}", "~/Downloads/answers.csv")
+    values = {"title": title, "dataset": title, "split": "train", "command": command}
+    return write_page(path, "questions", data, **values)

@@ -33,14 +33,12 @@ Tags = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Seen:
-    """What a network predicts in an image.
-
-    share: share of the pixels of each class, (C,), sum 1.
-    confidence: mean score over each class's pixels in [0, 1], (C,); NaN where unknown.
-    """
+    """What a network predicts in an image."""
 
     share: np.ndarray
+    """Share of the pixels of each class, (C,), sum 1."""
     confidence: np.ndarray
+    """Mean score over each class's pixels in [0, 1], (C,); NaN where unknown."""
 
     @property
     def classes(self) -> list[int]:
@@ -50,11 +48,7 @@ class Seen:
 
 
 def see(predictions: Predictions, image_id: str, num_classes: int) -> Seen:
-    """Read the prediction of one image.
-
-    Raises:
-        UserError: an unreadable file, or a class that the data set does not have.
-    """
+    """Read the prediction of one image."""
     label = predictions.label(image_id)
     count = np.bincount(label.ravel(), minlength=256)
     if count[num_classes:255].any():
@@ -64,12 +58,11 @@ def see(predictions: Predictions, image_id: str, num_classes: int) -> Seen:
         )
     count = count[:num_classes]
     confidence = np.full(num_classes, np.nan)
-    if scores := read_scores(predictions, image_id):
-        score, keys = scores
-        if score.shape[1:] == label.shape:
-            for channel, key in zip(score, keys):
-                if count[key]:
-                    confidence[key] = channel[label == key].mean() / 255
+    scores = read_scores(predictions, image_id)
+    if scores and scores[0].shape[1:] == label.shape:
+        for channel, key in zip(*scores):
+            if count[key]:
+                confidence[key] = channel[label == key].mean() / 255
     return Seen(count / max(count.sum(), 1), confidence)
 
 
@@ -115,45 +108,27 @@ def suspicion(seen: Seen, differ: float, usual: np.ndarray, cover: Cover | None 
     return differ + odd_share(seen, usual)[0] / 4 + unsure + mirrored
 
 
-def next_steps(
-    spec: Spec, path: Path, predictions: Predictions, again: str, tagged: bool
-) -> list[dict[str, str]]:
+def next_steps(spec: Spec, path: Path, folder: Path, again: str, tagged: bool) -> list[dict]:
     """What a reader does next, at most three steps: title, text, link and command."""
     steps = []
     questions = path.with_name("questions.html")
     run = again or "YOUR TRAINING COMMAND"
     if questions.is_file() and not again.startswith("ANSWERS="):
-        steps.append(
-            {
-                "title": "Answer a few questions",
-                "text": "They tell the network what tags cannot: that the water is not the boat.",
-                "link": questions.name,
-                "command": f"FRESH=1 ANSWERS=~/Downloads/answers.csv {run}",
-            }
-        )
+        title = "Answer a few questions"
+        text = "They tell the network what tags cannot: that the water is not the boat."
+        command = f"FRESH=1 ANSWERS=~/Downloads/answers.csv {run}"
+        steps.append({"title": title, "text": text, "link": questions.name, "command": command})
     if tagged:
-        table = quote(str(spec.root / "tags.csv"))
-        steps.append(
-            {
-                "title": "Correct tags and masks below",
-                "text": "The first images are the most suspicious. Save retag.csv, then train "
-                "again with it.",
-                "link": "#gallery",
-                "command": f"cp ~/Downloads/retag.csv {table} && FRESH=1 {run}",
-            }
-        )
-    folder, dataset = quote(str(predictions.folder)), quote(str(spec.root))
-    steps.append(
-        {
-            "title": "Draw 10 masks to know how good these are",
-            "text": "Correct them in a labelling tool (docs/data.md, How good are the masks?). "
-            "This command writes a file to start from, for CVAT.",
-            "link": "",
-            "command": "python -m utils.report.annotate "
-            f"{folder} --format cvat --dataset {dataset} --out predicted.xml",
-        }
-    )
-    return steps
+        title = "Correct tags and masks below"
+        text = "The first images are the most suspicious. Save retag.csv, then train again with it."
+        command = f"cp ~/Downloads/retag.csv {quote(f'{spec.root}/tags.csv')} && FRESH=1 {run}"
+        steps.append({"title": title, "text": text, "link": "#gallery", "command": command})
+    title = "Draw 10 masks to know how good these are"
+    text = "Correct them in a labelling tool (docs/data.md, How good are the masks?). "
+    text += "This command writes a file to start from, for CVAT."
+    command = f"python -m utils.report.annotate {quote(str(folder))} --format cvat "
+    command += f"--dataset {quote(str(spec.root))} --out predicted.xml"
+    return [*steps, {"title": title, "text": text, "link": "", "command": command}]
 
 
 def tags_of(spec: Spec) -> dict[str, tuple[int, ...]]:
@@ -177,20 +152,13 @@ def class_rows(spec: Spec, seen: Mapping[str, Seen], tags: Tags | None) -> list[
         shares = [seen[name].share[index] for name in images]
         confidence = [seen[name].confidence[index] for name in images]
         known = [value for value in confidence if not np.isnan(value)]
-        rows.append(
-            {
-                "index": index,
-                "name": spec.classes[index],
-                "colour": colours[index],
-                "seen": len(images),
-                "tagged": len(tagged),
-                "both": len(images & tagged),
-                "lost": len(tagged - images),
-                "strange": len(images - tagged),
-                "share": 100 * float(np.mean(shares)) if shares else None,
-                "confidence": 100 * float(np.mean(known)) if known else None,
-            }
-        )
+        rows.append({
+            "index": index, "name": spec.classes[index], "colour": colours[index],
+            "seen": len(images), "tagged": len(tagged), "both": len(images & tagged),
+            "lost": len(tagged - images), "strange": len(images - tagged),
+            "share": 100 * float(np.mean(shares)) if shares else None,
+            "confidence": 100 * float(np.mean(known)) if known else None,
+        })  # fmt: skip
     return sorted(rows, key=lambda row: -max(row["seen"], row["tagged"]))
 
 
@@ -206,17 +174,12 @@ def write(
     quiet: bool = False,
     again: str = "",
 ) -> int:
-    """Write the page.
+    """Write the page; returns its size in bytes.
 
     Args:
+        command: the evaluation's, as typed.
         training: folder with recipe.json, where there is one.
         again: the command of the whole run, for what the page says to do next.
-
-    Returns:
-        Size of the file in bytes.
-
-    Raises:
-        UserError: an image or prediction that cannot be read.
     """
     known = tags_of(spec)
     tags = {name: known[name] for name in ids} if all(name in known for name in ids) else None
@@ -241,33 +204,23 @@ def write(
     name, record = frame.run_name(predictions.folder, split), frame.records(predictions, training)
     rows = class_rows(spec, seen, tags)
     scored = any(not np.isnan(item.confidence).all() for item in seen.values())
-    views = {"all": "all images"}
-    orders = {"suspect": "most suspicious first"}
-    if scored:
-        orders |= {"unsure": "least confident first"}
-    if tags:
-        views |= {
-            "differ": "tags and mask differ",
-            "unmarked": "not marked yet",
-            "marked": "marked",
-        }
-        orders |= {"differ": "most different from the tags first"}
+    data = {
+        "name": f"{spec.name} {split} {name}",
+        "classes": list(spec.classes),
+        "colours": frame.class_colours(spec.num_classes),
+        "tags": {name: list(row) for name, row in known.items()} if tags else None,
+        "wrong": sorted(wrong_masks(spec)) if tags else [],
+        "items": items,
+    }
     return frame.write_page(
         path,
         "review",
-        {
-            "name": f"{spec.name} {split} {name}",
-            "classes": list(spec.classes),
-            "colours": frame.class_colours(spec.num_classes),
-            "tags": {name: list(row) for name, row in known.items()} if tags else None,
-            "wrong": sorted(wrong_masks(spec)) if tags else [],
-            "items": items,
-        },
+        data,
         title=f"{frame.title_of(spec)}: masks of your {len(ids)} images",
         dataset=spec.name,
         split=split,
         trained="train" in spec.lists and set(ids) <= set(spec.ids("train")),
-        steps=next_steps(spec, path, predictions, again, tags is not None),
+        steps=next_steps(spec, path, predictions.folder, again, tags is not None),
         total=len(ids),
         shown=len(items),
         tagged=tags is not None,
@@ -278,8 +231,6 @@ def write(
         mirrored=bool(covers),
         widest=max([row["seen"] + row["lost"] for row in rows] + [1]),
         scored=scored,
-        views=views if tags else {},
-        orders=orders | {"id": "by name"},
         least=100 * LEAST,
         command=command,
         records=record,
@@ -293,13 +244,9 @@ def item_of(name: str, seen: Seen, differ: float, suspect: float, usual: np.ndar
     """What the page knows of an image beside its pictures."""
     far, index = odd_share(seen, usual)
     odd = [index, round(100 * float(usual[index]))] if far > 1 else None
-    classes = [
-        [
-            c,
-            round(100 * float(seen.share[c]), 1),
-            None if np.isnan(seen.confidence[c]) else round(100 * float(seen.confidence[c])),
-        ]
-        for c in seen.classes
-    ]
+    classes = []
+    for c in seen.classes:
+        share, sure = 100 * float(seen.share[c]), 100 * float(seen.confidence[c])
+        classes.append([c, round(share, 1), None if np.isnan(sure) else round(sure)])
     numbers = {"differ": round(differ, 3), "suspect": round(suspect, 3), "odd": odd}
     return {"id": name, "seen": classes, **numbers}

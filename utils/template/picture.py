@@ -1,31 +1,18 @@
-"""Pictures as predict.py reads them. Needs NumPy and Pillow (for TIFF also tifffile, imagecodecs
-and the file tiff.py beside this one; for PNG of 16 bits in colour opencv-python-headless)."""
+"""Pictures as predict.py reads them. Needs NumPy, Pillow and the file tiff.py beside this one (for
+TIFF also tifffile, imagecodecs; for PNG of 16 bits in colour opencv-python-headless)."""
 
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
+from tiff import TURNS, Tiff, is_transparency
 
 try:
     import cv2
 except ImportError:
     cv2 = None
-try:
-    import tiff
-except ImportError:
-    tiff = None
 
 PIXELS_AT_ONCE, PIXELS_AT_ALL = 1 << 26, 1 << 28
-ORIENTATION = 0x0112  # EXIF tag
-TURNS = {
-    2: lambda image: image[:, ::-1],
-    3: lambda image: image[::-1, ::-1],
-    4: lambda image: image[::-1],
-    5: lambda image: image.swapaxes(0, 1),
-    6: lambda image: image[::-1].swapaxes(0, 1),
-    7: lambda image: image[::-1, ::-1].swapaxes(0, 1),
-    8: lambda image: image.swapaxes(0, 1)[::-1],
-}
 Image.MAX_IMAGE_PIXELS = None  # `Picture` has a limit of its own
 
 
@@ -49,16 +36,14 @@ class Picture:
         with open(path, "rb") as file:
             self.head = file.read(26)
         if self.head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-            if tiff is None:
-                raise ValueError("is a TIFF: the file tiff.py beside predict.py is needed")
-            self.tiff = tiff.Tiff(path)
+            self.tiff = Tiff(path)
             if self.tiff.alpha is None:
-                self.tiff.alpha = tiff.is_transparency(self.tiff.sample()[..., -1])
+                self.tiff.alpha = is_transparency(self.tiff.sample()[..., -1])
             self.size, orientation = self.tiff.size, self.tiff.orientation
         else:
             with Image.open(path) as image:
                 self.size = image.height, image.width
-                orientation = image.getexif().get(ORIENTATION, 1)
+                orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         self.in_rows = self.tiff is not None and orientation not in TURNS
         self.turn = TURNS.get(orientation, lambda pixels: pixels)
         self.size = self.size[::-1] if 5 <= orientation <= 8 else self.size

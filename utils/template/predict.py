@@ -36,14 +36,11 @@ try:
 except ImportError:
     densecrf = None
 sys.path.append(str(Path(__file__).resolve().parent))
+import tile
 from picture import Picture, reduce
 
-try:
-    import tile
-except ImportError:
-    tile = None
-
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif", ".heic")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def palette() -> np.ndarray:
@@ -120,9 +117,7 @@ class Network:
             score = np.stack([cv2.resize(maps, (width, height)) for maps in score])
         return self.refine(score, pixels, self.preset(pixels.shape)), difference
 
-    def large(
-        self, picture: Picture, window: tuple[int, int]
-    ) -> tuple[np.ndarray, np.ndarray, float, float]:
+    def large(self, picture: Picture, window: tuple[int, int]) -> tuple:
         """Classes of a picture that is predicted in windows, and the picture as an overlay has it.
 
         A window is shrunk to as many pixels as test.py lets a picture have, and so is the overlay.
@@ -251,18 +246,12 @@ def count_parts(mask: np.ndarray) -> int:
 
 def write_table(path: Path, classes: list[str], rows: list[list]) -> None:
     """Write cover.csv: UTF-8 with a byte order mark, which Excel needs; no cell is a formula."""
-    columns = [
-        "name",
-        *(f"{name} %" for name in classes),
-        *(f"{name} parts" for name in classes[1:]),
-    ]
+    shares, parts = (f"{name} %" for name in classes), (f"{name} parts" for name in classes[1:])
+    columns = ["name", *shares, *parts, "confidence", "difference", "width", "height"]
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\r\n")
-    for row in ([*columns, "confidence", "difference", "width", "height"], *rows):
-        formula = [
-            isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") for cell in row
-        ]
-        table.writerow([f"'{cell}" if risky else cell for cell, risky in zip(row, formula)])
+    for row in (columns, *rows):
+        table.writerow([f"'{cell}" if str(cell).startswith(FORMULA) else cell for cell in row])
     part = path.with_name(f".{path.name}.part")
     part.write_bytes(text.getvalue().encode("utf-8-sig"))
     os.replace(part, path)
@@ -282,9 +271,9 @@ def find(paths: list[Path]) -> dict[str, Path]:
     """Pictures by the name of their results: the stem, with suffix where two have the same."""
     files = []
     for path in paths:
-        inside = sorted(path.iterdir()) if path.is_dir() else [path]
-        known = [x for x in inside if x.suffix.lower() in SUFFIXES and not x.name.startswith(".")]
-        files += known if path.is_dir() else inside
+        inside = sorted(path.iterdir()) if path.is_dir() else []
+        files += [x for x in inside if x.suffix.lower() in SUFFIXES and not x.name.startswith(".")]
+        files += [] if path.is_dir() else [path]
     files = list(dict.fromkeys(files))
     count = Counter(file.stem for file in files)
     return {file.stem if count[file.stem] == 1 else file.name: file for file in files}
@@ -332,12 +321,6 @@ def main() -> int:
             "without the package densecrf, borders are coarser and areas can differ by tens of "
             f"percent: pip install {archive}"
         )
-    if tile is None:
-        print("without the file tile.py beside predict.py, large pictures are shrunk")
-
-    def choose(size: tuple[int, int]) -> tuple[int, int] | None:
-        return tile and tile.choose_window(setting, network.how["window"], size)
-
     flags.out.mkdir(parents=True, exist_ok=True)
     failed, rows = [], []
     for name, path in find(flags.pictures).items():
@@ -346,7 +329,7 @@ def main() -> int:
             if target.exists() and path.exists() and target.samefile(path):
                 raise ValueError("would be overwritten by its result: give another --out")
             picture = Picture(path, network.bands)
-            if window := choose(picture.size):
+            if window := tile.choose_window(setting, network.how["window"], picture.size):
                 whole, pixels, confidence, difference = network.large(picture, window)
                 label = enlarge(whole, pixels.shape[:2])
             else:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from time import monotonic, sleep
 
 
 def read_page(path, *odd):
@@ -27,6 +28,20 @@ def find(browser, selector):
     return browser.find_elements("css selector", selector)
 
 
+def save_into(browser, folder):
+    """Let the browser save its downloads in a new folder."""
+    folder.mkdir()
+    behaviour = {"behavior": "allow", "downloadPath": str(folder)}
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", behaviour)
+
+
+def wait_for(condition):
+    end = monotonic() + 10
+    while not condition():
+        assert monotonic() < end
+        sleep(0.05)
+
+
 def resize(browser, width):
     size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
@@ -38,12 +53,6 @@ def check_page(browser):
         resize(browser, width)
         assert ask(browser, "document.documentElement.scrollWidth") <= width
     resize(browser, 1200)
-    assert (
-        ask(
-            browser,
-            "[...document.images].filter(i => i.complete && !i.naturalWidth"
-            " && i.getAttribute('src')).length",
-        )
-        == 0
-    )
+    broken = "i => i.complete && !i.naturalWidth && i.getAttribute('src')"
+    assert ask(browser, f"[...document.images].filter({broken}).length") == 0
     assert browser.get_log("browser") == []

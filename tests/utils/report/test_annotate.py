@@ -46,12 +46,17 @@ def blobs(seed: int, size: tuple[int, int] = (60, 83)) -> np.ndarray:
     return label
 
 
+def filled(outline, size) -> np.ndarray:
+    """Pixels in polygons, as pycocotools fills them, bool (H, W)."""
+    paths = [np.ravel(path).tolist() for path in outline]
+    return rle.decode(rle.merge(rle.frPyObjects(paths, *size))) > 0
+
+
 def painted(outlines, size) -> np.ndarray:
-    """A label map from the polygons that pycocotools fills."""
+    """A label map from polygons."""
     label = np.zeros(size, np.uint8)
     for region, outline in outlines:
-        packed = rle.merge(rle.frPyObjects([path.ravel().tolist() for path in outline], *size))
-        label[rle.decode(packed) > 0] = region.index
+        label[filled(outline, size)] = region.index
     return label
 
 
@@ -137,10 +142,10 @@ def test_specks_are_left_out_unless_asked_for(predicted, capsys):
         main(replace(arguments, smallest=-1))
 
 
-@pytest.mark.parametrize(
-    "format, shape",
-    [("cvat", None), ("labelstudio", None), ("coco", "mask"), ("coco", "polygon")],
-)
+FORMATS = [("cvat", None), ("labelstudio", None), ("coco", "mask"), ("coco", "polygon")]
+
+
+@pytest.mark.parametrize("format, shape", FORMATS)
 def test_masks_come_back_through_convert(predicted, format, shape, four_root, tmp_path):
     arguments, labels = predicted
     out = tmp_path / ("out.xml" if format == "cvat" else "out.json")
@@ -187,9 +192,8 @@ def test_cvat_masks(predicted):
     for image in top.findall("image"):
         label = np.zeros((int(image.get("height")), int(image.get("width"))), np.uint8)
         for one in image.findall("mask"):
-            left, upper, width, height = (
-                int(one.get(k)) for k in ("left", "top", "width", "height")
-            )
+            box = ("left", "top", "width", "height")
+            left, upper, width, height = (int(one.get(side)) for side in box)
             runs = [int(run) for run in one.get("rle").split(", ")]
             flat = np.repeat(np.arange(len(runs)) % 2, runs)
             box = label[upper : upper + height, left : left + width]
@@ -220,12 +224,10 @@ def test_cvat_and_labelstudio_polygons(predicted):
             assert value["polygonlabels"] == [polygon.get("label")]
             assert (result["original_height"], result["original_width"]) == size
             first = [float(n) for pair in polygon.get("points").split(";") for n in pair.split(",")]
-            second = (np.array(value["points"]) / 100 * size[::-1]).ravel().tolist()
-            for layer, path in enumerate((first, second)):
-                mask = rle.decode(rle.merge(rle.frPyObjects([path], *size))) > 0
-                painted_labels[layer, mask] = 1 + names.index(polygon.get("label"))
-        assert np.array_equal(painted_labels[0], labels[Path(name).stem])
-        assert np.array_equal(painted_labels[1], labels[Path(name).stem])
+            second = np.array(value["points"]) / 100 * size[::-1]
+            for label, path in zip(painted_labels, (first, second)):
+                label[filled([path], size)] = 1 + names.index(polygon.get("label"))
+        assert (painted_labels == labels[Path(name).stem]).all()
 
 
 @pytest.mark.parametrize("form", ["yolo", "labelme"])
@@ -254,8 +256,7 @@ def test_folders_of_polygons_give_back_the_labels(predicted, form):
                 read.append((FOUR.index(shape["label"]), np.array(shape["points"])))
         painted_label = np.zeros(label.shape, np.uint8)
         for index, path in read:
-            path = path.round(2).ravel().tolist()
-            painted_label[rle.decode(rle.merge(rle.frPyObjects([path], *label.shape))) > 0] = index
+            painted_label[filled([path.round(2)], label.shape)] = index
         assert np.array_equal(painted_label, np.where(label == 255, 0, label))
     if form == "yolo":
         names = yaml.safe_load((out / "data.yaml").read_text())["names"]
@@ -348,15 +349,8 @@ def test_runs(mask):
 
 def test_command_and_refusals(predicted, tmp_path, four_root):
     arguments, labels = predicted
-    line = [
-        sys.executable,
-        "-m",
-        "utils.report.annotate",
-        str(arguments.folder),
-        "--format",
-        "cvat",
-    ]
-    line += ["--out", str(arguments.out)]
+    line = [sys.executable, "-m", "utils.report.annotate", str(arguments.folder)]
+    line += ["--format", "cvat", "--out", str(arguments.out)]
     done = subprocess.run([*line, "--dataset", str(four_root)], capture_output=True, text=True)
     assert done.returncode == 0 and f"in {len(labels)} images" in done.stdout, done.stderr
     arguments.out.unlink()

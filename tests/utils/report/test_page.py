@@ -12,6 +12,7 @@ import pytest
 from browsing import ask, check_page, find, keys, read_page
 from PIL import Image
 
+from base.file import write_text
 from datalist.image import write_mask
 from datalist.spec import Spec
 from utils import measure
@@ -121,9 +122,8 @@ def world(tmp_path):
             write_mask(output_path(tmp_path / run, "label", name), np.roll(truth % 255, shift, 1))
         score = np.stack([truth == c for c in (1, 2, 3)]) * 0.6
         write_score(output_path(tmp_path / "cam", "score", name), score, [1, 2, 3], truth.shape)
-    lines = [
-        {"step": n, "lr": 0.1 / (1 + n), "loss": 3.0 / (1 + n), "seed": 1.0} for n in range(500)
-    ]
+    rows = enumerate(1 / (1 + n) for n in range(500))
+    lines = [{"step": n, "lr": 0.1 * x, "loss": 3.0 * x, "seed": 1.0} for n, x in rows]
     (tmp_path / "a" / "log.jsonl").write_text("\n".join(map(json.dumps, lines)))
     recipe = {"command": "python train.py sec", "steps": 500, "size": [4, 5], "note": "<i>x"}
     (tmp_path / "a" / "recipe.json").write_text(json.dumps(recipe))
@@ -225,12 +225,8 @@ def test_one_run_in_a_browser(world, browser):
     keys(browser, Keys.ARROW_LEFT)
     assert find(browser, "#viewer-id")[0].text == first
     keys(browser, "]]")
-    assert (
-        ask(
-            browser, "getComputedStyle(document.getElementById('stage')).getPropertyValue('--wipe')"
-        )
-        == "60%"
-    )
+    style = "getComputedStyle(document.getElementById('stage'))"
+    assert ask(browser, f"{style}.getPropertyValue('--wipe')") == "60%"
     before = ask(browser, "document.getElementById('divider').getBoundingClientRect().x")
     find(browser, "#wipe")[0].send_keys(Keys.ARROW_LEFT * 20)
     after = ask(browser, "document.getElementById('divider').getBoundingClientRect().x")
@@ -285,9 +281,8 @@ def test_restricted_run_says_so(world):
     spec, ids, root = world
     predictions = replace(measure.find(root / "a"), tags=dict.fromkeys(ids, (1,)))
     found = measure.measure(spec, ids, predictions, [], 1, quiet=True)
-    report.write(
-        root / "r.html", spec, "val", [report.Run("a", predictions, found)], "x", quiet=True
-    )
+    runs = [report.Run("a", predictions, found)]
+    report.write(root / "r.html", spec, "val", runs, "x", quiet=True)
     assert "Only classes of each image" in (root / "r.html").read_text()
 
 
@@ -299,33 +294,26 @@ def test_contrast_of_the_masks_is_said(world):
         "separation": [0.734, 0.707],
         "share": {"cat": {"median": 0.5, "local": 0.512}, "dog": {"median": 0.0, "local": 0.0}},
     }
-    recipe = json.loads((root / "a" / "recipe.json").read_text())
-    (root / "sure").mkdir()
-    (root / "sure" / "pseudo.json").write_text(json.dumps({"settings": {}}))
-    (root / "a" / "recipe.json").write_text(json.dumps(recipe | {"cue": f"{root}/sure/label"}))
+
+    def put(name, **values):
+        path = root / name
+        before = json.loads(path.read_text()) if path.is_file() else {}
+        write_text(path, json.dumps(before | values))
+
+    put("sure/pseudo.json", settings={})
+    put("a/recipe.json", cue=f"{root}/sure/label")
     assert frame.find_contrast(root / "a") == {}
-    (root / "sure" / "pseudo.json").write_text(
-        json.dumps({"settings": {"contrast_chosen": chosen}})
-    )
+    put("sure/pseudo.json", settings={"contrast_chosen": chosen})
     # The second network learns the masks of the first, which learned from the cues.
-    record = json.loads((root / "a" / "predict.json").read_text())
-    record |= {"checkpoint": f"{root}/a/last.pt"}
-    (root / "a" / "predict.json").write_text(json.dumps(record))
-    recipe = json.loads((root / "b" / "recipe.json").read_text())
-    (root / "b" / "recipe.json").write_text(json.dumps(recipe | {"mask": f"{root}/a/label"}))
+    put("a/predict.json", checkpoint=f"{root}/a/last.pt")
+    put("b/recipe.json", mask=f"{root}/a/label")
     assert frame.find_contrast(root / "b") == frame.find_contrast(root / "a")
     # So does a network that learns masks of the first one's seeds, as in RecurSeed.
-    (root / "pseudo").mkdir()
-    (root / "pseudo" / "pseudo.json").write_text(
-        json.dumps({"seeds": f"{root}/a", "settings": {"contrast": "off"}})
-    )
-    (root / "b" / "recipe.json").write_text(json.dumps(recipe | {"mask": f"{root}/pseudo/label"}))
+    put("pseudo/pseudo.json", seeds=f"{root}/a", settings={"contrast": "off"})
+    put("b/recipe.json", mask=f"{root}/pseudo/label")
     assert frame.find_contrast(root / "b") == frame.find_contrast(root / "a")
     text = page(world, "b")[0].read_text()
     assert "contrast with the surroundings used" in text and "local and median" in text
     assert "73.4 %" in text and "51 %" in text and "the map alone" in text
-    chosen["used"] = False
-    (root / "sure" / "pseudo.json").write_text(
-        json.dumps({"settings": {"contrast_chosen": chosen}})
-    )
+    put("sure/pseudo.json", settings={"contrast_chosen": chosen | {"used": False}})
     assert "contrast with the surroundings not used" in page(world, "a")[0].read_text()

@@ -1,10 +1,8 @@
 """The page of questions: what it asks, and its answers in a browser."""
 
-from time import monotonic, sleep
-
 import numpy as np
 import pytest
-from browsing import ask, check_page, find, keys, read_page, resize
+from browsing import ask, check_page, find, keys, read_page, resize, save_into, wait_for
 from PIL import Image
 
 from datalist.answer import NONE, GroupFile, Rejection, read_answers
@@ -79,10 +77,8 @@ def question(browser):
 
 
 def test_answers_in_a_browser(world, browser):
-    folder = world[0].root / "downloads"
-    folder.mkdir()
-    behaviour = {"behavior": "allow", "downloadPath": str(folder)}
-    browser.execute_cdp_cmd("Browser.setDownloadBehavior", behaviour)
+    path = world[0].root / "downloads/answers.csv"
+    save_into(browser, path.parent)
     page = write(world).as_uri()
     browser.get(page)
     check_page(browser)
@@ -115,10 +111,7 @@ def test_answers_in_a_browser(world, browser):
     find(browser, "#classes button")[1].click()
     find(browser, '[data-answer="not"]')[0].click()
     find(browser, "#download")[0].click()
-    path, end = folder / "answers.csv", monotonic() + 10
-    while not path.is_file():
-        assert monotonic() < end
-        sleep(0.05)
+    wait_for(path.is_file)
     answers = read_answers(path, CLASSES)
     assert answers.sizes == {1: "small"} and answers.maps == world[1].checksum
     assert answers.groups == {

@@ -5,11 +5,10 @@ import html
 import json
 import re
 import shutil
-from time import monotonic, sleep
 
 import numpy as np
 import pytest
-from browsing import ask, check_page, find, read_page, resize
+from browsing import ask, check_page, find, read_page, resize, save_into, wait_for
 from made import layout
 from PIL import Image
 
@@ -50,14 +49,11 @@ def own(tmp_path):
     return root, out
 
 
-def write(own):
-    root, out = own
-    spec = resolve(str(root))
-    size = review.write(
-        out / "report.html", spec, "train", measure.find(out), list(TAGS), "x", quiet=True
-    )
-    assert size == (out / "report.html").stat().st_size
-    return out / "report.html"
+def write(own, **options):
+    spec, predictions, page = resolve(str(own[0])), measure.find(own[1]), own[1] / "report.html"
+    size = review.write(page, spec, "train", predictions, list(TAGS), "x", quiet=True, **options)
+    assert size == page.stat().st_size
+    return page
 
 
 def test_seen_classes_their_share_and_confidence(own):
@@ -101,11 +97,8 @@ def test_page_says_what_to_do_next(own):
     root, out = own
     (root / "names.csv").write_text("id,file\na,holiday/IMG 1.jpg\n")
     (out / "questions.html").write_text("questions")
-    spec = resolve(str(root))
     again = "bash script/photos.sh 'own <set>'"
-    review.write(out / "report.html", spec, "train", measure.find(out), list(TAGS), "x",
-                 quiet=True, again=again)  # fmt: skip
-    text = html.unescape((out / "report.html").read_text())
+    text = html.unescape(write(own, again=again).read_text())
     commands = re.findall(r"<code>(.*?)</code>", text)[:3]
     assert commands[0] == f"FRESH=1 ANSWERS=~/Downloads/answers.csv {again}"
     assert commands[1] == f"cp ~/Downloads/retag.csv '{root}/tags.csv' && FRESH=1 {again}"
@@ -145,20 +138,9 @@ def test_without_tags_there_is_nothing_to_correct(own):
     assert 'id="download"' not in text and "Their tags are not known" in text
 
 
-def wait_for(path):
-    end = monotonic() + 10
-    while not path.is_file():
-        assert monotonic() < end, f"no {path}"
-        sleep(0.05)
-    return path
-
-
 def test_corrected_tags_come_back_through_arrange(own, browser, tmp_path):
-    root, _ = own
-    folder = tmp_path / "downloads"
-    folder.mkdir()
-    behaviour = {"behavior": "allow", "downloadPath": str(folder)}
-    browser.execute_cdp_cmd("Browser.setDownloadBehavior", behaviour)
+    root, retag = own[0], tmp_path / "downloads/retag.csv"
+    save_into(browser, retag.parent)
     browser.get(write(own).as_uri())
     check_page(browser)
 
@@ -194,7 +176,7 @@ def test_corrected_tags_come_back_through_arrange(own, browser, tmp_path):
     assert "b" not in cards()  # of the eel
     check_page(browser)
     find(browser, "#download")[0].click()
-    retag = wait_for(folder / "retag.csv")
+    wait_for(retag.is_file)
     with open(retag, newline="") as file:
         rows = {name: rest for name, *rest in csv.reader(file)}
     assert rows == {
@@ -207,14 +189,10 @@ def test_corrected_tags_come_back_through_arrange(own, browser, tmp_path):
     shutil.copy(retag, root / "tags.csv")
     assert read_tags(resolve(str(root)), list(TAGS)) == new
     assert wrong_masks(resolve(str(root))) == {"c"}
-    command = ask(browser, "[...document.querySelectorAll('.code code')].map(n => n.textContent)")
-    assert any(
-        "datalist.prepare.arrange" in line and "--layout columns" in line for line in command
-    )
-    options = arrange.Arguments(
-        root / "JPEGImages", out=tmp_path / "again", tags=retag, layout="columns"
-    )
-    arrange.main(options)
+    lines = ask(browser, "[...document.querySelectorAll('.code code')].map(n => n.textContent)")
+    assert any("datalist.prepare.arrange" in x and "--layout columns" in x for x in lines)
+    options = {"out": tmp_path / "again", "tags": retag, "layout": "columns"}
+    arrange.main(arrange.Arguments(root / "JPEGImages", **options))
     spec = resolve(str(tmp_path / "again"))
     assert spec.classes == ("background", "cat", "red dog")
     again = {name.replace(",", "_"): tags for name, tags in new.items()}  # as arrange names them
@@ -224,12 +202,10 @@ def test_corrected_tags_come_back_through_arrange(own, browser, tmp_path):
 def test_outlines_and_fewer_images_on_a_phone(own, browser):
     browser.get(write(own).as_uri())
     check_page(browser)
-    fill = ask(browser, "document.querySelector('.sheet img + img').src")
+    source = "document.querySelector('.sheet img + img').src"
+    fill = ask(browser, source)
     find(browser, "#drawn option[value=line]")[0].click()
-    end = monotonic() + 10
-    while ask(browser, "document.querySelector('.sheet img + img').src") == fill:
-        assert monotonic() < end
-        sleep(0.05)
+    wait_for(lambda: ask(browser, source) != fill)
     colours = ask(
         browser,
         "(() => {const i = document.querySelector('.sheet img + img');"

@@ -66,6 +66,20 @@ function download(name, text) {
   setTimeout(() => URL.revokeObjectURL(url), 1000);
 }
 
+// Answers and marks, which are kept where the browser lets a file do so.
+function recall(key) {
+  try {
+    return JSON.parse(localStorage.getItem(key)) || {};
+  } catch {
+    return {};
+  }
+}
+function keep(key, value) {
+  try {
+    localStorage.setItem(key, JSON.stringify(value));
+  } catch {}
+}
+
 // Labels are drawn as they are, or as outlines: black, white, then the colour of the class.
 const outlines = new Map();
 async function outlineOf(source) {
@@ -117,7 +131,7 @@ function draw() {
   byId("more").hidden = state.list.length <= state.count;
   byId("more").textContent = "Show more (" + (state.list.length - state.count) + ")";
   for (const node of document.querySelectorAll("[data-class]")) {
-    node.setAttribute("aria-pressed", String(node.dataset.class === String(state.chosen ?? "")));
+    node.ariaPressed = node.dataset.class === String(state.chosen ?? "");
   }
 }
 const pageSize = () => (innerWidth < 640 ? Math.min(12, gallery.page) : gallery.page);

@@ -2,10 +2,7 @@
 const WORDS = { object: "the object", not: "not the object", both: "both" };
 const SIZES = { speck: "a speck, below 1 %", small: "small, 1 to 15 %", half: "15 to 40 %", most: "above 40 %" };
 const key = "seedseg questions " + data.maps;
-let answers = {};
-try {
-  answers = JSON.parse(localStorage.getItem(key)) || {};
-} catch {}
+let answers = recall(key);
 let at = 0;
 
 // A group of which both is true is asked about in halves.
@@ -25,9 +22,8 @@ const isSize = (step) => step.group === "size";
 
 // Whether a cell's code, twice its group and one more in the second half, is in the group asked for.
 function lit(code, group) {
-  const number = parseInt(group, 10) - 1;
-  if (code >> 1 !== number) return false;
-  return String(group).endsWith("a") ? code % 2 === 0 : String(group).endsWith("b") ? code % 2 === 1 : true;
+  const half = { a: 0, b: 1 }[String(group).at(-1)] ?? code % 2;
+  return code >> 1 === parseInt(group, 10) - 1 && code % 2 === half;
 }
 
 function picture(entry, step) {
@@ -67,11 +63,10 @@ function draw() {
     : "Photographs in which nothing of this group is lit are pale.";
   byId("answers").className = size ? "answers sizes" : "answers";
   byId("answers").replaceChildren(...Object.entries(words).map(([answer, text], n) => {
-    const button = make("button", { type: "button" }, make("kbd", { textContent: n + 1 }),
-      text.replace("the object", name));
+    const properties = { ariaPressed: answers[step.key] === answer, onclick: () => give(answer) };
+    const button = make("button", { type: "button", ...properties },
+      make("kbd", { textContent: n + 1 }), text.replace("the object", name));
     button.dataset.answer = answer;
-    button.setAttribute("aria-pressed", String(answers[step.key] === answer));
-    button.onclick = () => give(answer);
     return button;
   }));
   byId("pictures").replaceChildren(...step.item.pictures.map((entry) => picture(entry, step)));
@@ -81,11 +76,10 @@ function draw() {
   const given = (own) => own.filter((other) => other.key in answers).length;
   byId("classes").replaceChildren(...data.classes.map((item) => {
     const own = list.filter((other) => other.item === item);
-    const chip = make("button", { type: "button" }, swatch(item.index), data.names[item.index] + " ",
+    const onclick = () => { at = list.indexOf(own[0]); draw(); };
+    return make("button", { type: "button", ariaPressed: item === step.item, onclick },
+      swatch(item.index), data.names[item.index] + " ",
       make("small", { textContent: `${given(own)}/${own.length}` }));
-    chip.setAttribute("aria-pressed", String(item === step.item));
-    chip.onclick = () => { at = list.indexOf(own[0]); draw(); };
-    return chip;
   }));
   const count = given(list);
   byId("saved").textContent = count ? `${count} of ${list.length} answered` : "nothing answered yet";
@@ -99,14 +93,9 @@ function give(answer) {
     delete answers[step.key + "a"];
     delete answers[step.key + "b"];
   }
-  store();
+  keep(key, answers);
   at += 1;
   draw();
-}
-function store() {
-  try {
-    localStorage.setItem(key, JSON.stringify(answers));
-  } catch {}
 }
 
 function table() {
@@ -119,7 +108,7 @@ byId("undo").onclick = () => {
   if (!confirm("Clear all answers?")) return;
   answers = {};
   at = 0;
-  store();
+  keep(key, answers);
   draw();
 };
 byId("back").onclick = () => { at -= 1; draw(); };

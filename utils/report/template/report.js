@@ -21,9 +21,8 @@ function panel(item, name, source, error) {
     const properties = { className: "over-photo", alt: name };
     frame.append(error ? make("img", { src: source, ...properties }) : labelImage(source, properties));
   }
-  const node = make("span", { className: error ? "panel error" : "panel" }, frame);
-  node.append(make("small", { textContent: name }));
-  return node;
+  const title = make("small", { textContent: name });
+  return make("span", { className: error ? "panel error" : "panel" }, frame, title);
 }
 const photo = (item) =>
   make("img", { src: item.photo, alt: item.id, width: item.size[0], height: item.size[1] });
@@ -43,10 +42,8 @@ function tile(item, position) {
   head.append(make("span", { className: "classes-of" }, ...classesOf(item).slice(0, 6)));
   const panels = make("span", { className: "panels" }, panel(item, "image"));
   for (const layer of layers) panels.append(panel(item, layer.name, layer.of(item), layer.error));
-  const node = make("button", { className: "item", type: "button" }, head, panels);
-  node.setAttribute("aria-label", item.id + ", IoU " + value);
-  node.onclick = () => open(position);
-  return node;
+  const properties = { ariaLabel: item.id + ", IoU " + value, onclick: () => open(position) };
+  return make("button", { className: "item", type: "button", ...properties }, head, panels);
 }
 
 const gallery = {
@@ -66,9 +63,8 @@ byId("items").style.setProperty("--panels", layers.length + 1);
 // Viewer: one image, a slider between it and a layer over it.
 const viewer = byId("viewer");
 layers.forEach((layer, n) => {
-  const button = make("button", { type: "button", textContent: layer.name });
-  button.onclick = () => { state.layer = n; refresh(); };
-  byId("layers").append(button);
+  const onclick = () => { state.layer = n; refresh(); };
+  byId("layers").append(make("button", { type: "button", textContent: layer.name, onclick }));
 });
 const wipe = (value) => {
   byId("wipe").value = Math.max(0, Math.min(100, value));
@@ -93,8 +89,7 @@ function refresh() {
   byId("viewer-note").textContent =
     "IoU " + item.miou.map(show).join(" | ") + " · " + (state.at + 1) + " / " + state.list.length;
   byId("viewer-classes").replaceChildren(...classesOf(item));
-  [...byId("layers").children].forEach((node, n) =>
-    node.setAttribute("aria-pressed", String(n === state.layer)));
+  [...byId("layers").children].forEach((node, n) => { node.ariaPressed = n === state.layer; });
 }
 function open(position) {
   state.at = position;
@@ -123,8 +118,7 @@ byId("stage").onpointerdown = (event) => {
 byId("stage").onpointermove = (event) => { if (event.buttons) drag(event); };
 
 addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (!viewer.open) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || !viewer.open) return;
   const onSlider = document.activeElement === byId("wipe");
   if (event.key === "ArrowLeft" && !onSlider) step(-1);
   else if (event.key === "ArrowRight" && !onSlider) step(1);

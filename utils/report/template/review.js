@@ -2,18 +2,14 @@
 const tagged = data.tags !== null;
 
 // Marks of images: {good: true}, or {tags: [...]} where the tags were corrected, and {mask: true or
-// false} where a mask is wrong, or no longer is. They are kept where the browser lets a file do so,
-// until they are cleared.
+// false} where a mask is wrong, or no longer is. They are kept until they are cleared.
 const key = "seedseg " + data.name;
-let marks = {};
-try {
-  marks = JSON.parse(localStorage.getItem(key)) || {};
-} catch {}
 const known = new Set(tagged ? Object.keys(data.tags) : []);
 const valid = (mark) =>
   mark && (mark.good === true || typeof mark.mask === "boolean" ||
     (Array.isArray(mark.tags) && mark.tags.every((tag) => tag > 0 && tag < data.classes.length)));
-marks = Object.fromEntries(Object.entries(marks).filter(([id, mark]) => known.has(id) && valid(mark)));
+let marks = Object.fromEntries(
+  Object.entries(recall(key)).filter(([id, mark]) => known.has(id) && valid(mark)));
 
 const tagsOf = (item) => (tagged ? marks[item.id]?.tags ?? data.tags[item.id] : []);
 const same = (one, other) => one.length === other.length && one.every((tag) => other.includes(tag));
@@ -23,9 +19,7 @@ const sorted = (tags) => [...tags].sort((a, b) => a - b);
 function mark(item, value) {
   if (value) marks[item.id] = value;
   else delete marks[item.id];
-  try {
-    localStorage.setItem(key, JSON.stringify(marks));
-  } catch {}
+  keep(key, marks);
   count();
 }
 const before = new Set(data.wrong);
@@ -50,31 +44,27 @@ function count() {
 }
 
 function card(item) {
-  const node = make("article", { className: "card" });
-  const fill = () => node.replaceChildren(picture(item), text(item, fill));
-  const refresh = () => {
-    fill();
+  const node = make("article");
+  node.refresh = () => {
     const value = marks[item.id];
+    node.replaceChildren(picture(item), text(item));
     node.className = "card" + (value?.good ? " good" : value?.tags || isWrong(item.id) ? " wrong" : "");
   };
-  node.refresh = refresh;
-  refresh();
+  node.refresh();
   return node;
 }
 
 function picture(item) {
   const [width, height] = item.size;
-  const sheet = make("span", { className: "sheet" });
-  sheet.style.aspectRatio = width + " / " + height;
-  sheet.style.setProperty("--aspect", width / height);
-  sheet.append(
+  const sheet = make("span", { className: "sheet" },
     make("img", { src: item.photo, alt: item.id, width, height }),
     labelImage(item.label, { alt: "labels", width, height }));
-  const view = make("button", { className: "view", type: "button", title: "click: photo without labels" }, sheet);
-  view.setAttribute("aria-pressed", "false");
-  view.setAttribute("aria-label", "Photo of " + item.id + " without labels");
-  view.onclick = () =>
-    view.setAttribute("aria-pressed", String(view.getAttribute("aria-pressed") !== "true"));
+  sheet.style.aspectRatio = width + " / " + height;
+  sheet.style.setProperty("--aspect", width / height);
+  const title = "click: photo without labels";
+  const ariaLabel = "Photo of " + item.id + " without labels";
+  const view = make("button", { className: "view", type: "button", title, ariaLabel, ariaPressed: false }, sheet);
+  view.onclick = () => { view.ariaPressed = view.ariaPressed !== "true"; };
   const value = marks[item.id];
   const words = value?.good ? "good"
     : [value?.tags && "tags corrected", tagged && isWrong(item.id) && "mask wrong"].filter(Boolean).join(", ");
@@ -119,9 +109,8 @@ function ticks(item) {
   const offered = [...new Set([...data.tags[item.id], ...tags, ...seenOf(item)])];
   for (const index of sorted(offered)) {
     const on = tags.includes(index);
-    const button = make("button", { type: "button" }, swatch(index), data.classes[index]);
+    const button = make("button", { type: "button", ariaPressed: on }, swatch(index), data.classes[index]);
     button.dataset.key = index;
-    button.setAttribute("aria-pressed", String(on));
     button.onclick = (event) => {
       retag(item, on ? tags.filter((tag) => tag !== index) : [...tags, index]);
       update(item, event);
@@ -132,10 +121,9 @@ function ticks(item) {
   const rest = data.classes.map((name, index) => [name, index])
     .filter(([, index]) => index && !offered.includes(index));
   if (rest.length) {
-    const select = make("select", {}, make("option", { value: "", textContent: "other …" }));
-    select.setAttribute("aria-label", "Add another class");
+    const options = [["other …", ""], ...rest].map(([textContent, value]) => make("option", { value, textContent }));
+    const select = make("select", { ariaLabel: "Add another class" }, ...options);
     select.dataset.key = "other";
-    for (const [name, index] of rest) select.append(make("option", { value: index, textContent: name }));
     select.onchange = (event) => {
       retag(item, [...tags, Number(select.value)]);
       update(item, event);
@@ -148,10 +136,9 @@ function ticks(item) {
 function actions(item) {
   const value = marks[item.id];
   const button = (key, className, textContent, pressed, title, give) => {
-    const node = make("button", { type: "button", className, textContent, title });
+    const onclick = (event) => { give(); update(item, event); };
+    const node = make("button", { type: "button", className, textContent, title, ariaPressed: Boolean(pressed), onclick });
     node.dataset.key = key;
-    node.setAttribute("aria-pressed", String(Boolean(pressed)));
-    node.onclick = (event) => { give(); update(item, event); };
     return node;
   };
   const good = button("good", "yes", "✓ right", value?.good, "Tags and mask are right", () => {
@@ -203,9 +190,7 @@ if (tagged) {
   byId("download").onclick = () => download("retag.csv", table());
   byId("undo").onclick = () => {
     marks = {};
-    try {
-      localStorage.removeItem(key);
-    } catch {}
+    keep(key, marks);
     count();
     draw();
   };

@@ -4,7 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def execute(command, code=0, **environment):
@@ -18,8 +18,8 @@ def execute(command, code=0, **environment):
 def run(script, *arguments, code=0, python="python"):
     """Run an entry script; a refusal must be one sentence without a traceback.
 
-    `python` is the client of `script/warm.py`; give sys.executable for a program that starts
-    processes.
+    In tests/entry `python` is the client of `script/warm.py`; give sys.executable elsewhere, and
+    for a program that starts processes.
     """
     done = execute([python, *script.split(), *map(str, arguments)], code)
     if code:
