@@ -10,6 +10,7 @@ import sys
 import textwrap
 from functools import cache
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -73,8 +74,13 @@ def help_of(program: str) -> str:
     name, *rest = words[1:] if module else words
     output, before = io.StringIO(), sys.argv
     sys.argv = [name, *rest, "--help"]
+    beside = [str(ROOT / "base"), str(ROOT / "datalist")]  # where predict.py's tile and tiff are
     try:
-        with contextlib.redirect_stdout(output), pytest.raises(SystemExit) as stop:
+        with (
+            contextlib.redirect_stdout(output),
+            patch.object(sys, "path", [*sys.path, *beside]),
+            pytest.raises(SystemExit) as stop,
+        ):
             if module:
                 runpy.run_module(name, run_name="__main__", alter_sys=True)
             else:
