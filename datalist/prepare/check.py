@@ -8,7 +8,7 @@ import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -57,20 +57,21 @@ class Report:
         return [sentence for group in self.groups.values() for sentence in group]
 
     def __str__(self) -> str:
-        count = len(self.errors)
         lines = [*self.lines, *(f"warning: {sentence}" for sentence in self.warnings)]
         for name, sentences in self.groups.items():
             if sentences:
                 lines.append(f"{len(sentences)} error{'s' * (len(sentences) > 1)} in {name}:")
                 lines += [f"  error: {sentence.removesuffix('.')}" for sentence in sentences]
-        ready = "ready to train"
-        if self.inseparable:
-            ready = "cannot be learned as it is (see the warnings; --go-on trains all the same)"
-        verdict = f"{count} error{'s' * (count != 1)}: not ready" if count else ready
+        if count := len(self.errors):
+            verdict = f"{count} error{'s' * (count != 1)}: not ready"
+        elif self.inseparable:
+            verdict = "cannot be learned as it is (see the warnings; --go-on trains all the same)"
+        else:
+            verdict = "ready to train"
         return "\n".join([*lines, verdict])
 
 
-def inspect(spec: Spec, splits: Iterable[str] = ("train", "val"), threads: int = 1) -> Report:
+def inspect(spec: Spec, splits: Sequence[str] = ("train", "val"), threads: int = 1) -> Report:
     """Read every list, tag, image and mask of some splits; tags are needed of "train"."""
     report = Report()
     lists = report.groups["lists"]
@@ -79,11 +80,9 @@ def inspect(spec: Spec, splits: Iterable[str] = ("train", "val"), threads: int =
         report.lines.append(f"{spec.bands} ({BANDS_FILE})")
     ids: dict[str, list[str]] = {}
     images: list[Image] = []
-    for split in splits:
-        if split not in spec.lists:
-            if split == "train":
-                lists.append(f"{spec.name} has no split 'train' to train on.")
-            continue
+    if "train" in splits and "train" not in spec.lists:
+        lists.append(f"{spec.name} has no split 'train' to train on.")
+    for split in filter(spec.lists.__contains__, splits):
         try:
             ids[split] = spec.ids(split, lists)
         except UserError as error:
@@ -124,14 +123,15 @@ def _read(spec: Spec, name: str) -> Image:
         image.size = read_sized(spec.image_path(name), spec.bands)[1]
     except UserError as error:
         image.image_error = str(error)
+    if not image.masked:
+        return image
     try:
-        if image.masked:
-            mask = read_mask(path)
-            image.extents = extents(mask)
-            image.facts = MaskFacts(frozenset(np.unique(mask).tolist()), mask_colours(path))
-            if image.size and mask.shape != image.size:
-                sizes = f"{_by(mask.shape)}, its image {_by(image.size)}"
-                image.mask_error = f"{path} is {sizes} pixels."
+        mask = read_mask(path)
+        image.extents = extents(mask)
+        image.facts = MaskFacts(frozenset(np.unique(mask).tolist()), mask_colours(path))
+        if image.size and mask.shape != image.size:
+            sizes = f"{_by(mask.shape)}, its image {_by(image.size)}"
+            image.mask_error = f"{path} is {sizes} pixels."
     except UserError as error:
         image.mask_error = str(error)
     return image
@@ -146,9 +146,8 @@ def _check_images(
     sizes = [row.size for row in rows if row.size]
     line = f"{split}: {len(ids)} images"
     if sizes:
-        low, high = np.min(sizes, axis=0), np.max(sizes, axis=0)
-        line += f" of {_by(low)}" + (f" to {_by(high)}" if (low != high).any() else "")
-        line += " pixels (height x width)"
+        ends = dict.fromkeys(_by(end(sizes, axis=0)) for end in (np.min, np.max))
+        line += f" of {' to '.join(ends)} pixels (height x width)"
     masks = sum(row.masked for row in rows)
     report.lines.append(f"{line}, {masks or 'no'} masks")
     report.groups["images"] += together([row.image_error for row in rows if row.image_error])
@@ -159,8 +158,8 @@ def _check_images(
     errors, lines = compare(Split(facts, tags, spec.classes, spec.mask_folder, spec.root))
     report.groups["masks"] += [*(row.mask_error for row in rows if row.mask_error), *errors]
     report.lines += lines
-    if split == "val" and masks < len(ids):
-        lost = [name for name, row in zip(ids, rows) if not row.masked]
+    lost = [name for name, row in zip(ids, rows) if not row.masked]
+    if split == "val" and lost:
         report.groups["masks"].append(
             f"{len(lost)} of {len(ids)} val images have no mask in {spec.mask_folder}, such as "
             f"'{lost[0]}': evaluation needs them. Add them, take these images off the list, or "
@@ -185,13 +184,11 @@ def _check_memory(spec: Spec, size: tuple[int, int], report: Report) -> None:
     pixels = math.prod(size)
     if pixels <= WORK_PIXELS:
         return
-    whole, bounded = (
-        n * (CRF_BYTES[0] + CRF_BYTES[1] * spec.num_classes) / 1e9 for n in (pixels, WORK_PIXELS)
-    )
+    each = (CRF_BYTES[0] + CRF_BYTES[1] * spec.num_classes) / 1e9
     report.lines.append(
         f"largest picture: {_by(size)} ({pixels / 1e6:.0f} megapixels); test.py with --crf takes "
-        f"about {bounded:.1f} GB for it at {WORK_PIXELS / 1e6:.0f} megapixels (--work-pixels), and "
-        f"would take {whole:.1f} GB at its own size"
+        f"about {each * WORK_PIXELS:.1f} GB for it at {WORK_PIXELS / 1e6:.0f} megapixels "
+        f"(--work-pixels), and would take {each * pixels:.1f} GB at its own size"
     )
     if pixels > PIXEL_LIMIT:
         report.warnings.append(
@@ -235,9 +232,10 @@ def _check_tags(spec: Spec, ids: list[str], report: Report) -> None:
     for index, name in enumerate(spec.classes[1:], 1):
         seen = count[index]
         row = f"  {name:{width}} {seen:7d} images {100 * seen / len(tags):5.1f} %"
-        if seen and (mate := max(count, key=lambda k: (pairs[index, k], -k))) != index:
+        mate = max(count, key=lambda k: (pairs[index, k], -k), default=index)
+        if seen and pairs[index, mate]:
             share = 100 * pairs[index, mate] / seen
-            row += f"   with {spec.classes[mate]} in {share:.0f} % of them" if share else ""
+            row += f"   with {spec.classes[mate]} in {share:.0f} % of them"
         report.lines.append(row)
         if 0 < seen < FEW:
             images = "one train image" if seen == 1 else f"{seen} train images"
@@ -251,10 +249,8 @@ def _check_tags(spec: Spec, ids: list[str], report: Report) -> None:
                 "and it cannot be learned: add images without it."
             )
         elif seen >= NEARLY * len(tags):
-            warn(
-                f"'{name}' is in {100 * seen / len(tags):.0f} % of the train images: too few "
-                "without it to learn what it looks like."
-            )
+            share = f"{100 * seen / len(tags):.0f} % of the train images"
+            warn(f"'{name}' is in {share}: too few without it to learn what it looks like.")
         for other in range(index + 1, spec.num_classes):
             if seen and seen == count[other] == pairs[index, other]:
                 report.inseparable = True
@@ -270,15 +266,14 @@ def _check_tags(spec: Spec, ids: list[str], report: Report) -> None:
 def _read_tags(spec: Spec, ids: list[str], faults: list[str]) -> Tags:
     """Tags of the images that have readable ones; a sentence for each that has not."""
     source, paths = find(spec)
-    if source not in ("xml", "text"):
-        return read_tags(spec, ids)
-    tags: Tags = {}
     if source == "text":
         tags = from_text(paths[0], spec.classes, faults)
-        lost = [name for name in ids if name not in tags]
-        if lost:
+        if lost := [name for name in ids if name not in tags]:
             faults.append(f"{paths[0]} has no tags of {len(lost)} images: {', '.join(lost)}.")
         return {name: tags[name] for name in ids if name in tags}
+    if source != "xml":
+        return read_tags(spec, ids)
+    tags = {}
     for name in ids:
         try:
             tags[name] = from_xml(spec.annotation_path(name), spec.classes)

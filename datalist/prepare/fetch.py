@@ -15,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -28,7 +29,7 @@ from datalist.cue import CueFile
 from datalist.folder import write_tags
 from datalist.prepare.check import inspect
 from datalist.prepare.convert import augment_voc, render_coco
-from datalist.spec import VOC, resolve
+from datalist.spec import VOC, Spec, resolve
 from datalist.tag import read_tags
 
 BLOCK = 1 << 20
@@ -55,12 +56,9 @@ class Archive:
 
 
 def archives(dataset: str) -> tuple[Archive, ...]:
-    """The files of a data set: addresses and checksums as torchvision has them, or COCO's own.
-
-    "cues" are the localization cues of kolesman/SEC (MIT licence), a file of its repository.
-    """
+    """The files of a data set: addresses and checksums as torchvision has them, or COCO's own."""
     if dataset == "cues":
-        site = "https://raw.githubusercontent.com/kolesman/SEC/master"
+        site = "https://raw.githubusercontent.com/kolesman/SEC/master"  # MIT licence
         path = "training/localization_cues/localization_cues.pickle.gz"
         return (Archive(f"{site}/{path}", "54ac7a4b585320f6206dfac27a8bafba", ()),)
     if dataset == "coco":
@@ -70,10 +68,9 @@ def archives(dataset: str) -> tuple[Archive, ...]:
             ("zips", "train2014", "0da8c0bd3d6becc4dcb32757491aca88"),
         )
         site = "http://images.cocodataset.org"
-        return tuple(
-            Archive(f"{site}/{part}/{name}.zip", md5, (name if part == "zips" else part,))
-            for part, name, md5 in files
-        )
+        rows = ((f"{part}/{name}.zip", md5, name if part == "zips" else part)
+                for part, name, md5 in files)  # fmt: skip
+        return tuple(Archive(f"{site}/{path}", md5, (folder,)) for path, md5, folder in rows)
     from torchvision.datasets import SBDataset, voc
 
     if dataset == "sbd":
@@ -101,10 +98,8 @@ def download(url: str, path: Path, md5: str) -> None:
         grown = part.is_file() and part.stat().st_size > before
         failures = 1 if grown else failures + 1
         if failures >= TRIES:
-            raise UserError(
-                f"cannot download {url} ({reason}): run this again to go on, or copy the file "
-                f"to {path} by hand"
-            )
+            advice = f"run this again to go on, or copy the file to {path} by hand"
+            raise UserError(f"cannot download {url} ({reason}): {advice}")
         time.sleep(PAUSE)
     actual = digest(part, "md5")
     if actual != md5:
@@ -169,11 +164,7 @@ def unpack(archive: Path, folders: tuple[str, ...], root: Path) -> None:
 
 
 def extract(file: tarfile.TarFile, folder: Path) -> None:
-    """Unpack the files and folders of a tar archive; links and paths outside are refused.
-
-    Raises:
-        TarError: a member that is neither a file nor a folder, or leaves `folder`.
-    """
+    """Unpack the files and folders of a tar archive; TarError for links and paths outside."""
     # Python learned this check in its 3.10.12 and 3.11.4; systems ship older ones.
     file.extraction_filter = getattr(tarfile, "data_filter", None)
     for member in file:
@@ -205,31 +196,27 @@ def provide(archive: Archive, root: Path, keep: bool = False) -> None:
         path.unlink()
 
 
-def fetch(dataset: str, root: Path, keep: bool = False, masks: tuple[str, ...] = ("val",)) -> None:
-    """Have a data set in `root`, whatever part of it is there already.
-
-    Raises:
-        UserError: says what is missing and where to put it.
-    """
-    try:
-        whole = dataset == "voc" and bool(resolve("voc", root))
-    except UserError:
-        whole = False
-    augmented = dataset == "sbd" and resolve("voc", root).mask == "SegmentationClassAug"
-    if not whole and not augmented:
-        for archive in archives(dataset):
-            provide(archive, root, keep)
-    if dataset == "sbd" and not augmented:
-        augment_voc(resolve("voc", root), root / "benchmark_RELEASE" / "dataset" / "cls")
-    elif dataset == "voc":
-        resolve("voc", root)
-    elif dataset == "coco":
-        spec = resolve("coco", root)
+def fetch(dataset: str, root: Path, keep: bool, masks: tuple[str, ...]) -> Spec | None:
+    """Have a data set in `root`, whatever part of it is there already; None: it is the cues."""
+    if dataset == "voc":
+        with suppress(UserError):
+            return resolve("voc", root)
+    if dataset == "sbd" and (spec := resolve("voc", root)).mask == "SegmentationClassAug":
+        return spec
+    for archive in archives(dataset):
+        provide(archive, root, keep)
+    if dataset == "cues":
+        return None
+    if dataset == "sbd":
+        augment_voc(spec, root / "benchmark_RELEASE" / "dataset" / "cls")
+    spec = resolve("coco" if dataset == "coco" else "voc", root)
+    if dataset == "coco":
         if not (root / "tags.csv").is_file():
             # Half a gigabyte of json takes every run long to read; this takes it no time.
             write_tags(root / "tags.csv", read_tags(spec, spec.every_id()), spec.classes)
         for split in masks:
             render_coco(spec, split)
+    return spec
 
 
 @dataclass(frozen=True)
@@ -251,12 +238,11 @@ class Arguments:
 def main(arguments: Arguments) -> int:
     """Fetch and check; 1 where something is missing or wrong."""
     try:
-        fetch(arguments.dataset, arguments.root, arguments.keep, arguments.masks)
-        if arguments.dataset == "cues":
+        spec = fetch(arguments.dataset, arguments.root, arguments.keep, arguments.masks)
+        if spec is None:
             cues = CueFile.open(arguments.root / archives("cues")[0].name, len(VOC))
             print(f"{cues.source}: cues of {len(cues)} images")
             return 0
-        spec = resolve("coco" if arguments.dataset == "coco" else "voc", arguments.root)
     except UserError as error:
         print(f"error: {error}")
         return 1
