@@ -36,12 +36,7 @@ class MaskFacts:
 
 @dataclass(frozen=True)
 class Split:
-    """The masks and tags of a split.
-
-    Args:
-        masks: by image id; those that can be read.
-        tags: class indices by image id, as far as they are known.
-    """
+    """The masks that can be read and the known tags of a split, by image id."""
 
     masks: Mapping[str, MaskFacts]
     tags: Mapping[str, Sequence[int]]

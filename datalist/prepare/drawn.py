@@ -10,15 +10,8 @@ import numpy as np
 from base import UserError
 from datalist.annotation import check_instances, read_json
 from datalist.image import PIXEL_LIMIT
-from datalist.prepare.tools import (
-    Drawing,
-    from_coco,
-    from_cvat,
-    from_labelstudio,
-    from_via,
-    is_via,
-    via_table,
-)
+from datalist.prepare import tools
+from datalist.prepare.tools import Drawing
 
 DAMAGE = (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError)
 """What fields of a wrong kind lead to."""
@@ -37,19 +30,20 @@ def read_drawings(path: Path, key: str = "") -> tuple[list[Drawing], list[str]]:
         UserError: a file of another kind.
     """
     ignored: Counter[str] = Counter()
+    suffix = path.suffix.casefold()
     try:
-        if path.suffix.casefold() == ".xml":
-            drawings = from_cvat(path, ignored)
-        elif path.suffix.casefold() == ".zip":
+        if suffix == ".xml":
+            drawings = tools.from_cvat(path, ignored)
+        elif suffix == ".zip":
             raise UserError(f"{path} is an archive: unpack it and give the .xml or .json inside")
-        elif path.suffix.casefold() == ".csv":
-            drawings = from_via(via_table(path), key, ignored)
+        elif suffix == ".csv":
+            drawings = tools.from_via(tools.via_table(path), key, ignored)
         elif isinstance(content := read_json(path), list):
-            drawings = from_labelstudio(content, key, ignored)
-        elif is_via(content):
-            drawings = from_via(content, key, ignored)
+            drawings = tools.from_labelstudio(content, key, ignored)
+        elif tools.is_via(content):
+            drawings = tools.from_via(content, key, ignored)
         else:
-            drawings = from_coco(check_instances(content, path), path, ignored)
+            drawings = tools.from_coco(check_instances(content, path), path, ignored)
     except UserError as error:
         raise error if str(path) in str(error) else UserError(f"{path}: {error}") from None
     except DAMAGE as error:
@@ -85,14 +79,10 @@ def paint(size: tuple[int, int], shapes: Iterable[tuple[int, Any]], where: str) 
 
 
 def shape_mask(shape: list | dict, height: int, width: int) -> np.ndarray:
-    """Pixels of one shape, bool (height, width).
+    """Pixels of one shape, bool (height, width); errors for what C code would take unchecked.
 
-    Args:
-        shape: COCO's polygons or run lengths; {"brush": Label Studio's bytes}; {"runs": row by
-            row, first of 0, "left", "top", "width", "height"} of CVAT.
-
-    Raises:
-        ValueError, TypeError: what pycocotools' C code would take without a check.
+    `shape` is COCO's polygons or run lengths; {"brush": Label Studio's bytes}; {"runs": row by row,
+    first of 0, "left", "top", "width", "height"} of CVAT.
     """
     from pycocotools import mask as rle
 
@@ -107,9 +97,8 @@ def shape_mask(shape: list | dict, height: int, width: int) -> np.ndarray:
         return unpack_brush(shape["brush"], height, width)
     if "runs" in shape:
         mask = np.zeros((height, width), bool)
-        top, left = shape["top"], shape["left"]
+        top, left, runs = shape["top"], shape["left"], shape["runs"]
         box = mask[top : top + shape["height"], left : left + shape["width"]]
-        runs = shape["runs"]
         inside = min(top, left, *runs) >= 0 and box.shape == (shape["height"], shape["width"])
         if not inside or sum(runs) != box.size:
             raise ValueError("run lengths that do not fill their box")
@@ -119,9 +108,8 @@ def shape_mask(shape: list | dict, height: int, width: int) -> np.ndarray:
     if shape["size"] != packed["size"]:
         raise ValueError(f"run lengths of {shape['size']!r} pixels")
     if isinstance(shape["counts"], list):
-        if not all(type(run) is int and run >= 0 for run in shape["counts"]):
-            raise ValueError("run lengths that are no numbers")
-        if sum(shape["counts"]) != height * width:
+        runs = shape["counts"]
+        if not all(type(run) is int and run >= 0 for run in runs) or sum(runs) != height * width:
             raise ValueError("run lengths that do not fill the image")
         packed = rle.frPyObjects(packed, height, width)
     elif not isinstance(shape["counts"], str) or not shape["counts"].isascii():
@@ -135,13 +123,10 @@ def unpack_brush(packed: list[int], height: int, width: int) -> np.ndarray:
     Its bytes are a stream of bits: 32 for the number of values, 5 for the bits of a value less
     one, four times 4 for the widths of run lengths less one; then chunks of a bit (run or single
     values), 2 bits (which width), the length less one, and one value or as many as the length.
-    The values are RGBA, row by row; the alpha channel is the mask.
-
-    Raises:
-        ValueError: the stream ends early or is of another size.
+    The values are RGBA, row by row; the alpha channel is the mask. ValueError where the stream ends
+    early or is of another size.
     """
-    data = np.array(packed, np.uint8).tobytes()
-    bits = "".join(f"{byte:08b}" for byte in data)
+    bits = "".join(f"{byte:08b}" for byte in np.array(packed, np.uint8).tolist())
     position = 0
 
     def take(count: int) -> int:

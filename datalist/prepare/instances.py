@@ -43,11 +43,7 @@ class Arguments:
 
 
 def build(arguments: Arguments) -> int:
-    """Make the folder, whole or not at all; returns the number of images.
-
-    Raises:
-        UserError: an unusable json, an unknown category, or a folder that is there already.
-    """
+    """Make the folder, whole or not at all; returns the number of images."""
     source, out = arguments.json, arguments.out
     if not arguments.image.is_dir():
         raise UserError(f"the folder of images {arguments.image} does not exist")
@@ -62,11 +58,8 @@ def build(arguments: Arguments) -> int:
     for item in content["annotations"]:
         if item["category_id"] in index:
             objects.setdefault(item["image_id"], []).append(item)
-    images = [
-        image
-        for image in content["images"]
-        if any(item["category_id"] in kept for item in objects.get(image["id"], []))
-    ]
+    wanted = {item["image_id"] for item in content["annotations"] if item["category_id"] in kept}
+    images = [image for image in content["images"] if image["id"] in wanted]
     if not images:
         raise UserError(f"{source} has no image of {', '.join(arguments.category)}")
     with new_data_folder(out, classes, arguments.image) as data:

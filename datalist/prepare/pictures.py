@@ -48,19 +48,13 @@ def find_pictures(source: Path) -> tuple[list[Path], list[str]]:
     """Image files below a folder (in VOC layout, its JPEGImages), by name; what was left out."""
     folder = source / "JPEGImages"
     source = folder if folder.is_dir() else source
-    files = [
-        path
-        for path in sorted(source.rglob("*"))
-        if not path.is_dir()
-        and not any(part.startswith(".") for part in path.relative_to(source).parts)
-    ]
-    pictures = [path for path in files if is_picture(path) and path.is_file()]
-    pictures, masks = without_masks(pictures)
+    paths = (path for path in sorted(source.rglob("*")) if not path.is_dir())
+    files = [path for path in paths if "/." not in f"/{path.relative_to(source).as_posix()}"]
+    pictures, masks = without_masks([p for p in files if is_picture(p) and p.is_file()])
     other = [path for path in files if foreign(path)]
-    if not pictures and other:
-        raise UserError(f"{source} holds no picture that is read: {to_convert(other)}")
     if not pictures:
-        raise UserError(f"{source} holds no picture that ends in {', '.join(SUFFIXES)}")
+        what = f"is read: {to_convert(other)}" if other else f"ends in {', '.join(SUFFIXES)}"
+        raise UserError(f"{source} holds no picture that {what}")
     broken = [path.name for path in files if is_picture(path) and not path.is_file()]
     left_out = []
     if masks:
@@ -113,21 +107,17 @@ def may_be_background(name: str) -> bool:
 
 
 def by_folder(
-    files: Iterable[Path], source: Path, background: tuple[str, ...] | None = None
+    files: list[Path], source: Path, background: tuple[str, ...] | None = None
 ) -> tuple[dict[str, Picture], str]:
-    """Tags from the folder that each file is in.
+    """Tags from the folder that each file is in, below `source`.
 
     A file that lies in the folders of several classes, with the same name and content, has all
-    their tags; other files of one name are told apart by their folders.
-
-    Args:
-        source: folder that they lie below; folders that hold all of them are passed.
-        background: folders whose pictures show none of the classes; None: not said.
+    their tags; other files of one name are told apart by their folders. Pictures in the folders
+    `background` show none of the classes; None: it was not said whether there are such.
 
     Raises:
         UserError: the folders are parts of a data set, may be background, or are not there.
     """
-    files = list(files)
     root = class_root(files, source)
     tops = {file.relative_to(root).parts[0] for file in files if file.parent != root}
     check_background(tops, root, background)

@@ -53,9 +53,9 @@ def advise(
         for index, side in (sides or {}).items():
             seen.setdefault(index, []).append((side / ratio, side))
     what = f"the network sees pictures as {area} pixels (--area)"
+    if not seen and factor <= LARGE:
+        return ""
     if not seen:
-        if factor <= LARGE:
-            return ""
         least = limit * factor
         return (
             f"{what}, these at 1/{factor:.0f} of their sides: what covers less than {least:.0f} x "
@@ -77,6 +77,5 @@ def _command(side: float) -> str:
     """The command that makes tiles in which things of that many pixels a side are seen well."""
     tile = side * math.sqrt(Data().area) / (2 * LEAST * CELL)
     tile = max(STEP, STEP * int(tile / STEP))
-    return (
-        f"`python -m datalist.prepare.arrange PICTURES --out NEW --tile {tile}` shows them larger"
-    )
+    command = f"`python -m datalist.prepare.arrange PICTURES --out NEW --tile {tile}`"
+    return f"{command} shows them larger"

@@ -39,13 +39,9 @@ def cut_pictures(
     a JPEG are JPEG of quality 95, others lose nothing.
 
     Args:
-        pictures, tags: by image id.
         source: folder that the names of files are below.
         side: of a tile, pixels.
         bags: write bags.csv, which says which tiles are of one picture.
-
-    Returns:
-        What was done.
 
     Raises:
         UserError: a side that is too small, a damaged picture, or a tile with the id of a picture.
@@ -74,9 +70,8 @@ def cut(file: Path, name: str, data: DataFolder, side: int) -> list[str]:
     ids = []
     with PictureFile(file) as picture:
         height, width = (min(side, length) for length in picture.size)
-        suffix = ".tif" if picture.tiff else ".png"
-        if suffix == ".png" and picture.file.format in ("JPEG", "MPO"):
-            suffix = ".jpg"
+        is_jpeg = not picture.tiff and picture.file.format in ("JPEG", "MPO")
+        suffix = ".tif" if picture.tiff else ".jpg" if is_jpeg else ".png"
         for top in starts(picture.size[0], height):
             for left in starts(picture.size[1], width):
                 tile = name if picture.size == (height, width) else f"{name}_y{top}_x{left}"
@@ -87,12 +82,7 @@ def cut(file: Path, name: str, data: DataFolder, side: int) -> list[str]:
 
 
 def write_pixels(path: Path, pixels: np.ndarray, nodata: float | None = None) -> None:
-    """Write values as they are: a JPEG, a PNG of three bands, or a TIFF.
-
-    Args:
-        pixels: (H, W, bands).
-        nodata: value of pixels that were not measured, for a TIFF.
-    """
+    """Write values (H, W, bands) as they are: a JPEG, a PNG of three bands, or a TIFF."""
     if path.suffix == ".tif" or pixels.shape[2] != 3:
         if pixels.dtype == bool:
             pixels = pixels.astype(np.uint8) * 255
