@@ -15,8 +15,10 @@ SECONDS = 5
 
 
 def apart() -> ProcessPoolExecutor:
-    """A process to read .mat files in."""
-    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+    """A process to read .mat files in; it has imported what reads them."""
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+    pool.submit(_start).result()  # on a busy machine this takes longer than a file may
+    return pool
 
 
 def read_apart(
@@ -37,6 +39,10 @@ def read_apart(
         # scipy raises whatever the damage leads to, from zlib.error to TypeError.
         reason = " ".join(str(error).split())[:80]
         raise UserError(f"{path} is not {what} ({reason})") from None
+
+
+def _start() -> None:
+    import scipy.io  # noqa: F401
 
 
 def _load(path: Path, load: Callable[[dict], tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:

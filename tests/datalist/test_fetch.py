@@ -169,8 +169,7 @@ def small_voc(server, monkeypatch, tmp_path):
     source = make_folder(tmp_path / "source" / "VOC2012")
     for name in "abcdef":
         path = source / "Annotations" / f"{name}.xml"
-        text = path.read_text().replace("traffic light", "bird")
-        path.write_text(text)
+        path.write_text(path.read_text().replace("traffic light", "bird"))
     sbd = tmp_path / "source" / "sbd" / "dataset" / "cls"
     sbd.mkdir(parents=True)
     for name in "bcd":
@@ -183,13 +182,9 @@ def small_voc(server, monkeypatch, tmp_path):
     for name, ids in {"train": "a", "train_aug": "abcd", "val": "ef", "test": "g"}.items():
         (lists / f"{name}.txt.gz").write_text("\n".join(ids))
     monkeypatch.setattr("datalist.spec.HERE", tmp_path / "lists")
-    serve(
-        server,
-        monkeypatch,
-        voc=[("voc.tar", packed(source.parent, "VOCdevkit"), ("VOCdevkit",))],
-        sbd=[("benchmark.tgz", packed(sbd.parent.parent, "benchmark_RELEASE"),
-              ("benchmark_RELEASE",))],
-    )  # fmt: skip
+    voc = [("voc.tar", packed(source.parent, "VOCdevkit"), ("VOCdevkit",))]
+    data = packed(sbd.parent.parent, "benchmark_RELEASE")
+    serve(server, monkeypatch, voc=voc, sbd=[("benchmark.tgz", data, ("benchmark_RELEASE",))])
     return tmp_path / "root"
 
 
@@ -201,16 +196,11 @@ def test_voc_and_sbd(small_voc, server, capsys):
     spec = resolve("voc", root)
     assert spec.mask == "SegmentationClass" and "4 images" in capsys.readouterr().out
     assert main(Arguments("sbd", root, keep=True)) == 0
-    assert {path.name for path in root.iterdir()} == {
-        "VOCdevkit",
-        "benchmark_RELEASE",
-        "benchmark.tgz",
-    }
+    names = {"VOCdevkit", "benchmark_RELEASE", "benchmark.tgz"}
+    assert {path.name for path in root.iterdir()} == names
     spec = resolve("voc", root)
     assert spec.mask == "SegmentationClassAug"
-    assert sorted(path.name for path in spec.mask_folder.iterdir()) == [
-        f"{k}.png" for k in "abcdef"
-    ]
+    assert {path.name for path in spec.mask_folder.iterdir()} == {f"{k}.png" for k in "abcdef"}
     own = read_mask(spec.root / "SegmentationClass/e.png")
     assert np.array_equal(read_mask(spec.mask_path("e")), own)
     assert 20 in read_mask(spec.mask_path("c")) and Image.open(spec.mask_path("c")).mode == "P"
@@ -326,10 +316,8 @@ def test_coco(small_coco, server):
     assert np.array_equal(read_mask(spec.mask_path("COCO_val2014_3")), expected)
     assert not spec.mask_path("COCO_train2014_1").exists()
     assert (small_coco / "tags.csv").is_file()
-    assert read_tags(spec, spec.ids("train")) == {
-        "COCO_train2014_1": (person, dog),
-        "COCO_train2014_2": (),
-    }
+    tags = read_tags(spec, spec.ids("train"))
+    assert tags == {"COCO_train2014_1": (person, dog), "COCO_train2014_2": ()}
     server.asked.clear()
     assert main(Arguments("coco", small_coco, masks=("train", "val"))) == 0
     assert not read_mask(spec.mask_path("COCO_train2014_2")).any() and not server.asked
@@ -374,12 +362,10 @@ def test_mat_files_that_cannot_be(tmp_path, pool):
     assert read_sbd(path, 31, pool).tolist() == [[30, 30], [30, 30]]
     with pytest.raises(UserError, match="holds the value 30"):
         read_sbd(path, 21, pool)
-    savemat(path, {"other": 1})
-    with pytest.raises(UserError, match="is not a mask of SBD"):
-        read_sbd(path, 21, pool)
-    path.write_bytes(b"nothing")
-    with pytest.raises(UserError, match="is not a mask of SBD"):
-        read_sbd(path, 21, pool)
+    for write in (lambda: savemat(path, {"other": 1}), lambda: path.write_bytes(b"nothing")):
+        write()
+        with pytest.raises(UserError, match="is not a mask of SBD"):
+            read_sbd(path, 21, pool)
 
 
 def test_mat_file_that_crashes_its_reader(tmp_path):

@@ -143,35 +143,19 @@ def test_the_refusal_names_what_it_found(tmp_path):
         read_arrays(path)
 
 
-def raw(*parts):
-    return b"\x80\x02" + b"".join(parts) + b"."
+def raw(part):
+    return b"\x80\x02" + part + b"."
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        raw(b"r\xff\xff\xff\x7f"),  # memo number two milliards of nothing
-        raw(b"h\x07"),
-        raw(b"t"),
-        raw(b"s"),
-        raw(b"R"),
-        raw(b"b"),
-        raw(b"\x93"),
-        raw(b"}(K\x01u"),
-        raw(b"}K\x01b"),
-        raw(b"X\xff\xff\xff\x7fabc"),
-        raw(b"\x8b\xff\xff\xff\x7f1"),
-        raw(b"cnumpy\nndarray\n)R"),
-        raw(b"U\x0breconstruct)R"),
-        raw(b"cnumpy\ndtype\nU\x02O8\x85R"),
-        raw(b"cnumpy\ndtype\nU\x02i8\x85R(K\x03U\x01!tb"),
-        raw(b"(" * 100_000),
-        raw(b")" + b"\x85" * 100_000),
-        b"",
-        b"\x80",
-        b".",
-    ],
+SENSELESS = (
+    *(b"r\xff\xff\xff\x7f", b"h\x07", b"t", b"s", b"R", b"b", b"\x93", b"}(K\x01u", b"}K\x01b"),
+    *(b"X\xff\xff\xff\x7fabc", b"\x8b\xff\xff\xff\x7f1", b"cnumpy\nndarray\n)R"),
+    *(b"U\x0breconstruct)R", b"cnumpy\ndtype\nU\x02O8\x85R"),
+    *(b"cnumpy\ndtype\nU\x02i8\x85R(K\x03U\x01!tb", b"(" * 100_000, b")" + b"\x85" * 100_000),
 )
+
+
+@pytest.mark.parametrize("data", [*map(raw, SENSELESS), b"", b"\x80", b"."])
 def test_machine_code_that_makes_no_sense(tmp_path, data):
     (tmp_path / "a").write_bytes(data)
     with pytest.raises(UserError):

@@ -22,6 +22,7 @@ def tags(tmp_path, text, flags=None, pictures=PICTURES, name="t.csv"):
 
 
 BG = ["background"]
+COW_DOG = {"a": ["cow"], "b": ["dog"]}
 UNDERSTOOD = {
     "open images": (
         "ImageID,Source,LabelName,Confidence\na,verification,/m/01,1\na,verification,/m/02,0\n"
@@ -69,27 +70,27 @@ UNDERSTOOD = {
         "TRAIN,gs://bucket/x/a.jpg,daisy\nTEST,gs://bucket/x/b.jpg,rose\n",
         {"a": ["daisy"], "b": ["rose"]},
     ),
-    "pandas index": (",image,cow,dog\n0,a.jpg,1,0\n1,b.jpg,0,1\n", {"a": ["cow"], "b": ["dog"]}),
-    "fold": ("image,cow,dog,fold\na,1,0,0\nb,0,1,3\n", {"a": ["cow"], "b": ["dog"]}),
-    "uncertain": ("image,cow,dog\na,1.0,-1.0\nb,0.0,1.0\n", {"a": ["cow"], "b": ["dog"]}),
+    "pandas index": (",image,cow,dog\n0,a.jpg,1,0\n1,b.jpg,0,1\n", COW_DOG),
+    "fold": ("image,cow,dog,fold\na,1,0,0\nb,0,1,3\n", COW_DOG),
+    "uncertain": ("image,cow,dog\na,1.0,-1.0\nb,0.0,1.0\n", COW_DOG),
     "excel in german": (
         "sep=;\r\nBild;Klasse\r\na.jpg;Stra\xdfe\r\nb.jpg;B\xe4ume\r\n".encode("cp1252"),
         {"a": ["Straße"], "b": ["Bäume"]},
     ),
-    "utf-16": ("image\ttags\na\tcow\nb\tdog\n".encode("utf-16"), {"a": ["cow"], "b": ["dog"]}),
+    "utf-16": ("image\ttags\na\tcow\nb\tdog\n".encode("utf-16"), COW_DOG),
     "title row": (
         "Export of June\n\nimage,cow,dog\na,1,0\nb,1,1\n",
         {"a": ["cow"], "b": ["cow", "dog"]},
     ),
     "write.table": (
         '"image" "cow" "dog"\n"1" "a.jpg" 1 0\n"2" "b.jpg" 0 1\n'.replace(" ", ","),
-        {"a": ["cow"], "b": ["dog"]},
+        COW_DOG,
     ),
     "row names as pictures": (
         "cow,dog,hen\na.jpg,1,0,0\nb.jpg,0,1,1\n",
         {"a": ["cow"], "b": ["dog", "hen"]},
     ),
-    "repeated row": ("image,cow,dog\na,1,0\nb,0,1\na,1,0\n", {"a": ["cow"], "b": ["dog"]}),
+    "repeated row": ("image,cow,dog\na,1,0\nb,0,1\na,1,0\n", COW_DOG),
     "line break": ('image,tags\na,"cow\ndog"\nb,dog\n', {"a": ["cow", "dog"], "b": ["dog"]}),
     "numpy list": ("image,tags\na,['cow' 'dog']\nb,['dog']\n", {"a": ["cow", "dog"], "b": ["dog"]}),
     "tuple": (
@@ -111,14 +112,8 @@ UNDERSTOOD = {
         "image_name,tags\na,haze primary\nb,primary\nc,haze\n",
         {"a": ["haze", "primary"], "b": ["primary"], "c": ["haze"]},
     ),
-    "numbers beside names": (
-        "id,image,label\n1,a.jpg,cow\n2,b.jpg,dog\n",
-        {"a": ["cow"], "b": ["dog"]},
-    ),
-    "label and its number": (
-        "image,label,label_id\na,cow,0\nb,dog,1\n",
-        {"a": ["cow"], "b": ["dog"]},
-    ),
+    "numbers beside names": ("id,image,label\n1,a.jpg,cow\n2,b.jpg,dog\n", COW_DOG),
+    "label and its number": ("image,label,label_id\na,cow,0\nb,dog,1\n", COW_DOG),
     "roboflow multi-class": (
         "filename, cow, dog\na.jpg, 1, 0\nb.jpg, 0, 0\n",
         {"a": ["cow"], "b": BG},
@@ -136,18 +131,10 @@ ASKED = {
     "unknown headings": (
         "image,farm,animal\na,north,cow\nb,south,dog\n",
         TableFlags(tag_columns=("animal",)),
-        {"a": ["cow"], "b": ["dog"]},
+        COW_DOG,
     ),
-    "counts": (
-        "image,cow,dog\na,2,0\nb,0,1\n",
-        TableFlags(at_least=1),
-        {"a": ["cow"], "b": ["dog"]},
-    ),
-    "soft labels": (
-        "image,cow,dog\na,0.9,0.1\nb,0.2,0.7\n",
-        TableFlags(at_least=0.5),
-        {"a": ["cow"], "b": ["dog"]},
-    ),
+    "counts": ("image,cow,dog\na,2,0\nb,0,1\n", TableFlags(at_least=1), COW_DOG),
+    "soft labels": ("image,cow,dog\na,0.9,0.1\nb,0.2,0.7\n", TableFlags(at_least=0.5), COW_DOG),
     "one odd value": (
         "image,cow,dog\na,1,0\nb,7,1\n",
         TableFlags(at_least=1),

@@ -43,6 +43,10 @@ def image_of(number, name, **more):
     return {"id": number, "file_name": name, "height": height, "width": width, **more}
 
 
+def item(image, category, segmentation, **more):
+    return {"image_id": image, "category_id": category, "segmentation": segmentation, **more}
+
+
 def written(spec):
     return sorted(path.stem for path in spec.root.glob("SegmentationClass/*.png"))
 
@@ -52,7 +56,7 @@ def written(spec):
 
 def test_coco_ids_of_two_pictures_are_refused(spec):
     images = [image_of(1, "a.jpg"), image_of(1, "b.jpg")]
-    path = coco(spec, images, [{"image_id": 1, "category_id": 1, "segmentation": SQUARE}])
+    path = coco(spec, images, [item(1, 1, SQUARE)])
     with pytest.raises(UserError, match=r"the id 1 is that of 'a\.jpg' and of 'b\.jpg', so that"):
         import_masks(spec, path)
     with pytest.raises(UserError, match="the id 1 is that of"):
@@ -67,12 +71,12 @@ def test_coco_ids_of_two_pictures_are_refused(spec):
 
 def test_coco_objects_without_outline_are_counted(spec):
     annotations = [
-        {"image_id": 1, "category_id": 1, "segmentation": SQUARE},
-        {"image_id": 1, "category_id": 3, "segmentation": [], "bbox": [0, 0, 5, 5]},
-        {"image_id": 1, "category_id": 3, "segmentation": [[1, 1, 9, 9]], "area": 3},
+        item(1, 1, SQUARE),
+        item(1, 3, [], bbox=[0, 0, 5, 5]),
+        item(1, 3, [[1, 1, 9, 9]], area=3),
         {"image_id": 1, "category_id": 3, "bbox": [0, 0, 5, 5]},
-        {"image_id": 1, "category_id": 3, "segmentation": [[1, 1, 9, 9], *SMALL]},
-        {"image_id": 2, "category_id": 1, "segmentation": [], "bbox": [0, 0, 5, 5]},
+        item(1, 3, [[1, 1, 9, 9], *SMALL]),
+        item(2, 1, [], bbox=[0, 0, 5, 5]),
         {"image_id": 2, "category_id": 1, "bbox": [0, 0, 5, 5], "segmentation": None},
     ]
     images = [image_of(1, "a.jpg"), image_of(2, "b.jpg"), image_of(3, "d.jpg")]
@@ -89,9 +93,9 @@ def test_coco_objects_without_outline_are_counted(spec):
 def test_coco_without_area_and_size(spec):
     runs = {"size": [20, 30], "counts": [20 * 30 - 40, 40]}
     annotations = [
-        {"image_id": 1, "category_id": 3, "segmentation": SMALL},
-        {"image_id": 1, "category_id": 1, "segmentation": SQUARE},
-        {"image_id": 1, "category_id": 3, "segmentation": runs, "iscrowd": 1},
+        item(1, 3, SMALL),
+        item(1, 1, SQUARE),
+        item(1, 3, runs, iscrowd=1),
     ]
     image = {"id": 1, "file_name": "a.jpg"}
     assert import_masks(spec, coco(spec, [image], annotations))[0] == 1
@@ -100,10 +104,10 @@ def test_coco_without_area_and_size(spec):
     assert (mask[:, -2:] == 3).all()
     image |= {"width": 30.0, "height": 20.0}
     assert import_masks(spec, coco(spec, [image], annotations))[0] == 1
-    flat = [{"image_id": 1, "category_id": 1, "segmentation": SQUARE[0]}]
+    flat = [item(1, 1, SQUARE[0])]
     import_masks(spec, coco(spec, [image], flat))
     assert read_mask(spec.mask_path("a"))[3, 3] == 1
-    pairs = [{"image_id": 1, "category_id": 1, "segmentation": [[2, 2], [8, 2], [8, 8], [2, 8]]}]
+    pairs = [item(1, 1, [[2, 2], [8, 2], [8, 8], [2, 8]])]
     import_masks(spec, coco(spec, [image], pairs))
     assert read_mask(spec.mask_path("a"))[3, 3] == 1
     # Masks that were replaced are kept.
@@ -112,8 +116,8 @@ def test_coco_without_area_and_size(spec):
 
 def test_a_bad_object_leaves_nothing_half_written(spec):
     annotations = [
-        {"image_id": 1, "category_id": 1, "segmentation": SQUARE},
-        {"image_id": 2, "category_id": 1, "segmentation": [[0, 0, 1e9, 0, 1e9, 1e9]]},
+        item(1, 1, SQUARE),
+        item(2, 1, [[0, 0, 1e9, 0, 1e9, 1e9]]),
     ]
     images = [image_of(1, "a.jpg"), image_of(2, "b.jpg")]
     before = [*(path.name for path in spec.root.iterdir()), "export.json"]
@@ -137,13 +141,13 @@ def test_blanks_written_as_20(tmp_path, name):
     arrange(ArrangeArguments(tmp_path / "photos", tmp_path / "mine"))
     spec = resolve(str(tmp_path / "mine"))
     image = {"id": 1, "file_name": name, "height": 20, "width": 30}
-    path = coco(spec, [image], [{"image_id": 1, "category_id": 1, "segmentation": SQUARE}])
+    path = coco(spec, [image], [item(1, 1, SQUARE)])
     assert import_masks(spec, path)[0] == 1 and written(spec) == ["my_cat"]
 
 
 def test_instances_take_sizes_from_the_pictures(spec, tmp_path):
     images = [{"id": 1, "file_name": "a.jpg"}]
-    path = coco(spec, images, [{"image_id": 1, "category_id": 1, "segmentation": SQUARE}])
+    path = coco(spec, images, [item(1, 1, SQUARE)])
     build(Arguments(path, spec.root / "JPEGImages", tmp_path / "out", ("cat",), ()))
     assert read_mask(tmp_path / "out/SegmentationClass/a.png").shape == SIZES["a"]
 
