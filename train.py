@@ -88,6 +88,7 @@ def command(name: str, words: list[str]) -> tuple[Any, Any]:
 
 
 def main(arguments: list[str]) -> int:
+    # By hand, as tyro takes the value of an unknown flag for a positional argument.
     if not arguments or arguments[0] in ("-h", "--help"):
         stages = "\n".join(f"  {name:17}{summary(name)}" for name in STAGES)
         print(USAGE.format(stages=stages))

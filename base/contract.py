@@ -99,6 +99,8 @@ class Stage(Protocol):
     """Epoch at which each phase of the schedule begins, by name; often empty."""
     folder: Path | None
     """Folder of the run, where a stage may keep what it can compute again; None: nowhere."""
+    first_view: ClassVar[tuple[int, ...]]
+    """Parts of a `view` that `join` takes of the first view alone, not as means."""
     presence: float | None
     """Least probability of a class that may occur where tags are not known; None: the stage does
     not find classes itself."""

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from base.contract import Context, Term
 from base.recipe import Data, Flat, Prediction, Solver
-from base.tensor import NETWORKS, network_pool, over_peak
+from base.tensor import over_peak
+from base.thread import NETWORKS, network_pool
 from datalist.bag import BAGS_FILE
-from datalist.dataset import Images
 from loss import bag_tag_loss, rank_average
 from method.backbone import Backbone, ResNet, Timm
 from method.head import refuse
@@ -93,6 +93,7 @@ class CAM(Stage):
     """Class activation maps of a classifier without hidden layers."""
 
     pools = True
+    first_view: ClassVar = (1,)  # the logits: the classifier learned images of this scale
 
     recipes: ClassVar = {
         # not measured
@@ -118,9 +119,6 @@ class CAM(Stage):
         self.fixed: tuple[bytes, ThreadPoolExecutor | None] | None = None
         """Checksum of the network of features, and threads for it."""
         self.bags = (spec.root / BAGS_FILE).is_file()
-
-    def dataset(self) -> Images:
-        return self.images()
 
     def terms(self, batch: dict, context: Context) -> dict[str, Term]:
         image = batch["image"]
@@ -168,8 +166,8 @@ class CAM(Stage):
     def join(self, means: Sequence[Tensor], tags: Tensor | None, count: int) -> Tensor:
         """Mean of the positive maps over its maximum; the background (1 - the best class)^gamma.
 
-        Without tags, the classes are those that the classifier finds likelier than not; where the
-        tags are those of a bag of tiles, those among them.
+        Without tags, the classes are those that the classifier finds likelier than not in the first
+        view; where the tags are those of a bag of tiles, those among them.
         """
         cam, logit = means
         if tags is None:

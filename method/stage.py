@@ -28,17 +28,15 @@ class Stage:
     """Keeps a recipe, a data set and a network; see `base.contract.Stage` for the contract.
 
     A subclass sets `recipes` (those for the smoke tests are added) and `can`, gives its network to
-    the constructor, and writes `dataset`, `terms`, `view` and, where the mean of the views is not
-    the score, `join`.
-
-    Args:
-        spec: data set; its classes decide the number of outputs.
+    the constructor, and writes `terms`, `view`, `dataset` where images and tags are not all that it
+    learns from, and `join` where the mean of the views is not the score.
     """
 
     recipes: ClassVar[dict[str, Any]] = {}
     can: ClassVar[frozenset[Ability]] = frozenset({"predict", "export"})
     phases: dict[str, float] = {}
     folder: Path | None = None
+    first_view: ClassVar[tuple[int, ...]] = ()
     presence: float | None = None
     pools: ClassVar[bool] = False
     """Whether the losses know that tags may be those of a bag of tiles (`datalist.bag`)."""
@@ -66,6 +64,10 @@ class Stage:
     def load(self) -> Report | str:
         """Start from the backbone's weights; returns the report of keys."""
         return self.recipe.backbone.load(self.network)
+
+    def dataset(self) -> Images:
+        """Training images with their tags."""
+        return self.images()
 
     def images(self, **options: Any) -> Images:
         """Training images as the recipe's data group says, with further options of `Images`."""
@@ -109,7 +111,7 @@ class Stage:
         raise NotImplementedError
 
     def after_step(self) -> None:
-        """Nothing, for most stages."""
+        """Does nothing in most stages."""
 
     def panels(self, batch: dict) -> dict[str, Tensor]:
         """Class maps (N, h, w) to show beside the images of a batch, by title."""
@@ -125,7 +127,11 @@ class Stage:
 
     def score(self, views: list[tuple[Tensor, ...]], tags: Tensor | None) -> Tensor:
         """Class scores of views, see `base.contract.Stage`."""
-        return self.join([mean_score(list(part)) for part in zip(*views)], tags, len(views))
+        means = [
+            part[0] if number in self.first_view else mean_score(list(part))
+            for number, part in enumerate(zip(*views))
+        ]
+        return self.join(means, tags, len(views))
 
     def view(self, image: Tensor) -> tuple[Tensor, ...]:
         """What is averaged over scales and mirror images, see `base.contract.Stage`."""
@@ -143,11 +149,8 @@ class Stage:
 def parameter_groups(network: nn.Module, new: Sequence[nn.Module], solver: Solver) -> list[dict]:
     """Group a network's trainable parameters by learning rate and weight decay.
 
-    Earlier layers of a transformer learn slower.
-
-    Args:
-        new: modules that start at random; they learn `head_factor` times as fast.
-        solver: factors, base learning rate and weight decay.
+    Modules of `new` start at random and learn `head_factor` times as fast; earlier layers of a
+    transformer learn slower.
     """
     factors = {
         id(parameter): factor
@@ -158,9 +161,7 @@ def parameter_groups(network: nn.Module, new: Sequence[nn.Module], solver: Solve
     for module in new:
         factors |= dict.fromkeys(map(id, module.parameters()), solver.head_factor)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for parameter in network.parameters():
-        if not parameter.requires_grad:
-            continue
+    for parameter in filter(lambda p: p.requires_grad, network.parameters()):
         factor = factors.get(id(parameter), 1.0)
         decay = solver.weight_decay
         if parameter.ndim == 1:  # biases and normalisation layers

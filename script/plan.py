@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from base import entry
 from base.contract import Context
-from base.tensor import NETWORKS
+from base.thread import NETWORKS
 from datalist.spec import resolve
 from method import build_stage
 from train import command

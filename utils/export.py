@@ -225,7 +225,7 @@ def prediction(stage: Stage) -> dict[str, Any]:
         "fit": data.fit, "size": data.size, "long": data.test_long,
         "scales": test.test_scales, "mirror": test.test_mirror,
         "crf": test.test_crf, "crf_scale": test.test_crf_scale,
-        "crf_least": test.test_crf_least,
+        "crf_least": test.test_crf_least, "first_view": stage.first_view,
         "window": stage.spec.usual_size if takes_windows(stage, Predict()) else None,
         "work_pixels": WORK_PIXELS,
     }  # fmt: skip

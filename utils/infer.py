@@ -20,7 +20,8 @@ from torch.utils.data import DataLoader, Subset
 
 from base import UserError
 from base.contract import Stage, channels_last
-from base.tensor import NETWORKS, network_pool, resize
+from base.tensor import resize
+from base.thread import NETWORKS, network_pool
 from base.tile import SMALLEST, Size, choose_window
 from datalist import augment
 from datalist.dataset import Images, Photos, worker_init

@@ -45,6 +45,7 @@ def stage_of(folder, crf=""):
         network=network,
         can=frozenset({"tile"}),
         presence=None,
+        first_view=(),
         view=lambda image: (network(image),),
         join=lambda means, tags, count: means[0],
         spec=Spec("colours", folder, ("background", "red", "blue"), {}),

@@ -181,7 +181,8 @@ class Network:
     def mean(self, views: list[tuple[torch.Tensor, ...]]) -> torch.Tensor:
         """Scores (1, C, h, w) of views, at the size of the largest."""
         means = []
-        for part in zip(*views):
+        for number, part in enumerate(zip(*views)):
+            part = part[:1] if number in self.how["first_view"] else part
             largest = max(tuple(maps.shape[-2:]) for maps in part)
             means.append(torch.stack([resize(maps, largest) for maps in part]).mean(0))
         return self.join(tuple(means), torch.tensor(float(len(views))))
