@@ -17,15 +17,13 @@ from torch import Tensor, nn
 
 from base.contract import Context, Term
 from base.recipe import Data, Flat, Prediction, Solver
-from datalist.dataset import Images
 from method import preset
 from method.backbone import VGG16, Backbone, ResNet
 from method.head import refuse
 from method.stage import Stage, of_tags, with_constant
 from network.cue import (
     BackgroundCueHead,
-    BackgroundCueResNet,
-    BackgroundCueVGG,
+    BackgroundCueNet,
     ForegroundCueHead,
     ForegroundCueNet,
 )
@@ -38,9 +36,6 @@ class Classifier(Stage):
     """A network trained to name the tags of an image."""
 
     can: ClassVar = frozenset({"cue"})
-
-    def dataset(self) -> Images:
-        return self.images()
 
     def terms(self, batch: dict, context: Context) -> dict[str, Term]:
         logit = context.run(self.network, batch["image"])
@@ -91,12 +86,10 @@ class ForegroundCue(Classifier):
     }
 
     def __init__(self, recipe: ForegroundCueRecipe, spec):
-        head, tags = recipe.head, spec.num_classes - 1
         if not isinstance(recipe.backbone, VGG16 | ResNet):
             raise refuse(recipe.backbone, "cue-foreground")
         trunk = recipe.backbone.trunk()
-        network = ForegroundCueNet(trunk, tags, head)
-        super().__init__(recipe, spec, network)
+        super().__init__(recipe, spec, ForegroundCueNet(trunk, spec.num_classes - 1, recipe.head))
 
     def maps(self, images: Tensor) -> Tensor:
         """Class activation maps over their maximum, at most 1."""
@@ -165,13 +158,12 @@ class BackgroundCue(Classifier):
     }
 
     def __init__(self, recipe: BackgroundCueRecipe, spec):
-        head, tags = recipe.head, spec.num_classes - 1
-        build = {VGG16: BackgroundCueVGG, ResNet: BackgroundCueResNet}.get(type(recipe.backbone))
-        if build is None:
+        if not isinstance(recipe.backbone, VGG16 | ResNet):
             raise refuse(recipe.backbone, "cue-background")
         trunk, size = recipe.backbone.trunk(), recipe.data.size
         assert size is not None, "build_stage sets it"
-        network = build(trunk, tags, size, head)
+        adapt = isinstance(recipe.backbone, ResNet)
+        network = BackgroundCueNet(trunk, spec.num_classes - 1, size, recipe.head, adapt)
         super().__init__(recipe, spec, network)
 
     def saliency(self, images: Tensor) -> Tensor:

@@ -178,22 +178,10 @@ PHOTO_RESEGMENT = resegmenting(
 )
 
 
-def locate_segment(
-    recipe: SegmenterRecipe | ResegmentRecipe, num_classes: int, background: bool
-) -> LocateSegment:
-    """Localiser and segmenter of a recipe; `background` as of `SEAMNet`."""
-    trunk = recipe.segmenter.trunk(extra=1)
-    segmenter = DeepLabV3Plus(trunk, 1, recipe.decoder, align_corners=True, extra=1)
-    return LocateSegment(localiser.build(recipe, num_classes, background), segmenter)
-
-
 def segment(network, image: Tensor, prompt: Tensor) -> Tensor:
-    """Masks in [0, 1] of images with one prompt each, (P, H, W).
+    """Masks in [0, 1], (P, H, W), of images (P, 3, H, W) with a prompt in [0, 1] each, (P, h, w).
 
-    Args:
-        network: gives logits (P, 1, h, w) of images with a prompt channel, (P, 4, H, W).
-        image: RGB 0..255, (P, 3, H, W).
-        prompt: where the object is, in [0, 1], (P, h, w), any size.
+    `network` gives logits (P, 1, h, w) of images that the prompt follows as a channel.
     """
     size = image.shape[-2:]
     prompt = resize(prompt[:, None].float(), size, align_corners=True)
@@ -229,7 +217,10 @@ class LocateStage(Stage):
     can: ClassVar = frozenset({"predict"})  # the number of masks depends on the image
 
     def __init__(self, recipe: SegmenterRecipe | ResegmentRecipe, spec, background: bool):
-        super().__init__(recipe, spec, locate_segment(recipe, spec.num_classes, background))
+        trunk = recipe.segmenter.trunk(extra=1)
+        segmenter = DeepLabV3Plus(trunk, 1, recipe.decoder, align_corners=True, extra=1)
+        locate = localiser.build(recipe, spec.num_classes, background)
+        super().__init__(recipe, spec, LocateSegment(locate, segmenter))
         self.presence = recipe.prompting.presence
 
     def views(self, images: list[Tensor], mirror: bool) -> list[tuple[Any, ...]]:
@@ -246,7 +237,7 @@ class LocateStage(Stage):
 
         Without tags the localiser decides which classes there are, by the first view.
         """
-        network, prompting = self.network, self.recipe.prompting
+        prompting = self.recipe.prompting
         maps = [mirrored(cam, flip) for _, flip, cam, _ in views]
         if tags is None:
             tags = pooled_maps(maps[0], self.recipe.seam.decay).sigmoid() > self.presence
@@ -257,7 +248,8 @@ class LocateStage(Stage):
         scores = []
         for (image, flip, *_), prompt in zip(views, maps):
             pair = mirrored(image, flip), mirrored(prompt, flip)
-            scores.append(mirrored(resegment_scores(network, *pair, tags, prompting), flip))
+            score = resegment_scores(self.network, *pair, tags, prompting)
+            scores.append(mirrored(score, flip))
         return mean_score(scores)
 
 
@@ -294,11 +286,9 @@ class Segmenter(LocateStage):
             return super().groups()
         first, second = self.network.localiser, self.network.segmenter
         new = [first.get_submodule(name) for name in first.new]
-        # AdamW without weight decay is Adam.
-        adam = {
-            "params": [p for p in second.parameters() if p.requires_grad],
-            "lr": rate, "weight_decay": 0.0, "optimizer": "adamw", "policy": "constant",
-        }  # fmt: skip
+        own = [p for p in second.parameters() if p.requires_grad]
+        adam = {"params": own, "lr": rate, "weight_decay": 0.0}  # AdamW without decay is Adam
+        adam |= {"optimizer": "adamw", "policy": "constant"}
         return [*parameter_groups(first, new, self.recipe.solver), adam]
 
     def dataset(self) -> Images:
@@ -307,15 +297,11 @@ class Segmenter(LocateStage):
     def terms(self, batch: dict, context: Context) -> dict[str, Term]:
         image, mask = batch["image"], batch["mask"]
         tag = shown_classes(mask, self.num_classes)
-        seam, training = self.recipe.seam, self.recipe.training
-        terms = {}
-        if self.network.fixed:
-            with torch.no_grad():
-                plain = replace(seam, equivariance=False)
-                views = localiser.two_views(image, plain, self.network, context)
-        else:
-            views = localiser.two_views(image, seam, self.network, context)
-            terms = localiser.compare_views(views, tag, seam, context)
+        seam, training, fixed = self.recipe.seam, self.recipe.training, self.network.fixed
+        with torch.set_grad_enabled(not fixed):
+            seen = replace(seam, equivariance=False) if fixed else seam
+            views = localiser.two_views(image, seen, self.network, context)
+        terms = {} if fixed else localiser.compare_views(views, tag, seam, context)
         cam, refined = views[0]
         useful = tag * (others_share(mask, self.num_classes) >= training.contrast)
         shown, label = self.draw_pairs(useful)
@@ -383,9 +369,6 @@ class Resegment(LocateStage):
         first = begin(self.recipe.backbone, self.network.localiser, trained.start)
         second = load_all(self.network.segmenter, trained.segmenter_checkpoint, "segmenter")
         return f"{first}\n{second}"
-
-    def dataset(self) -> Images:
-        return self.images()
 
     def terms(self, batch: dict, context: Context) -> dict[str, Term]:
         views = localiser.two_views(batch["image"], self.recipe.seam, self.network, context)

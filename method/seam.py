@@ -15,7 +15,6 @@ from torch import Tensor
 from base.contract import Context, Term
 from base.recipe import Data, Flat, Prediction, Solver, change
 from base.tensor import max_norm, resize
-from datalist.dataset import Images
 from method import localiser, preset
 from method.backbone import Backbone, ResNet38d
 from method.localiser import CorrelationHead, SEAMLosses
@@ -86,9 +85,6 @@ class SEAM(Stage):
 
     def __init__(self, recipe: SEAMRecipe, spec):
         super().__init__(recipe, spec, localiser.build(recipe, spec.num_classes))
-
-    def dataset(self) -> Images:
-        return self.images()
 
     def terms(self, batch: dict, context: Context) -> dict[str, Term]:
         views = localiser.two_views(batch["image"], self.recipe.seam, self.network, context)

@@ -1,8 +1,7 @@
 """Networks for pictures of more than three bands: their first convolution gets more channels."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import wraps
 from typing import Any
 
 import torch
@@ -35,8 +34,7 @@ def widen(network: nn.Module, mean: Sequence[float], deviation: Sequence[float])
         rgb, rest = conv.weight.detach().split((3, conv.weight.shape[1] - 3), dim=1)
         more = rgb.mean(1, keepdim=True).expand(-1, len(mean) - 3, -1, -1)
         put(conv, torch.cat((rgb, more, rest), dim=1))
-        turned = getattr(normalise, "order", "RGB") == "BGR"
-        order = [2, 1, 0] if turned else [0, 1, 2]
+        order = [2, 1, 0] if normalise.order == "BGR" else [0, 1, 2]
         order += range(3, len(mean))
         # Weights that divide by 1 (Caffe's) expect a deviation of 57, others of 1.
         seen = torch.tensor(PHOTOGRAPHS)[order[:3]].to(normalise.std)
@@ -65,17 +63,6 @@ def narrow(network: nn.Module) -> Iterator[None]:
             widen(trunk, *own)
 
 
-def narrowed(load: Callable) -> Callable:
-    """Make a loader of published weights fit networks that `widen` changed."""
-
-    @wraps(load)
-    def wrapper(network: nn.Module, *arguments: Any, **options: Any) -> Any:
-        with narrow(network):
-            return load(network, *arguments, **options)
-
-    return wrapper
-
-
 def picture_channels(trunk: nn.Module) -> int:
     """Channels of the picture that a trunk takes, those of a prompt not counted."""
     return trunk.normalise.mean.shape[1]
@@ -83,11 +70,7 @@ def picture_channels(trunk: nn.Module) -> int:
 
 def trunks(network: nn.Module) -> list[Any]:
     """Parts of a network that normalise their images."""
-    return [
-        part
-        for part in network.modules()
-        if isinstance(getattr(part, "normalise", None), nn.Module)
-    ]
+    return [part for part in network.modules() if hasattr(part, "normalise")]
 
 
 def first_convolution(trunk: nn.Module) -> nn.Conv2d:

@@ -1,7 +1,7 @@
 """The two cue networks of SEC, on VGG16 and on ResNet-50 (SEC-MXNet)."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -61,8 +61,7 @@ class ForegroundCueNet(nn.Module):
         self.dropout = nn.Dropout(head.dropout)
 
     def feature(self, image: Tensor) -> Tensor:
-        x = self.dropout(torch.relu(self.fc6(self.trunk(image))))
-        x = self.fc7(x)
+        x = self.fc7(self.dropout(torch.relu(self.fc6(self.trunk(image)))))
         return self.dropout(torch.relu(x) if self.last_relu else x)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -96,16 +95,18 @@ class BackgroundCueHead:
     """Side of the median filter on the saliency, cells."""
 
 
-class BackgroundCueVGG(nn.Module):
-    """VGG16 classifier whose gradient at one of its layers is a saliency map.
+class BackgroundCueNet(nn.Module):
+    """Classifier whose gradient at one of its layers is a saliency map.
 
     Args:
         size: (height, width) of its input; a dense head depends on it.
         head: channels, dropout, kind of the layers, style, and where the gradient is taken. Dense
             layers need a pretrained trunk or far more images than the average.
+        adapt: a 1 x 1 convolution to a quarter of the channels stands before the head, as on
+            ResNet, whose dense head would else have four times the weights.
 
-    Source: weak-localization/background of the released SEC code (dense, conv4_1);
-    symbols/bg_cue_vgg16.py of ascust/SEC-MXNet. Differs: as of `ForegroundCueNet`.
+    Source: weak-localization/background of the released SEC code (dense, conv4_1); the background
+    cue networks of ascust/SEC-MXNet. Differs: as of `ForegroundCueNet`.
     """
 
     def __init__(
@@ -114,36 +115,32 @@ class BackgroundCueVGG(nn.Module):
         num_tags: int,
         size: tuple[int, int],
         head: BackgroundCueHead = BackgroundCueHead(),
+        adapt: bool = False,
     ):
         super().__init__()
         self.trunk = trunk
-        self.new = HEAD_NEW[head.style]
+        self.new = ("adapt",) * adapt + HEAD_NEW[head.style]
         self.layer = head.layer
         self.dense = head.head == "dense"
         kernel = 3
-        inputs = self.inputs = self.channels()
+        inputs = channels = trunk.channels[-1] // (4 if adapt else 1)
         if self.dense:
             with torch.no_grad():  # evaluating, so that no running mean sees the zeros
                 height, width = self.trunk.eval()(torch.zeros(1, 3, *size)).shape[-2:]
             self.trunk.train()
             inputs, kernel = inputs * height * width, 1
-        std = self.std = None if trunk.norm else HEAD_STD[head.style]
+        std = None if trunk.norm else HEAD_STD[head.style]
         self.fc6 = fully_connected(inputs, head.hidden, kernel, std=std)
         self.fc7 = fully_connected(head.hidden, head.hidden, kernel, std=std)
         self.score = fully_connected(head.hidden, num_tags, 1, std=std)
+        self.adapt = fully_connected(trunk.channels[-1], channels, 1, std=std) if adapt else None
         self.dropout = nn.Dropout(head.dropout)
-
-    def channels(self) -> int:
-        """Channels of the head's input."""
-        return self.trunk.channels[-1]
-
-    def reduce(self, feature: Tensor) -> Tensor:
-        """Reduce the trunk's output to `channels()`."""
-        return feature
 
     def classify(self, feature: Tensor) -> Tensor:
         """Class logits (N, num_tags) of the output of `layer`."""
-        x = self.reduce(self.trunk(feature, first=self.layer))
+        x = self.trunk(feature, first=self.layer)
+        if self.adapt is not None:
+            x = torch.relu(self.adapt(x))
         if self.dense:
             x = x.flatten(1)[:, :, None, None]
         x = self.dropout(torch.relu(self.fc6(x)))
@@ -160,25 +157,3 @@ class BackgroundCueVGG(nn.Module):
             feature = self.trunk(image.clone(), last=self.layer).detach().requires_grad_()
             (gradient,) = torch.autograd.grad(self.classify(feature).sum(), feature)
         return gradient.abs().amax(dim=1)
-
-
-class BackgroundCueResNet(BackgroundCueVGG):
-    """Classifier whose gradient after one of its blocks is a saliency map.
-
-    A 1 x 1 convolution stands before the dense head, which would else have four times the weights.
-
-    Args: as of `BackgroundCueVGG`.
-
-    Source: background cue network on ResNet-50 of ascust/SEC-MXNet.
-    """
-
-    def __init__(self, trunk: nn.Module, *options: Any):
-        super().__init__(trunk, *options)
-        self.adapt = fully_connected(trunk.channels[-1], self.inputs, 1, std=self.std)
-        self.new = ("adapt", *self.new)
-
-    def channels(self) -> int:
-        return self.trunk.channels[-1] // 4  # 512 in the published network
-
-    def reduce(self, feature: Tensor) -> Tensor:
-        return torch.relu(self.adapt(feature))

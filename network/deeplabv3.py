@@ -1,6 +1,8 @@
 """DeepLab-v3+: atrous spatial pyramid pooling on the last stage, and fine features."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,38 +36,38 @@ class DecoderHead:
 
 
 class Decoder(nn.Module):
-    """From coarse and fine features to logits at the fine features' size.
+    """From the features of all stages to logits at the size of the second stage, or of the first
+    where the head is `fine`.
 
     Args:
-        coarse: channels of the last stage's features (with whatever is joined to them).
-        fine: channels of the second stage's features.
-        finest: channels of the first stage's features, if the head is `fine`.
+        channels: those of each stage.
         kernel: side of the last convolution.
         bias: whether the last convolution has a bias.
         align_corners: how the pyramid's result is resized to the fine features.
+        extra: channels of a prompt, which the pyramid sees.
 
     Source: Chen et al., ECCV 2018, with torchvision's pyramid.
     """
 
     def __init__(
         self,
-        coarse: int,
-        fine: int,
-        finest: int,
+        channels: Sequence[int],
         num_outputs: int,
         head: DecoderHead = DecoderHead(),
         kernel: int = 1,
         bias: bool = True,
         align_corners: bool = False,
+        extra: int = 0,
     ):
         super().__init__()
         from torchvision.models.segmentation.deeplabv3 import ASPP  # takes seconds to import
 
         self.align_corners = align_corners
+        self.coarse = slice(-2 if head.join else -1, None)
         hidden, low, dropout = head.hidden, head.low, head.dropout
-        self.aspp = ASPP(coarse, head.rates, hidden)
+        self.aspp = ASPP(sum(channels[self.coarse]) + extra, head.rates, hidden)
         self.aspp.project[-1].p = dropout
-        self.reduce = convolution(fine, low, 1)
+        self.reduce = convolution(channels[1], low, 1)
         self.join = nn.Sequential(
             convolution(hidden + low, hidden, 3),
             nn.Dropout(dropout),
@@ -73,18 +75,17 @@ class Decoder(nn.Module):
             nn.Dropout(dropout / 5),
         )
         if head.fine:
-            self.reduce_finest = convolution(finest, low, 1)
+            self.reduce_finest = convolution(channels[0], low, 1)
             self.join_finest = convolution(hidden + low, hidden, 3)
         self.score = nn.Conv2d(hidden, num_outputs, kernel, padding=kernel // 2, bias=bias)
 
-    def forward(self, coarse: Tensor, fine: Tensor, finest: Tensor) -> Tensor:
-        """Logits (N, num_outputs, h, w).
-
-        Args:
-            coarse: features of the last stage, (N, coarse, h', w').
-            fine: features of the second stage; they have the logits' size, unless the head is fine.
-            finest: features of the first stage; they have the size of a fine head's logits.
-        """
+    def forward(self, stages: Sequence[Tensor], prompt: Tensor | None = None) -> Tensor:
+        """Logits (N, num_outputs, h, w) of features (N, channels[k], ., .), and of a prompt
+        (N, extra, H, W) of any size, which is resized with aligned corners."""
+        finest, fine, coarse = stages[0], stages[1], torch.cat(stages[self.coarse], dim=1)
+        if prompt is not None:
+            prompt = resize(prompt.float(), coarse.shape[-2:], align_corners=True)
+            coarse = torch.cat((coarse, prompt.to(coarse.dtype)), dim=1)
         x = resize(self.aspp(coarse), fine.shape[-2:], self.align_corners)
         x = self.join(torch.cat((x, self.reduce(fine)), dim=1))
         if hasattr(self, "join_finest"):
@@ -94,14 +95,13 @@ class Decoder(nn.Module):
 
 
 class DeepLabV3Plus(nn.Module):
-    """Segmentation network: trunk and decoder, logits at the size of the second stage, or of the
-    first where the head is `fine`.
+    """Segmentation network: trunk and decoder.
 
     Args:
         trunk: features; its first convolution sees 3 + `extra` channels.
         num_outputs: channels of the logits; classes with background, or 1 for a single mask.
-        extra: channels of the image after R, G, B, in [0, 1]: a map of what to segment
-            (prompt). The pyramid gets it too, resized bilinearly with aligned corners.
+        options: of `Decoder`; its `extra` channels follow R, G, B, in [0, 1]: a map of what to
+            segment (prompt).
 
     Source: Chen et al., ECCV 2018; the extra channels: wjlbnw/SegmentationFromLocalization.
     """
@@ -109,32 +109,17 @@ class DeepLabV3Plus(nn.Module):
     new = ("decoder",)
 
     def __init__(
-        self,
-        trunk: nn.Module,
-        num_outputs: int,
-        head: DecoderHead = DecoderHead(),
-        kernel: int = 1,
-        bias: bool = True,
-        align_corners: bool = False,
-        extra: int = 0,
+        self, trunk: nn.Module, num_outputs: int, head: DecoderHead = DecoderHead(), **options: Any
     ):
         super().__init__()
         self.trunk = trunk
-        self.coarse = slice(-2, None) if head.join else slice(-1, None)
-        coarse = sum(trunk.channels[self.coarse]) + extra
-        self.decoder = Decoder(
-            coarse, trunk.channels[1], trunk.channels[0], num_outputs, head, kernel, bias,
-            align_corners,
-        )  # fmt: skip
+        self.decoder = Decoder(trunk.channels, num_outputs, head, **options)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (N, num_outputs, h, w) of RGB images 0..255 (and extra channels), (N, 3, H, W)."""
-        stages = self.trunk.stages(image)
-        fine, coarse = stages[1], torch.cat(stages[self.coarse], dim=1)
-        if image.shape[1] > (bands := picture_channels(self.trunk)):
-            prompt = resize(image[:, bands:].float(), coarse.shape[-2:], align_corners=True)
-            coarse = torch.cat((coarse, prompt.to(coarse.dtype)), dim=1)
-        return self.decoder(coarse, fine, stages[0])
+        bands = picture_channels(self.trunk)
+        prompt = image[:, bands:] if image.shape[1] > bands else None
+        return self.decoder(self.trunk.stages(image), prompt)
 
 
 def convolution(inputs: int, outputs: int, kernel: int) -> nn.Sequential:

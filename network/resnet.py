@@ -4,12 +4,12 @@ Layers carry torchvision's names (conv1, bn1, layer1 ... layer4), so its weights
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from network.bands import picture_channels
 from network.frozen import FrozenNorm
 from network.normalise import Normalise
 from network.vgg import LargeFOVHead, between, fully_connected, new_layer_std
@@ -63,23 +63,19 @@ class ResNetTrunk(FrozenNorm):
         super().__init__()
         width, stride, multigrid = config.width, config.stride, config.multigrid
         self.normalise = Normalise(config.convention)
-        self.norm, self.extra = config.norm, extra
+        self.norm = config.norm
         self.conv1 = nn.Conv2d(3 + extra, width[0], 7, stride[0], 3, bias=False)
         self.bn1 = nn.BatchNorm2d(width[0])
         self.maxpool = nn.MaxPool2d(3, stride[1], 1)
         channels = width[0]
-        strides = (1, *stride[2:])
-        sizes = zip(STAGES, width[1:], config.blocks, strides, config.dilation)
+        sizes = zip(STAGES, width[1:], config.blocks, (1, *stride[2:]), config.dilation)
         for name, inner, count, first, rate in sizes:
             stage = []
             for block in range(count):
-                step = first if block == 0 else 1
-                shortcut = None
+                step, shortcut = 1, None
                 if block == 0:
-                    shortcut = nn.Sequential(
-                        nn.Conv2d(channels, 4 * inner, 1, step, bias=False),
-                        nn.BatchNorm2d(4 * inner),
-                    )
+                    step, reshape = first, nn.Conv2d(channels, 4 * inner, 1, first, bias=False)
+                    shortcut = nn.Sequential(reshape, nn.BatchNorm2d(4 * inner))
                 factor = multigrid[min(block, len(multigrid) - 1)] if name == STAGES[-1] else 1
                 stage.append(Bottleneck(channels, inner, step, shortcut, dilation=rate * factor))
                 channels = 4 * inner
@@ -104,21 +100,18 @@ class ResNetTrunk(FrozenNorm):
         """
         for name in between(self.steps(), first, last):
             if name == "stem":
-                bands = picture_channels(self)
-                image = self.normalise(x[:, :bands])
-                if x.shape[1] > bands:
-                    image = torch.cat((image, x[:, bands:].to(image.dtype)), dim=1)
-                x = self.maxpool(torch.relu(self.bn1(self.conv1(image))))
+                x = self.maxpool(torch.relu(self.bn1(self.conv1(self.inputs(x)))))
             else:
                 x = self.get_submodule(name)(x)
         return x
 
     def stages(self, image: Tensor) -> list[Tensor]:
         """Outputs of the stem and the four stages, (N, channels[k], h, w), of images as above."""
-        features, first = [], None
-        for last in ("stem", *(f"{s}.{len(self.get_submodule(s)) - 1}" for s in STAGES)):
-            features.append(self(features[-1] if features else image, first, last))
-            first = last
+        ends = [f"{name}.{len(self.get_submodule(name)) - 1}" for name in STAGES]
+        features, x = [], image
+        for first, last in pairwise([None, "stem", *ends]):
+            x = self(x, first, last)
+            features.append(x)
         return features
 
 

@@ -25,11 +25,8 @@ class RSEPM(nn.Module):
     def __init__(self, trunk: nn.Module, num_classes: int, head: DecoderHead = DecoderHead()):
         super().__init__()
         self.trunk = trunk
-        self.coarse = slice(-2, None) if head.join else slice(-1, None)
-        coarse, fine = sum(trunk.channels[self.coarse]), trunk.channels[1]
-        finest = trunk.channels[0]
         self.classifier = nn.Conv2d(trunk.channels[-1], num_classes - 1, 1, bias=False)
-        self.decoder = Decoder(coarse, fine, finest, num_classes, head, kernel=3, bias=False)
+        self.decoder = Decoder(trunk.channels, num_classes, head, kernel=3, bias=False)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Everything the losses need of RGB images 0..255, (N, 3, H, W).
@@ -39,11 +36,7 @@ class RSEPM(nn.Module):
             tags; logits of the decoder, (N, num_classes, h', w'); then the five stages' features.
         """
         features = self.trunk.stages(image)
-        return (
-            self.classifier(features[-1]),
-            self.decoder(torch.cat(features[self.coarse], dim=1), features[1], features[0]),
-            *features,
-        )
+        return self.classifier(features[-1]), self.decoder(features), *features
 
 
 class Averaged(nn.Module):

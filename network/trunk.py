@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 from unittest.mock import patch
 
@@ -16,17 +17,18 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from base import UserError
 from base.file import digest
-from network.bands import narrowed, picture_channels
 from network.depthwise import speed_up
 from network.frozen import FrozenNorm
 from network.fused import fuse
 from network.normalise import Normalise
 from network.package import from_package, in_order
 from network.source import Source, from_timm, from_torchvision, read_state
-from network.weight import Report, copy_weights
+from network.weight import Report, copy_weights, loader
 
 FIRST_STRIDE = 4
 """Stages of smaller strides are left out: they are large, and only some networks have them."""
+COPYING = Lock()
+"""Held while a trunk is copied: threads that run the same one wait for the copy of the first."""
 
 
 @dataclass(frozen=True)
@@ -160,20 +162,15 @@ class TimmTrunk(FrozenNorm):
             return self.network
         tensors = [*self.network.parameters(), *self.network.buffers()]
         version = [(x.data_ptr(), 0 if x.is_inference() else x._version) for x in tensors]
-        if self.copy is None or self.copy[0] != version:
-            side = 2 * max(self.stride[-1], 32)
-            example = torch.linspace(-2, 2, (3 + self.extra) * side**2)
-            example = example.view(1, -1, side, side)
-            copy = deepcopy(self.network).eval().requires_grad_(False)
-            fuse(copy, lambda: copy(example))
-            self.copy = version, copy
-        return self.copy[1]
-
-    def inputs(self, image: Tensor) -> Tensor:
-        """What the network sees: the picture normalised, and extra channels as they are."""
-        bands = picture_channels(self)
-        x = self.normalise(image[:, :bands])
-        return torch.cat((x, image[:, bands:].to(x.dtype)), dim=1) if self.extra else x
+        with COPYING:
+            if self.copy is None or self.copy[0] != version:
+                side = 2 * max(self.stride[-1], 32)
+                example = torch.linspace(-2, 2, (3 + self.extra) * side**2)
+                example = example.view(1, -1, side, side)
+                copy = deepcopy(self.network).eval().requires_grad_(False)
+                fuse(copy, lambda: copy(example))
+                self.copy = version, copy
+            return self.copy[1]
 
     def forward(self, image: Tensor) -> Tensor:
         """Features of the last stage, (N, channels[-1], h, w), of images as above."""
@@ -318,7 +315,7 @@ def recordable() -> Iterator[None]:
         yield
 
 
-@narrowed
+@loader
 def load_timm(network: nn.Module, source: str) -> Report:
     """Copy ImageNet weights into a network's `trunk`.
 
@@ -336,8 +333,6 @@ def load_timm(network: nn.Module, source: str) -> Report:
     Raises:
         UserError: for weights that cannot be loaded, or are of another network.
     """
-    if source == "none":
-        return Report(source)
     import timm
 
     trunk = network.trunk

@@ -6,6 +6,7 @@ ones that train from scratch on a laptop.
 """
 
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from typing import Literal
 
 import torch
@@ -54,19 +55,17 @@ class VGGTrunk(nn.Module):
         super().__init__()
         self.normalise = Normalise(config.convention)
         self.channels, self.pool, self.window = config.width, config.pool, config.pool_size
-        self.layers: list[list[str]] = []
+        self.layers: list[list[str]] = []  # names by block, a pool as "pool1" ... "pool5"
         channels = 3
-        blocks = zip(config.width, config.depth, config.dilation)
-        for block, (out, count, rate) in enumerate(blocks, start=1):
-            names = []
-            for layer in range(1, count + 1):
-                name = f"conv{block}_{layer}"
+        blocks = zip(config.width, config.depth, config.dilation, config.pool)
+        for block, (out, count, rate, pool) in enumerate(blocks, start=1):
+            names = [f"conv{block}_{layer}" for layer in range(1, count + 1)]
+            for name in names:
                 self.add_module(name, nn.Conv2d(channels, out, 3, padding=rate, dilation=rate))
                 if config.norm:
-                    self.add_module(f"norm{block}_{layer}", nn.BatchNorm2d(out))
-                names.append(name)
+                    self.add_module(name.replace("conv", "norm"), nn.BatchNorm2d(out))
                 channels = out
-            self.layers.append(names)
+            self.layers.append(names + [f"pool{block}"] * bool(pool))
         self.norm = config.norm
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -80,15 +79,6 @@ class VGGTrunk(nn.Module):
             x = self.get_submodule(name.replace("conv", "norm"))(x)
         return torch.relu(x)
 
-    def steps(self) -> list[str]:
-        """Names of the layers in order, pools as "pool1" ... "pool5"."""
-        order = []
-        for block, names in enumerate(self.layers, start=1):
-            order += names
-            if self.pool[block - 1]:
-                order.append(f"pool{block}")
-        return order
-
     def forward(self, x: Tensor, first: str | None = None, last: str | None = None) -> Tensor:
         """Run the layers after `first` (or from the image) up to and including `last`.
 
@@ -100,7 +90,7 @@ class VGGTrunk(nn.Module):
         """
         if first is None:
             x = self.normalise(x)
-        for name in between(self.steps(), first, last):
+        for name in between(list(chain.from_iterable(self.layers)), first, last):
             if name.startswith("conv"):
                 x = self.layer(name, x)
             else:
@@ -112,11 +102,10 @@ class VGGTrunk(nn.Module):
 
     def stages(self, image: Tensor) -> list[Tensor]:
         """Outputs of the five blocks and pools, (N, channels[k], h, w), of images as above."""
-        features, first = [], None
-        for block, names in enumerate(self.layers, start=1):
-            last = f"pool{block}" if self.pool[block - 1] else names[-1]
-            features.append(self(features[-1] if features else image, first, last))
-            first = last
+        features, x = [], image
+        for first, last in pairwise([None, *(names[-1] for names in self.layers)]):
+            x = self(x, first, last)
+            features.append(x)
         return features
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import wraps
 from math import isqrt
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from base import UserError
 from base.file import digest
-from network.bands import narrowed
+from network.bands import narrow
 from network.source import open_source, read_state
 
 # Position of each convolution in torchvision's vgg16().features.
@@ -52,6 +53,20 @@ class Report:
         return "\n".join(lines)
 
 
+def loader(load: Callable[[nn.Module, str], Report]) -> Callable[[nn.Module, str], Report]:
+    """Let a function that copies published weights take "none" for its source, which copies
+    nothing, and networks that `network.bands.widen` changed."""
+
+    @wraps(load)
+    def wrapper(network: nn.Module, source: str) -> Report:
+        if source == "none":
+            return Report(source)
+        with narrow(network):
+            return load(network, source)
+
+    return wrapper
+
+
 def subsample(weight: Tensor, shape: torch.Size) -> Tensor:
     """Subsample the weights of a fully connected layer to the shape of a smaller convolution.
 
@@ -87,11 +102,9 @@ def caffe_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     state = {key.removeprefix("module."): value for key, value in state.items()}
     if "features.0.weight" not in state:
         return strip(state)
-    renamed = {}
-    for key, value in state.items():
-        layer, _, part = key.rpartition(".")
-        renamed[f"{VGG_LAYERS.get(layer, layer)}.{part}"] = value
-    return renamed
+    parts = [key.rpartition(".") for key in state]
+    names = [f"{VGG_LAYERS.get(layer, layer)}.{part}" for layer, _, part in parts]
+    return dict(zip(names, state.values()))
 
 
 def strip(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -159,7 +172,7 @@ def without_colour(module: nn.Module) -> dict[str, Tensor]:
     return {key: value for key, value in state.items() if not key.startswith("normalise.")}
 
 
-@narrowed
+@loader
 def load_vgg(network: nn.Module, source: str) -> Report:
     """Copy VGG16 weights into a network whose layers carry Caffe names, but for its class scores.
 
@@ -168,13 +181,9 @@ def load_vgg(network: nn.Module, source: str) -> Report:
         source: "none", "torchvision", "timm:NAME" or the path of a state dict; names of Caffe,
             torchvision, timm or SEC_pytorch.
     """
-    report = Report(source)
-    if source == "none":
-        return report
     opened = open_source(source, "vgg16")
     opened.check_colour(network.trunk.normalise)
-    report.sha256 = opened.sha256
-    state = caffe_names(opened.state)
+    report, state = Report(source, sha256=opened.sha256), caffe_names(opened.state)
 
     def layer(key: str) -> str:
         """Parallel branches fc6_1, fc6_2, ... all start from fc6."""
@@ -194,19 +203,16 @@ def load_vgg(network: nn.Module, source: str) -> Report:
     return report
 
 
-@narrowed
+@loader
 def load_resnet(network: nn.Module, source: str) -> Report:
     """Copy ResNet weights, with the statistics of their normalisation, into a network's `trunk`.
 
     `source` is "none", "torchvision", "timm:NAME" or the path of a state dict (their names).
     """
-    report = Report(source)
-    if source == "none":
-        return report
     depth = 101 if len(network.trunk.layer3) > 6 else 50  # they differ in the third stage only
     opened = open_source(source, f"resnet{depth}")
     opened.check_colour(network.trunk.normalise)
-    report.sha256 = opened.sha256
+    report = Report(source, sha256=opened.sha256)
     copy_weights(without_colour(network.trunk), strip(opened.state), report, f"ResNet-{depth}")
     if more := [key for key in report.unused if key.startswith("layer")]:
         raise UserError(f"{source} is not ResNet-{depth}: it has {more[0]}")

@@ -9,11 +9,10 @@ from torch import Tensor, nn
 
 from base import UserError
 from base.file import digest
-from network.bands import narrowed
 from network.frozen import FrozenNorm
 from network.normalise import Normalise
 from network.source import read_state
-from network.weight import Report, copy_weights, without_colour
+from network.weight import Report, copy_weights, loader, without_colour
 
 
 class Block(nn.Module):
@@ -31,10 +30,8 @@ class Block(nn.Module):
         self.conv_branch2a = convolution(inputs, inner, 3, stride, first)
         self.bn_branch2b1 = nn.BatchNorm2d(inner)
         self.conv_branch2b1 = convolution(inner, outputs, 3, 1, dilation)
-        if stride > 1 or inputs != outputs:
-            self.conv_branch1 = convolution(inputs, outputs, 1, stride)
-        else:
-            self.conv_branch1 = None
+        same = stride == 1 and inputs == outputs
+        self.conv_branch1 = None if same else convolution(inputs, outputs, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         y = torch.relu(self.bn_branch2a(x))
@@ -125,19 +122,16 @@ class WideTrunk(FrozenNorm):
             inputs, outputs = width[group], width[group + 1]
             # Only the second convolutions of b5 double its channels.
             inner = inputs if group == 3 else outputs
-            for name in self.names(group):
-                if name == self.names(group)[0]:
-                    block = Block(inputs, inner, outputs, step, 1, rate)
-                else:
-                    block = Block(outputs, inner, outputs, 1, rate, rate)
-                self.add_module(name, block)
+            first, *others = self.names(group)
+            self.add_module(first, Block(inputs, inner, outputs, step, 1, rate))
+            for name in others:
+                self.add_module(name, Block(outputs, inner, outputs, 1, rate, rate))
         self.b6 = BottleneckBlock(width[4], width[5], dilation[1], 0.6 * config.drop)
         self.b7 = BottleneckBlock(width[5], width[6], dilation[2], config.drop)
         self.bn7 = nn.BatchNorm2d(width[6])
         if not config.norm:
-            fixed = [self.conv1a, *(self.get_submodule(name) for name in self.names(0))]
-            fixed += [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
-            for module in fixed:
+            norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
+            for module in (self.conv1a, *map(self.get_submodule, self.names(0)), *norms):
                 module.requires_grad_(False)
 
     def names(self, group: int) -> list[str]:
@@ -175,22 +169,19 @@ def convolution(
     return layer
 
 
-@narrowed
+@loader
 def load_wide(network: nn.Module, source: str) -> Report:
     """Copy the public weights of ResNet-38d, converted from MXNet, into a network's `trunk`.
 
     `source` is "none" or the path of a state dict with the names of the released PSA and SEAM code;
     other layers of the network stay random.
     """
-    report = Report(source)
-    if source == "none":
-        return report
     if source == "torchvision":
         raise UserError(
             "torchvision has no ResNet-38d: give --weights the path of the state dict converted "
             "from MXNet (ilsvrc-cls_rna-a1_cls1000_ep-0001), or take --backbone resnet50"
         )
-    report.sha256 = digest(Path(source))
+    report = Report(source, sha256=digest(Path(source)))
     state = {key.removeprefix("module."): value for key, value in read_state(source).items()}
     copy_weights(without_colour(network.trunk), state, report, "ResNet-38d")
     return report

@@ -34,22 +34,21 @@ def test_published_sizes():
 
 
 def test_last_convolution_without_bias():
-    decoder = Decoder(8, 4, 2, 5, DecoderHead(48, 8), kernel=3, bias=False)
+    decoder = Decoder((2, 4, 8), 5, DecoderHead(48, 8), kernel=3, bias=False)
     assert decoder.score.kernel_size == (3, 3) and decoder.score.bias is None
-    features = torch.zeros(1, 8, 3, 4), torch.zeros(1, 4, 12, 15), torch.zeros(1, 2, 24, 30)
-    assert decoder.eval()(*features).shape[-2:] == (12, 15)
+    features = torch.zeros(1, 2, 24, 30), torch.zeros(1, 4, 12, 15), torch.zeros(1, 8, 3, 4)
+    assert decoder.eval()(features).shape[-2:] == (12, 15)
 
 
 def test_fine_logits_see_the_first_stage():
     torch.manual_seed(0)
-    decoder = Decoder(8, 4, 2, 5, DecoderHead(48, 8, fine=True)).eval()
-    coarse, fine, finest = (
-        torch.rand(1, k, *s) for k, s in ((8, (3, 4)), (4, (12, 15)), (2, (24, 30)))
-    )
-    logit = decoder(coarse, fine, finest)
+    decoder = Decoder((2, 4, 8), 5, DecoderHead(48, 8, fine=True)).eval()
+    sizes = (2, 24, 30), (4, 12, 15), (8, 3, 4)
+    features = [torch.rand(1, *size) for size in sizes]
+    logit = decoder(features)
     assert logit.shape == (1, 5, 24, 30)
-    finest[0, :, 12, 15] += 100
-    changed = (decoder(coarse, fine, finest) != logit)[0].any(0).nonzero()
+    features[0][0, :, 12, 15] += 100
+    changed = (decoder(features) != logit)[0].any(0).nonzero()
     # One 3 x 3 convolution lies between the first stage and the logits.
     assert changed.min(0).values.tolist() == [11, 14]
     assert changed.max(0).values.tolist() == [13, 16]

@@ -1,5 +1,7 @@
 """Fused convolutions give what the modules give one by one."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import nn
@@ -69,3 +71,13 @@ def test_normalisation_that_learns_is_not_fused():
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).train()
     image = torch.rand(2, 3, 8, 8)
     assert fuse(network, lambda: [network(image)]) == []
+
+
+def test_threads_share_one_fused_copy_of_a_frozen_trunk(monkeypatch):
+    trunk = Timm(model="resnet10t", weights="none").trunk().eval().requires_grad_(False)
+    copies = []
+    monkeypatch.setattr("network.trunk.fuse", lambda network, run: copies.append(run()))
+    image = torch.zeros(1, 3, 64, 64)
+    with ThreadPoolExecutor(4) as pool:
+        networks = set(pool.map(lambda _: trunk.chosen_network(image), range(8)))
+    assert len(copies) == len(networks) == 1

@@ -7,7 +7,7 @@ from torch import nn
 from torchvision import models
 
 from base import UserError
-from network.cue import BackgroundCueHead, BackgroundCueResNet, ForegroundCueHead, ForegroundCueNet
+from network.cue import BackgroundCueHead, BackgroundCueNet, ForegroundCueHead, ForegroundCueNet
 from network.resnet import ResNetFOV
 from network.vgg import LargeFOVHead
 from network.weight import load_resnet
@@ -91,7 +91,7 @@ def test_foreground_maps_average_to_the_logits():
 
 def test_background_saliency_is_the_gradient_after_the_block():
     trunk = resnet(stride=(2,) * 5, dilation=(1,) * 4, norm=True, **TINY)
-    network = BackgroundCueResNet(trunk, 4, (50, 67), HEAD).eval()
+    network = BackgroundCueNet(trunk, 4, (50, 67), HEAD, adapt=True).eval()
     saliency = network.saliency(IMAGE)
     assert saliency.shape == (2, 7, 9)
     feature = network.trunk(IMAGE, last="layer2.1").detach().requires_grad_()

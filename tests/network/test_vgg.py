@@ -8,7 +8,7 @@ from networks import vgg
 from torchvision import models
 
 from base import UserError
-from network.cue import BackgroundCueHead, BackgroundCueVGG, ForegroundCueHead, ForegroundCueNet
+from network.cue import BackgroundCueHead, BackgroundCueNet, ForegroundCueHead, ForegroundCueNet
 from network.normalise import Normalise
 from network.vgg import LargeFOV, LargeFOVHead
 from network.weight import load_vgg, read_state, subsample
@@ -42,7 +42,7 @@ def test_cue_networks_share_a_grid():
     small = {"width": (2,) * 5, "dilation": (1,) * 5}
     image = torch.zeros(2, 3, 321, 321)
     foreground = ForegroundCueNet(vgg(pool=(2, 2, 2, 0, 0), **small), 5, ForegroundCueHead(4))
-    background = BackgroundCueVGG(
+    background = BackgroundCueNet(
         vgg(pool=(2,) * 5, pool_size=2, **small), 5, (321, 321), BackgroundCueHead(4)
     )
     assert foreground.cam(image).shape == (2, 5, 41, 41)
@@ -62,7 +62,7 @@ def test_cam_averages_to_the_logits():
 def test_heads_of_the_cue_networks(style, std, new):
     width, shape = (2, 2, 2, 2, 16), {"hidden": 64, "style": style}
     foreground = ForegroundCueNet(vgg(width, pool=(2, 2, 2, 0, 0)), 9, ForegroundCueHead(**shape))
-    background = BackgroundCueVGG(
+    background = BackgroundCueNet(
         vgg(width, pool=(2,) * 5, pool_size=2), 9, (64, 64), BackgroundCueHead(**shape)
     )
     for network in (foreground, background):

@@ -75,9 +75,9 @@ def test_published_weights_are_loaded_as_for_three(tmp_path):
     network = nn.Module()
     network.trunk = SMALL_RESNET.trunk()
     widen(network, MEAN, DEVIATION)
-    from network.bands import narrowed
+    from network.weight import loader
 
-    @narrowed
+    @loader
     def load(network, path):
         return network.trunk.load_state_dict(torch.load(path, weights_only=True))
 
