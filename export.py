@@ -9,14 +9,8 @@ from base import UserError, entry
 
 
 def load_stage(path: Path) -> tuple[Any, dict]:
-    """Build the stage of a checkpoint, or of a model.safetensors.
-
-    Args:
-        path: last.pt of train.py, or model.safetensors of this program.
-
-    Returns:
-        The stage, with its network in evaluation mode, and what the file says of it: stage,
-        recipe, classes, step.
+    """The stage of train.py's last.pt or this program's model.safetensors, in evaluation mode, and
+    what the file says of it: stage, recipe, classes, step.
 
     Raises:
         UserError: the file is unusable, or its stage cannot be exported.

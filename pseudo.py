@@ -6,6 +6,7 @@ walk up to the boundaries that a network sees. Background scores and CRF are tho
 method/pseudo.py.
 """
 
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
@@ -23,11 +24,7 @@ class Choice:
 
 
 def read_flags(words: list[str] | None) -> tuple[Any, Any]:
-    """Flags and recipe of the command line.
-
-    Raises:
-        UserError: no recipe has the given name or purpose.
-    """
+    """Flags and recipe of the command line."""
     import tyro
 
     from method.choose import choose_pseudo
@@ -48,11 +45,7 @@ def read_flags(words: list[str] | None) -> tuple[Any, Any]:
 
 
 def load_affinity(flags: Any) -> Any:
-    """The stage that `--affinity` names, on its device; None without.
-
-    Raises:
-        UserError: the checkpoint is of another stage or of other classes.
-    """
+    """The stage that `--affinity` names, on its device; None without."""
     from method.restore import restore
     from utils import checkpoint
     from utils.distributed import choose_device, read_world
@@ -98,7 +91,7 @@ def bound_sizes(flags: Any, recipe: Any, spec: Any, contrast: Any) -> dict[int, 
 
     sizes = read_answers(flags.answers, spec.classes).sizes
     largest = {index: SHARES[size][1] for index, size in sizes.items() if size != "most"}
-    tails: dict[int, list[float]] = {index: [] for index in largest}
+    tails: dict[int, list[float]] = defaultdict(list)
 
     def collect(seed: Any, image: Any, keys: list[int]) -> list[tuple[int, float]]:
         if contrast and contrast.used and not largest.keys().isdisjoint(keys):
@@ -109,7 +102,6 @@ def bound_sizes(flags: Any, recipe: Any, spec: Any, contrast: Any) -> dict[int, 
     for row in survey(flags, spec, collect, "sizes") if largest else ():
         for index, value in row:
             tails[index].append(value)
-    tails = {index: values for index, values in tails.items() if values}
     shrink = shrink_factors(tails, sure_level(recipe, contrast))
     if shrink and read_world().main:
         names = ", ".join(f"{spec.classes[index]} {value:.2f}" for index, value in shrink.items())

@@ -35,14 +35,10 @@ def open_stage(flags: Any) -> Any:
 
 
 def work(rank: int, world: Any, flags: Any) -> list[str]:
-    """One of several processes: its share of the images on its own device or threads.
+    """One process's share of the images, on its own device or threads.
 
-    Args:
-        rank: number of a process that this program started; torchrun's have theirs in `world`.
-        world: the processes there are, a `utils.distributed.World`.
-
-    Returns:
-        A sentence for each picture that could not be read.
+    `rank` is the number of a process that this program started; torchrun's have theirs in `world`,
+    a `utils.distributed.World`. Returns a sentence for each picture that could not be read.
     """
     import torch
 

@@ -166,14 +166,9 @@ class Prediction:
 
 
 def scale_of_widths(scale: float | None, size: Sequence[int]) -> float:
-    """What a CRF's widths are divided by.
+    """What a CRF's widths are divided by on an image or grid of that height and width.
 
-    Args:
-        scale: as a recipe gives it; None: the longer side counts as 500 pixels, as in VOC.
-        size: height and width of the image or grid.
-
-    Raises:
-        UserError: for a scale of 0 or less.
+    Without a `scale` its longer side counts as 500 pixels, as in VOC. UserError for 0 or less.
     """
     if scale is not None and scale <= 0:
         raise UserError(f"a CRF's scale divides its widths and must be above 0, not {scale:g}")

@@ -75,10 +75,7 @@ def window_step(window: Sequence[int], most: int) -> int:
 def starts(length: int, part: int, overlap: int = 0) -> list[int]:
     """First pixels of the fewest parts that cover a length, equally distant but for rounding.
 
-    Args:
-        length: pixels.
-        part: pixels of a part, at most `length`.
-        overlap: pixels that neighbours share at least, fewer than `part`.
+    A part has at most `length` pixels, and more than the `overlap` that neighbours share at least.
     """
     count = math.ceil((length - overlap) / (part - overlap))
     return [round(k * (length - part) / max(1, count - 1)) for k in range(count)]
@@ -86,15 +83,12 @@ def starts(length: int, part: int, overlap: int = 0) -> list[int]:
 
 @dataclass(frozen=True)
 class Axis:
-    """Windows along the height or width of a picture.
-
-    Args:
-        length: pixels of the picture.
-        window: pixels of a window, at most `length`.
-    """
+    """Windows along the height or width of a picture."""
 
     length: int
+    """Pixels of the picture."""
     window: int
+    """Pixels of a window, at most `length`."""
 
     @cached_property
     def starts(self) -> list[int]:
@@ -120,16 +114,8 @@ class Axis:
         return {k: weight / total for k, weight in weights.items()}
 
     def enlarging(self, part: slice, cells: int) -> dict[int, tuple[slice, NDArray[np.float32]]]:
-        """What enlarges the values of windows and weights them.
-
-        Args:
-            part: pixels that are wanted.
-            cells: number of values that a window has.
-
-        Returns:
-            For each window that touches the part: its pixels there, and a matrix that makes them of
-            its values, (pixels, cells).
-        """
+        """For each window that touches a part: its pixels there, and a matrix (pixels, cells) that
+        makes them, weighted, of the values of its `cells`."""
         matrices = {}
         for k, weight in self.weights(part).items():
             first, last = (np.clip(self.starts[k] + side, part.start, part.stop) - part.start
@@ -145,10 +131,7 @@ class Axis:
     def cores(self, most: int, margin: int, unit: int) -> list[tuple[slice, slice]]:
         """Parts that overlap, of about `most` pixels or fewer, and their cores, which do not.
 
-        Args:
-            most: pixels.
-            margin: pixels that a part has on both sides of its core.
-            unit: cores begin at multiples of this.
+        A part has `margin` pixels on both sides of its core; cores begin at multiples of `unit`.
         """
         core = self.length if self.length <= most else max(1, margin, most - 2 * margin)
         # As long as each other, since a last one of a few pixels would cost its margins too.
@@ -206,15 +189,8 @@ class Tiling:
     def blend(
         self, scores: Mapping[tuple[int, int], NDArray[np.float32]], block: Block
     ) -> NDArray[np.float32]:
-        """Scores of a block: those of windows, enlarged, and averaged where windows overlap.
-
-        Args:
-            scores: of each window that touches the block, by row and column, (C, h, w).
-            block: one of `blocks`.
-
-        Returns:
-            (C, height, width).
-        """
+        """Scores (C, height, width) of a block: those of the windows that touch it, by row and
+        column, (C, h, w), enlarged, and averaged where windows overlap."""
         count, height, width = next(iter(scores.values())).shape
         size = block.rows.stop - block.rows.start, block.columns.stop - block.columns.start
         blended = np.zeros((count, *size), np.float32)

@@ -49,7 +49,9 @@ def choose_recipe(name: str, recipe: str, backbone: str, dataset: str) -> tuple[
         UserError: for a recipe or backbone that the stage does not have.
     """
     from method import stage_class
-    from method.backbone import Transformer
+    from method.backbone import Timm, Transformer
+    from network.package import PACKAGES
+    from network.transformer import is_transformer
 
     recipes = stage_class(name).recipes
     if not recipe:
@@ -62,7 +64,9 @@ def choose_recipe(name: str, recipe: str, backbone: str, dataset: str) -> tuple[
         raise UserError(f"{name} has no recipe {chosen}; its recipes are {', '.join(recipes)}")
     value = recipes[chosen]
     if backbone.startswith("timm:"):
-        network = timm_backbone(backbone.removeprefix("timm:"))
+        model = backbone.removeprefix("timm:")
+        package = "package" if model in PACKAGES else "timm"
+        network = Transformer(model) if is_transformer(model) else Timm(model, weights=package)
         if name in OF_MAPS and isinstance(network, Transformer):
             # A chain gives all its stages the same flags: this one goes on with its own network.
             print(f"warning: {name} keeps its own backbone: {AGAINST}", file=sys.stderr)
@@ -72,17 +76,6 @@ def choose_recipe(name: str, recipe: str, backbone: str, dataset: str) -> tuple[
         # Lengths in steps are those of VOC's 10,582 images; COCO 2014 has 82,081.
         value = replace(value, solver=value.solver.scaled(82081 / 10582))
     return chosen, replace(value, data=replace(value.data, dataset=dataset))
-
-
-def timm_backbone(model: str) -> Any:
-    """A network of timm, from a pip package's weights where one contains them, else from timm's."""
-    from method.backbone import Timm, Transformer
-    from network.package import PACKAGES
-    from network.transformer import is_transformer
-
-    if is_transformer(model):
-        return Transformer(model)
-    return Timm(model, weights="package" if model in PACKAGES else "timm")
 
 
 def choose_pseudo(recipe: str, purpose: str, dataset: str) -> "PseudoRecipe":

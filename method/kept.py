@@ -38,8 +38,7 @@ def kept_features(
         image: uint8 (N, C, H, W).
         compute: gives the features (1, D, h, w) of one image.
         source: checksum of all that `compute` depends on.
-        folder: where the files are; None: nowhere.
-        write: keep the features that are not there yet.
+        folder: where the files are, and new ones are put if `write`; None: nowhere.
         pool: threads for several images at once; None: one after the other.
 
     Returns:
@@ -59,8 +58,8 @@ def kept_features(
                     np.save(file, feature.numpy())
         return feature
 
-    at_once = map if pool is None else pool.map
-    return torch.stack(list(at_once(feature_of, image))).to(image.device).float()
+    features = map(feature_of, image) if pool is None else pool.map(feature_of, image)
+    return torch.stack(list(features)).to(image.device).float()
 
 
 def read(path: Path) -> Tensor | None:

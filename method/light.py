@@ -15,12 +15,8 @@ SURE = 0.98
 
 
 def light_of(image: NDArray[np.uint8], seed: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Mean and deviation of CIELAB where an image shows none of its classes, (6,).
-
-    Args:
-        image: RGB, (H, W, 3).
-        seed: maps of its classes, (k, H, W); the 40 % of the pixels where all are lowest count.
-    """
+    """Mean and deviation of CIELAB, (6,), where an RGB image (H, W, 3) shows none of its classes:
+    in the 40 % of the pixels where all of their maps (k, H, W) are lowest."""
     size = (64, 64)
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32)
     lab = cv2.cvtColor(small / 255, cv2.COLOR_RGB2Lab).reshape(-1, 3)
@@ -30,11 +26,7 @@ def light_of(image: NDArray[np.uint8], seed: NDArray[np.float32]) -> NDArray[np.
 
 
 def told_by_light(light: NDArray[np.float64], tagged: NDArray[np.bool_]) -> float:
-    """How well a linear classifier tells from the light which pictures have a tag.
-
-    Args:
-        light: of each picture, (N, 6).
-        tagged: which have it, (N,).
+    """How well a linear classifier tells from the light, (N, 6), which pictures have a tag, (N,).
 
     Returns:
         Area under the ROC curve of pictures that the classifier did not learn from, in [0, 1];

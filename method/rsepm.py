@@ -31,7 +31,7 @@ from method import preset
 from method.backbone import Backbone, ResNet, Timm
 from method.head import DecoderHead, refuse
 from method.stage import SEGMENTS, Stage, of_tags
-from method.target import cue_mask, inside_box, segment_loss
+from method.target import cue_mask, inside_box, segment_loss, shown_classes
 from network.rsepm import RSEPM, Averaged
 from refine import (
     best_labels,
@@ -226,23 +226,16 @@ class RecurSeed(Stage):
         mixed = [paste(x, x.roll(1, 0), region) for x in (own, target, inside)]
         # A class that came with the pasted part is there; the image's own stay, though some may
         # be covered now.
-        classes = range(1, self.num_classes)
-        came = torch.stack([(mixed[0] == k).flatten(1).any(1) for k in classes], dim=1)
-        tag = torch.maximum(tag, came.to(tag))
+        tag = torch.maximum(tag, shown_classes(mixed[0], self.num_classes).to(tag))
         large = resize(region[:, None].float(), image.shape[-2:])[:, 0] >= 0.5
         maps, logit, *_ = context.run(self.network, paste(image, image.roll(1, 0), large))
         return terms | self.learn("mixed ", maps, logit, mixed[1], mixed[0], tag, mixed[2])
 
     @torch.no_grad()
     def recurse(
-        self,
-        image: Tensor,
-        tag: Tensor,
-        inside: Tensor,
-        maps: Tensor,
-        features: list[Tensor],
+        self, image: Tensor, tag: Tensor, inside: Tensor, maps: Tensor, features: list[Tensor],
         cue: Tensor | None = None,
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Tensor]:  # fmt: skip
         """Refine activation maps: by correlation, then by colour.
 
         Args:
@@ -269,15 +262,15 @@ class RecurSeed(Stage):
             recursion.correlation_first,
             recursion.correlation_second,
         )
-        refined = self.refine(image, resize(correlated, image.shape[-2:]))
+        refined = self.refine(image, correlated)
         # Over its maximum, as the maps that learn it are.
         present = tag[:, :, None, None] * inside
         refined = with_cues(over_peak(refined * present), cue) * present
         return {"cam": cam, "correlated": correlated, "refined": refined}
 
     def refine(self, image: Tensor, score: Tensor) -> Tensor:
-        """Scores (N, C, h, w) after PAMR on images of their size."""
-        recursion = self.recipe.recursion
+        """Scores (N, C, ., .) after PAMR on images, at their size."""
+        recursion, score = self.recipe.recursion, resize(score, image.shape[-2:])
         return pamr(image[:, :3], score, recursion.refine_steps, recursion.refine_dilations)
 
     def certain(self, target: Tensor, tag: Tensor, inside: Tensor) -> Tensor:
@@ -317,15 +310,9 @@ class RecurSeed(Stage):
         return label, region.roll(1, 0)
 
     def learn(
-        self,
-        name: str,
-        maps: Tensor,
-        logit: Tensor,
-        target: Tensor,
-        label: Tensor,
-        tag: Tensor,
+        self, name: str, maps: Tensor, logit: Tensor, target: Tensor, label: Tensor, tag: Tensor,
         inside: Tensor,
-    ) -> dict[str, Term]:
+    ) -> dict[str, Term]:  # fmt: skip
         """The recursion loss on the maps and the cross entropy on the decoder's logits."""
         recursion = self.recipe.recursion
         present = tag[:, :, None, None] * resize(inside.float(), maps.shape[-2:])

@@ -1,6 +1,6 @@
 """The small base of all stages: recipe, data set, network, and what most of them do alike."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -123,7 +123,18 @@ class Stage:
 
     def views(self, images: list[Tensor], mirror: bool) -> list[tuple[Tensor, ...]]:
         """`view` of images at every scale and of mirrored ones, see `base.contract.Stage`."""
-        return each_view(self.view, images, mirror)
+        views: list[tuple[Tensor, ...]] = []
+        for image in images:
+            if not mirror:
+                views.append(self.view(image))
+                continue
+            if len(image) == 1:  # a network takes less time for two at once
+                both = self.view(channels_last(torch.cat((image, image.flip(3)))))
+                plain, flipped = zip(*(part.chunk(2) for part in both))
+            else:
+                plain, flipped = self.view(image), self.view(image.flip(3))
+            views += plain, tuple(part.flip(3) if part.ndim == 4 else part for part in flipped)
+        return views
 
     def score(self, views: list[tuple[Tensor, ...]], tags: Tensor | None) -> Tensor:
         """Class scores of views, see `base.contract.Stage`."""
@@ -175,28 +186,6 @@ def parameter_groups(network: nn.Module, new: Sequence[nn.Module], solver: Solve
 
 
 # -- prediction over scales and mirror images ---------------------------------------------------
-
-
-def each_view(
-    view: Callable[[Tensor], tuple[Tensor, ...]], images: list[Tensor], mirror: bool
-) -> list[tuple[Tensor, ...]]:
-    """Views, as `Stage.view` gives them, of the same images (N, 3, H, W) at every scale.
-
-    With `mirror`, of the mirrored images too, after each of the images; maps are flipped back.
-    """
-    views = []
-    for image in images:
-        if not mirror:
-            views.append(view(image))
-            continue
-        if len(image) == 1:  # a network takes less time for two at once
-            both = view(channels_last(torch.cat((image, image.flip(3)))))
-            plain, flipped = zip(*(part.chunk(2) for part in both))
-        else:
-            plain, flipped = view(image), view(image.flip(3))
-        views.append(plain)
-        views.append(tuple(part.flip(3) if part.ndim == 4 else part for part in flipped))
-    return views
 
 
 class SoftmaxMean(Stage):

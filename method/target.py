@@ -21,13 +21,11 @@ TagSource = Literal["auto", "cue", "dataset"]
 
 
 def cue_images(stage: Stage, cue: str, tags_from: TagSource) -> Images:
-    """Training images with their cues.
+    """Training images with their cues, of a file or a folder of masks.
 
-    Args:
-        cue: cue file, or folder of cues as masks.
-        tags_from: "cue" takes the classes that have cues as the image's tags, "dataset" those of
-            the data set; "auto" is "cue" for a released pickle. VOC's XML has 987 tags of difficult
-            objects that the released cues lack, and no cue supports them.
+    `tags_from` "cue" takes the classes that have cues as the image's tags, "dataset" those of the
+    data set; "auto" is "cue" for a released pickle. VOC's XML has 987 tags of difficult objects
+    that the released cues lack, and no cue supports them.
 
     Raises:
         UserError: for no cues, or a cue file under a recipe that cuts images.
@@ -35,9 +33,9 @@ def cue_images(stage: Stage, cue: str, tags_from: TagSource) -> Images:
     if not cue:
         raise UserError("this stage learns from cues: give --cue FILE (script/cue.sh makes one)")
     fit = stage.recipe.data.fit
-    if fit != "warp" and Path(cue).is_dir():
-        return stage.images(mask=cue)
     if fit != "warp":
+        if Path(cue).is_dir():
+            return stage.images(mask=cue)
         raise UserError(
             f"{cue} holds cues of whole images, and --fit {fit} cuts them: give --fit warp, or a "
             "folder of cues as masks"

@@ -10,11 +10,8 @@ convolution_backward = torch.ops.aten.convolution_backward
 
 
 def to_phases(x: Tensor, step: int) -> Tensor:
-    """Sort the pixels of (N, C, H, W) by row and column modulo `step`.
-
-    Returns:
-        (N step^2, C, ceil(H / step), ceil(W / step)), filled up with 0, channels last.
-    """
+    """Sort the pixels of (N, C, H, W) by row and column modulo `step`, filled up with 0:
+    (N step^2, C, ceil(H / step), ceil(W / step)), channels last."""
     height, width = x.shape[-2:]
     x = pad(x, (0, -width % step, 0, -height % step)).permute(0, 2, 3, 1)
     number, height, width, channels = x.shape
@@ -34,11 +31,8 @@ def from_phases(x: Tensor, step: int, size: tuple[int, int]) -> Tensor:
 def weight_gradient(x: Tensor, gradient: Tensor, kernel: int) -> Tensor:
     """Gradient (C, 1, kernel, kernel) of the weight of a depthwise convolution that keeps the size.
 
-    oneDNN is fast at kernels of 3: larger ones are put together of these, where they overlap by
-    one, if `kernel` is odd.
-
-    Args:
-        x, gradient: what went in, and the gradient of what came out, (N, C, H, W).
+    `x` went in, `gradient` is that of what came out, (N, C, H, W). oneDNN is fast at kernels of 3:
+    larger ones are put together of these, where they overlap by one, if `kernel` is odd.
     """
     channels, height, width = gradient.shape[1:]
     half = kernel // 2
@@ -90,13 +84,9 @@ class Depthwise(nn.Conv2d):
     """`nn.Conv2d` of one channel each, its size kept; `speed_up` makes it of others."""
 
     def forward(self, x: Tensor) -> Tensor:
-        plain = not self.weight.requires_grad or not torch.is_grad_enabled()
-        if (
-            plain
-            or x.device.type != "cpu"
-            or torch.is_autocast_enabled("cpu")
-            or torch.compiler.is_compiling()
-        ):
+        learns = self.weight.requires_grad and torch.is_grad_enabled()
+        cast = torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
+        if not learns or cast or x.device.type != "cpu":
             return super().forward(x)
         return DepthwiseBackward.apply(x, self.weight, self.dilation[0])
 

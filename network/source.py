@@ -34,21 +34,18 @@ class Source:
         """Raise UserError where a network feeds its images in other colours than these."""
         if self.colour is None:
             return
-        if not self.fits(CONVENTION[normalise.convention]):
-            fitting = [name for name, colour in CONVENTION.items() if self.fits(colour)]
+        mean, std, order = self.colour
+        fitting = [
+            name
+            for name, other in CONVENTION.items()
+            if np.allclose((mean, std), other[:2], atol=0.6) and order == other[2]
+        ]
+        if normalise.convention not in fitting:
             advice = f"give --convention {fitting[0]}" if fitting else "choose other weights"
-            mean, _, order = self.colour
             raise UserError(
                 f"{self.name} expects {order} with mean {[round(m) for m in mean]}, and the "
                 f"convention '{normalise.convention}' is another: {advice}"
             )
-
-    def fits(self, colour: tuple) -> bool:
-        """Say whether a convention's mean, std and order are these, give or take a rounding."""
-        if self.colour is None:
-            return True
-        alike = [np.allclose(own, other, atol=0.6) for own, other in zip(self.colour[:2], colour)]
-        return all(alike) and self.colour[2] == colour[2]
 
 
 def open_source(name: str, architecture: str) -> Source:

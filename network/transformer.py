@@ -151,11 +151,8 @@ class TransformerTrunk(TimmTrunk):
             raise UserError(f"timm's {self.name} gives no features of its layers: choose another")
 
     def stages(self, image: Tensor) -> list[Tensor]:
-        """Features of every stage, (N, channels[k], ceil(H / stride[k]), ceil(W / stride[k])).
-
-        Args:
-            image: RGB 0..255 and the extra channels, (N, 3 + extra, H, W), of any size.
-        """
+        """Features of every stage, (N, channels[k], ceil(H / stride[k]), ceil(W / stride[k])), of
+        images of any size: RGB 0..255 and the extra channels, (N, 3 + extra, H, W)."""
         size = image.shape[-2:]
         # Always resized, if to the same size: the question could not be recorded for export.
         x = interpolate(self.inputs(image), multiples(size, self.unit), mode="bilinear")
@@ -187,13 +184,10 @@ def multiples(size: torch.Size, unit: int) -> list[int]:
 def resize_positions(
     positions: Tensor, new_size: Sequence[int], old_size: Sequence[int], num_prefix_tokens: int = 1
 ) -> Tensor:
-    """Resize position embeddings as timm does, by steps that can be recorded and kept in ONNX.
+    """Resize position embeddings (1, T, C) as timm does, by steps that can be recorded and kept in
+    ONNX, whose runtimes differ from torch in their bicubic resizing by 0.01.
 
-    ONNX runtimes differ from torch in their bicubic resizing by 0.01.
-
-    Args:
-        positions: (1, T, C); the tokens before the grid stay.
-        new_size, old_size: rows and columns of the grid.
+    The tokens before the grid stay; sizes are rows and columns.
     """
     grid = positions[:, num_prefix_tokens:].reshape(*old_size, -1)
     rows, columns = (cubic_weights(*sides) for sides in zip(old_size, new_size))

@@ -68,13 +68,11 @@ def grow_seeds(
     seed stays with that seed's class, though a region of another class may connect through it.
 
     Args:
-        score, seed, tag, threshold_foreground, threshold_background: as in `region_map`.
+        score, seed, tag, threshold_foreground, threshold_background: as in `region_map`, which
+            raises for shapes that do not fit.
 
     Returns:
         Grown seeds, bool (N, C, H, W) on the device of `score`: every seed, and what was added.
-
-    Raises:
-        ValueError: where shapes do not fit.
 
     Source: Huang et al., CVPR 2018 (DSRG), deep seeded region growing; equal to the released
     layer on every position. One pass of connected components is the fixpoint of the growth,
@@ -94,14 +92,9 @@ def grow_seeds(
 
 
 def flood(mask: Tensor, start: Tensor) -> Tensor:
-    """Parts of maps that are 8-connected to a start, by spreading with a 3 x 3 maximum.
+    """Parts of masks, bool (M, H, W), that are 8-connected to a start, a subset of them.
 
-    Args:
-        mask: where the flood may go, bool (M, H, W).
-        start: where it begins, a subset of `mask`, bool (M, H, W).
-
-    Returns:
-        Bool (M, H, W). Takes as many poolings as the longest path has positions.
+    Spreads with a 3 x 3 maximum, as often as the longest path has positions.
     """
     reached = start.to(torch.float32)[:, None]
     open_ = mask.to(torch.float32)[:, None]
@@ -115,10 +108,7 @@ def flood(mask: Tensor, start: Tensor) -> Tensor:
 
 
 def flood_cpu(mask: Tensor, start: Tensor) -> Tensor:
-    """The same as `flood`, by connected components of all maps in one call.
-
-    Args and returns: as in `flood`, in CPU memory.
-    """
+    """The same as `flood` in CPU memory, by connected components of all maps in one call."""
     count, height, width = mask.shape
     if not count:
         return mask.clone()
