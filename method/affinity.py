@@ -32,16 +32,9 @@ class AffinityRecipe:
     # The new layers' factor of 10 makes the rate 0.1, as released. The released optimiser gets the
     # weight decay in the place of the momentum: 1e-4, next to none.
     solver: Flat[Solver] = Solver(
-        steps=None,
-        epochs=3,
-        batch=32,
-        lr=1e-2,
-        bias_factor=1.0,
-        momentum=0.0,
-        weight_decay=1e-4,
-        decay_all=True,
-        policy="poly",
-    )
+        steps=None, epochs=3, batch=32, lr=1e-2, bias_factor=1.0, momentum=0.0, weight_decay=1e-4,
+        decay_all=True, policy="poly",
+    )  # fmt: skip
     backbone: Flat[Backbone] = preset.IRN_RESNET50
     head: Flat[BoundaryHead] = BoundaryHead()
     masks: Flat[PseudoMasks] = PseudoMasks()

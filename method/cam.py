@@ -68,13 +68,8 @@ class CAMRecipe:
     prediction: Flat[Prediction] = Prediction((1.0, 0.5, 1.5, 2.0), True, "sec-test")
 
 
-SMALL = CAMRecipe(
-    SMALL_DATA,
-    SMALL_SOLVER,
-    SMALL_RESNET,
-    Maps(dropout=0.1),
-    Prediction((1.0, 1.5), True, "sec-test", 4.0),
-)
+SMALL_TEST = Prediction((1.0, 1.5), True, "sec-test", 4.0)
+SMALL = CAMRecipe(SMALL_DATA, SMALL_SOLVER, SMALL_RESNET, Maps(dropout=0.1), SMALL_TEST)
 PHOTO = photo(
     CAMRecipe(),
     area=153600,

@@ -21,12 +21,7 @@ from method import preset
 from method.backbone import VGG16, Backbone, ResNet
 from method.head import refuse
 from method.stage import Stage, of_tags, with_constant
-from network.cue import (
-    BackgroundCueHead,
-    BackgroundCueNet,
-    ForegroundCueHead,
-    ForegroundCueNet,
-)
+from network.cue import BackgroundCueHead, BackgroundCueNet, ForegroundCueHead, ForegroundCueNet
 
 SOLVER = Solver(decay_every=4000)
 """SEC's solver with a longer first plateau (the author, kolesman/SEC issue 8)."""

@@ -21,9 +21,9 @@ from datalist.dataset import Images
 from loss import balanced_seed_loss, constrain_loss, floor_softmax
 from method import preset
 from method.backbone import VGG16, Backbone
-from method.head import Head, PyramidHead, segmentation_network
+from method.head import Head, PyramidHead
 from method.refinement import Refinement, TrainCRF
-from method.stage import SEGMENTS, SoftmaxOfSum
+from method.stage import SoftmaxOfSum
 from method.target import TagSource, class_map, cue_images, cues_of
 from refine import grow_seeds
 from refine.contrast import SPREAD
@@ -72,7 +72,6 @@ SMALL = DSRGRecipe(
 class DSRG(SoftmaxOfSum):
     """Step 1: a four-branch DeepLab under seeds that grow."""
 
-    can: ClassVar = SEGMENTS
     pools = True  # seeds alone teach: a tag says which of them may grow
 
     recipes: ClassVar = {
@@ -87,9 +86,7 @@ class DSRG(SoftmaxOfSum):
     }
 
     def __init__(self, recipe: DSRGRecipe, spec):
-        super().__init__(
-            recipe, spec, segmentation_network(recipe.backbone, recipe.head, spec.num_classes)
-        )
+        super().__init__(recipe, spec)
         self.refinement = Refinement(recipe.train_crf)
 
     def dataset(self) -> Images:

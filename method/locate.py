@@ -136,6 +136,10 @@ def resegmenting(segmenter: SegmenterRecipe, data: Data, solver: Solver) -> Rese
     return ResegmentRecipe(data, solver, **{name: getattr(segmenter, name) for name in shared})
 
 
+SMALL_SEGMENTER_NETWORK = ResNet(
+    "none", width=(16, 8, 16, 16, 24), blocks=(1, 1, 2, 1), stride=(2, 1, 2, 2, 1),
+    dilation=(1, 1, 1, 2), multigrid=(1, 2, 4),
+)  # fmt: skip
 SMALL_SEGMENTER = SegmenterRecipe(
     # 0.7 to 1.3 of the longer side at test
     data=replace(localiser.SMALL_DATA, long=(67, 125)),
@@ -143,14 +147,7 @@ SMALL_SEGMENTER = SegmenterRecipe(
     backbone=localiser.SMALL_BACKBONE,
     head=localiser.SMALL_CORRELATION,
     seam=localiser.SMALL_LOSSES,
-    segmenter=ResNet(
-        weights="none",
-        width=(16, 8, 16, 16, 24),
-        blocks=(1, 1, 2, 1),
-        stride=(2, 1, 2, 2, 1),
-        dilation=(1, 1, 1, 2),
-        multigrid=(1, 2, 4),
-    ),
+    segmenter=SMALL_SEGMENTER_NETWORK,
     decoder=DecoderHead(low=16, hidden=32, rates=(2, 4, 6), dropout=0.0),
     # A segmenter from scratch loses some points with each further pass.
     prompting=Prompting(passes=1),

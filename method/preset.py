@@ -40,30 +40,19 @@ SMALL_SOLVER = Solver(
     weight_decay=1e-2, policy="poly", warmup=20,
 )  # fmt: skip
 SMALL_VGG16 = VGG16(
-    weights="none",
-    width=(24, 48, 64, 96, 96),
-    depth=(1, 1, 1, 1, 1),
-    pool=(2, 2, 1, 1, 1),
-    norm=True,
+    "none", width=(24, 48, 64, 96, 96), depth=(1, 1, 1, 1, 1), pool=(2, 2, 1, 1, 1), norm=True
 )
 SMALL_ON_VGG16 = (SMALL_DATA, SMALL_SOLVER, SMALL_VGG16)
 """Groups of a recipe: data, solver and backbone."""
 SMALL_RESNET = ResNet(
-    weights="none",
-    width=(24, 12, 16, 24, 32),
-    blocks=(1, 1, 1, 1),
-    stride=(2, 2, 1, 1, 1),
+    "none", width=(24, 12, 16, 24, 32), blocks=(1, 1, 1, 1), stride=(2, 2, 1, 1, 1),
     dilation=(1, 1, 1, 2),
-)
+)  # fmt: skip
 SMALL_RESNET_DILATED = replace(SMALL_RESNET, dilation=(1, 1, 2, 4))
 SMALL_RESNET38D = ResNet38d(
-    weights="none",
-    width=(16, 24, 48, 64, 96, 96, 128),
-    blocks=(1, 1, 1, 1),
-    stride=(2, 2, 1),
-    drop=0.1,
+    "none", width=(16, 24, 48, 64, 96, 96, 128), blocks=(1, 1, 1, 1), stride=(2, 2, 1), drop=0.1,
     norm=True,
-)
+)  # fmt: skip
 SMALL_FOV = LargeFOVHead(hidden=128, rate=6, dropout=0.1)
 SMALL_PYRAMID = PyramidHead(hidden=64, rates=(3, 6, 9, 12), dropout=0.1)
 SMALL_DECODER = DecoderHead(low=24, hidden=48, rates=(2, 4, 6), dropout=0.1)

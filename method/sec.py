@@ -23,9 +23,9 @@ from datalist.shape import read_shapes
 from loss import constrain_loss, decay_for, expand_loss, floor_softmax, seed_loss
 from method import preset
 from method.backbone import VGG16, Backbone
-from method.head import Head, LargeFOVHead, segmentation_network
+from method.head import Head, LargeFOVHead
 from method.refinement import Refinement, TrainCRF
-from method.stage import SEGMENTS, SoftmaxMean
+from method.stage import SoftmaxMean
 from method.target import TagSource, class_map, cue_images, cues_of
 from refine.contrast import SPREAD
 
@@ -102,7 +102,6 @@ def half_weight_decays(half: Mapping[int, float], num_classes: int, sec: SECLoss
 class SEC(SoftmaxMean):
     """DeepLab-LargeFOV under the three losses."""
 
-    can: ClassVar = SEGMENTS
     pools = True
 
     recipes: ClassVar = {
@@ -121,9 +120,7 @@ class SEC(SoftmaxMean):
     }
 
     def __init__(self, recipe: SECRecipe, spec):
-        super().__init__(
-            recipe, spec, segmentation_network(recipe.backbone, recipe.head, spec.num_classes)
-        )
+        super().__init__(recipe, spec)
         self.refinement = Refinement(recipe.train_crf)
         self.decay: float | Tensor = recipe.sec.decay_foreground
 

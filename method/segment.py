@@ -19,23 +19,20 @@ from base.tensor import resize, resize_mask
 from datalist.dataset import Images
 from method import preset
 from method.backbone import VGG16, Backbone, ResNet
-from method.head import DecoderHead, Head, LargeFOVHead, PyramidHead, segmentation_network
-from method.stage import SEGMENTS, SoftmaxMean, SoftmaxOfSum
+from method.head import DecoderHead, Head, LargeFOVHead, PyramidHead
+from method.stage import SoftmaxMean, SoftmaxOfSum
 from method.target import FromMasks, PseudoMasks, segment_loss
 
 
 class Segment(SoftmaxMean):
     """Cross entropy on masks at the network's own resolution; with a fine head, at theirs."""
 
-    can: ClassVar = SEGMENTS
-
-    def __init__(self, recipe, spec):
-        network = segmentation_network(recipe.backbone, recipe.head, spec.num_classes)
-        super().__init__(recipe, spec, network)
+    full_size: ClassVar = False
+    """Whether every head learns at the masks' size."""
 
     def terms(self, batch: dict, context: Context) -> dict[str, Term]:
         logit, mask = context.run(self.network, batch["image"]), batch["mask"]
-        if getattr(self.recipe.head, "fine", False):
+        if self.full_size or getattr(self.recipe.head, "fine", False):
             return {"segment": segment_loss(resize(logit, mask.shape[-2:]), mask)}
         return {"segment": segment_loss(logit, resize_mask(mask, logit.shape[-2:]))}
 
@@ -163,12 +160,9 @@ class DeepLabRecipe:
 
 
 SMALL_DEEPLAB = DeepLabRecipe(
-    data=preset.SMALL_DATA,
-    solver=replace(preset.SMALL_SOLVER, steps=500),
-    backbone=preset.SMALL_RESNET,
-    head=preset.SMALL_DECODER,
-    prediction=preset.SMALL_DECODER_TEST,
-)
+    preset.SMALL_DATA, replace(preset.SMALL_SOLVER, steps=500), preset.SMALL_RESNET,
+    preset.SMALL_DECODER, prediction=preset.SMALL_DECODER_TEST,
+)  # fmt: skip
 
 
 class DeepLab(FromMasks, Segment):
@@ -178,6 +172,7 @@ class DeepLab(FromMasks, Segment):
     Differs: stride 16 at test too.
     """
 
+    full_size: ClassVar = True
     recipes: ClassVar = {
         # not measured; published for RecurSeed: 74.4 on VOC 2012 val
         "paper": DeepLabRecipe(),
@@ -186,10 +181,6 @@ class DeepLab(FromMasks, Segment):
         # script/cam.sh: 65.4 on msrc-objects (3 seeds), 10 minutes on 1 core
         "photo": preset.photo(DeepLabRecipe()),
     }
-
-    def terms(self, batch: dict, context: Context) -> dict[str, Term]:
-        logit, mask = context.run(self.network, batch["image"]), batch["mask"]
-        return {"segment": segment_loss(resize(logit, mask.shape[-2:]), mask)}
 
     def join(self, means: Sequence[Tensor], tags: Tensor | None, count: int) -> Tensor:
         """The mean over scales and mirror images; a class that is faint everywhere becomes 0."""

@@ -6,23 +6,10 @@ from typing import Any, TypeVar
 R = TypeVar("R")
 
 SMOKE = {
-    "size": (32, 32),
-    "long": (32, 40),
-    "test_long": 40,
-    "steps": 4,
-    "batch": 2,
-    "depth": 1,
-    "blocks": 1,
-    "width": 8,
-    "hidden": 8,
-    "low": 8,
-    "reduced": 8,
-    "pairs": 4,
-    "radius": 3,
-    "ramp": 0,
-    "recursion_epoch": 0,
-    "mix_epoch": 0,
-}
+    "size": (32, 32), "long": (32, 40), "test_long": 40, "steps": 4, "batch": 2,
+    "depth": 1, "blocks": 1, "width": 8, "hidden": 8, "low": 8, "reduced": 8,
+    "pairs": 4, "radius": 3, "ramp": 0, "recursion_epoch": 0, "mix_epoch": 0,
+}  # fmt: skip
 """Values of fields by name; a number stands for every entry where the field is a tuple.
 
 Channels are multiples of 8: on processors without AVX-512, torch 2.14 writes beyond its memory in
@@ -42,13 +29,3 @@ def smoke(recipe: R) -> R:
             repeat = isinstance(value, tuple) and not isinstance(small, tuple)
             changes[field.name] = (small,) * len(value) if repeat else small
     return replace(recipe, **changes)  # type: ignore[type-var]
-
-
-def with_smoke(recipes: dict[str, R]) -> dict[str, R]:
-    """Add to each recipe "small..." a "smoke..." of the same networks."""
-    added = {
-        name.replace("small", "smoke"): smoke(recipe)
-        for name, recipe in recipes.items()
-        if name.startswith("small")
-    }
-    return recipes | added

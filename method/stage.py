@@ -14,7 +14,8 @@ from base.tensor import resize
 from datalist.bag import BAGS_FILE
 from datalist.dataset import Images
 from datalist.spec import Spec
-from method.smoke import with_smoke
+from method.head import segmentation_network
+from method.smoke import smoke
 from network.bands import widen
 from network.normalise import Normalise
 from network.transformer import TransformerTrunk
@@ -42,7 +43,11 @@ class Stage:
     """Whether the losses know that tags may be those of a bag of tiles (`datalist.bag`)."""
 
     def __init_subclass__(cls) -> None:
-        cls.recipes = with_smoke(cls.recipes)
+        cls.recipes = cls.recipes | {
+            name.replace("small", "smoke"): smoke(recipe)
+            for name, recipe in cls.recipes.items()
+            if name.startswith("small")
+        }
 
     def __init__(self, recipe: Any, spec: Spec, network: nn.Module):
         self.recipe = recipe
@@ -189,7 +194,13 @@ def parameter_groups(network: nn.Module, new: Sequence[nn.Module], solver: Solve
 
 
 class SoftmaxMean(Stage):
-    """Scores are the mean of the softmax of logits."""
+    """A segmentation network whose scores are the mean of the softmax of logits."""
+
+    can: ClassVar = SEGMENTS
+
+    def __init__(self, recipe: Any, spec: Spec):
+        network = segmentation_network(recipe.backbone, recipe.head, spec.num_classes)
+        super().__init__(recipe, spec, network)
 
     def view(self, image: Tensor) -> tuple[Tensor, ...]:
         return (torch.softmax(self.network(image), dim=1),)

@@ -116,10 +116,8 @@ class ResNetTrunk(FrozenNorm):
 
 
 class ResNetFOV(nn.Module):
-    """Segmentation network: trunk at stride 8, fc6 (3x3, dilated), fc7, fc8.
-
-    Args:
-        head: channels, dilation and dropout (after fc6 alone).
+    """Segmentation network: trunk at stride 8, fc6 (3x3, dilated, the only one with dropout), fc7,
+    fc8.
 
     Source: SEC network on ResNet-50 of ascust/SEC-MXNet.
     """
