@@ -22,6 +22,7 @@ def affinity_terms(boundary: Tensor, mask: Tensor, radius: int) -> dict[str, tup
         For "foreground" (both of one class), "background" and "different": sum of the losses
         and number of pairs. The loss of IRN is (background / 2 + foreground / 2 + different) / 2
         of the means.
+
     Raises:
         UserError: for maps that are smaller than the neighbourhood of one pixel.
 

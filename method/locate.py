@@ -213,11 +213,13 @@ class LocateStage(Stage):
 
     can: ClassVar = frozenset({"predict"})  # the number of masks depends on the image
 
-    def __init__(self, recipe: SegmenterRecipe | ResegmentRecipe, spec, background: bool):
+    def __init__(
+        self, recipe: SegmenterRecipe | ResegmentRecipe, spec, background: bool, fixed: bool = False
+    ):
         trunk = recipe.segmenter.trunk(extra=1)
         segmenter = DeepLabV3Plus(trunk, 1, recipe.decoder, align_corners=True, extra=1)
         locate = localiser.build(recipe, spec.num_classes, background)
-        super().__init__(recipe, spec, LocateSegment(locate, segmenter))
+        super().__init__(recipe, spec, LocateSegment(locate, segmenter, fixed))
         self.presence = recipe.prompting.presence
 
     def views(self, images: list[Tensor], mirror: bool) -> list[tuple[Any, ...]]:
@@ -265,9 +267,8 @@ class Segmenter(LocateStage):
     }
 
     def __init__(self, recipe: SegmenterRecipe, spec):
-        super().__init__(recipe, spec, background=False)
-        if recipe.training.fixed and recipe.training.start:
-            self.network.fix_localiser()
+        fixed = recipe.training.fixed and bool(recipe.training.start)
+        super().__init__(recipe, spec, background=False, fixed=fixed)
 
     def load(self) -> str:
         """Start both networks; returns the reports of keys."""

@@ -11,22 +11,18 @@ class LocateSegment(nn.Module):
     Args:
         localiser: network whose output for RGB images are maps of its classes.
         segmenter: network with one output whose images have a channel after R, G, B: the prompt.
+        fixed: the localiser does not learn, and runs as at test.
     """
 
-    def __init__(self, localiser: nn.Module, segmenter: nn.Module):
+    def __init__(self, localiser: nn.Module, segmenter: nn.Module, fixed: bool = False):
         super().__init__()
-        self.localiser, self.segmenter = localiser, segmenter
+        self.localiser, self.segmenter, self.fixed = localiser, segmenter, fixed
+        if fixed:
+            localiser.requires_grad_(False).eval()
         self.new = (
             *(f"localiser.{name}" for name in localiser.new),
             *(f"segmenter.{name}" for name in segmenter.new),
         )
-        self.fixed = False
-
-    def fix_localiser(self) -> None:
-        """From now on the localiser does not learn, and runs as at test."""
-        self.fixed = True
-        self.localiser.requires_grad_(False)
-        self.localiser.eval()
 
     def train(self, mode: bool = True) -> "LocateSegment":
         """As of `nn.Module`; a fixed localiser stays as at test."""

@@ -261,10 +261,8 @@ def build_stages(name: str, output_stride: int, channels: int) -> nn.Module:
     Raises:
         UserError: for an unknown name, a network without stages, and a stride it cannot have.
     """
-    try:
-        import timm
-    except ImportError:
-        raise UserError(f"the backbone timm:{name} needs timm: pip install timm") from None
+    import timm
+
     plain = name.partition(".")[0]
     if not timm.is_model(plain):
         near = difflib.get_close_matches(plain, timm.list_models(), 5, 0.4)

@@ -42,11 +42,9 @@ def shift(x: Tensor, step: tuple[int, int], radius: int) -> Tensor:
     Sources are the pixels whose whole neighbourhood lies inside: all rows but the last
     ``radius - 1``, all columns but ``radius - 1`` at each side.
     """
-    margin = radius - 1
-    height = max(0, x.shape[-2] - margin)
-    width = max(0, x.shape[-1] - 2 * margin)
-    top, left = step[0], margin + step[1]
-    return x[..., top : top + height, left : left + width]
+    margin, (down, right) = radius - 1, step
+    height, width = max(0, x.shape[-2] - margin), max(0, x.shape[-1] - 2 * margin)
+    return x[..., down : down + height, margin + right : margin + right + width]
 
 
 def pairs(boundary: Tensor, radius: int) -> Iterator[tuple[tuple[int, int], Tensor]]:
