@@ -144,14 +144,9 @@ class CAM(Stage):
             settings = self.recipe.backbone, context.bfloat16, device
             self.fixed = network_checksum(trunk, *settings), pool
         source, pool = self.fixed
-        return kept_features(
-            image.to(torch.uint8),
-            lambda pixels: context.run(self.network.features, pixels),
-            source,
-            self.folder / "features" if self.folder is not None else None,
-            keep,
-            pool if len(image) > 1 else None,
-        )
+        folder = self.folder / "features" if self.folder is not None else None
+        run, pool = partial(context.run, self.network.features), pool if len(image) > 1 else None
+        return kept_features(image.to(torch.uint8), run, source, folder, keep, pool)
 
     def view(self, image: Tensor) -> tuple[Tensor, ...]:
         """Positive activation maps (N, K, h, w) and logits (N, K)."""

@@ -16,7 +16,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from base.contract import Context, Term
-from base.recipe import Data, Flat, Prediction, Solver
+from base.recipe import Data, Flat, Prediction, Solver, change
 from method import preset
 from method.backbone import VGG16, Backbone, ResNet
 from method.head import refuse
@@ -25,6 +25,7 @@ from network.cue import BackgroundCueHead, BackgroundCueNet, ForegroundCueHead, 
 
 SOLVER = Solver(decay_every=4000)
 """SEC's solver with a longer first plateau (the author, kolesman/SEC issue 8)."""
+SMALL_RESNET = replace(preset.SMALL_RESNET, dilation=(1,) * 4)
 
 
 class Classifier(Stage):
@@ -50,9 +51,8 @@ class ForegroundCueRecipe:
     prediction: Flat[Prediction] = Prediction()
 
 
-FOREGROUND = ForegroundCueRecipe()
-FOREGROUND_MXNET = replace(
-    FOREGROUND, data=preset.MXNET_DATA, solver=Solver(), head=ForegroundCueHead(style="mxnet")
+FOREGROUND_MXNET = ForegroundCueRecipe(
+    preset.MXNET_DATA, Solver(), head=ForegroundCueHead(style="mxnet")
 )
 # Maps of a network from scratch are broad: on `scenes` a cut at 0.2 is right in 72 of 100 cells,
 # at 0.5 in 88, and SEC needs sure cues.
@@ -69,15 +69,13 @@ class ForegroundCue(Classifier):
 
     can: ClassVar = frozenset({"predict", "cue", "export"})
     recipes: ClassVar = {
-        "paper": FOREGROUND,
+        "paper": ForegroundCueRecipe(),
         "mxnet": FOREGROUND_MXNET,
         "paper-resnet50": replace(
             FOREGROUND_MXNET, backbone=ResNet(stride=(2, 2, 2, 1, 1), norm=False)
         ),
         "small": SMALL_FOREGROUND,
-        "small-resnet50": replace(
-            SMALL_FOREGROUND, backbone=replace(preset.SMALL_RESNET, dilation=(1,) * 4)
-        ),
+        "small-resnet50": replace(SMALL_FOREGROUND, backbone=SMALL_RESNET),
     }
 
     def __init__(self, recipe: ForegroundCueRecipe, spec):
@@ -116,13 +114,8 @@ class BackgroundCueRecipe:
     prediction: Flat[Prediction] = Prediction()
 
 
-BACKGROUND = BackgroundCueRecipe()
-BACKGROUND_MXNET = replace(
-    BACKGROUND,
-    data=preset.MXNET_DATA,
-    solver=Solver(),
-    head=BackgroundCueHead(dropout=0.0, style="mxnet"),
-)
+MXNET_HEAD = BackgroundCueHead(dropout=0.0, style="mxnet")
+BACKGROUND_MXNET = BackgroundCueRecipe(preset.MXNET_DATA, Solver(), head=MXNET_HEAD)
 # From scratch the dense head learns nothing in some hundred steps. With the average, the lowest
 # tenth at conv3_1 is background with precision 0.99 on `scenes`, at conv4_1 0.88.
 SMALL_BACKGROUND = BackgroundCueRecipe(
@@ -137,19 +130,13 @@ class BackgroundCue(Classifier):
     """Cues of the background, from gradient saliency."""
 
     recipes: ClassVar = {
-        "paper": BACKGROUND,
+        "paper": BackgroundCueRecipe(),
         "mxnet": BACKGROUND_MXNET,
-        "paper-resnet50": replace(
-            BACKGROUND_MXNET,
-            backbone=ResNet(stride=(2, 2, 2, 2, 2), norm=False),
-            head=BackgroundCueHead(dropout=0.0, style="mxnet", layer="layer2.1"),
+        "paper-resnet50": change(
+            BACKGROUND_MXNET, backbone=ResNet(stride=(2,) * 5, norm=False), layer="layer2.1"
         ),
         "small": SMALL_BACKGROUND,
-        "small-resnet50": replace(
-            SMALL_BACKGROUND,
-            backbone=replace(preset.SMALL_RESNET, dilation=(1,) * 4),
-            head=replace(SMALL_BACKGROUND.head, layer="layer2.0"),
-        ),
+        "small-resnet50": change(SMALL_BACKGROUND, backbone=SMALL_RESNET, layer="layer2.0"),
     }
 
     def __init__(self, recipe: BackgroundCueRecipe, spec):

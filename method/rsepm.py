@@ -138,15 +138,11 @@ class RSEPMRecipe:
 
 
 SMALL = RSEPMRecipe(
-    data=preset.SMALL_DATA,
-    solver=replace(preset.SMALL_SOLVER, steps=600),
-    backbone=preset.SMALL_RESNET,
-    head=preset.SMALL_DECODER,
-    average=Average(0.98, 50.0),
-    recursion=Recursion(recursion_epoch=3, levels=(4, 5), refine=2, refine_dilations=(1, 2, 4)),
-    mixing=Mixing(mix_epoch=5),
-    prediction=preset.SMALL_DECODER_TEST,
-)
+    preset.SMALL_DATA, replace(preset.SMALL_SOLVER, steps=600), preset.SMALL_RESNET,
+    preset.SMALL_DECODER, Average(0.98, 50.0),
+    Recursion(recursion_epoch=3, levels=(4, 5), refine=2, refine_dilations=(1, 2, 4)),
+    Mixing(mix_epoch=5), prediction=preset.SMALL_DECODER_TEST,
+)  # fmt: skip
 
 PHOTO = preset.photo(
     RSEPMRecipe(),
@@ -253,15 +249,11 @@ class RecurSeed(Stage):
         recursion = self.recipe.recursion
         present = tag[:, :, None, None] * resize(inside.float(), maps.shape[-2:])
         cam = with_cues(over_peak(maps), cue) * present
+        levels = [features[level - 1] for level in recursion.levels]
         correlated = self_correlation_map(
-            cam,
-            [features[level - 1] for level in recursion.levels],
-            features[recursion.levels[0] - 1].shape[-2:],
-            recursion.seed_foreground,
-            recursion.seed_background,
-            recursion.correlation_first,
-            recursion.correlation_second,
-        )
+            cam, levels, levels[0].shape[-2:], recursion.seed_foreground,
+            recursion.seed_background, recursion.correlation_first, recursion.correlation_second,
+        )  # fmt: skip
         refined = self.refine(image, correlated)
         # Over its maximum, as the maps that learn it are.
         present = tag[:, :, None, None] * inside

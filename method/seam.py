@@ -51,13 +51,10 @@ class SEAMRecipe:
 
 
 SMALL = SEAMRecipe(
-    data=localiser.SMALL_DATA,
-    solver=preset.SMALL_SOLVER,
-    backbone=localiser.SMALL_BACKBONE,
-    head=localiser.SMALL_CORRELATION,
-    seam=localiser.SMALL_LOSSES,
-    cut=CueCut(threshold=0.5, cell=4),  # right in 79 cells of 100 on `scenes`, at 0.3 in 71
-)
+    localiser.SMALL_DATA, preset.SMALL_SOLVER, localiser.SMALL_BACKBONE,
+    localiser.SMALL_CORRELATION, localiser.SMALL_LOSSES,
+    CueCut(threshold=0.5, cell=4),  # right in 79 cells of 100 on `scenes`, at 0.3 in 71
+)  # fmt: skip
 PHOTO = preset.photo(
     SEAMRecipe(),
     **preset.PHOTO_CLASSIFIER | {"enlarge": 2.0, "ratio": 0.5},

@@ -150,13 +150,10 @@ class SEC(SoftmaxMean):
             terms["seed"] = sec.seed_weight * seed_loss(score, cues_of(batch, logit))
         if sec.expand_weight:
             reference, positions = math.prod(sec.decay_grid), math.prod(logit.shape[-2:])
-            terms["expand"] = sec.expand_weight * expand_loss(
-                score,
-                batch["tag"],
-                decay_for(self.decay, reference, positions),
-                decay_for(sec.decay_background, reference, positions),
-                batch.get("bag"),
-            )
+            foreground = decay_for(self.decay, reference, positions)
+            background = decay_for(sec.decay_background, reference, positions)
+            expand = expand_loss(score, batch["tag"], foreground, background, batch.get("bag"))
+            terms["expand"] = sec.expand_weight * expand
         if sec.constrain_weight:
             constrain = constrain_loss(score, marginals(), sec.floor)
             terms["constrain"] = sec.constrain_weight * constrain

@@ -83,17 +83,8 @@ class Stage:
             options |= {"scale": data.scale, "long": data.long, "fill": colour.mean_colour()}
         elif data.fit == "window":
             options |= {"window": data.window, "variants": data.variants}
-        images = Images(
-            self.spec,
-            data.split,
-            size=data.size,
-            mode=data.fit,
-            mirror=data.mirror,
-            jitter=data.jitter,
-            seed=self.recipe.solver.seed,
-            cache=True,
-            **options,
-        )
+        options |= {"mirror": data.mirror, "jitter": data.jitter, "seed": self.recipe.solver.seed}
+        images = Images(self.spec, data.split, data.size, mode=data.fit, cache=True, **options)
         if images.bags is not None and not self.pools:
             raise UserError(
                 f"by {self.spec.root / BAGS_FILE} tags are those of whole pictures, and this stage "

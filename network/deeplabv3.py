@@ -68,12 +68,8 @@ class Decoder(nn.Module):
         self.aspp = ASPP(sum(channels[self.coarse]) + extra, head.rates, hidden)
         self.aspp.project[-1].p = dropout
         self.reduce = convolution(channels[1], low, 1)
-        self.join = nn.Sequential(
-            convolution(hidden + low, hidden, 3),
-            nn.Dropout(dropout),
-            convolution(hidden, hidden, 3),
-            nn.Dropout(dropout / 5),
-        )
+        first, second = convolution(hidden + low, hidden, 3), convolution(hidden, hidden, 3)
+        self.join = nn.Sequential(first, nn.Dropout(dropout), second, nn.Dropout(dropout / 5))
         if head.fine:
             self.reduce_finest = convolution(channels[0], low, 1)
             self.join_finest = convolution(hidden + low, hidden, 3)
@@ -124,8 +120,5 @@ class DeepLabV3Plus(nn.Module):
 
 def convolution(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
     """Convolution without bias, batch normalisation, ReLU; the size stays."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-    )
+    layer = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
+    return nn.Sequential(layer, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))

@@ -19,10 +19,8 @@ class LocateSegment(nn.Module):
         self.localiser, self.segmenter, self.fixed = localiser, segmenter, fixed
         if fixed:
             localiser.requires_grad_(False).eval()
-        self.new = (
-            *(f"localiser.{name}" for name in localiser.new),
-            *(f"segmenter.{name}" for name in segmenter.new),
-        )
+        parts = {"localiser": localiser, "segmenter": segmenter}
+        self.new = tuple(f"{part}.{name}" for part in parts for name in parts[part].new)
 
     def train(self, mode: bool = True) -> "LocateSegment":
         """As of `nn.Module`; a fixed localiser stays as at test."""

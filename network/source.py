@@ -103,12 +103,8 @@ def from_timm(name: str) -> Source:
         facts.get("hf_hub_id") or "none", "model.safetensors"
     )
     mean, std = (tuple(255 * value for value in facts[key]) for key in ("mean", "std"))
-    return Source(
-        f"timm:{name}",
-        network.state_dict(),
-        digest(Path(file)) if isinstance(file, str) else "",
-        (mean, std, "RGB"),
-    )
+    sha256 = digest(Path(file)) if isinstance(file, str) else ""
+    return Source(f"timm:{name}", network.state_dict(), sha256, (mean, std, "RGB"))
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
