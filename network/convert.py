@@ -8,22 +8,20 @@ from torch import Tensor, nn
 from base import UserError
 from network.weight import VGG_FEATURE, Report, read_state
 
+BLOCKS = {
+    **{f"aspp.aspp{k}": f"decoder.aspp.convs.{k - 1}" for k in range(1, 5)},
+    "aspp.block.0": "decoder.aspp.project",
+    "decoder.low_block": "decoder.reduce",
+    "decoder.classifier.0": "decoder.join.0",
+    "decoder.classifier.2": "decoder.join.2",
+}
+"""Convolutions with their normalisation."""
 RELEASED = {
-    "model.": "trunk.",
-    "classifier.": "classifier.",
-    **{f"aspp.aspp{k}.conv.": f"decoder.aspp.convs.{k - 1}.0." for k in range(1, 5)},
-    **{f"aspp.aspp{k}.bn.": f"decoder.aspp.convs.{k - 1}.1." for k in range(1, 5)},
+    **{"model.": "trunk.", "classifier.": "classifier.", "decoder.classifier.4.": "decoder.score."},
+    **{f"{theirs}.conv.": f"{ours}.0." for theirs, ours in BLOCKS.items()},
+    **{f"{theirs}.bn.": f"{ours}.1." for theirs, ours in BLOCKS.items()},
     "aspp.global_avg_pool.1.conv.": "decoder.aspp.convs.4.1.",
     "aspp.global_avg_pool.1.bn.": "decoder.aspp.convs.4.2.",
-    "aspp.block.0.conv.": "decoder.aspp.project.0.",
-    "aspp.block.0.bn.": "decoder.aspp.project.1.",
-    "decoder.low_block.conv.": "decoder.reduce.0.",
-    "decoder.low_block.bn.": "decoder.reduce.1.",
-    "decoder.classifier.0.conv.": "decoder.join.0.0.",
-    "decoder.classifier.0.bn.": "decoder.join.0.1.",
-    "decoder.classifier.2.conv.": "decoder.join.2.0.",
-    "decoder.classifier.2.bn.": "decoder.join.2.1.",
-    "decoder.classifier.4.": "decoder.score.",
 }
 """Prefix of a released name (core/networks.py and layers.py) -> prefix of ours, which fits
 `network.rsepm.RSEPM` and, without the classifier, `network.deeplabv3.DeepLabV3Plus`."""
@@ -87,11 +85,9 @@ class Layout:
 
     def rename(self, key: str) -> str | None:
         """Our name of a released tensor; None where there is no counterpart."""
-        key = key.removeprefix("module.")
-        for theirs, ours in self.names.items():
-            if key.startswith(theirs):
-                return ours + key[len(theirs) :]
-        return None
+        fitting = (theirs for theirs in self.names if key.startswith(theirs))
+        theirs = next(fitting, None)
+        return None if theirs is None else self.names[theirs] + key.removeprefix(theirs)
 
 
 LAYOUTS = {
