@@ -7,6 +7,7 @@ import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 from base.error import UserError
@@ -123,17 +124,12 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
 
 
 def set_aside(out: Path, patterns: Iterable[str]) -> Path | None:
-    """Move files and folders of a run to OUT/old-N.
-
-    Returns:
-        The new folder; None where there was nothing to move.
-    """
+    """Move files and folders of a run to OUT/old-N, which comes back; None: nothing to move."""
     paths = sorted({path for pattern in patterns for path in out.glob(pattern)})
     if not paths:
         return None
-    number = 1
-    while (old := out / f"old-{number}").exists():
-        number += 1
+    folders = (out / f"old-{number}" for number in count(1))
+    old = next(folder for folder in folders if not folder.exists())
     old.mkdir()
     for path in paths:
         os.replace(path, old / path.name)

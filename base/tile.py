@@ -163,17 +163,9 @@ class Block:
 
 
 class Tiling:
-    """How a picture is divided.
+    """How a picture of `size` is divided: `rows` and `columns` of windows, and rows of `blocks`.
 
-    Args:
-        size: (height, width) of the picture.
-        window: (height, width) of the windows.
-        margin: pixels that a block has around its core.
-        unit: cores begin at multiples of this many pixels.
-
-    Attributes:
-        rows, columns: rows and columns of windows.
-        blocks: rows of blocks.
+    A block has `margin` pixels around its core; cores begin at multiples of `unit` pixels.
     """
 
     def __init__(self, size: Size, window: Size, margin: int = 0, unit: int = 1):

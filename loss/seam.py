@@ -49,13 +49,8 @@ def rvmin_loss(refined: Tensor, share: float = 0.25) -> Tensor:
 
 
 def equivariance_loss(first: Tensor, second: Tensor) -> Tensor:
-    """Mean absolute difference of the maps of two views on the same grid.
-
-    Args:
-        first, second: maps in [0, 1], 0 for classes not tagged, (N, K, h, w).
-
-    Returns:
-        Scalar in [0, 1].
+    """Mean absolute difference, in [0, 1], of the maps of two views on the same grid: in [0, 1], 0
+    for classes not tagged, (N, K, h, w).
 
     Source: SEAM, equivariant regularisation (ER).
     """

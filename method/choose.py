@@ -32,7 +32,7 @@ def recipe_name(dataset: str, recipe: str = "") -> str:
 
 
 def choose_recipe(name: str, recipe: str, backbone: str, dataset: str) -> tuple[str, Any]:
-    """The recipe that a stage starts from, before any flag changes it.
+    """Name and content of the recipe that a stage starts from, before any flag changes it.
 
     Args:
         name: stage.
@@ -40,10 +40,6 @@ def choose_recipe(name: str, recipe: str, backbone: str, dataset: str) -> tuple[
             has no such recipe.
         backbone: empty for the recipe's own; the ending of a recipe's name, such as resnet50; or
             timm:NAME.
-        dataset: as of `--dataset`.
-
-    Returns:
-        Name and recipe.
 
     Raises:
         UserError: for a recipe or backbone that the stage does not have.
@@ -79,11 +75,7 @@ def choose_recipe(name: str, recipe: str, backbone: str, dataset: str) -> tuple[
 
 
 def choose_pseudo(recipe: str, purpose: str, dataset: str) -> "PseudoRecipe":
-    """The recipe of masks that learn from seeds; `recipe` and `dataset` as of `choose_recipe`.
-
-    Raises:
-        UserError: for an unknown name, or an unknown purpose of the masks.
-    """
+    """The recipe of masks that learn from seeds; `recipe` and `dataset` as of `choose_recipe`."""
     from method.pseudo import RECIPES
 
     name = recipe_name(dataset, recipe)

@@ -19,8 +19,7 @@ def restore(
     """Build the stage of a checkpoint and load its network's tensors.
 
     Args:
-        path: file that the content is from, for messages.
-        content: stage, recipe, classes and network, as `utils.checkpoint.load` gives them.
+        content: of the file `path`, as `utils.checkpoint.load` gives it.
         dataset, root: data set to run on; empty: the one it was trained on.
         photos: no data set is needed; the checkpoint names the classes.
 
@@ -68,11 +67,7 @@ def restore(
 
 
 def stored_size(content: dict[str, Any], path: Path) -> tuple[int, int] | None:
-    """Median (height, width) of the images that a checkpoint's network learned from, if stored.
-
-    Raises:
-        UserError: the checkpoint holds something else.
-    """
+    """Median (height, width) of the images that a checkpoint's network learned from, if stored."""
     size = content.get("usual_size")
     size = tuple(size) if isinstance(size, list) else size
     if not is_of(size, tuple[int, int] | None) or not all(0 < n < 1 << 31 for n in size or ()):
@@ -83,13 +78,8 @@ def stored_size(content: dict[str, Any], path: Path) -> tuple[int, int] | None:
 def restore_recipe(path: Path, stored: Any, hint: Any, name: str = "recipe") -> Any:
     """Rebuild a recipe, or a value in it, from plain dicts, tuples and numbers.
 
-    What is lacking has its default.
-
-    Args:
-        hint: dataclass or other type annotation that it must match.
-
-    Raises:
-        UserError: where fields or types of values are not those of `hint`.
+    What is lacking has its default. UserError where fields or types of values are not those of the
+    dataclass or other annotation `hint`.
     """
     if get_origin(hint) is Annotated:
         hint = get_args(hint)[0]

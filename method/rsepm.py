@@ -236,7 +236,6 @@ class RecurSeed(Stage):
 
         Args:
             image: RGB 0..255 at the size of the labels, (N, 3, h, w).
-            tag: (N, K).
             inside: whether a pixel of that size is image and no filling, (N, 1, h, w).
             cue: class indices, `IGNORE` where there is no cue, (N, h, w).
 
@@ -275,13 +274,8 @@ class RecurSeed(Stage):
     def own_labels(
         self, image: Tensor, logit: Tensor, tag: Tensor, inside: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The decoder's labels, and what of each image goes into the next.
-
-        Args: as of `recurse`, with the decoder's logits.
-
-        Returns:
-            Labels (N, h, w); region, bool (N, h, w), of the image before, pasted from it.
-        """
+        """The decoder's labels (N, h, w), and which region of the image before is pasted from it,
+        bool (N, h, w); arguments as of `recurse`, with the decoder's logits."""
         recursion, mixing = self.recipe.recursion, self.recipe.mixing
         score = self.refine(image, torch.softmax(resize(logit, image.shape[-2:]), dim=1))
         if mixing.mix == "edge":

@@ -51,8 +51,7 @@ class ResNet:
 class ResNetTrunk(FrozenNorm):
     """Stem and four stages of bottleneck blocks; a stage has four times its blocks' channels.
 
-    Args:
-        extra: channels of the image after R, G, B; they reach the first convolution as they are.
+    `extra` channels of the image follow R, G, B and reach the first convolution as they are.
 
     Source: He et al., CVPR 2016, in torchvision's form (a block's stride in its 3 x 3 convolution).
     """
@@ -90,13 +89,9 @@ class ResNetTrunk(FrozenNorm):
         return ["stem", *(f"{s}.{k}" for s in STAGES for k in range(len(self.get_submodule(s))))]
 
     def forward(self, x: Tensor, first: str | None = None, last: str | None = None) -> Tensor:
-        """Run the parts after `first` (or from the image) up to and including `last`.
+        """Features (N, channels, h, w) of the parts after `first` up to and including `last`.
 
-        Args:
-            x: RGB image 0..255, (N, 3 + extra, H, W), normalised here; or output of part `first`.
-
-        Returns:
-            Features, (N, channels, h, w).
+        `x` is the output of part `first` or, without, an RGB image 0..255, (N, 3 + extra, H, W).
         """
         for name in between(self.steps(), first, last):
             if name == "stem":

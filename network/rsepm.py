@@ -12,9 +12,6 @@ from network.deeplabv3 import Decoder, DecoderHead
 class RSEPM(nn.Module):
     """Trunk with a 1 x 1 classifier, whose maps are the CAMs, and a DeepLab-v3+ decoder.
 
-    Args:
-        num_classes: classes with background; the classifier leaves the background out.
-
     Source: core/networks.py of the released RecurSeed code: the fine features are not reduced to
     fewer channels than the pyramid has, the last convolution is 3 x 3, and neither it nor the
     classifier has a bias.

@@ -33,7 +33,6 @@ class SEAMNet(nn.Module):
 
     Args:
         trunk: features; the last three stages are used.
-        head: channels, dropout, and what is classified.
         background: whether the refined maps begin with one of the background (SEAM); without,
             they are of the classes alone (wjlbnw/SegmentationFromLocalization).
 
@@ -99,12 +98,8 @@ def with_background(cam: Tensor) -> Tensor:
 
 
 def strongest(cam: Tensor, background: bool = True) -> Tensor:
-    """Maps over their peaks, with all but the highest value of each position set to 0.
-
-    Args:
-        cam: any real numbers, (N, K, h, w).
-        background: whether to put a background map, one minus the highest, before them.
-    """
+    """Maps (N, K, h, w) over their peaks, with all but the highest value of each position set to 0;
+    with `background`, a map of one minus the highest comes first."""
     cam = over_peak(cam)
     highest = cam.amax(dim=1, keepdim=True)
     kept = torch.where(cam == highest, cam, 0)

@@ -84,12 +84,8 @@ class TransformerTrunk(TimmTrunk):
     by the network's last layer norm where it fits, then resized bilinearly to their stride.
     Position embeddings are resized to the image.
 
-    Args:
-        config: which network, at which stride of the last stage: 8, 16 or 32.
-        extra: channels of the image after R, G, B; they reach the patches as they are.
-
-    Attributes: as of `TimmTrunk`; `unit`, of which heights and widths become multiples; and
-        `windows`, whether the network divides its tokens into windows, as Swin and Hiera.
+    Attributes: as of `TimmTrunk`, the last stride 8, 16 or 32; `unit`, of which heights and widths
+        become multiples; `windows`, whether tokens are divided into windows, as in Swin and Hiera.
 
     Raises:
         UserError: positions cannot be resized, or the network gives no features of its layers.

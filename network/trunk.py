@@ -63,14 +63,11 @@ class Timm:
 class TimmTrunk(FrozenNorm):
     """The stages of a timm network at strides 4, 8, 16 and, dilated or not, the last.
 
-    Args:
-        config: which network, at which stride. Without `norm`, the statistics of the weights stay,
-            because those of small batches are noisy; scale and shift always learn.
-        extra: channels of the image after R, G, B; they reach the first convolution as they are.
+    `extra` channels of the image follow R, G, B and reach the first convolution as they are. Scale
+    and shift of the normalisation learn even where its statistics stay.
 
     Attributes:
-        channels: channels of each stage.
-        stride: stride of each stage, rising; the second is 8.
+        channels, stride: of each stage; strides rise, and the second is 8.
         normalise: mean and deviation of the network's pretrained configuration, or of the weights
             loaded into it.
 
@@ -100,11 +97,7 @@ class TimmTrunk(FrozenNorm):
         return self.network.pretrained_cfg or self.network.default_cfg
 
     def check_stages(self, output_stride: int) -> None:
-        """Check the strides and channels of the stages with a small image that is not square.
-
-        Raises:
-            UserError: where strides or channels are not those that timm states.
-        """
+        """Check strides and channels against those that timm states, with a small oblong image."""
         side = max(output_stride, 32)
         shape = (2 * side + side // 4, 3 * side)
         training = self.training
@@ -186,8 +179,6 @@ class ClassMaps(nn.Module):
     """Classifier without hidden layers, whose class activation maps have the trunk's last stride.
 
     Args:
-        trunk: features, with `channels` and `stages`.
-        num_tags: foreground classes.
         dropout: probability of dropping whole channels of the features.
         join: classify all stages of the trunk, each channel normalised over the batch, instead of
             the last stage.
@@ -215,10 +206,7 @@ class ClassMaps(nn.Module):
         self.score = nn.Conv2d(self.channels, num_tags, 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Class logits (N, num_tags) of RGB images 0..255, (N, 3, H, W).
-
-        In place of images it takes what `features` gave for them.
-        """
+        """Class logits (N, num_tags) of RGB images 0..255, (N, 3, H, W), or of their `features`."""
         return self.pool(self.cam(image))
 
     def cam(self, image: Tensor) -> Tensor:
@@ -256,11 +244,7 @@ class JoinedStages(nn.Module):
 
 
 def build_stages(name: str, output_stride: int, channels: int) -> nn.Module:
-    """Stages of a timm network, without weights.
-
-    Raises:
-        UserError: for an unknown name, a network without stages, and a stride it cannot have.
-    """
+    """Stages of a timm network, without weights; raises as `TimmTrunk`."""
     import timm
 
     plain = name.partition(".")[0]
@@ -317,16 +301,11 @@ def recordable() -> Iterator[None]:
 def load_timm(network: nn.Module, source: str) -> Report:
     """Copy ImageNet weights into a network's `trunk`.
 
-    Where the first convolution has more channels than R, G, B, the weights of the others
-    stay random. Mean and deviation become those of the weights where these are known.
+    Mean and deviation become those of the weights where these are known.
 
     Args:
-        network: holds a `TimmTrunk` as `trunk`.
         source: "none"; "package", from an installed pip package; "timm" or "torchvision",
             downloaded; or the path of a state dict with the names of timm or of the packages.
-
-    Returns:
-        Which keys were used, reshaped (the first convolution), and unused (the classifier).
 
     Raises:
         UserError: for weights that cannot be loaded, or are of another network.

@@ -80,13 +80,9 @@ class VGGTrunk(nn.Module):
         return torch.relu(x)
 
     def forward(self, x: Tensor, first: str | None = None, last: str | None = None) -> Tensor:
-        """Run the layers after `first` (or from the image) up to and including `last`.
+        """Features (N, channels, h, w) of the layers after `first` up to and including `last`.
 
-        Args:
-            x: RGB image 0..255, (N, 3, H, W), normalised here; or the output of layer `first`.
-
-        Returns:
-            Features, (N, channels, h, w).
+        `x` is the output of layer `first` or, without, an RGB image 0..255, (N, 3, H, W).
         """
         if first is None:
             x = self.normalise(x)

@@ -68,11 +68,8 @@ def loader(load: Callable[[nn.Module, str], Report]) -> Callable[[nn.Module, str
 
 
 def subsample(weight: Tensor, shape: torch.Size) -> Tensor:
-    """Subsample the weights of a fully connected layer to the shape of a smaller convolution.
-
-    Args:
-        weight: (outputs, inputs) or (outputs, channels, h, w).
-        shape: target, (outputs', channels', h', w'), no dimension larger than the source's.
+    """Subsample the weights of a fully connected layer, (outputs, inputs) or (outputs, channels, h,
+    w), to those of a convolution whose `shape` is larger in no dimension.
 
     Source: the reduction that makes vgg16_20M from VGG16 (fc6 7 x 7 x 4096 -> 3 x 3 x 1024).
     """
@@ -176,10 +173,8 @@ def without_colour(module: nn.Module) -> dict[str, Tensor]:
 def load_vgg(network: nn.Module, source: str) -> Report:
     """Copy VGG16 weights into a network whose layers carry Caffe names, but for its class scores.
 
-    Args:
-        network: holds conv1_1 ... conv5_3 (in `trunk`), and maybe fc6 and fc7.
-        source: "none", "torchvision", "timm:NAME" or the path of a state dict; names of Caffe,
-            torchvision, timm or SEC_pytorch.
+    `source` is "none", "torchvision", "timm:NAME" or the path of a state dict (names of Caffe,
+    torchvision, timm or SEC_pytorch); of the network's fc6 and fc7 it may lack any.
     """
     opened = open_source(source, "vgg16")
     opened.check_colour(network.trunk.normalise)
@@ -220,11 +215,9 @@ def load_resnet(network: nn.Module, source: str) -> Report:
 
 
 def load_all(network: nn.Module, path: str, part: str = "") -> Report:
-    """Copy every tensor of a checkpoint of the same network, heads and statistics too.
+    """Copy every tensor of a checkpoint of train.py, or a state dict, of the same network.
 
-    Args:
-        path: checkpoint of train.py or a state dict.
-        part: name of the part of the stored network that is wanted; empty: all of it.
+    `part` names the part of the stored network that is wanted; empty: all of it.
 
     Raises:
         UserError: for an unusable file, or one of another network.

@@ -18,7 +18,7 @@ from network.weight import Report, copy_weights, loader, without_colour
 class Block(nn.Module):
     """Two 3 x 3 convolutions, each after normalisation and ReLU, added to the shortcut.
 
-    The stride is that of the first convolution and the shortcut, `first` its dilation.
+    `stride` is that of the first convolution and the shortcut, `first` its dilation.
     """
 
     def __init__(
@@ -43,10 +43,8 @@ class Block(nn.Module):
 class BottleneckBlock(nn.Module):
     """1 x 1, dilated 3 x 3 and 1 x 1 convolution, added to a 1 x 1 shortcut.
 
-    Args:
-        inputs, outputs: channels; a quarter and a half of `outputs` lie between.
-        dilation: of the 3 x 3 convolution.
-        dropout: probability of dropping whole channels before the last two convolutions.
+    A quarter and a half of `outputs` channels lie between; whole channels are dropped before the
+    last two convolutions.
     """
 
     def __init__(self, inputs: int, outputs: int, dilation: int, dropout: float):

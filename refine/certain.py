@@ -15,7 +15,6 @@ def refine_labels(
     Args:
         label: class indices below `num_classes`, integers (H, W).
         image: RGB, uint8 (H, W, 3).
-        num_classes: classes with background.
         certainty: probability of a pixel's own label; the other classes share the rest.
         scale: divides the CRF's widths in pixels.
 

@@ -18,7 +18,6 @@ def group_cells(feature: NDArray, count: int, seed: int = 0) -> NDArray[np.uint8
     Args:
         feature: (n, d), one row a cell; any float.
         count: number of groups, 1 to 255; fewer come out where fewer cells differ.
-        seed: of the sample and of the first centres.
 
     Returns:
         Group of each cell, (n,), numbered from 0, the largest first.
