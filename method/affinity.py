@@ -82,20 +82,13 @@ class Affinity(FromMasks):
         terms = affinity_terms(boundary, mask, self.recipe.head.radius)
         return {name: (share[name] * loss, count) for name, (loss, count) in terms.items()}
 
-    def boundary(self, images: Tensor) -> Tensor:
-        """Boundary strength in [0, 1], (N, h, w), of RGB images 0..255."""
-        return torch.sigmoid(self.network(images))[:, 0]
-
     @torch.no_grad()
     def walk(self, image: Tensor, seed: Tensor) -> Tensor:
-        """Seeds after a random walk.
+        """Seeds after a random walk, over the maximum of all, float32 (k, H, W).
 
         Args:
             image: RGB 0..255 at its own size, (3, H, W).
             seed: foreground seeds in [0, 1], (k, h, w), of any size.
-
-        Returns:
-            Maps over the maximum of all, float32 (k, H, W).
 
         Source: step/make_sem_seg_labels.py of IRN: boundary logits averaged over the image and its
         mirror image.
@@ -112,4 +105,5 @@ class Affinity(FromMasks):
     @torch.no_grad()
     def panels(self, batch: dict) -> dict[str, Tensor]:
         """The labels learned from, and where a boundary is likelier than not."""
-        return {"mask": batch["mask"], "boundary": (self.boundary(batch["image"]) > 0.5).long()}
+        boundary = self.network(batch["image"])[:, 0] > 0
+        return {"mask": batch["mask"], "boundary": boundary.long()}

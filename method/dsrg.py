@@ -93,11 +93,8 @@ class DSRG(SoftmaxOfSum):
         return cue_images(self, self.recipe.dsrg.cue, self.recipe.dsrg.tags_from)
 
     def targets(self, batch: dict, score: Tensor, context: Context) -> tuple[Tensor, Tensor]:
-        """CRF marginals of floored scores, and the seeds of a batch, grown by them.
-
-        Returns:
-            Marginals, (N, C, h, w), floored and normalised; seeds, bool (N, C, h, w).
-        """
+        """CRF marginals of floored scores, floored and normalised, and the seeds of a batch, grown
+        by them, bool; both (N, C, h, w)."""
         dsrg = self.recipe.dsrg
         logit = score.detach().log()  # the floor stays in
         with context.timer("crf"):

@@ -142,18 +142,14 @@ SMALL_SEGMENTER_NETWORK = ResNet(
 )  # fmt: skip
 SMALL_SEGMENTER = SegmenterRecipe(
     # 0.7 to 1.3 of the longer side at test
-    data=replace(localiser.SMALL_DATA, long=(67, 125)),
-    solver=replace(preset.SMALL_SOLVER, steps=800, batch=8),
-    backbone=localiser.SMALL_BACKBONE,
-    head=localiser.SMALL_CORRELATION,
-    seam=localiser.SMALL_LOSSES,
-    segmenter=SMALL_SEGMENTER_NETWORK,
-    decoder=DecoderHead(low=16, hidden=32, rates=(2, 4, 6), dropout=0.0),
+    replace(localiser.SMALL_DATA, long=(67, 125)),
+    replace(preset.SMALL_SOLVER, steps=800, batch=8),
+    localiser.SMALL_BACKBONE, localiser.SMALL_CORRELATION, localiser.SMALL_LOSSES,
+    SMALL_SEGMENTER_NETWORK, DecoderHead(low=16, hidden=32, rates=(2, 4, 6), dropout=0.0),
     # A segmenter from scratch loses some points with each further pass.
-    prompting=Prompting(passes=1),
-    training=SegmenterTraining(pairs=8),
-    prediction=Prediction(test_crf="deeplab", test_crf_scale=4.0),
-)
+    Prompting(passes=1), SegmenterTraining(pairs=8),
+    Prediction(test_crf="deeplab", test_crf_scale=4.0),
+)  # fmt: skip
 SMALL_RESEGMENT = resegmenting(
     SMALL_SEGMENTER, localiser.SMALL_DATA, replace(preset.SMALL_SOLVER, steps=0)
 )
@@ -316,8 +312,8 @@ class Segmenter(LocateStage):
             "agree": dice_loss(first, second, valid),
         }
         if training.entropy:
-            each = [entropy_loss(score, truth, valid) for score in (first, second)]
-            masks["entropy"] = training.entropy * sum(each)
+            entropy = entropy_loss(first, truth, valid) + entropy_loss(second, truth, valid)
+            masks["entropy"] = training.entropy * entropy
         return terms | masks
 
     def draw_pairs(self, tag: Tensor) -> tuple[Tensor, Tensor]:

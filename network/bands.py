@@ -19,11 +19,8 @@ def widen(network: nn.Module, mean: Sequence[float], deviation: Sequence[float])
 
     The weights of further channels are the mean of those of R, G and B. Channels that follow the
     picture (a prompt) keep their weights. Every band is brought to the mean and deviation that the
-    weights saw in photographs.
-
-    Args:
-        network: holds trunks for R, G, B, with `normalise`.
-        mean, deviation: of each band, 0..255, over the pictures of the data set.
+    weights saw in photographs. `mean` and `deviation` are those of each band in the data set's
+    pictures, 0..255.
 
     Raises:
         UserError: the first convolution of a trunk does not take R, G and B.

@@ -51,8 +51,5 @@ class Boundary(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             features = self.trunk.stages(image)
         size = features[0].shape[-2:]
-        taken = [
-            torch.relu(resize(self.get_submodule(name)(feature), size))
-            for name, feature in zip(self.new, features)
-        ]
-        return self.score(torch.cat(taken, dim=1))
+        taken = [self.get_submodule(name)(x) for name, x in zip(self.new, features)]
+        return self.score(torch.cat([torch.relu(resize(x, size)) for x in taken], dim=1))

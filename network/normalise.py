@@ -39,7 +39,5 @@ class Normalise(nn.Module):
 
     def mean_colour(self) -> tuple[int, ...]:
         """R, G, B (and further bands), 0..255, that become about 0: what to pad images with."""
-        first, second, third, *more = self.mean.flatten().round().int().tolist()
-        if self.order == "BGR":
-            first, third = third, first
-        return (first, second, third, *more)
+        colour = self.mean.flatten().round().int().tolist()
+        return tuple(colour[2::-1] + colour[3:] if self.order == "BGR" else colour)
