@@ -38,15 +38,26 @@ class Holder(nn.Module):
         self.trunk = timm_trunk(name, **options)
 
 
+def random_statistics(network: nn.Module) -> None:
+    """Give normalisation layers statistics that are not those of a network that never learned."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, std=0.1)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+
+
+def image_of(count: int = 2, size: tuple[int, int] = (32, 40)) -> torch.Tensor:
+    """The same random images, uint8, whenever they are asked for."""
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (count, 3, *size), generator=generator, dtype=torch.uint8)
+
+
 def full_state(name: str, path: Path, std: float = 0.0) -> nn.Module:
     """Random weights, with `std` if given, and statistics of a whole timm network, on disk."""
     torch.manual_seed(1)
     network = timm.create_model(name)
     for parameter in network.parameters() if std else ():
         nn.init.normal_(parameter, std=std)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.running_mean, std=0.1)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    random_statistics(network)
     torch.save(network.state_dict(), path)
     return network.eval()

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from networks import image_of
 from recipes import change
 
 from base import IGNORE, UserError
@@ -15,11 +16,6 @@ from method.seam import SEAM
 from method.target import others_share, shown_classes
 from network.seam import with_background
 from utils.solver import build_optimizer, build_schedule
-
-
-def image_of(count=2, size=(32, 40)):
-    generator = torch.Generator().manual_seed(1)
-    return torch.randint(0, 256, (count, 3, *size), generator=generator, dtype=torch.uint8)
 
 
 def test_seam_compares_the_views_by_its_four_losses(make):

@@ -2,16 +2,12 @@
 
 import pytest
 import torch
+from networks import image_of
 
 from base.contract import Context
 from method import stage_class
 from method.localiser import SEAMLosses, compare_views
 from refine import random_walk
-
-
-def image_of(count=2, size=(32, 40)):
-    generator = torch.Generator().manual_seed(1)
-    return torch.randint(0, 256, (count, 3, *size), generator=generator, dtype=torch.uint8)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from torch import nn
 
 from base import IGNORE, UserError
 from base.contract import Context
-from base.tensor import over_peak, resize
+from base.tensor import resize
 from datalist.spec import resolve
 from method.rsepm import RecurSeed, classify_loss
 from method.target import cue_mask, inside_box
@@ -127,14 +127,6 @@ def test_box_on_a_grid():
     found = inside_box(batch, (4, 6))[0, 0]
     assert found.nonzero().amin(0).tolist() == [1, 0] and found.nonzero().amax(0).tolist() == [3, 3]
     assert found.sum() == 12 + 0 and inside_box({"image": batch["image"]}, (4, 6)).all()
-
-
-def test_maps_over_their_peak_span_zero_to_one():
-    maps = torch.randn(2, 3, 5, 5)
-    maps[0, 0] = -1
-    found = over_peak(maps)
-    assert found[0, 0].max() == 0 and found[1].amax(dim=(1, 2)).tolist() == [1, 1, 1]
-    assert found.min() == 0
 
 
 def test_a_pasted_object_brings_its_pixels_labels_and_tag(scenes_root, monkeypatch):

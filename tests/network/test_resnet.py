@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from networks import resnet
+from networks import random_statistics, resnet
 from torch import nn
 from torchvision import models
 
@@ -22,10 +22,7 @@ def released(tmp_path_factory):
     """torchvision's ResNet-50 with random weights and statistics, and its state dict on disk."""
     torch.manual_seed(0)
     network = models.resnet50(weights=None)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.running_mean, std=0.1)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    random_statistics(network)
     path = tmp_path_factory.mktemp("weights") / "resnet50.pth"
     torch.save(network.state_dict(), path)
     return network.eval(), path

@@ -7,8 +7,7 @@ from types import SimpleNamespace
 import pytest
 import timm
 import torch
-from networks import Holder, full_state, timm_trunk
-from torch import nn
+from networks import Holder, full_state, random_statistics, timm_trunk
 
 from base import UserError
 from network import package
@@ -94,10 +93,7 @@ def test_early_stages_keep_their_weights(name, stride, learns):
 def test_trunks_that_do_not_learn_run_as_a_fused_copy(name):
     torch.manual_seed(0)
     trunk = timm_trunk(name, 32).requires_grad_(False).train()
-    for module in trunk.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.running_mean, std=0.1)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    random_statistics(trunk)
     keys = set(trunk.state_dict())
     image = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
     for factor in (1.0, 1.5):  # changed weights are seen

@@ -9,7 +9,6 @@ from torchvision import models
 
 from base import UserError
 from network.cue import BackgroundCueHead, BackgroundCueNet, ForegroundCueHead, ForegroundCueNet
-from network.normalise import Normalise
 from network.vgg import LargeFOV, LargeFOVHead
 from network.weight import load_vgg, read_state, subsample
 
@@ -84,14 +83,6 @@ def test_trunk_in_two_halves():
     assert torch.equal(trunk(half, first="conv4_1"), trunk(image))
 
 
-def test_colour_order():
-    red = torch.zeros(1, 3, 1, 1)
-    red[0, 0] = 255
-    assert Normalise("caffe")(red).flatten().tolist() == [-104, -117, 255 - 123]
-    found = Normalise("torchvision")(red).flatten().tolist()
-    assert found == pytest.approx([(1 - 0.485) / 0.229, -0.456 / 0.224, -0.406 / 0.225], abs=1e-5)
-
-
 def test_torchvision_weights_land_in_caffe_layers(tmp_path):
     source = models.vgg16()
     torch.save(source.state_dict(), tmp_path / "vgg16.pth")
@@ -105,16 +96,6 @@ def test_torchvision_weights_land_in_caffe_layers(tmp_path):
     assert torch.equal(network.fc7.weight[:, :, 0, 0], source.classifier[3].weight[::4, ::4])
     assert set(report.reshaped) == {"fc6.weight", "fc6.bias", "fc7.weight", "fc7.bias"}
     assert not report.missing and report.unused == ["fc8.bias", "fc8.weight"]
-
-
-def test_caffe_names_load_as_they_are(tmp_path):
-    source = LargeFOV(vgg((2,) * 5), 5, LargeFOVHead(4))
-    state = {k.removeprefix("trunk."): v for k, v in source.state_dict().items() if "." in k}
-    torch.save(state, tmp_path / "caffe.pt")
-    network = LargeFOV(vgg((2,) * 5), 5, LargeFOVHead(4))
-    report = load_vgg(network, str(tmp_path / "caffe.pt"))
-    assert torch.equal(network.trunk.conv1_1.weight, source.trunk.conv1_1.weight)
-    assert torch.equal(network.fc6.weight, source.fc6.weight) and not report.missing
 
 
 def test_sec_pytorch_checkpoint(tmp_path):
