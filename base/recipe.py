@@ -178,13 +178,9 @@ def scale_of_widths(scale: float | None, size: Sequence[int]) -> float:
 def change(recipe: T, **values: Any) -> T:
     """A recipe with other values of single fields, or other groups.
 
-    Args:
-        recipe: a dataclass of groups.
-        values: new values by the names of the flags, such as lr=0.1; where two groups have a field
-            of one name, "group.field" is the second one's. A whole group goes by its own name.
-
-    Raises:
-        TypeError: for a name that the recipe does not have.
+    Values go by the names of the flags, such as lr=0.1; where two groups have a field of one name,
+    "group.field" is the second one's. A whole group goes by its own name. TypeError for a name that
+    the recipe does not have.
     """
     groups: dict[str, Any] = {}
     taken: set[str] = set()

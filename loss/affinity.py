@@ -36,7 +36,7 @@ def affinity_terms(boundary: Tensor, mask: Tensor, radius: int) -> dict[str, tup
             f"{radius}: give a larger --size or a smaller --radius"
         )
     zero = boundary.sum() * 0
-    total = {group: [zero, zero] for group in ("foreground", "background", "different")}
+    total = {group: (zero, zero) for group in ("foreground", "background", "different")}
     first = shift(mask, (0, 0), radius)
     for step, affinity in pairs(boundary, radius):
         second = shift(mask, step, radius)
@@ -48,6 +48,6 @@ def affinity_terms(boundary: Tensor, mask: Tensor, radius: int) -> dict[str, tup
             ("background", same & background, attract),
             ("different", known & (first != second), repel),
         ):
-            total[group][0] = total[group][0] + (loss * member).sum()
-            total[group][1] = total[group][1] + member.sum()
-    return {group: (loss, count) for group, (loss, count) in total.items()}
+            summed, count = total[group]
+            total[group] = summed + (loss * member).sum(), count + member.sum()
+    return total

@@ -38,7 +38,6 @@ def entropy_loss(mask: Tensor, truth: Tensor, valid: Tensor, eps: float = 1e-6) 
         mask: probabilities in [0, 1], (N, H, W).
         truth: 0 or 1, (N, H, W).
         valid: where a pixel counts, bool or 0 / 1, (N, H, W).
-        eps: least distance of a probability to 0 and 1.
 
     Returns:
         Scalar >= 0; 0 where no pixel counts.

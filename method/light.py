@@ -1,6 +1,6 @@
 """Whether tags are known from the light of whole pictures, so that maps need not show the thing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -53,7 +53,7 @@ def light_warnings(
 ) -> list[str]:
     """Sentences on the classes whose tags are known from the light."""
     table = np.array(light, np.float64).reshape(-1, 6)
-    told: Mapping[str, float] = {
+    told = {
         name: told_by_light(table, np.array([index in row for row in tags], bool))
         for index, name in enumerate(classes[1:], 1)
     }

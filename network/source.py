@@ -17,18 +17,14 @@ FORMATS = "torchvision, timm:NAME, none, or the path of a state dict"
 
 @dataclass(frozen=True)
 class Source:
-    """A state dict and what is known of it.
-
-    Args:
-        sha256: digest of the file it was read from, hexadecimal; "" where that is not known.
-        colour: mean, std and channel order of the images it was trained with, as in `CONVENTION`;
-            None where not known.
-    """
+    """A state dict and what is known of it."""
 
     name: str
     state: dict[str, Tensor]
     sha256: str = ""
+    """Digest of the file it was read from, hexadecimal, if known."""
     colour: tuple[tuple[float, ...], tuple[float, ...], str] | None = None
+    """Mean, std and channel order of the images it was trained with, as in `CONVENTION`."""
 
     def check_colour(self, normalise: Normalise) -> None:
         """Raise UserError where a network feeds its images in other colours than these."""
@@ -49,12 +45,8 @@ class Source:
 
 
 def open_source(name: str, architecture: str) -> Source:
-    """Get the weights that `--weights` names.
-
-    Args:
-        name: torchvision, timm:NAME, or the path of a .pt, .pth, .safetensors or .caffemodel.
-        architecture: torchvision's name of the network, such as "resnet50".
-    """
+    """Get the weights that `--weights` names: torchvision, timm:NAME, or the path of a .pt, .pth,
+    .safetensors or .caffemodel. `architecture` is torchvision's name of the network."""
     if name == "torchvision":
         return from_torchvision(architecture)
     if name.startswith("timm:"):

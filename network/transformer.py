@@ -151,7 +151,8 @@ class TransformerTrunk(TimmTrunk):
         images of any size: RGB 0..255 and the extra channels, (N, 3 + extra, H, W)."""
         size = image.shape[-2:]
         # Always resized, if to the same size: the question could not be recorded for export.
-        x = interpolate(self.inputs(image), multiples(size, self.unit), mode="bilinear")
+        larger = [(side + self.unit - 1) // self.unit * self.unit for side in size]
+        x = interpolate(self.inputs(image), larger, mode="bilinear")
         return [
             interpolate(feature, [(side + stride - 1) // stride for side in size], mode="bilinear")
             for feature, stride in zip(self.network(x), self.stride)
@@ -170,11 +171,6 @@ class TransformerTrunk(TimmTrunk):
         last = max(layer.values())
         for name, parameter in model.named_parameters():
             yield parameter, self.layer_decay ** (last - layer[name])
-
-
-def multiples(size: torch.Size, unit: int) -> list[int]:
-    """Height and width, rounded up to multiples of `unit`."""
-    return [(side + unit - 1) // unit * unit for side in size]
 
 
 def resize_positions(

@@ -320,8 +320,9 @@ def load_timm(network: nn.Module, source: str) -> Report:
             buffer.copy_(torch.tensor(value).view_as(buffer))
     report = Report(opened.name, sha256=opened.sha256)
     state = {key.removeprefix("module."): value for key, value in opened.state.items()}
-    forms = {flat(key): key for key in state} | {f"model.{key}": key for key in state}
-    names = forms | {key: key for key in state}
+    # timm renames the tensors of stages that it lists one by one, or wraps.
+    names = {key.replace(".", "_", 1): key for key in state}
+    names |= {f"model.{key}": key for key in state} | {key: key for key in state}
     targets, what = trunk.network.state_dict(keep_vars=True), f"timm's {plain}"
     copy_weights(targets, state, report, what, find=lambda key: names.get(key, key))
     with torch.device("meta"):
@@ -348,11 +349,6 @@ def open_timm(source: str, name: str) -> Source:
     if "_conv_stem.weight" in state:
         state = in_order(state, plain)
     return Source(source, state, digest(Path(source)))
-
-
-def flat(key: str) -> str:
-    """Name that timm gives a tensor where it lists a network's stages one by one."""
-    return key.replace(".", "_", 1)
 
 
 def first_line(error: Exception) -> str:

@@ -76,7 +76,6 @@ def class_region(label: Tensor, num_classes: int, draw: Tensor) -> Tensor:
 
     Args:
         label: class indices or `IGNORE`, (N, H, W).
-        num_classes: classes with background.
         draw: random numbers in [0, 1), (N, num_classes).
 
     Returns:
@@ -96,7 +95,6 @@ def rectangle_region(size: tuple[int, int], draw: Tensor) -> Tensor:
     """A rectangle of half the image's area, with random shape and position.
 
     Args:
-        size: (height, width) of the image.
         draw: random numbers in [0, 1), (N, 3): shape, row, column.
 
     Returns:
