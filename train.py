@@ -142,10 +142,8 @@ def run_stage(name: str, recipe: Any, flags: Any, world: Any) -> int:
     except Interrupted as stop:
         number = signal.Signals(stop.args[0])
         if world.main:
-            print(
-                f"stopped by {number.name}; run the same command to continue from {flags.out}",
-                file=sys.stderr,
-            )
+            text = f"stopped by {number.name}; run the same command to continue from {flags.out}"
+            print(text, file=sys.stderr)
         return 128 + number
     return 0
 

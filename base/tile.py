@@ -97,11 +97,8 @@ class Axis:
 
     def touching(self, part: slice) -> list[int]:
         """Numbers of the windows that have pixels in a part."""
-        return [
-            k
-            for k, start in enumerate(self.starts)
-            if start < part.stop and part.start < start + self.window
-        ]
+        before = part.start - self.window
+        return [k for k, start in enumerate(self.starts) if before < start < part.stop]
 
     def weights(self, part: slice) -> dict[int, NDArray]:
         """Weights of the windows at the pixels of a part: smooth, 1 in sum, 0 outside a window."""

@@ -36,7 +36,7 @@ def affinity_terms(boundary: Tensor, mask: Tensor, radius: int) -> dict[str, tup
             f"{radius}: give a larger --size or a smaller --radius"
         )
     zero = boundary.sum() * 0
-    total = {group: (zero, zero) for group in ("foreground", "background", "different")}
+    total = dict.fromkeys(("foreground", "background", "different"), (zero, zero))
     first = shift(mask, (0, 0), radius)
     for step, affinity in pairs(boundary, radius):
         second = shift(mask, step, radius)

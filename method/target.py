@@ -147,10 +147,8 @@ def inside_box(batch: dict, size: tuple[int, int]) -> Tensor:
     if "box" not in batch:
         return torch.ones(len(image), 1, *size, dtype=torch.bool, device=image.device)
     top, left, bottom, right = batch["box"][:, :, None].unbind(1)
-    row, column = (
-        (torch.arange(n, device=image.device) + 0.5) * (length / n)
-        for n, length in zip(size, image.shape[-2:])
-    )
+    sides = zip(size, image.shape[-2:])
+    row, column = ((torch.arange(n, device=image.device) + 0.5) * (side / n) for n, side in sides)
     rows = (row >= top) & (row < bottom)
     columns = (column >= left) & (column < right)
     return (rows[:, :, None] & columns[:, None, :])[:, None]

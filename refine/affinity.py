@@ -1,6 +1,7 @@
 """Affinities of nearby pixels from the boundaries between them, and a random walk along them."""
 
 from collections.abc import Iterator
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -12,12 +13,8 @@ def displacements(radius: int) -> list[tuple[int, int]]:
 
     Source: Ahn et al., CVPR 2019 (IRN), misc/indexing.py; 34 steps for radius 5.
     """
-    return [
-        (down, right)
-        for down in range(radius)
-        for right in range(1 - radius, radius)
-        if (down > 0 or right > 0) and down * down + right * right < radius * radius
-    ]
+    steps = product(range(radius), range(1 - radius, radius))
+    return [(y, x) for y, x in steps if (y > 0 or x > 0) and y * y + x * x < radius * radius]
 
 
 def path(down: int, right: int) -> list[tuple[int, int]]:
@@ -27,13 +24,9 @@ def path(down: int, right: int) -> list[tuple[int, int]]:
 
     Source: IRN, misc/indexing.py.
     """
-    left = min(right, 0)
-    return [
-        (y, x)
-        for y in range(down + 1)
-        for x in range(left, left + abs(right) + 1)
-        if (down * x - right * y) ** 2 < down * down + right * right
-    ]
+    rectangle = product(range(down + 1), range(min(right, 0), max(right, 0) + 1))
+    squared = down * down + right * right
+    return [(y, x) for y, x in rectangle if (down * x - right * y) ** 2 < squared]
 
 
 def shift(x: Tensor, step: tuple[int, int], radius: int) -> Tensor:
