@@ -92,16 +92,14 @@ class GroupFile:
         shapes = [self.codes[key].shape for key in keys]
         flat = np.concatenate([np.empty(0, np.uint8), *(self.codes[key].ravel() for key in keys)])
         arrays = {
-            "source": np.array([self.source]),
-            "contrast": np.array([self.contrast], np.uint8),
+            "source": np.array([self.source]), "contrast": np.array([self.contrast], np.uint8),
             "asked": np.array(self.asked, np.int64).reshape(-1, 2),
             "classes": np.array(self.classes),
             "id": np.array([name for name, _ in keys], dtype=str),
             "index": np.array([index for _, index in keys], np.int64),
             "shape": np.array(shapes, np.int64).reshape(-1, 2),
-            "inside": np.packbits(flat != NONE),  # most pixels have no group
-            "code": flat[flat != NONE],
-        }
+            "inside": np.packbits(flat != NONE), "code": flat[flat != NONE],  # most have no group
+        }  # fmt: skip
         write_npz(self.path, arrays)
 
     @classmethod
@@ -113,7 +111,7 @@ class GroupFile:
         """
         if not path.is_file():
             raise UserError(
-                f"no groups of cells in {path}: run without answers first, and answer its page"
+                f"no groups of cells in {path}: run without answers, and answer its page"
             )
         wanted = dict.fromkeys(("source", "classes", "id"), ("U", 1))
         wanted |= {"asked": ("iu", 2), "index": ("iu", 1), "shape": ("iu", 2)}
@@ -177,9 +175,7 @@ class Rejection:
         if code is None or (code == NONE).all():
             return np.zeros(size, bool)
         # The CRF marks some pixels where the map is low.
-        row, column = ndimage.distance_transform_edt(
-            code == NONE, return_distances=False, return_indices=True
-        )
+        _, (row, column) = ndimage.distance_transform_edt(code == NONE, return_indices=True)
         wrong = self.wrong[index][code[row, column]].view(np.uint8)
         return cv2.resize(wrong, size[::-1], interpolation=cv2.INTER_NEAREST).astype(bool)
 
@@ -228,7 +224,6 @@ def read_answers(path: Path, classes: Sequence[str]) -> Answers:
         number = group.rstrip("ab")
         whole = groups.get((index, number), "both")
         if whole not in ("both", answer):
-            raise UserError(
-                f"{path}: {classes[index]} {group} is {answer}, but {number} is {whole}"
-            )
+            name = f"{path}: {classes[index]} {group}"
+            raise UserError(f"{name} is {answer}, but {number} is {whole}")
     return Answers(path, groups, sizes, maps)

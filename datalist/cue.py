@@ -120,16 +120,12 @@ class CueFile:
         cls, cues: Iterable[tuple[str, np.ndarray]] | Mapping[str, np.ndarray], source: str = "cues"
     ) -> "CueFile":
         """Pack pairs of id and cue, bool (C, h, w), all of one shape."""
-        pairs = cues.items() if isinstance(cues, Mapping) else cues
         ids, cells, shape = [], [], None
-        for name, cue in pairs:
-            cue = np.asarray(cue)
+        for name, cue in cues.items() if isinstance(cues, Mapping) else cues:
             if cue.ndim != 3 or cue.dtype != bool:
                 raise UserError(f"{source}: the cue of '{name}' is not a bool array (C, h, w)")
             if shape not in (None, cue.shape):
-                raise UserError(
-                    f"{source}: the cue of '{name}' has shape {cue.shape}, others have {shape}"
-                )
+                raise UserError(f"{source}: the cue of '{name}' has shape {cue.shape}, not {shape}")
             shape = cue.shape
             ids.append(name)
             cells.append(np.flatnonzero(cue))
@@ -213,9 +209,8 @@ def from_cells(
         try:
             flat.append(np.unique(np.ravel_multi_index(cell.astype(np.int64), shape)))
         except ValueError:
-            raise UserError(
-                f"{source}: a cell of '{name}' lies outside {num_classes} classes on {grid}"
-            ) from None
+            where = f"{num_classes} classes on {grid}"
+            raise UserError(f"{source}: a cell of '{name}' lies outside {where}") from None
     return CueFile.pack(tuple(cells), shape, flat, source)
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 import zlib
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -71,9 +72,8 @@ def check_whole(content: bytes, file_format: str | None, path: Path) -> None:
             name, end = content[start + 4 : start + 8], start + 8 + length
             if end + 4 > len(content):
                 raise UserError(f"{path} is cut off: copy or download it again")
-            checksum = int.from_bytes(content[end : end + 4], "big")
-            if zlib.crc32(content[start + 4 : end]) != checksum:
-                raise UserError(f"{path} is damaged: copy or download it again")
+            if zlib.crc32(content[start + 4 : end]).to_bytes(4, "big") != content[end : end + 4]:
+                raise damaged(path)
             start = end + 4
 
 
@@ -89,11 +89,9 @@ def orientation_of(image: Image.Image) -> int:
 @cache
 def decoders() -> list[str]:
     """Formats that Pillow reads here: AVIF needs version 11.3, HEIC the package pillow-heif."""
-    try:
+    with suppress(ImportError):
         import pillow_heif
-    except ImportError:
-        pass
-    else:
+
         pillow_heif.register_heif_opener()
     Image.MAX_IMAGE_PIXELS = None  # `opened` has a limit of its own; Pillow's would print a warning
     Image.init()
@@ -174,12 +172,10 @@ def decode_jpeg(content: bytes, part: int, path: Path, colours: str = "RGB") -> 
     for strict in (True, False):
         try:
             return simplejpeg.decode_jpeg(content, colours, min_factor=part, strict=strict)
-        except ValueError as error:
-            reason = str(error)
-            if not strict or not (reason.startswith(HARMLESS) or _is_filling(content, reason)):
+        except (ValueError, RuntimeError, MemoryError) as error:
+            reason = str(error) if isinstance(error, ValueError) else ""
+            if not (reason.startswith(HARMLESS) or _is_filling(content, reason)):
                 break
-        except (RuntimeError, MemoryError):
-            break
     raise damaged(path)
 
 

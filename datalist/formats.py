@@ -12,6 +12,7 @@ SUFFIXES = (
 _DICOM = "is DICOM: save its image as PNG or TIFF of 16 bits, such as with pydicom"
 _VOLUME = "is a NIfTI volume: save its slices as TIFF, such as with nibabel and tifffile"
 _RAW = "is a camera's raw file: develop it to JPEG or to TIFF of 16 bits"
+_HEIC = "is HEIC: pip install pillow-heif, or convert it to JPEG"
 _FILM = "is a film: save frames of it, such as with ffmpeg -i FILM -vf fps=1 %04d.jpg"
 _STACK = "is a file of a microscope: save its planes as TIFF, such as with Fiji"
 CONVERT = {
@@ -33,12 +34,7 @@ CONVERT = {
     **dict.fromkeys((".czi", ".lif", ".nd2", ".oib", ".vsi"), _STACK),
 }
 """Suffix of a picture that is not read -> what it is and what to do."""
-BESIDE = (
-    ".pdf",
-    ".svg",
-    ".npy",
-    *(suffix for suffix, advice in CONVERT.items() if advice is _FILM),
-)
+BESIDE = {".pdf", ".svg", ".npy"} | {suffix for suffix in CONVERT if CONVERT[suffix] is _FILM}
 """Those that lie in folders of pictures without being one."""
 BEGINNINGS = (
     (128, b"DICM", ".dcm"),
@@ -52,9 +48,7 @@ BEGINNINGS = (
 """Position and bytes by which such a file is known under another name."""
 CONTAINERS = {
     b"avif": ("AVIF", "is AVIF, which needs a newer Pillow: pip install 'pillow>=11.3'"),
-    b"heic": ("HEIF", "is HEIC: pip install pillow-heif, or convert it to JPEG"),
-    b"heix": ("HEIF", "is HEIC: pip install pillow-heif, or convert it to JPEG"),
-    b"mif1": ("HEIF", "is HEIC: pip install pillow-heif, or convert it to JPEG"),
+    **dict.fromkeys((b"heic", b"heix", b"mif1"), ("HEIF", _HEIC)),
 }
 """Brand of a container of images -> format, and what reads it."""
 
@@ -89,9 +83,9 @@ def what_to_do(path: Path, known: Collection[str] = ()) -> str:
             head = file.read(400)
     except OSError:
         head = b""
-    kind = next((s for at, mark, s in BEGINNINGS if head[at : at + len(mark)] == mark), "")
     if head[4:8] == b"ftyp" and head[8:12] in CONTAINERS:
         name, advice = CONTAINERS[head[8:12]]
         return "it is damaged: copy or download it again" if name in known else f"it {advice}"
-    kind = kind or foreign(path)
+    marked = (suffix for at, mark, suffix in BEGINNINGS if head.startswith(mark, at))
+    kind = next(marked, foreign(path))
     return f"it {CONVERT[kind]}" if kind else ""

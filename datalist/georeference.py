@@ -16,6 +16,11 @@ from datalist.tiff import Tiff
 
 GEO_TAGS = (33550, 33922, 34264, 34735, 50844)
 """TIFF tags of a georeference: scale, tie points, matrix, keys, rational polynomials."""
+LAYOUT = {
+    "driver": "GTiff", "dtype": "uint8", "compress": "deflate", "tiled": True, "blockxsize": 256,
+    "blockysize": 256, "bigtiff": "IF_SAFER",
+}  # fmt: skip
+"""How the GeoTIFF of a label is stored."""
 PACKAGE = "pictures have a georeference, which label/NAME.tif gets too after: pip install rasterio"
 
 
@@ -46,8 +51,9 @@ def write_georeferenced(path: Path, label: Rows, source: Path) -> str:
         with warnings.catch_warnings(), replacing(path) as part:
             warnings.simplefilter("ignore")  # rasterio warns of pictures without a transform
             origin = read_place(source, label.shape)
-            crs, transform = origin["crs"], origin["transform"]
-            with rasterio.open(part, "w", **layout(label), crs=crs, transform=transform) as file:
+            place = {key: origin[key] for key in ("crs", "transform")}
+            size = {"height": label.shape[0], "width": label.shape[1], "count": 1}
+            with rasterio.open(part, "w", **LAYOUT, **size, **place) as file:
                 top = 0
                 for rows in strips(label):
                     file.write(rows, 1, window=Window(0, top, rows.shape[1], len(rows)))
@@ -108,12 +114,3 @@ def lon_lat(path: Path, size: tuple[int, ...]) -> Callable[[np.ndarray], np.ndar
         return np.stack(warp.transform(crs, "EPSG:4326", x, y), 1)
 
     return convert
-
-
-def layout(label: Rows) -> dict[str, Any]:
-    """How the GeoTIFF of a label is stored."""
-    return {
-        "driver": "GTiff", "height": label.shape[0], "width": label.shape[1], "count": 1,
-        "dtype": "uint8", "compress": "deflate", "tiled": True, "blockxsize": 256,
-        "blockysize": 256, "bigtiff": "IF_SAFER",
-    }  # fmt: skip

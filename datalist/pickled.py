@@ -179,10 +179,11 @@ def read_index(path: Path) -> dict[str, str]:
     """Read a list "NAME.jpg NUMBER", plain or gzip: number -> image id."""
     names: dict[str, str] = {}
     for number, line in enumerate(read_text(path).splitlines(), 1):
-        word = line.split()
-        if not word:
-            continue
-        if len(word) != 2 or not word[1].isdecimal() or word[1] in names:
-            raise UserError(f"{path}, line {number}: {line[:80]!r} is not 'NAME.jpg NUMBER'")
-        names[word[1]] = safe_id(word[0].removesuffix(".jpg"))
+        match line.split():
+            case []:
+                continue
+            case [name, key] if key.isdecimal() and key not in names:
+                names[key] = safe_id(name.removesuffix(".jpg"))
+            case _:
+                raise UserError(f"{path}, line {number}: {line[:80]!r} is not 'NAME.jpg NUMBER'")
     return names

@@ -30,14 +30,8 @@ def read_saliency(path: Path) -> np.ndarray:
     return saliency.astype(np.float32)
 
 
-def background_cue(
-    saliency: np.ndarray, grid: tuple[int, int], threshold: float = 0.06
-) -> np.ndarray:
-    """Cells of low saliency, bool (height, width) of `grid`.
-
-    Args:
-        saliency: in [0, 1], (H, W); averaged over the area of each cell.
-        threshold: cells below this are background.
+def background_cue(saliency: np.ndarray, grid: tuple[int, int], threshold: float) -> np.ndarray:
+    """Cells whose mean saliency, in [0, 1] (H, W), is low: bool (height, width) of `grid`.
 
     Source: Huang et al., CVPR 2018 (DSRG), threshold 0.06 on DRFI maps; how the maps were brought
     to the grid is not published.
@@ -47,7 +41,7 @@ def background_cue(
     return cv2.resize(saliency, grid[::-1], interpolation=interpolation) < threshold
 
 
-def with_background(cues: CueFile, folder: Path, threshold: float = 0.06) -> CueFile:
+def with_background(cues: CueFile, folder: Path, threshold: float) -> CueFile:
     """Cues whose background is that of saliency maps, ID.png or ID.npy, one for every image.
 
     Raises:

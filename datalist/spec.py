@@ -125,9 +125,7 @@ def safe_id(name: str) -> str:
     """
     plain_name = name.isprintable() and name == name.strip() and not name.startswith(".")
     if not (plain_name and 0 < len(name) <= 200) or set(name) & set('/\\:*?"<>|'):
-        raise UserError(
-            f"{name[:80]!r} is not an image id: an id is a plain file name, without folder"
-        )
+        raise UserError(f"{name[:80]!r} is not an image id: a plain file name, without folder")
     return name
 
 
@@ -287,9 +285,7 @@ def _folder(root: Path) -> Spec:
         raise UserError(f"{root} has no classes.txt: write one class name a line, background first")
     lists = {path.stem: path for path in sorted((root / "ImageSets/Segmentation").glob("*.txt"))}
     if not lists:
-        raise UserError(
-            f"{root} has no ImageSets/Segmentation/train.txt: write one image id a line"
-        )
+        raise UserError(f"{root} has no ImageSets/Segmentation/train.txt: one image id a line")
     return Spec(
         name=root.resolve().name,
         root=root,

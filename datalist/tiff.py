@@ -131,9 +131,8 @@ class Tiff:
     def sample(self) -> np.ndarray:
         """Parts all over the image, (1, pixels, bands)."""
         height, width = (min(SAMPLE, side) for side in self.size)
-        rows, columns = (
-            sorted({0, max(0, (side - SAMPLE) // 2), max(0, side - SAMPLE)}) for side in self.size
-        )
+        rest = (max(0, side - SAMPLE) for side in self.size)
+        rows, columns = (sorted({0, most // 2, most}) for most in rest)
         parts = [self.read(top, left, height, width) for top in rows for left in columns]
         return np.concatenate([part.reshape(1, -1, part.shape[2]) for part in parts], 1)
 

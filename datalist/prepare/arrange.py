@@ -10,7 +10,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -113,9 +113,7 @@ def arrange(arguments: Arguments) -> Result:
         pictures, understood = by_folder(files, source, arguments.background_folder)
     untagged = [name for name, picture in pictures.items() if not picture.tags]
     if len(untagged) == len(pictures):
-        raise UserError(
-            f"no picture of {source} has a tag: make a folder per class, or give --tags"
-        )
+        raise UserError(f"no picture of {source} has a tag: make class folders, or give --tags")
     what = "without a tag are taken as showing none of the classes"
     if arguments.untagged == "skip":
         pictures = {name: picture for name, picture in pictures.items() if picture.tags}
@@ -198,9 +196,8 @@ def by_table(
     path, source = arguments.tags, arguments.source
     paths = {file.relative_to(source).as_posix(): file for file in files}
     index = NameIndex({name: [name] for name in paths})
-    flags = TableFlags(
-        arguments.layout, arguments.tag_columns, arguments.name_column, arguments.at_least
-    )
+    answers = {field.name: getattr(arguments, field.name) for field in fields(TableFlags)}
+    flags = TableFlags(**answers)
     if path.is_dir() or path.suffix.casefold() in EXPORTS:
         rows = read_export(path)
         if rows and isinstance(rows[0], list):

@@ -128,12 +128,10 @@ def from_yolo(folder: Path) -> Rows:
             continue
         tags = []
         for number, line in enumerate(read_text(file).splitlines(), 1):
-            word = line.split()
-            if not word:
-                continue
-            if not word[0].isdecimal() or len(word) < 5 or int(word[0]) not in names:
+            word, *place = line.split() or [""]
+            if word and not (word.isdecimal() and len(place) > 3 and int(word) in names):
                 raise UserError(f"{file}, line {number}: {line[:40]!r} is not 'CLASS X Y W H'")
-            tags.append(names[int(word[0])])
+            tags += [names[int(word)]] if word else []
         rows.append((file.relative_to(folder).with_suffix("").as_posix(), tags or [BACKGROUND]))
     if not rows:
         raise UserError(f"{folder} holds no labels (.txt) of YOLO")

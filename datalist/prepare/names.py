@@ -78,13 +78,12 @@ class NameIndex:
     def __init__(self, names: Mapping[str, Iterable[str]]) -> None:
         self.tables: list[dict[str, set[str]]] = [{} for _ in self.RULES]
         self.numbers: dict[int | None, set[str]] = {}
-        for image_id, known in names.items():
-            for name in known:
-                *folders, last = parts(name) or [name]
-                if (number := number_of(last)) is not None:
-                    self.numbers.setdefault(number, set()).add(image_id)
-                for rule, table in zip(self.RULES, self.tables):
-                    table.setdefault(rule(folders, last), set()).add(image_id)
+        for image_id, name in ((k, name) for k, known in names.items() for name in known):
+            *folders, last = parts(name) or [name]
+            if (number := number_of(last)) is not None:
+                self.numbers.setdefault(number, set()).add(image_id)
+            for rule, table in zip(self.RULES, self.tables):
+                table.setdefault(rule(folders, last), set()).add(image_id)
 
     def find(self, name: str) -> str | None:
         """Id of the picture that a name means; None where there is none."""

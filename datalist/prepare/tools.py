@@ -164,9 +164,8 @@ def task_pictures(data: Mapping[str, Any], key: str) -> dict[str, list[str]]:
     named = {name: values for name, values in texts.items() if all(map(is_picture_path, values))}
     pictures = named or (texts if len(texts) == 1 else {})  # a name without suffix
     if not pictures:
-        raise UserError(
-            f"a task has no picture under {', '.join(map(str, data))}: say with --key which it is"
-        )
+        keys = ", ".join(map(str, data))
+        raise UserError(f"a task has no picture under {keys}: say with --key which it is")
     return pictures
 
 
@@ -247,9 +246,7 @@ def via_table(path: Path) -> dict[str, dict]:
     rows = list(csv.DictReader(read_text(path).splitlines()))
     needed = {"filename", "region_shape_attributes", "region_attributes"}
     if not rows or not needed <= set(rows[0]):
-        raise UserError(
-            f"{path} is not a CSV of the VGG Image Annotator: masks come as json or XML"
-        )
+        raise UserError(f"{path} is not a CSV of VIA: masks of other tools come as json or XML")
     files: dict[str, dict] = {}
     for row in rows:
         file = files.setdefault(row["filename"], {"filename": row["filename"], "regions": []})

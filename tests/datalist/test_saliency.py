@@ -20,7 +20,7 @@ def like(tmp_path):
 def test_cells_below_the_threshold_are_background():
     saliency = np.full((40, 60), 0.03125, np.float32)
     saliency[:10, :10] = 1  # exactly the first cell
-    cue = background_cue(saliency, (4, 6))
+    cue = background_cue(saliency, (4, 6), 0.06)
     assert not cue[0, 0] and cue.sum() == 23
     assert not background_cue(saliency, (4, 6), threshold=0.03125).any()
 

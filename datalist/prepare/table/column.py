@@ -96,9 +96,8 @@ class Column:
             other = bool(words) and not self.is_tags and set(words) <= OTHER_WORDS | NAME_WORDS
             return other or plain(self.heading) in NAME_HEADERS
         values = {cell.casefold() for cell in self.filled}
-        return bool(values) and (
-            values <= SPLIT_VALUES or all(has_picture_suffix(value) for value in values)
-        )
+        known = values <= SPLIT_VALUES or all(map(has_picture_suffix, values))
+        return bool(values) and known
 
     def __str__(self) -> str:
         values = list(dict.fromkeys(self.filled))[:3]

@@ -350,9 +350,8 @@ class Reader:
         headed = self.header and any(c.is_tags for c in columns)
         if len(columns) > 1 or (len(self.others) > 1 and not headed):
             raise self.ask(f"'{min(numbers)}' is a number and would be a class")
-        self.notes.append(
-            f"the classes of {self.path} are numbers: their names can be written into classes.txt."
-        )
+        advice = "their names can be written into classes.txt."
+        self.notes.append(f"the classes of {self.path} are numbers: {advice}")
 
 
 def findings(tags: list[str]) -> list[str]:
