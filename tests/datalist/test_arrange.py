@@ -7,14 +7,15 @@ import sys
 from pathlib import Path
 
 import cv2
-import numpy as np
+import own_folder
 import pytest
+from own_folder import picture
 
 from base import UserError
 from datalist.prepare.arrange import Arguments, arrange
 from datalist.prepare.names import make_id, read_names
 from datalist.prepare.pictures import may_be_background
-from datalist.spec import resolve, safe_id
+from datalist.spec import safe_id
 from datalist.tag import read_tags
 
 
@@ -23,11 +24,7 @@ def photo(tmp_path):
     """A function that makes a picture below `photos`; another number, another picture."""
 
     def make(name: str, number: int = 0) -> Path:
-        path = tmp_path / "photos" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image = np.random.default_rng(number).integers(0, 255, (9, 12, 3), np.uint8)
-        cv2.imwrite(str(path), image)
-        return path
+        return picture(tmp_path / "photos" / name, number)
 
     return make
 
@@ -41,12 +38,11 @@ def arranged(tmp_path, **arguments):
         arguments["tags"] = tmp_path / "t.csv"
         arguments["tags"].write_text(text, encoding="utf-8-sig")
     shutil.rmtree(tmp_path / "mine", ignore_errors=True)
-    result = arrange(Arguments(tmp_path / "photos", tmp_path / "mine", **arguments))
-    spec = resolve(str(tmp_path / "mine"))
+    spec, left_out = own_folder.arranged(tmp_path / "photos", **arguments)
     tags = read_tags(spec, spec.ids("train"))
     for name in tags:
         assert cv2.imread(str(spec.image_path(name))) is not None
-    return {k: [spec.classes[tag] for tag in row] for k, row in tags.items()}, result.left_out
+    return {k: [spec.classes[tag] for tag in row] for k, row in tags.items()}, left_out
 
 
 def test_folder_per_class(tmp_path, photo):

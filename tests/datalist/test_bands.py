@@ -4,6 +4,7 @@ import json
 
 import cv2
 import numpy as np
+import own_folder
 import pytest
 import tifffile
 from own_folder import make_folder
@@ -13,7 +14,6 @@ from base import UserError
 from datalist.bands import Bands, read_bands
 from datalist.dataset import Images, Photos
 from datalist.image import read_image
-from datalist.prepare.arrange import Arguments, arrange
 from datalist.prepare.bands import Arguments as BandArguments
 from datalist.prepare.bands import main
 from datalist.prepare.check import inspect
@@ -36,8 +36,7 @@ def class_folders(root, write, count=3):
 
 
 def arranged(tmp_path, *bands):
-    result = arrange(Arguments(tmp_path / "photos", tmp_path / "mine", bands=bands))
-    return resolve(str(tmp_path / "mine")), result.left_out
+    return own_folder.arranged(tmp_path / "photos", bands=bands)
 
 
 @pytest.mark.parametrize("bits", [10, 12, 14])

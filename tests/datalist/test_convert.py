@@ -10,16 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
-from own_folder import SIZES
+from own_folder import SIZES, arranged, picture
 from PIL import Image
 from scipy.io import savemat
 
 from base import UserError
 from datalist.image import read_image, read_mask
-from datalist.prepare.arrange import Arguments, arrange
 from datalist.prepare.check import inspect
 from datalist.prepare.convert import import_masks
 from datalist.prepare.drawn import read_drawings, shape_mask, unpack_brush
@@ -80,13 +78,9 @@ def test_cvat(unmasked):
 
 def test_names_that_arrange_changed_are_matched(tmp_path):
     """Both ways: the tool names the picture as it was, or as arrange calls it."""
-    rng = np.random.default_rng(0)
     for number, name in enumerate(("cat/my cat (1).jpg", "dog/ä,b.png")):
-        path = tmp_path / "photos" / name
-        path.parent.mkdir(parents=True)
-        assert cv2.imwrite(str(path), rng.integers(0, 255, (8, 9 + number, 3), np.uint8))
-    arrange(Arguments(tmp_path / "photos", tmp_path / "mine"))
-    spec = resolve(str(tmp_path / "mine"))
+        picture(tmp_path / "photos" / name, number, (8, 9 + number))
+    spec, _ = arranged(tmp_path / "photos")
     assert sorted(spec.ids("train")) == ["my_cat_(1)", "ä_b"]
     for first, second in (
         ("my cat (1).jpg", "dog/ä,b.png"),

@@ -126,12 +126,6 @@ def test_hostile_contents(tmp_path, changed, match):
         CueFile.open(write_raw(tmp_path / "cue.npz", **changed))
 
 
-def test_missing_array(tmp_path):
-    np.savez(tmp_path / "cue.npz", ids=np.array(["a"]))
-    with pytest.raises(UserError, match="has no array 'grid'"):
-        CueFile.open(tmp_path / "cue.npz")
-
-
 def header(shape, kind="<i4"):
     file = io.BytesIO()
     np.lib.format.write_array_header_1_0(

@@ -1,35 +1,27 @@
 """Tags in exports of tools that are not tables."""
 
 import json
+import shutil
 
-import numpy as np
 import pytest
+from own_folder import arranged, picture
 from PIL import Image
 
 from base import UserError
-from datalist.prepare.arrange import Arguments, arrange
-from datalist.spec import resolve
 from datalist.tag import read_tags
 
 
 @pytest.fixture
 def photos(tmp_path):
-    folder = tmp_path / "photos"
-    folder.mkdir()
     for number, name in enumerate("abc"):
-        pixels = np.random.default_rng(number).integers(0, 255, (9, 12, 3), np.uint8)
-        Image.fromarray(pixels).save(folder / f"{name}.jpg")
-    return folder
+        picture(tmp_path / f"photos/{name}.jpg", number)
+    return tmp_path / "photos"
 
 
-def arranged(photos, **arguments):
-    out = photos.parent / "mine"
-    arrange(Arguments(photos, out, **arguments))
-    spec = resolve(str(out))
-    return {
-        name: [spec.classes[tag] for tag in row]
-        for name, row in read_tags(spec, spec.ids("train")).items()
-    }
+def tags_of(photos, **flags):
+    spec, _ = arranged(photos, **flags)
+    tags = read_tags(spec, spec.ids("train"))
+    return {name: [spec.classes[tag] for tag in row] for name, row in tags.items()}
 
 
 EXPECTED = {"a": ["cat", "dog"], "b": ["dog"], "c": []}
@@ -70,7 +62,7 @@ FILES = {
 def test_files(photos, name):
     path = photos.parent / name
     path.write_text(FILES[name], encoding="utf-8")
-    assert arranged(photos, tags=path) == EXPECTED
+    assert tags_of(photos, tags=path) == EXPECTED
 
 
 @pytest.mark.parametrize("names", ["names: [cat, dog]", "names:\n  0: cat\n  1: dog"])
@@ -83,10 +75,11 @@ def test_labels_of_yolo(photos, names):
     with pytest.raises(UserError, match=r"no names of its classes: put data\.yaml"):
         arranged(photos, tags=labels)
     (photos.parent / "data.yaml").write_text(names)
-    assert arranged(photos, tags=labels) == EXPECTED
+    assert tags_of(photos, tags=labels) == EXPECTED
     (labels / "c.txt").write_text("7 0 0 1 1\n")
     with pytest.raises(UserError, match=r"c\.txt, line 1: '7 0 0 1 1' is not"):
-        arrange(Arguments(photos, photos.parent / "other", labels))
+        shutil.rmtree(photos.parent / "mine")
+        arranged(photos, tags=labels)
 
 
 def xmp(*words):
@@ -105,7 +98,7 @@ def test_keywords_of_photo_managers(photos):
     marker = b"\xff\xed" + (len(segment) + 2).to_bytes(2, "big") + segment
     (photos / "b.jpg").write_bytes(data[:2] + marker + data[2:])
     (photos / "c.xmp").write_bytes(xmp("background"))
-    assert arranged(photos, keywords=True) == EXPECTED
+    assert tags_of(photos, keywords=True) == EXPECTED
 
 
 @pytest.mark.parametrize(

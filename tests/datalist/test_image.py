@@ -24,13 +24,6 @@ def encoded(suffix, image=None):
     return cv2.imencode(suffix, photograph() if image is None else image)[1].tobytes()
 
 
-def test_channel_order(tmp_path):
-    red = np.zeros((4, 5, 3), np.uint8)
-    red[..., 0] = 255
-    Image.fromarray(red).save(tmp_path / "red.png")
-    assert np.array_equal(read_image(tmp_path / "red.png"), red)
-
-
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp"])
 def test_as_pillow_reads_it(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"

@@ -73,11 +73,6 @@ def test_folder(folder):
         spec.image_path("z")
 
 
-def test_upper_case_suffix(folder):
-    (folder / "JPEGImages/a.jpg").rename(folder / "JPEGImages/a.JPEG")
-    assert resolve(str(folder)).image_path("a").name == "a.JPEG"
-
-
 @pytest.mark.parametrize("gone", ["folder JPEGImages", "classes.txt", "ImageSets/Segmentation"])
 def test_folder_lacks_a_part(folder, gone):
     (folder / gone.removeprefix("folder ")).rename(folder / "elsewhere")

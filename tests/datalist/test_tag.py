@@ -31,11 +31,6 @@ def instances(root, names=("x", "y")):
     return path
 
 
-def test_from_annotations(folder):
-    spec = resolve(str(folder))
-    assert read_tags(spec, list(TAGS)) == TAGS
-
-
 def test_difficult_objects_count_and_parts_do_not(tmp_path):
     (tmp_path / "a.xml").write_text(XML)
     assert from_xml(tmp_path / "a.xml", CLASSES) == (1, 2)

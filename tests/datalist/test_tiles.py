@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from own_folder import arranged
 from recipes import change_known, recipe_of
 
 from base import UserError
@@ -15,11 +16,10 @@ from base.contract import Context
 from base.tile import starts
 from datalist.dataset import Images
 from datalist.image import read_image
-from datalist.prepare.arrange import Arguments, arrange
+from datalist.prepare.arrange import Arguments
 from datalist.prepare.check import inspect
 from datalist.prepare.small import advise, extents
 from datalist.prepare.update import update
-from datalist.spec import resolve
 from method import stage_class
 from utils.draws import Draws
 
@@ -49,9 +49,7 @@ def photos(tmp_path):
 
 
 def cut(photos, tile=64, **flags):
-    out = photos.parent / "mine"
-    result = arrange(Arguments(photos, out, tile=tile, **flags))
-    return resolve(str(out)), result.left_out
+    return arranged(photos, tile=tile, **flags)
 
 
 @pytest.mark.parametrize("length, side", [(1, 1), (64, 64), (65, 64), (200, 64), (1000, 333)])
@@ -172,8 +170,7 @@ def test_without_masks_large_pictures_are_enough():
 def test_check_says_so(tmp_path):
     picture(tmp_path / "photos/cat/a.png", (640, 900))
     picture(tmp_path / "photos/background/b.png", (640, 900))
-    arrange(Arguments(tmp_path / "photos", tmp_path / "mine"))
-    spec = resolve(str(tmp_path / "mine"))
+    spec, _ = arranged(tmp_path / "photos")
     assert not [x for x in inspect(spec).warnings if "--tile" in x]
     spec.mask_folder.mkdir()
     mask = np.zeros((640, 900), np.uint8)

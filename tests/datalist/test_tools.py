@@ -4,16 +4,12 @@ import base64
 import json
 import shutil
 
-import cv2
 import numpy as np
 import pytest
-from own_folder import SIZES
-from PIL import Image
+from own_folder import SIZES, arranged, picture
 
 from base import UserError
 from datalist.image import read_mask, write_mask
-from datalist.prepare.arrange import Arguments as ArrangeArguments
-from datalist.prepare.arrange import arrange
 from datalist.prepare.convert import import_masks
 from datalist.prepare.instances import Arguments, build
 from datalist.spec import resolve
@@ -60,7 +56,7 @@ def test_coco_ids_of_two_pictures_are_refused(spec):
     with pytest.raises(UserError, match=r"the id 1 is that of 'a\.jpg' and of 'b\.jpg', so that"):
         import_masks(spec, path)
     with pytest.raises(UserError, match="the id 1 is that of"):
-        arrange(ArrangeArguments(spec.root / "JPEGImages", spec.root / "new", tags=path))
+        arranged(spec.root / "JPEGImages", tags=path)
     path = coco(spec, [image_of(1, "a.jpg")], [], [*CATEGORIES, {"id": 1, "name": "dog"}])
     with pytest.raises(UserError, match="the id 1 is that of 'cat' and of 'dog'"):
         import_masks(spec, path)
@@ -132,14 +128,9 @@ def test_a_bad_object_leaves_nothing_half_written(spec):
 
 @pytest.mark.parametrize("name", ["my%20cat.jpg", "photos/my%20cat.jpg", "my cat.jpg"])
 def test_blanks_written_as_20(tmp_path, name):
-    rng = np.random.default_rng(0)
-    path = tmp_path / "photos/cat/my cat.jpg"
-    path.parent.mkdir(parents=True)
-    cv2.imwrite(str(path), rng.integers(0, 255, (20, 30, 3), np.uint8))
-    (tmp_path / "photos/dog").mkdir()
-    cv2.imwrite(str(tmp_path / "photos/dog/b.jpg"), rng.integers(0, 255, (9, 9, 3), np.uint8))
-    arrange(ArrangeArguments(tmp_path / "photos", tmp_path / "mine"))
-    spec = resolve(str(tmp_path / "mine"))
+    picture(tmp_path / "photos/cat/my cat.jpg", 0, (20, 30))
+    picture(tmp_path / "photos/dog/b.jpg", 1)
+    spec, _ = arranged(tmp_path / "photos")
     image = {"id": 1, "file_name": name, "height": 20, "width": 30}
     path = coco(spec, [image], [item(1, 1, SQUARE)])
     assert import_masks(spec, path)[0] == 1 and written(spec) == ["my_cat"]
@@ -325,14 +316,10 @@ def test_via_attributes(spec):
 
 @pytest.mark.parametrize("form", ["coco", "cvat", "labelstudio"])
 def test_what_annotate_wrote_comes_back_where_cameras_repeat_names(tmp_path, form):
-    rng = np.random.default_rng(0)
-    for tag in ("cat", "dog"):
-        for camera in ("DCIM1", "DCIM2"):
-            path = tmp_path / f"photos/{tag}/{camera}/IMG_0000.jpg"
-            path.parent.mkdir(parents=True)
-            Image.fromarray(rng.integers(0, 255, (40, 50, 3), np.uint8)).save(path)
-    arrange(ArrangeArguments(tmp_path / "photos", tmp_path / "mine"))
-    spec = resolve(str(tmp_path / "mine"))
+    for number in range(4):
+        folder = f"{('cat', 'dog')[number // 2]}/DCIM{number % 2 + 1}"
+        picture(tmp_path / f"photos/{folder}/IMG_0000.jpg", number, (40, 50))
+    spec, _ = arranged(tmp_path / "photos")
     assert (spec.root / "names.csv").is_file() and len(spec.ids("train")) == 4
     labels = {}
     for number, name in enumerate(spec.ids("train")):

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from own_folder import picture
 from PIL import Image
 
 from base import UserError
@@ -13,14 +14,6 @@ from datalist.image import write_mask
 from datalist.prepare import update
 from datalist.spec import resolve
 from datalist.tag import read_tags, wrong_masks
-
-
-def picture(path, number, size=(40, 30)):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(number).integers(0, 255, (*size, 3)).astype(np.uint8)
-    part = path.with_name("part.png")
-    Image.fromarray(pixels).save(part)
-    os.replace(part, path)
 
 
 @pytest.fixture
@@ -70,10 +63,10 @@ def test_added_removed_replaced_and_moved_pictures(photos, capsys):
     correct(data, "a", "cat;dog")
     correct(data, "c", "background")
     for number in range(3):
-        write_mask(data / f"SegmentationClass/{'abc'[number]}.png", np.full((40, 30), 1, np.uint8))
+        write_mask(data / f"SegmentationClass/{'abc'[number]}.png", np.full((9, 12), 1, np.uint8))
     capsys.readouterr()
     picture(photos / "ant/new.png", 10)  # a class before the others in the alphabet
-    picture(photos / "dog/c.png", 11, size=(20, 20))
+    picture(photos / "dog/c.png", 11, (20, 20))
     (photos / "dog/d.png").unlink()
     os.rename(photos / "cat/a.png", photos / "cat/first.png")
     shutil.move(photos / "cat/b.png", photos / "dog/b.png")
