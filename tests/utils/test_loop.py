@@ -29,6 +29,10 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return content["network"]
 
 
+def logged(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
 def same_bits(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
@@ -120,22 +124,20 @@ def test_loss_that_is_not_finite_names_step_term_and_images(tmp_path):
 
 
 def test_another_recipe_stage_or_class_list_is_refused(tmp_path):
-    run = run_in(tmp_path)
-    with pytest.raises(UserError, match=r"lr: 0\.05 -> 0\.1"):
-        train(Tiny(change(TINY, lr=0.1)), "tiny", run)
-    with pytest.raises(UserError, match="is a run of tiny, not of other"):
-        train(Tiny(), "other", run)
-    stage = Tiny()
-    stage.spec = replace(stage.spec, classes=("background", "dog", "cat"))
-    with pytest.raises(UserError, match="other classes"):
-        train(stage, "tiny", run)
+    run, others = run_in(tmp_path), Tiny()
+    others.spec = replace(others.spec, classes=("background", "dog", "cat"))
+    for stage, name, refusal in (
+        (Tiny(change(TINY, lr=0.1)), "tiny", r"lr: 0\.05 -> 0\.1"),
+        (Tiny(), "other", "is a run of tiny, not of other"), (others, "tiny", "other classes"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=refusal):
+            train(stage, name, run)
 
 
 def test_log_lines_are_means_over_the_steps_between(tmp_path):
     run_in(tmp_path / "all", log_every=1)
     run_in(tmp_path / "some", log_every=5)
-    every = [json.loads(line) for line in (tmp_path / "all/log.jsonl").read_text().splitlines()]
-    some = [json.loads(line) for line in (tmp_path / "some/log.jsonl").read_text().splitlines()]
+    every, some = logged(tmp_path / "all"), logged(tmp_path / "some")
     assert [line["step"] for line in some] == [5, 10, 12]
     mean = sum(line["pixel"] for line in every[5:10]) / 5
     assert some[1]["pixel"] == pytest.approx(mean, rel=1e-6)
@@ -200,8 +202,7 @@ def test_compiled_network_learns_the_same(tmp_path, monkeypatch):
     # Traced and guarded as ever, but run without a C++ compiler.
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     run_in(tmp_path / "compiled", log_every=1, compile=True)
-    logs = [(tmp_path / name / "log.jsonl").read_text() for name in ("plain", "compiled")]
-    for plain, compiled in zip(*(map(json.loads, log.splitlines()) for log in logs)):
+    for plain, compiled in zip(logged(tmp_path / "plain"), logged(tmp_path / "compiled")):
         assert compiled == pytest.approx(plain, abs=1e-6)
     assert weights(tmp_path / "compiled").keys() == weights(tmp_path / "plain").keys()
 

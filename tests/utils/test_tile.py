@@ -13,6 +13,7 @@ import tifffile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made import layout
 from test_infer import CLASSES, label_of, photo, predict_one, saved
 
 from base import UserError, tile
@@ -166,10 +167,11 @@ def test_pictures_that_need_no_tiles_are_predicted_as_before(tmp_path, monkeypat
     cv2.imwrite(str(tmp_path / "a.png"), photo(*size))
     monkeypatch.setattr("utils.infer.predict_large", None)
     flags = {"save": ("label", "score"), "crf": True}
-    outs = [run(stage, tmp_path / str(s), tmp_path / "a.png", tile=s, **flags).out
-            for s in ("off", setting)]  # fmt: skip
+    for tiled in ("off", setting):
+        run(stage, tmp_path / str(tiled), tmp_path / "a.png", tile=tiled, **flags)
     for name in ("label/a.png", "score/a.npz"):
-        assert (outs[0] / name).read_bytes() == (outs[1] / name).read_bytes()
+        whole, other = (tmp_path / str(tiled) / name for tiled in ("off", setting))
+        assert whole.read_bytes() == other.read_bytes()
 
 
 @pytest.mark.parametrize("crf", [False, True])
@@ -230,12 +232,7 @@ def test_windows_are_shrunk_as_pictures_of_their_size(tmp_path):
 
 
 def test_tags_restrict_windows_too(tmp_path):
-    root = tmp_path / "own"
-    for name in ("JPEGImages", "ImageSets/Segmentation"):
-        (root / name).mkdir(parents=True)
-    (root / "classes.txt").write_text("\n".join(CLASSES[:6]))
-    (root / "ImageSets/Segmentation/val.txt").write_text("a\nb\n")
-    (root / "tags.csv").write_text("a,class2 class4\nb,class1\n")
+    root = layout(tmp_path / "own", CLASSES[:6], {"a": (2, 4), "b": (1,)}, val=["a", "b"])
     cv2.imwrite(str(root / "JPEGImages/a.png"), photo(300, 400))
     cv2.imwrite(str(root / "JPEGImages/b.png"), photo(80, 90))
     stage = colours(tmp_path)
@@ -265,11 +262,11 @@ def test_a_tiff_is_read_in_windows_and_its_label_lies_there(tmp_path, monkeypatc
     monkeypatch.setattr(large, "STRIP", 900 * 100)
     label = label_by(stage, tmp_path / "out", tmp_path / "a.tif")
     assert np.array_equal(label, expected)
-    with rasterio.open(tmp_path / "out/label/a.tif") as file:
+    written = tmp_path / "out/label/a.tif"
+    with rasterio.open(written) as file:
         assert np.array_equal(file.read(1), label)
-    sizes = (700, 900), (700, 900)
-    assert len({str(read_place(path, size)) for path, size in zip(
-        (tmp_path / "a.tif", tmp_path / "out/label/a.tif"), sizes)}) == 1  # fmt: skip
+    size = (700, 900)
+    assert str(read_place(written, size)) == str(read_place(tmp_path / "a.tif", size))
 
 
 def test_a_damaged_one_is_left_out_and_stops_no_other(tmp_path):
@@ -302,15 +299,13 @@ def test_scores_relative_to_a_whole_picture_are_not_tiled(tmp_path, name):
 
 
 def test_recurseed_is_tiled_where_its_decoder_predicts(tmp_path):
-    for presence, tags, tiled in ((0.0, False, True), (0.3, False, False), (0.0, True, False)):
-        stage = saved(tmp_path, "rsepm", CLASSES[:4])[1]
+    stage = saved(tmp_path, "rsepm", CLASSES[:4])[1]
+    stage.presence = 0.0
+    check(stage, Predict(tile=64))
+    for presence, tags in ((0.3, False), (0.0, True)):
         stage.presence = presence
-        predict = Predict(tile=64, restrict_to_tags=tags)
-        if tiled:
-            check(stage, predict)
-        else:
-            with pytest.raises(UserError, match="the whole picture"):
-                check(stage, predict)
+        with pytest.raises(UserError, match="the whole picture"):
+            check(stage, Predict(tile=64, restrict_to_tags=tags))
 
 
 def test_a_window_has_pixels(tmp_path):
@@ -333,15 +328,11 @@ def test_a_checkpoint_knows_the_usual_size(tmp_path):
 
 
 def test_the_usual_size_is_the_median_of_the_training_images(tmp_path):
-    for name in ("JPEGImages", "ImageSets/Segmentation"):
-        (tmp_path / name).mkdir(parents=True)
-    (tmp_path / "classes.txt").write_text("background\nx\n")
     sizes = {"a": (30, 50), "b": (31, 40), "c": (90, 45), "d": (1, 900)}
+    root = layout(tmp_path / "own", ("background", "x"), train=list("abc"), all=list("abcd"))
     for name, size in sizes.items():
-        cv2.imwrite(str(tmp_path / f"JPEGImages/{name}.png"), photo(*size))
-    (tmp_path / "ImageSets/Segmentation/train.txt").write_text("a\nb\nc\n")
-    (tmp_path / "ImageSets/Segmentation/all.txt").write_text("a\nb\nc\nd\n")
-    spec = resolve(str(tmp_path))
+        cv2.imwrite(str(root / f"JPEGImages/{name}.png"), photo(*size))
+    spec = resolve(str(root))
     assert usual_size(Images(spec, "train", tag=False)) == (31, 45)
     assert usual_size(Images(spec, "all", tag=False), most=2) == (60, 48)  # of a and c
     assert usual_size([1, 2]) is None
