@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -50,21 +51,14 @@ def kept_features(
         checksum = hashlib.blake2b(pixels.cpu().numpy().tobytes(), digest_size=16, key=source)
         checksum.update(repr(tuple(pixels.shape)).encode())
         path = folder / f"{checksum.hexdigest()}.npy" if folder is not None else None
-        feature = read(path) if path is not None else None
-        if feature is None:
-            feature = compute(pixels[None])[0].half().cpu().contiguous()
-            if path is not None and write:
-                with replacing(path) as part, open(part, "wb") as file:
-                    np.save(file, feature.numpy())
+        if path is not None:
+            with suppress(OSError, ValueError, EOFError):  # there is none, or it was cut off
+                return torch.from_numpy(np.load(path, allow_pickle=False))
+        feature = compute(pixels[None])[0].half().cpu().contiguous()
+        if path is not None and write:
+            with replacing(path) as part, open(part, "wb") as file:
+                np.save(file, feature.numpy())
         return feature
 
     features = map(feature_of, image) if pool is None else pool.map(feature_of, image)
     return torch.stack(list(features)).to(image.device).float()
-
-
-def read(path: Path) -> Tensor | None:
-    """The float16 array of a file; None where there is no whole one."""
-    try:
-        return torch.from_numpy(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, EOFError):
-        return None

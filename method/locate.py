@@ -185,12 +185,9 @@ def segment(network, image: Tensor, prompt: Tensor) -> Tensor:
 def resegment_scores(
     network: LocateSegment, image: Tensor, maps: Tensor, tags: Tensor, prompting: Prompting
 ) -> Tensor:
-    """Scores after all passes, background first, that sum to 1, (N, C, H, W).
+    """Scores of images (N, 3, H, W) after all passes, (N, C, H, W), background first; sum 1.
 
-    Args:
-        image: RGB 0..255, (N, 3, H, W).
-        maps: the localiser's, any real numbers, (N, K, h, w). With no passes they are the masks.
-        tags: which classes there are, (N, K).
+    `maps` are the localiser's, any real numbers, (N, K, h, w); with no passes they are the masks.
     """
     shown, label = tags.nonzero(as_tuple=True)
     mask = start = max_norm(resize(maps, image.shape[-2:], align_corners=True))[shown, label]
@@ -299,9 +296,9 @@ class Segmenter(LocateStage):
         cam, refined = views[0]
         useful = tag * (others_share(mask, self.num_classes) >= training.contrast)
         shown, label = self.draw_pairs(useful)
-        prompts = [max_norm(maps.detach())[shown, label] for maps in (cam, refined)]
         # An image without any class teaches that where nothing is located nothing is segmented.
-        prompts = [prompt * tag[shown, label][:, None, None] for prompt in prompts]
+        known = tag[shown, label][:, None, None]
+        prompts = [max_norm(maps.detach())[shown, label] * known for maps in (cam, refined)]
         run = partial(context.run, self.network)
         both = segment(run, torch.cat((image[shown],) * 2), torch.cat(prompts))
         first, second = both.chunk(2)

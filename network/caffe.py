@@ -47,14 +47,10 @@ def message_type() -> Any:
 
 
 def read_caffemodel(path: Path) -> dict[str, Tensor]:
-    """Read the weights of a Caffe network.
+    """Weights of a Caffe network, float32, by name: "conv1_1.weight", "conv1_1.bias", ...
 
-    Returns:
-        float32 tensors by name: "conv1_1.weight", "conv1_1.bias", ...; layers with more blobs
-        (Caffe's batch normalisation) are left out.
-
-    Raises:
-        ValueError: where the file is not such a message.
+    Layers with more blobs (Caffe's batch normalisation) are left out. ValueError where the file is
+    not such a message.
     """
     try:
         network = message_type().FromString(path.read_bytes())

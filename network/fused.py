@@ -58,7 +58,10 @@ def fuse(network: nn.Module, run: Callable[[], Sequence[Tensor]]) -> list[nn.Mod
     changed: list[nn.Module] = []
     for conv in network.modules():
         norm = follows.get(conv)
-        if not can_fuse(conv) or not isinstance(norm, _BatchNorm) or norm.training:
+        plain = type(conv) in (nn.Conv2d, Depthwise) or pads_itself(conv)
+        if not plain or isinstance(conv.padding, str) or conv.padding_mode != "zeros":
+            continue
+        if not isinstance(norm, _BatchNorm) or norm.training:
             continue
         activation = getattr(norm, "act", None)  # timm's layers of both
         if activation is None:
@@ -123,12 +126,6 @@ def watch(network: nn.Module, run: Callable[[], Sequence[Tensor]]) -> dict[nn.Mo
         for (first, second), count in pairs.items()
         if count == calls[first] == calls[second]
     }
-
-
-def can_fuse(module: nn.Module) -> bool:
-    """Whether a module is a convolution that `fused_forward` computes."""
-    plain = type(module) in (nn.Conv2d, Depthwise) or pads_itself(module)
-    return plain and not isinstance(module.padding, str) and module.padding_mode == "zeros"
 
 
 def pads_itself(module: nn.Module) -> bool:

@@ -51,10 +51,8 @@ def from_package(name: str) -> Source:
 def in_order(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     """Give tensors the names that timm's network `name` has at the same positions.
 
-    The packages use other names but hold the same tensors in the same order.
-
-    Raises:
-        UserError: where number, last part of the names, or shapes of the tensors differ.
+    The packages use other names but hold the same tensors in the same order. UserError where
+    number, last part of the names, or shapes of the tensors differ.
     """
     import timm
 
@@ -65,8 +63,7 @@ def in_order(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
             f"these are not weights of {name}: they have {len(state)} tensors, not {len(wanted)}"
         )
     for (key, value), (own, target) in zip(state.items(), wanted.items()):
-        alike = key.rpartition(".")[2] == own.rpartition(".")[2] and value.shape == target.shape
-        if not alike:
+        if key.rpartition(".")[2] != own.rpartition(".")[2] or value.shape != target.shape:
             raise UserError(
                 f"these are not weights of {name}: {key} is {tuple(value.shape)}, where {own} is "
                 f"{tuple(target.shape)}"
