@@ -23,6 +23,12 @@ from datalist.spec import safe_id
 from datalist.tiff import LARGEST
 
 SUFFIX = {"label": ".png", "score": ".npz", "cue": ".npz", "overlay": ".jpg", "cover": ".json"}
+ENDS = {
+    ".png": (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"),
+    ".jpg": (b"\xff\xd8", b"\xff\xd9"),
+    ".json": (b"{", b"}\n"),
+}
+"""First and last bytes of whole files."""
 LEGIBLE = 400
 """Pixels that the longer side of an overlay with a legend has at least."""
 
@@ -55,17 +61,12 @@ def is_whole(path: str | Path) -> bool:
             return zipfile.is_zipfile(path)
         with open(path, "rb") as file:
             head = file.read(8)
-            file.seek(-min(12, os.fstat(file.fileno()).st_size), os.SEEK_END)
+            file.seek(-min(8, os.fstat(file.fileno()).st_size), os.SEEK_END)
             tail = file.read()
     except OSError:
         return False
-    if path.suffix == ".png":
-        return head == b"\x89PNG\r\n\x1a\n" and tail[4:8] == b"IEND"
-    if path.suffix in (".jpg", ".jpeg"):
-        return head[:2] == b"\xff\xd8" and tail[-2:] == b"\xff\xd9"
-    if path.suffix == ".json":
-        return head[:1] == b"{" and tail[-2:] == b"}\n"
-    raise UserError(f"{path} is none of the output files ({', '.join(set(SUFFIX.values()))})")
+    first, last = ENDS[path.suffix]
+    return head.startswith(first) and tail.endswith(last)
 
 
 def write_score(path: str | Path, score: ArrayLike, keys: ArrayLike, size: tuple[int, int]) -> None:
