@@ -1,5 +1,9 @@
-"""Data sets that any test may use: small scenes, and a folder of five other classes."""
+"""Data sets that any test may use: small scenes, and a folder of five other classes.
 
+HYPOTHESIS_PROFILE=fuzz gives every reader 10 000 damaged files instead of 100.
+"""
+
+import os
 import signal
 from pathlib import Path
 
@@ -8,11 +12,19 @@ import numpy as np
 import pytest
 import torch
 from cues import cues_of
+from hypothesis import HealthCheck, settings
 from made import layout
 
 from datalist import scenes
 from datalist.image import write_mask
 from datalist.spec import resolve
+
+# No deadline: how long a case takes says nothing on a machine that does other work.
+settings.register_profile("quick", deadline=None)
+settings.register_profile(
+    "fuzz", deadline=None, max_examples=10_000, suppress_health_check=list(HealthCheck)
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 FOUR = ("background", "rust", "paint", "crack", "moss")
 

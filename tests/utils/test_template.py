@@ -142,6 +142,15 @@ def test_usage_without_arguments(home):
     assert predict(home, code=2).startswith("usage: predict.py")
 
 
+def test_alone_it_says_what_it_lacks(home, tmp_path):
+    (tmp_path / "predict.py").write_bytes((home / "predict.py").read_bytes())
+    command = [sys.executable, str(tmp_path / "predict.py"), "photo.jpg"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.endswith("tile.py beside it: copy the whole exported folder\n")
+    assert "Traceback" not in done.stderr
+
+
 def test_reads_pictures_as_the_main_reader_does(home, tmp_path):
     scene = Image.fromarray(SCENE)
     alpha = scene.convert("RGBA")

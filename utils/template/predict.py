@@ -36,8 +36,13 @@ try:
 except ImportError:
     densecrf = None
 sys.path.append(str(Path(__file__).resolve().parent))
-import tile
-from picture import Picture, reduce
+try:
+    import tile
+    from picture import Picture, reduce
+except ModuleNotFoundError as error:
+    if error.name not in ("picture", "tile", "tiff"):
+        raise
+    sys.exit(f"{sys.argv[0]} needs {error.name}.py beside it: copy the whole exported folder")
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif", ".heic")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
