@@ -38,16 +38,14 @@ def read_bags(
             reason = "the id comes twice" if len(row) == 2 else "the line is not 'ID,BAG'"
             raise UserError(f"{path}, line {number}: {reason}")
         names[row[0]] = row[1]
-    bags: dict[tuple[str, bool], int] = {}
-    first: dict[int, str] = {}
+    bags: dict[tuple[str, bool], tuple[int, str]] = {}
     numbers = np.zeros(len(ids), np.int64)
     for index, name in enumerate(ids):
-        bag = bags.setdefault((names.get(name, name), name in names), len(bags))
-        other = first.setdefault(bag, name)
+        key = (names.get(name, name), name in names)
+        numbers[index], other = bags.setdefault(key, (len(bags), name))
         if tags[name] != tags[other]:
             raise UserError(
                 f"{path}: '{other}' and '{name}' are tiles of one picture, whose tags they must "
                 f"both have; where '{name}' has tags of its own, take its line out"
             )
-        numbers[index] = bag
     return numbers

@@ -219,11 +219,6 @@ def from_pickle(
 ) -> CueFile:
     """Read a released cue pickle: entries "KEY_cues" (3, K), rows class, row and column.
 
-    Arguments as of `CueFile.open`. A file keyed by names needs no index.
-
-    Raises:
-        UserError: the file is damaged or holds anything but integer arrays.
-
     Source: localization_cues.pickle of kolesman/SEC, also the format of speedinghzl/DSRG.
     """
     cues = read_cues(path, Path(index or SEC_INDEX))
@@ -234,13 +229,9 @@ def from_pickle(
 
 
 def from_folder(path: Path, num_classes: int | None = None) -> CueFile:
-    """Read a folder of cues, one file per image.
+    """Read a folder of ID.npz, or of ID.png of class indices, where 255 is no cue.
 
-    Args:
-        path: folder of ID.npz with `cue` (3, K), rows class, row and column, `grid` (2,) and
-            `num_classes`; or of ID.png of class indices, where 255 is no cue.
-        num_classes: classes, background counted; default what the files say, of PNGs the largest
-            class found + 1.
+    An .npz has `cue` (3, K), rows class, row and column, `grid` (2,) and `num_classes`.
     """
     files = sorted(path.glob("*.npz")) or sorted(path.glob("*.png"))
     if not files:
@@ -270,12 +261,9 @@ def from_folder(path: Path, num_classes: int | None = None) -> CueFile:
 def merge_files(first: CueFile, second: CueFile, overlap: bool = False) -> CueFile:
     """Join the cues of two files of one grid and one set of classes.
 
-    An image that only one file has keeps its cues.
-
-    Args:
-        overlap: keep cells of several classes, as ascust/SEC-MXNet does; its seeding loss then
-            asks for all of them at once. By default, as in SEC's released cues, a cell goes to
-            the smaller region.
+    An image that only one file has keeps its cues. As in SEC's released cues, a cell of several
+    classes goes to the smaller region. With `overlap` it keeps them all, as in ascust/SEC-MXNet,
+    whose seeding loss then asks for all of them at once.
     """
     if first.grid != second.grid or first.num_classes != second.num_classes:
         raise UserError(

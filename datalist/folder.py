@@ -15,16 +15,13 @@ WRONG = "wrong"
 
 @dataclass
 class DataFolder:
-    """A data set that is being written.
-
-    Args:
-        tags: class indices of each image id; written as tags.csv, if there are any.
-        lists: image ids of each split; default: `train`, the ids of `tags`.
-    """
+    """A data set that is being written."""
 
     root: Path
     tags: dict[str, Iterable[int]] = field(default_factory=dict)
+    """Class indices of each image id; written as tags.csv, if there are any."""
     lists: dict[str, list[str]] = field(default_factory=dict)
+    """Image ids of each split; default: `train`, the ids of `tags`."""
 
     def image(self, image_id: str, suffix: str = ".jpg") -> Path:
         """File of an image."""

@@ -50,14 +50,7 @@ class Arguments:
 
 
 def convert(arguments: Arguments) -> tuple[Spec, int, list[str]]:
-    """Write the masks, all or none.
-
-    Returns:
-        The data set, the number of masks, and sentences on what was left out.
-
-    Raises:
-        UserError: no mask has a picture, or a mask does not fit or holds what is not a class.
-    """
+    """Write the masks, all or none: data set, number of masks, sentences on what was left out."""
     spec, source = resolve(str(arguments.dataset)), arguments.source
     if not source.is_dir():
         raise UserError(f"{source} is not a folder of masks")
@@ -70,10 +63,8 @@ def convert(arguments: Arguments) -> tuple[Spec, int, list[str]]:
             mask = renumber(path, values, coloured, meaning, tags.get(name, ()))
             size = image_size(spec.image_path(name))
             if mask.shape != size:
-                raise UserError(
-                    f"{path} is {mask.shape[0]} x {mask.shape[1]} pixels, its image {size[0]} x "
-                    f"{size[1]}"
-                )
+                own, other = (" x ".join(map(str, sides)) for sides in (mask.shape, size))
+                raise UserError(f"{path} is {own} pixels, its image {other}")
             write_mask(part / f"{name}.png", mask)
     notes = [f"{len(lost)} masks have no picture, such as {lost[0]}"] if lost else []
     return spec, len(matched), notes

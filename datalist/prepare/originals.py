@@ -88,11 +88,7 @@ def msrc(
         labels: objects: 14 classes before a background. all: each of the 23 labels is a class (22;
             face and body are person), as external masks need it.
 
-    Returns:
-        The folder, and its number of images.
-
-    Raises:
-        UserError: a missing or unreadable file.
+    Returns the folder, and its number of images.
     """
     classes = MSRC_CLASSES if labels == "objects" else MSRC_ALL
     # Where all labels are classes, nothing is background: what has no label is void.
@@ -140,7 +136,7 @@ def camvid(
         labels: objects: 4 classes before a background. all: each of the 11 labels is a class (10;
             pedestrians and bicyclists are person), as external masks need it.
 
-    Returns, Raises: as of `msrc`; UserError also for an id of another form.
+    Returns: as of `msrc`.
     """
     classes, meaning = CAMVID_CLASSES, CAMVID_LABELS
     if labels == "all":
@@ -191,7 +187,7 @@ def neu(root: Positional[Path], lists: Positional[Path], out: Positional[Path]) 
             steel_test_N of the other.
         out: folder to make.
 
-    Returns, Raises: as of `camvid`.
+    Returns: as of `msrc`.
     """
 
     def sample(name: str) -> Sample:
