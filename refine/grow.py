@@ -10,12 +10,9 @@ UNSET = -1
 
 
 def region_map(
-    score: Tensor,
-    seed: Tensor,
-    tag: Tensor,
-    threshold_foreground: float = 0.85,
-    threshold_background: float = 0.99,
-) -> Tensor:
+    score: Tensor, seed: Tensor, tag: Tensor, threshold_foreground: float,
+    threshold_background: float,
+) -> Tensor:  # fmt: skip
     """Class that each position may grow into.
 
     This is the most probable class among background and tags where its score is above the
