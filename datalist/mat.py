@@ -15,10 +15,8 @@ SECONDS = 5
 
 
 def apart() -> ProcessPoolExecutor:
-    """A process to read .mat files in; it has imported what reads them."""
-    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
-    pool.submit(_start).result()  # on a busy machine this takes longer than a file may
-    return pool
+    """A process to read .mat files in."""
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
 
 
 def read_apart(
@@ -34,6 +32,7 @@ def read_apart(
         UserError: another file; where it crashed the process, the pool is of no more use.
     """
     try:
+        pool.submit(_start).result()  # on a busy machine its first imports take longer than a file
         return pool.submit(_load, path, load).result(2 * SECONDS)
     except Exception as error:
         # scipy raises whatever the damage leads to, from zlib.error to TypeError.
