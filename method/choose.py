@@ -75,7 +75,11 @@ def choose_recipe(name: str, recipe: str, backbone: str, dataset: str) -> tuple[
 
 
 def choose_pseudo(recipe: str, purpose: str, dataset: str) -> "PseudoRecipe":
-    """The recipe of masks that learn from seeds; `recipe` and `dataset` as of `choose_recipe`."""
+    """The recipe of masks that learn from seeds; `recipe` and `dataset` as of `choose_recipe`.
+
+    Raises:
+        UserError: for an unknown name, or an unknown purpose of the masks.
+    """
     from method.pseudo import RECIPES
 
     name = recipe_name(dataset, recipe)

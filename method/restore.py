@@ -67,7 +67,11 @@ def restore(
 
 
 def stored_size(content: dict[str, Any], path: Path) -> tuple[int, int] | None:
-    """Median (height, width) of the images that a checkpoint's network learned from, if stored."""
+    """Median (height, width) of the images that a checkpoint's network learned from, if stored.
+
+    Raises:
+        UserError: the checkpoint holds something else.
+    """
     size = content.get("usual_size")
     size = tuple(size) if isinstance(size, list) else size
     if not is_of(size, tuple[int, int] | None) or not all(0 < n < 1 << 31 for n in size or ()):

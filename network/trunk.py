@@ -97,7 +97,11 @@ class TimmTrunk(FrozenNorm):
         return self.network.pretrained_cfg or self.network.default_cfg
 
     def check_stages(self, output_stride: int) -> None:
-        """Check strides and channels against those that timm states, with a small oblong image."""
+        """Check strides and channels against those that timm states, with a small oblong image.
+
+        Raises:
+            UserError: where strides or channels are not those that timm states.
+        """
         side = max(output_stride, 32)
         shape = (2 * side + side // 4, 3 * side)
         training = self.training

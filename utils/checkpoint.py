@@ -18,7 +18,11 @@ KINDS = {"stage": str, "recipe": dict, "classes": list, "network": dict, "step":
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint beside its place, then rename; the one before stays as previous.pt."""
+    """Write a checkpoint beside its place, then rename; the one before stays as previous.pt.
+
+    Raises:
+        UserError: it cannot be written; the last good one is untouched.
+    """
     handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:

@@ -60,7 +60,11 @@ def read_world() -> World:
 
 
 def choose_device(name: str, world: World | None = None) -> torch.device:
-    """Turn auto / cpu / cuda / cuda:N into this process's device."""
+    """Turn auto / cpu / cuda / cuda:N into this process's device.
+
+    Raises:
+        UserError: CUDA is asked for and not there, or has too few devices.
+    """
     world = world or World()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -152,6 +156,9 @@ def sharing(world: World, folder: Path | None) -> Iterator[None]:
     """Share the work on the files of a folder with torchrun's processes, which end together.
 
     The folder, if one is given, is held for the block, so that no other run writes there.
+
+    Raises:
+        UserError: another run is at work in the folder.
     """
     lock = locked(folder) if folder and world.main else nullcontext()
     with joined(world, torch.device("cpu"), timedelta(days=7)), lock:

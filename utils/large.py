@@ -216,6 +216,10 @@ def shrunk(size: Sequence[int], step: int) -> Size:
 
 
 def predict_large(stage: Stage, predict: Predict, sample: dict, window: Size, *running: Any) -> str:
-    """Predict a picture in windows; arguments and result as of `LargePicture` and its `run`."""
+    """Predict a picture in windows; arguments and result as of `LargePicture` and its `run`.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
     with PictureFile(sample["file"], stage.spec.bands) as picture:
         return LargePicture(stage, predict, sample, picture, window).run(*running)

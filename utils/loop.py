@@ -210,7 +210,11 @@ class Loop:
         return bool(stop)
 
     def run(self) -> None:
-        """Take the steps that are left, with checkpoints, log and progress."""
+        """Take the steps that are left, with checkpoints, log and progress.
+
+        Raises:
+            UserError: a loss is not finite. Interrupted: after a checkpoint, on SIGTERM or Ctrl-C.
+        """
         flags, stage, began = self.flags, self.stage, self.taken
         log = self.open_log() if self.world.main else None
         bar = progress(self.steps, self.name, " steps", flags.quiet or log is None, began)

@@ -117,7 +117,11 @@ def read_score(path: str | Path) -> Score:
 
 
 def read_keys(path: str | Path) -> NDArray[np.int64]:
-    """Read only the class indices of a score file, (k,)."""
+    """Read only the class indices of a score file, (k,).
+
+    Raises:
+        UserError: the file is broken or pickled.
+    """
     return read_npz(path, {"keys": ("iu", 1)})["keys"].astype(np.int64)
 
 

@@ -68,6 +68,9 @@ def keep_settings(predict: Any, checkpoint: Path, stage: "Stage", tags: Tags) ->
     """Write how a folder's predictions are computed to OUT/predict.json, as `keep_record` does.
 
     `stage` holds the network of the checkpoint; `tags` are empty where they have no part in it.
+
+    Raises:
+        UserError: as of `keep_record`.
     """
     settings = {k: v for k, v in asdict(predict).items() if k not in NEUTRAL}
     settings["network"] = f"{checksum.file_checksum(checkpoint):08x}"

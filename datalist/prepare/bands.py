@@ -66,7 +66,11 @@ def survey(files: Sequence[Path]) -> Survey:
 
 
 def choose(seen: Survey, words: Sequence[str]) -> tuple[int, ...]:
-    """Numbers of the bands to read; empty for grey or R, G, B."""
+    """Numbers of the bands to read; empty for grey or R, G, B.
+
+    Raises:
+        UserError: `words` are no numbers, or the pictures have other bands.
+    """
     if not words:
         for bands, paths in seen.by_bands.items():
             if bands != 3:
@@ -125,7 +129,11 @@ def measure(files: Sequence[Path], words: Sequence[str] = ()) -> tuple[Bands, li
 
 
 def sample(files: Sequence[Path], bands: Bands, scaled: bool = False) -> np.ndarray:
-    """Values of pixels all over the readable pictures, float64 (pixels, channels)."""
+    """Values of pixels all over the readable pictures, float64 (pixels, channels).
+
+    Raises:
+        UserError: no picture can be read.
+    """
     files = files[:: -(-len(files) // MOST_FILES)]
     each = max(1, MOST_PIXELS // len(files))
     rows, fault = [], None

@@ -83,6 +83,9 @@ def shape_mask(shape: list | dict, height: int, width: int) -> np.ndarray:
 
     `shape` is COCO's polygons or run lengths; {"brush": Label Studio's bytes}; {"runs": row by row,
     first of 0, "left", "top", "width", "height"} of CVAT.
+
+    Raises:
+        ValueError, TypeError: what pycocotools' C code would take without a check.
     """
     from pycocotools import mask as rle
 

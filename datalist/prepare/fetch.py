@@ -83,6 +83,9 @@ def download(url: str, path: Path, md5: str) -> None:
     """Download a file, going on where an earlier connection or run was cut off.
 
     Until the file is whole and its MD5 is right it is called `path` + ".part".
+
+    Raises:
+        UserError: the server cannot be reached, or sends another file.
     """
     part = path.with_name(path.name + ".part")
     part.parent.mkdir(parents=True, exist_ok=True)

@@ -43,7 +43,11 @@ class Arguments:
 
 
 def build(arguments: Arguments) -> int:
-    """Make the folder, whole or not at all; returns the number of images."""
+    """Make the folder, whole or not at all; returns the number of images.
+
+    Raises:
+        UserError: an unusable json, an unknown category, or a folder that is there already.
+    """
     source, out = arguments.json, arguments.out
     if not arguments.image.is_dir():
         raise UserError(f"the folder of images {arguments.image} does not exist")

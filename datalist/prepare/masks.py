@@ -50,7 +50,11 @@ class Arguments:
 
 
 def convert(arguments: Arguments) -> tuple[Spec, int, list[str]]:
-    """Write the masks, all or none: data set, number of masks, sentences on what was left out."""
+    """Write the masks, all or none: data set, number of masks, sentences on what was left out.
+
+    Raises:
+        UserError: no mask has a picture, or a mask does not fit or holds what is not a class.
+    """
     spec, source = resolve(str(arguments.dataset)), arguments.source
     if not source.is_dir():
         raise UserError(f"{source} is not a folder of masks")
@@ -117,7 +121,11 @@ def read_map(words: Sequence[str], spec: Spec) -> tuple[bool, dict[int, int | st
 
 
 def match(spec: Spec, source: Path) -> tuple[dict[str, Path], list[str]]:
-    """Mask file of each image id, and names of files that belong to no picture."""
+    """Mask file of each image id, and names of files that belong to no picture.
+
+    Raises:
+        UserError: no file belongs to a picture, or two to the same.
+    """
     index, own = pictures_by_name(spec)
     matched: dict[str, Path] = {}
     lost = []

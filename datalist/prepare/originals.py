@@ -89,6 +89,9 @@ def msrc(
             face and body are person), as external masks need it.
 
     Returns the folder, and its number of images.
+
+    Raises:
+        UserError: a missing or unreadable file.
     """
     classes = MSRC_CLASSES if labels == "objects" else MSRC_ALL
     # Where all labels are classes, nothing is background: what has no label is void.

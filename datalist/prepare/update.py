@@ -202,7 +202,11 @@ def carry(
 
 
 def update(arguments: Arguments, flags: list[str]) -> None:
-    """Make the data set, or bring it up to date; `flags` are those of the arrangement."""
+    """Make the data set, or bring it up to date; `flags` are those of the arrangement.
+
+    Raises:
+        UserError: as of `arrange`; tiles are asked for; or the data set is that of another folder.
+    """
     data, source = arguments.out, arguments.source
     if arguments.tile:
         raise UserError(

@@ -119,6 +119,9 @@ def write_cutouts(out: Path, spec: Spec, pictures: Iterable[Picture]) -> None:
     """Write a folder with NAME_CLASS_NUMBER.png of each region, whole or not at all.
 
     Each is the part of the image in the region's box; pixels outside of the region are transparent.
+
+    Raises:
+        UserError: an image that cannot be read, or has another size than its labels.
     """
     with new_folder(out) as folder:
         for picture in pictures:

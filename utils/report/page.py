@@ -34,7 +34,11 @@ def write(
     workers: int = 2,
     quiet: bool = False,
 ) -> int:
-    """Write the report of one run, or of two to be compared; returns its size in bytes."""
+    """Write the report of one run, or of two to be compared; returns its size in bytes.
+
+    Raises:
+        UserError: an image or prediction cannot be read.
+    """
     classes, colours = spec.classes, class_colours(spec.num_classes)
     names = [run.name for run in runs]
     summaries = [_summary(run, spec) for run in runs]

@@ -69,6 +69,9 @@ def write(path: Path, spec: Spec, groups: GroupFile, asked: dict, command: str) 
     """Write the page of questions about groups, from 0, of each class; returns its size in bytes.
 
     In the command, {} stands for the file of the answers.
+
+    Raises:
+        UserError: an image cannot be read.
     """
     photos, classes = {}, []
     for index, numbers in asked.items():

@@ -48,7 +48,11 @@ class Seen:
 
 
 def see(predictions: Predictions, image_id: str, num_classes: int) -> Seen:
-    """Read the prediction of one image."""
+    """Read the prediction of one image.
+
+    Raises:
+        UserError: an unreadable file, or a class that the data set does not have.
+    """
     label = predictions.label(image_id)
     count = np.bincount(label.ravel(), minlength=256)
     if count[num_classes:255].any():
@@ -180,6 +184,9 @@ def write(
         command: the evaluation's, as typed.
         training: folder with recipe.json, where there is one.
         again: the command of the whole run, for what the page says to do next.
+
+    Raises:
+        UserError: an image or prediction that cannot be read.
     """
     known = tags_of(spec)
     tags = {name: known[name] for name in ids} if all(name in known for name in ids) else None

@@ -76,7 +76,11 @@ def split(path: Path, text: str, index: NameIndex) -> tuple[str, Grid]:
 
 
 def fields(path: Path, text: str, separator: str) -> Grid:
-    """Fields of each row that is not empty or a comment; quoted fields may hold line breaks."""
+    """Fields of each row that is not empty or a comment; quoted fields may hold line breaks.
+
+    Raises:
+        UserError: it is not a CSV file.
+    """
     try:
         if separator == " ":
             grid = [line.split() for line in text.splitlines()]
