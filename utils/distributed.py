@@ -70,10 +70,11 @@ def choose_device(name: str, world: World | None = None) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        if device.type not in ("cpu", "cuda"):
-            raise RuntimeError
+        known = device.type in ("cpu", "cuda")
     except RuntimeError:
-        raise UserError(f"--device {name}: give auto, cpu, cuda or cuda:N") from None
+        known = False
+    if not known:
+        raise UserError(f"--device {name}: give auto, cpu, cuda or cuda:N")
     if device.type == "cpu":
         return device
     if not torch.cuda.is_available():
