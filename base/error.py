@@ -1,8 +1,11 @@
 """Errors that users can mend, and how a program ends with one."""
 
+import _thread
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 class UserError(Exception):
@@ -17,6 +20,16 @@ def entry() -> Iterator[None]:
     Every other exception is a bug and keeps its traceback. Ctrl-C exits with code 130. Imports
     that take long belong inside, so that Ctrl-C during them is one line as well.
     """
+    print_and_forget = sys.unraisablehook
+
+    def unraisable(failure: Any) -> None:
+        # Ctrl-C in a destructor cannot stop the program: it comes again when that has ended.
+        if failure.exc_type is KeyboardInterrupt:
+            threading.Timer(0.1, _thread.interrupt_main).start()
+        else:
+            print_and_forget(failure)
+
+    sys.unraisablehook = unraisable
     try:
         yield
     except UserError as error:
@@ -29,3 +42,5 @@ def entry() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted; run the same command to continue", file=sys.stderr)
         sys.exit(130)
+    finally:
+        sys.unraisablehook = print_and_forget

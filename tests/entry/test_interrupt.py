@@ -76,3 +76,22 @@ def test_ctrl_c_is_one_line(name, work, network):
             assert "interrupted" in errors or "run the same command to continue" in errors
     # A program that dies of the signal itself is 130 for a shell.
     assert set(codes) <= {0, 130, -signal.SIGINT} and any(codes)
+
+
+def test_ctrl_c_in_a_destructor_is_not_lost():
+    program = """
+import signal, time
+from base import entry
+
+class Late:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+with entry():
+    Late()
+    time.sleep(20)
+    print("not interrupted")
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "interrupted; run the same command to continue\n"
