@@ -128,9 +128,15 @@ def set_aside(out: Path, patterns: Iterable[str]) -> Path | None:
     paths = sorted({path for pattern in patterns for path in out.glob(pattern)})
     if not paths:
         return None
-    folders = (out / f"old-{number}" for number in count(1))
-    old = next(folder for folder in folders if not folder.exists())
-    old.mkdir()
+    old = numbered_folder(out, "old")
     for path in paths:
         os.replace(path, old / path.name)
     return old
+
+
+def numbered_folder(parent: Path, name: str) -> Path:
+    """Make the first of the folders NAME-1, NAME-2, ... in `parent` that is not there yet."""
+    paths = (parent / f"{name}-{number}" for number in count(1))
+    folder = next(path for path in paths if not path.exists())
+    folder.mkdir()
+    return folder

@@ -102,11 +102,11 @@ class CueFile:
     def __str__(self) -> str:
         height, width = self.grid
         area, count = height * width, len(self)
-        index, place = np.divmod(self.cell, area)
-        place = place + area * np.repeat(np.arange(count), np.diff(self.offset))
+        index, position = np.divmod(self.cell, area)
+        position = position + area * np.repeat(np.arange(count), np.diff(self.offset))
         background = (index == 0).sum() / (area * count)
-        foreground = len(np.unique(place[index > 0])) / (area * count)
-        several = (np.unique(place, return_counts=True)[1] > 1).sum()
+        foreground = len(np.unique(position[index > 0])) / (area * count)
+        several = (np.unique(position, return_counts=True)[1] > 1).sum()
         return (
             f"{count} images, {self.num_classes} classes, grid {height} x {width}\n"
             f"background cues cover {100 * background:.1f} % of the grid, "

@@ -66,11 +66,11 @@ def foreign(path: Path) -> str:
 
 def is_unread_picture(path: Path) -> bool:
     """Whether a file is a picture that has to be converted, and no converted one lies beside it."""
-    kind = foreign(path)
-    if not kind or kind in BESIDE or path.name.startswith("."):
+    suffix = foreign(path)
+    if not suffix or suffix in BESIDE or path.name.startswith("."):
         return False
-    stem = path.name[: -len(kind)]
-    return not any(path.with_name(stem + suffix).exists() for suffix in SUFFIXES)
+    stem = path.name[: -len(suffix)]
+    return not any(path.with_name(stem + other).exists() for other in SUFFIXES)
 
 
 def what_to_do(path: Path, known: Collection[str] = ()) -> str:
@@ -87,5 +87,5 @@ def what_to_do(path: Path, known: Collection[str] = ()) -> str:
         name, advice = CONTAINERS[head[8:12]]
         return "it is damaged: copy or download it again" if name in known else f"it {advice}"
     marked = (suffix for at, mark, suffix in BEGINNINGS if head.startswith(mark, at))
-    kind = next(marked, foreign(path))
-    return f"it {CONVERT[kind]}" if kind else ""
+    suffix = next(marked, foreign(path))
+    return f"it {CONVERT[suffix]}" if suffix else ""

@@ -51,9 +51,9 @@ def write_georeferenced(path: Path, label: Rows, source: Path) -> str:
         with warnings.catch_warnings(), replacing(path) as part:
             warnings.simplefilter("ignore")  # rasterio warns of pictures without a transform
             origin = read_place(source, label.shape)
-            place = {key: origin[key] for key in ("crs", "transform")}
+            transform = {key: origin[key] for key in ("crs", "transform")}
             size = {"height": label.shape[0], "width": label.shape[1], "count": 1}
-            with rasterio.open(part, "w", **LAYOUT, **size, **place) as file:
+            with rasterio.open(part, "w", **LAYOUT, **size, **transform) as file:
                 top = 0
                 for rows in strips(label):
                     file.write(rows, 1, window=Window(0, top, rows.shape[1], len(rows)))

@@ -174,8 +174,8 @@ class Tiff:
         top, left, bottom, right = box
         if self.mapped:
             shape = (self.planes, *self.size, self.samples // self.planes)
-            kind = self.key.dtype.newbyteorder(self.file.byteorder)
-            mapped = np.memmap(self.path, kind, "r", page.dataoffsets[0], shape)
+            dtype = self.key.dtype.newbyteorder(self.file.byteorder)
+            mapped = np.memmap(self.path, dtype, "r", page.dataoffsets[0], shape)
             window = mapped[:, top:bottom, left:right]
             window = window[..., 0].transpose(1, 2, 0) if self.planes > 1 else window[0]
             return window.astype(self.key.dtype)

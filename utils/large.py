@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -215,11 +214,14 @@ def shrunk(size: Sequence[int], step: int) -> Size:
     return -(-size[0] // step), -(-size[1] // step)
 
 
-def predict_large(stage: Stage, predict: Predict, sample: dict, window: Size, *running: Any) -> str:
+def predict_large(
+    stage: Stage, predict: Predict, sample: dict, window: Size,
+    network: Network, pool: Executor, budget: MemoryBudget,
+) -> str:  # fmt: skip
     """Predict a picture in windows; arguments and result as of `LargePicture` and its `run`.
 
     Raises:
         UserError: the file cannot be read.
     """
     with PictureFile(sample["file"], stage.spec.bands) as picture:
-        return LargePicture(stage, predict, sample, picture, window).run(*running)
+        return LargePicture(stage, predict, sample, picture, window).run(network, pool, budget)

@@ -106,10 +106,13 @@ class Loop:
         self.schedule = build_schedule(self.solver, self.optimizer, self.steps)
         started = self.resume()
         self.timer = Timer(device) if flags.profile else None
-        self.context = Context(replica=replica, mean=distributed.mean)
-        self.context.bfloat16 = flags.precision == "bfloat16"
         images = self.share.stop - self.share.start
-        self.context.weight = images * world.size / self.solver.batch
+        self.context = Context(
+            bfloat16=flags.precision == "bfloat16",
+            replica=replica,
+            mean=distributed.mean,
+            weight=images * world.size / self.solver.batch,
+        )
         if self.timer:
             self.context.timer = self.timer.part
         return self.taken < self.steps or not started
@@ -156,6 +159,8 @@ class Loop:
     def batches(self) -> Iterator[dict[str, Any]]:
         """The batches of the steps that are left, on the device."""
         on_cuda, workers = self.device.type == "cuda", self.flags.workers
+        if workers < 0:
+            workers = 4 if on_cuda else 0
         draws = Draws(
             len(self.data), self.solver.batch, self.taken, self.steps, self.solver.seed,
             self.share, getattr(self.data, "bags", None),
@@ -163,7 +168,7 @@ class Loop:
         loader = DataLoader(
             self.data,
             batch_sampler=draws,
-            num_workers=workers if workers >= 0 else 4 * on_cuda,
+            num_workers=workers,
             worker_init_fn=worker_init,
             pin_memory=on_cuda,
         )

@@ -90,10 +90,10 @@ def _check_range(what: str, index: NDArray, num_classes: int) -> None:
         raise ValueError(f"{what} holds the class index {wrong}, but {known}.")
 
 
-def _check_sizes(*shapes: tuple[int, ...]) -> None:
-    if shapes[0] != shapes[1]:
-        prediction, truth = (" x ".join(map(str, shape)) for shape in shapes)
-        raise ValueError(f"the prediction is {prediction}, the truth {truth} (height x width).")
+def _check_sizes(prediction: tuple[int, ...], truth: tuple[int, ...]) -> None:
+    if prediction != truth:
+        own, true = (" x ".join(map(str, shape)) for shape in (prediction, truth))
+        raise ValueError(f"the prediction is {own}, the truth {true} (height x width).")
 
 
 @dataclass(frozen=True)

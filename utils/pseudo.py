@@ -1,6 +1,5 @@
 """Masks from the score files of test.py, several images at a time."""
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -123,7 +122,8 @@ def write_masks(
         ids = spec.ids(flags.split)[world.rank :: world.size]
         ids = [i for i in ids if not is_whole(output_path(flags.out, "label", i))]
         threads, quiet = max(1, cores() // world.local_size), flags.quiet or not world.main
-        deque(in_threads(convert, ids, threads, "masks", quiet), 0)
+        for _ in in_threads(convert, ids, threads, "masks", quiet):
+            pass
     if world.main:
         (flags.out / "shape.json").unlink(missing_ok=True)  # of masks made before
         if used:

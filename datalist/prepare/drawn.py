@@ -79,7 +79,7 @@ def paint(size: tuple[int, int], shapes: Iterable[tuple[int, Any]], where: str) 
 
 
 def shape_mask(shape: list | dict, height: int, width: int) -> np.ndarray:
-    """Pixels of one shape, bool (height, width); errors for what C code would take unchecked.
+    """Pixels of one shape, bool (height, width).
 
     `shape` is COCO's polygons or run lengths; {"brush": Label Studio's bytes}; {"runs": row by row,
     first of 0, "left", "top", "width", "height"} of CVAT.

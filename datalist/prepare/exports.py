@@ -128,8 +128,8 @@ def from_yolo(folder: Path) -> Rows:
             continue
         tags = []
         for number, line in enumerate(read_text(file).splitlines(), 1):
-            word, *place = line.split() or [""]
-            if word and not (word.isdecimal() and len(place) > 3 and int(word) in names):
+            word, *box = line.split() or [""]
+            if word and not (word.isdecimal() and len(box) > 3 and int(word) in names):
                 raise UserError(f"{file}, line {number}: {line[:40]!r} is not 'CLASS X Y W H'")
             tags += [names[int(word)]] if word else []
         rows.append((file.relative_to(folder).with_suffix("").as_posix(), tags or [BACKGROUND]))

@@ -17,7 +17,7 @@ import tyro
 from tqdm import tqdm
 
 from base import IGNORE, UserError, entry
-from base.file import new_folder
+from base.file import new_folder, numbered_folder
 from datalist.decode import is_tiff
 from datalist.formats import is_picture
 from datalist.image import image_size, mask_colours, read_image, read_mask, write_mask
@@ -86,10 +86,7 @@ def new_masks(spec: Spec) -> Iterator[Path]:
     spec.mask_folder.mkdir(exist_ok=True)
     names = [path.name for path in folder.iterdir()]
     if old := [path for name in names if (path := spec.mask_folder / name).is_file()]:
-        number = 1
-        while (kept := spec.root / f"{spec.mask}.old-{number}").exists():
-            number += 1
-        kept.mkdir()
+        kept = numbered_folder(spec.root, f"{spec.mask}.old")
         for path in old:
             os.replace(path, kept / path.name)
     for name in names:

@@ -139,7 +139,7 @@ def camvid(
         labels: objects: 4 classes before a background. all: each of the 11 labels is a class (10;
             pedestrians and bicyclists are person), as external masks need it.
 
-    Returns: as of `msrc`.
+    Returns, Raises: as of `msrc`.
     """
     classes, meaning = CAMVID_CLASSES, CAMVID_LABELS
     if labels == "all":
@@ -190,7 +190,7 @@ def neu(root: Positional[Path], lists: Positional[Path], out: Positional[Path]) 
             steel_test_N of the other.
         out: folder to make.
 
-    Returns: as of `msrc`.
+    Returns, Raises: as of `msrc`.
     """
 
     def sample(name: str) -> Sample:

@@ -161,8 +161,8 @@ def task_pictures(data: Mapping[str, Any], key: str) -> dict[str, list[str]]:
         values = [v["url"] if isinstance(v, dict) and "url" in v else v for v in values]
         if values and all(isinstance(v, str) for v in values):
             texts[name] = values
-    named = {name: values for name, values in texts.items() if all(map(is_picture_path, values))}
-    pictures = named or (texts if len(texts) == 1 else {})  # a name without suffix
+    paths = {name: values for name, values in texts.items() if all(map(is_picture_path, values))}
+    pictures = paths or (texts if len(texts) == 1 else {})  # a name without suffix
     if not pictures:
         keys = ", ".join(map(str, data))
         raise UserError(f"a task has no picture under {keys}: say with --key which it is")

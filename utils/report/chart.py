@@ -89,12 +89,12 @@ def confusion(matrix: NDArray, classes: Sequence[str]) -> Markup:
             parts.append(_name(name, x, top - 9, font, "middle"))
         for column, other in enumerate(classes):
             value, left = share[row, column], margin + column * cell
-            kind = "missed" if column == 0 else "invented" if row == 0 else "swapped"
-            kind = "right" if row == column else kind
+            error = "missed" if column == 0 else "invented" if row == 0 else "swapped"
+            outcome = "right" if row == column else error
             tip = f"{100 * value:.1f} % of true {name} pixels are predicted as {other}"
             if value >= 0.0005:
                 parts.append(
-                    f'<rect class="{kind}" x="{left + 1}" y="{y + 1}" width="{cell - 2}" '
+                    f'<rect class="{outcome}" x="{left + 1}" y="{y + 1}" width="{cell - 2}" '
                     f'height="{cell - 2}" rx="2" fill-opacity="{0.06 + 0.94 * value**0.6:.2f}" '
                     f'data-tip="{escape(tip)}"/>'
                 )

@@ -16,8 +16,8 @@ SHOWN = 20
 def split_header(grid: Grid, index: NameIndex, asked: Sequence[str]) -> tuple[list[str], Grid]:
     """The header, empty where there is none, and the rows below it; `asked` are headings."""
     first, rest = grid[0], grid[1:]
-    named = any(map(is_name_heading, first))
-    if not rest or any(map(has_picture_suffix, first)) or (index.counts(first) and not named):
+    headings = any(map(is_name_heading, first))
+    if not rest or any(map(has_picture_suffix, first)) or (index.counts(first) and not headings):
         return [], grid
 
     def above_numbers(k: int, cell: str) -> bool:
@@ -25,7 +25,7 @@ def split_header(grid: Grid, index: NameIndex, asked: Sequence[str]) -> tuple[li
         numbers = all(is_number(c) or c.casefold() in YES | NO for c in below)
         return bool(below) and numbers and not is_number(cell)
 
-    known = named or any(Column(0, cell, ()).is_tags for cell in first)
+    known = headings or any(Column(0, cell, ()).is_tags for cell in first)
     is_header = known or set(map(plain, asked)) & set(map(plain, first))
     if not is_header and not any(above_numbers(k, cell) for k, cell in enumerate(first)):
         return [], grid
